@@ -1,0 +1,3 @@
+//! Formats.
+#![no_std]
+#![forbid(unsafe_code)]

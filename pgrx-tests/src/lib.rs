@@ -1,0 +1,1 @@
+//! Private PostgreSQL clusters for tests, the demo and benchmarks.
