@@ -1,1 +1,2 @@
 //! The extension.
+::pgrx::pg_module_magic!();
