@@ -1,0 +1,107 @@
+//! Which table is checked, and whether the caller sees all of it.
+//!
+//! A verifier that some rows are hidden from would report gaps that are not there, or miss those that are. So it is
+//! refused up front, as "could not check".
+
+use std::ffi::CStr;
+
+use pgrx::pg_sys;
+
+use crate::call::{Arguments, sql_function};
+use crate::error::{Failure, Kind};
+
+/// `audit_events` of the extension that the called function belongs to.
+pub struct Trail {
+    /// Its oid.
+    pub oid: pg_sys::Oid,
+    /// Its schema, quoted.
+    pub schema: String,
+    /// Its name, qualified and quoted.
+    pub name: String,
+}
+
+impl Trail {
+    /// Finds the table, and makes sure that the caller sees every row.
+    pub fn open(arguments: &Arguments) -> Result<Self, Failure> {
+        let schema = arguments.schema();
+        // SAFETY: a catalog look-up by name and schema.
+        let oid = unsafe { pg_sys::get_relname_relid(c"audit_events".as_ptr(), schema) };
+        if oid == pg_sys::Oid::INVALID {
+            return Err(Failure::new(Kind::UnexpectedTable, "table audit_events is not there"));
+        }
+        require_every_row(oid)?;
+        // SAFETY: the schema exists, the function is in it; quote_identifier returns a NUL-terminated string.
+        let schema = unsafe { CStr::from_ptr(pg_sys::quote_identifier(pg_sys::get_namespace_name(schema))) };
+        let schema = schema.to_string_lossy().into_owned();
+        Ok(Self { oid, name: format!("{schema}.audit_events"), schema })
+    }
+}
+
+fn require_every_row(table: pg_sys::Oid) -> Result<(), Failure> {
+    // SAFETY: catalog look-ups by oid for the current role.
+    let (acl, rls) = unsafe {
+        let acl = pg_sys::pg_class_aclcheck(table, pg_sys::GetUserId(), pg_sys::ACL_SELECT.into());
+        (acl, pg_sys::check_enable_rls(table, pg_sys::Oid::INVALID, true))
+    };
+    if acl != pg_sys::AclResult::ACLCHECK_OK {
+        return Err(Failure::new(
+            Kind::CouldNotCheck,
+            "could not check: no SELECT privilege on audit_events",
+        )
+        .hint("GRANT SELECT ON audit_events to the role that verifies."));
+    }
+    if rls as u32 == pg_sys::CheckEnableRlsResult::RLS_ENABLED {
+        return Err(Failure::new(
+            Kind::CouldNotCheck,
+            "could not check: row-level security may hide rows of audit_events",
+        )
+        .hint("Verify as a role with BYPASSRLS, or as the owner of the table."));
+    }
+    Ok(())
+}
+
+/// The schema of the extension, when it is installed in this database.
+pub fn extension_schema() -> Option<pg_sys::Oid> {
+    // SAFETY: look-ups in the catalog of extensions under its own lock; a NULL result is no extension.
+    unsafe {
+        let oid = pg_sys::get_extension_oid(c"zeroauth_audit".as_ptr(), true);
+        if oid == pg_sys::Oid::INVALID {
+            return None;
+        }
+        let catalog = pg_sys::table_open(pg_sys::ExtensionRelationId, pg_sys::AccessShareLock as i32);
+        let mut key = pg_sys::ScanKeyData::default();
+        let equal = pg_sys::BTEqualStrategyNumber as u16;
+        pg_sys::ScanKeyInit(&mut key, 1, equal, pg_sys::F_OIDEQ.into(), pg_sys::Datum::from(oid));
+        let index = pg_sys::ExtensionOidIndexId.into();
+        let scan = pg_sys::systable_beginscan(catalog, index, true, std::ptr::null_mut(), 1, &mut key);
+        let tuple = pg_sys::systable_getnext(scan);
+        let schema = (!tuple.is_null()).then(|| {
+            let header = (*tuple).t_data;
+            let form =
+                header.cast::<u8>().add((*header).t_hoff as usize).cast::<pg_sys::FormData_pg_extension>();
+            (*form).extnamespace
+        });
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(catalog, pg_sys::AccessShareLock as i32);
+        schema
+    }
+}
+
+/// `audit_require_every_row()`: true, or the error that says why rows may be hidden; for views and exports.
+fn audit_require_every_row(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
+    Trail::open(arguments)?;
+    Ok(pg_sys::Datum::from(true))
+}
+
+sql_function!(
+    zeroauth_audit_require_every_row,
+    pg_finfo_zeroauth_audit_require_every_row,
+    audit_require_every_row
+);
+
+/// `audit_preloaded()`: whether the library was loaded by the server itself.
+fn audit_preloaded(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
+    Ok(pg_sys::Datum::from(crate::progress::is_shared()))
+}
+
+sql_function!(zeroauth_audit_preloaded, pg_finfo_zeroauth_audit_preloaded, audit_preloaded);

@@ -1,0 +1,90 @@
+//! How PostgreSQL calls the functions of this library (calling convention version 1).
+//!
+//! Functions are declared in `sql/schema`, not generated: what a DBA reads there is what there is. Each body returns
+//! a `Result`; its error is raised here, once all Rust frames are gone.
+
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::pgrx_extern_c_guard;
+
+use crate::error::{Failure, throw};
+
+/// What a function of this library gets and returns.
+pub type Body = fn(&Arguments) -> Result<pg_sys::Datum, Failure>;
+
+/// The arguments of one call.
+pub struct Arguments {
+    fcinfo: pg_sys::FunctionCallInfo,
+}
+
+impl Arguments {
+    /// The raw call information, for what has no safe form.
+    pub fn raw(&self) -> pg_sys::FunctionCallInfo {
+        self.fcinfo
+    }
+
+    /// Argument `n` from 0, `None` when it is NULL.
+    #[inline]
+    pub fn datum(&self, n: usize) -> Option<pg_sys::Datum> {
+        // SAFETY: PostgreSQL passes as many arguments as the declaration in sql/schema has; every caller of this
+        // asks for one of those.
+        let argument = unsafe { *(*self.fcinfo).args.as_ptr().add(n) };
+        (!argument.isnull).then_some(argument.value)
+    }
+
+    /// Argument `n` as an integer of eight bytes.
+    #[inline]
+    pub fn int8(&self, n: usize) -> Option<i64> {
+        self.datum(n).map(|datum| datum.value() as i64)
+    }
+
+    /// Says that the result is NULL.
+    pub fn return_null(&self) -> pg_sys::Datum {
+        // SAFETY: fcinfo is live for the length of the call.
+        unsafe { (*self.fcinfo).isnull = true };
+        pg_sys::Datum::from(0)
+    }
+
+    /// The schema of the extension: the one the called function is in, since the extension cannot be moved.
+    pub fn schema(&self) -> pg_sys::Oid {
+        // SAFETY: flinfo is set for every call through the function manager.
+        let function = unsafe { (*(*self.fcinfo).flinfo).fn_oid };
+        // SAFETY: a catalog look-up by oid.
+        unsafe { pg_sys::get_func_namespace(function) }
+    }
+}
+
+/// Runs `body`; its error becomes a PostgreSQL ERROR.
+///
+/// # Safety
+/// To be called by PostgreSQL only, through [`sql_function!`].
+#[inline]
+pub unsafe fn enter(fcinfo: pg_sys::FunctionCallInfo, body: Body) -> pg_sys::Datum {
+    // SAFETY: the only frames above are PostgreSQL's; the closure owns nothing with a destructor.
+    match unsafe { pgrx_extern_c_guard(|| body(&Arguments { fcinfo })) } {
+        Ok(datum) => datum,
+        // SAFETY: the guarded frames are gone, and `failure` is moved into `throw`, which drops it first.
+        Err(failure) => unsafe { throw(failure) },
+    }
+}
+
+/// Exports `$body` to SQL under `$symbol`, with the record that PostgreSQL asks for its calling convention.
+macro_rules! sql_function {
+    ($symbol:ident, $info:ident, $body:path) => {
+        #[doc(hidden)]
+        #[unsafe(no_mangle)]
+        pub extern "C" fn $info() -> &'static pgrx::pg_sys::Pg_finfo_record {
+            const V1: pgrx::pg_sys::Pg_finfo_record = pgrx::pg_sys::Pg_finfo_record { api_version: 1 };
+            &V1
+        }
+
+        #[doc(hidden)]
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C-unwind" fn $symbol(
+            fcinfo: pgrx::pg_sys::FunctionCallInfo,
+        ) -> pgrx::pg_sys::Datum {
+            // SAFETY: called by PostgreSQL's function manager.
+            unsafe { $crate::call::enter(fcinfo, $body) }
+        }
+    };
+}
+pub(crate) use sql_function;

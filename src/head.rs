@@ -1,0 +1,277 @@
+//! Where a chain ends: read from the primary key, or remembered while nothing can have made the memory false.
+//!
+//! The read sees what is committed by now and what this transaction did, whatever its snapshot (`SnapshotSelf`), so
+//! it is right at every isolation level and takes no part in serialization conflicts. The caller holds the chain's
+//! lock: no other transaction can be appending to it.
+//!
+//! A remembered head would be false if the row of the previous call was never stored: ON CONFLICT DO NOTHING, a later
+//! trigger that returns NULL, a savepoint rolled back, an error caught in PL/pgSQL. So the memory lives only within one
+//! subtransaction of one transaction, and only while the relation's own counters say that since the previous call
+//! exactly one row was inserted and none was updated or deleted ([`Counters`]). Anything else, or no counters
+//! (`track_counts = off`), and every head is read again.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use pgrx::pg_sys;
+use zeroauth_audit_core::Digest;
+
+use crate::columns::{self, at};
+use crate::compat;
+use crate::error::{Failure, Kind};
+
+// Never raise: called without pgrx's guard, which costs more than they do.
+unsafe extern "C-unwind" {
+    fn GetCurrentSubTransactionId() -> u32;
+    fn GetCurrentTransactionNestLevel() -> i32;
+}
+
+/// The end of a chain: its newest event.
+#[derive(Clone, Copy, Debug)]
+pub struct Head {
+    /// The chain.
+    pub chain: u16,
+    /// `seq` of the newest event, 0 when there is none.
+    pub seq: i64,
+    /// Its `event_hash`, [`Digest::GENESIS`] when there is none.
+    pub hash: Digest,
+}
+
+/// What this transaction has stored in the relation, as PostgreSQL counts it for the statistics views.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Counters {
+    inserted: i64,
+    updated: i64,
+    deleted: i64,
+}
+
+impl Counters {
+    /// # Safety
+    /// `relation` must be open.
+    unsafe fn read(relation: pg_sys::Relation) -> Option<Self> {
+        // SAFETY: open by contract; pgstat_info lives as long as the relcache entry.
+        let table = unsafe { (*relation).pgstat_info.as_ref() }?;
+        // SAFETY: lives to the end of the transaction; written by this process only.
+        let counts = unsafe { table.trans.as_ref() };
+        // SAFETY: reads transaction state of this process.
+        let level = unsafe { GetCurrentTransactionNestLevel() };
+        Some(match counts.filter(|counts| counts.nest_level == level) {
+            Some(counts) => Self {
+                inserted: counts.tuples_inserted,
+                updated: counts.tuples_updated,
+                deleted: counts.tuples_deleted,
+            },
+            None => Self { inserted: 0, updated: 0, deleted: 0 },
+        })
+    }
+
+    fn after_one_insert(self) -> Self {
+        Self { inserted: self.inserted + 1, ..self }
+    }
+}
+
+/// Within what the memory is valid.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+struct Scope {
+    transaction: u32,
+    subtransaction: u32,
+    relation: pg_sys::Oid,
+}
+
+/// More heads than this are not remembered at once: a transaction over very many tenants reads them again.
+const MOST_HEADS: usize = 4096;
+
+#[derive(Default)]
+struct Memory {
+    scope: Scope,
+    /// What the counters must say for the previous call's row to be stored.
+    expected: Option<Counters>,
+    heads: HashMap<Vec<u8>, Head>,
+}
+
+thread_local! {
+    static MEMORY: RefCell<Memory> = RefCell::default();
+    static LAYOUT: RefCell<Layout> = const { RefCell::new(Layout { relation: pg_sys::Oid::INVALID, key: pg_sys::Oid::INVALID }) };
+}
+
+/// The relation whose columns and primary key were last found to be right.
+struct Layout {
+    relation: pg_sys::Oid,
+    key: pg_sys::Oid,
+}
+
+/// The head remembered for `tenant`; `None` when it has to be claimed and read.
+///
+/// # Safety
+/// `relation` must be open.
+pub unsafe fn recall(relation: pg_sys::Relation, tenant: &[u8]) -> Option<Head> {
+    let scope = Scope {
+        transaction: compat::local_transaction(),
+        // SAFETY: reads transaction state of this process.
+        subtransaction: unsafe { GetCurrentSubTransactionId() },
+        // SAFETY: open by contract.
+        relation: unsafe { (*relation).rd_id },
+    };
+    // SAFETY: open by contract.
+    let counters = unsafe { Counters::read(relation) };
+    MEMORY.with_borrow_mut(|memory| {
+        let stored = memory.expected.take().is_some_and(|expected| Some(expected) == counters);
+        if memory.scope != scope || !stored {
+            memory.heads.clear();
+            memory.scope = scope;
+            return None;
+        }
+        memory.heads.get(tenant).copied()
+    })
+}
+
+/// Remembers that `head` is what the row about to be stored makes of `tenant`'s chain.
+///
+/// # Safety
+/// `relation` must be open; to be called once, last, for every row that [`recall`] was called for.
+pub unsafe fn remember(relation: pg_sys::Relation, tenant: &[u8], head: Head) {
+    // SAFETY: open by contract.
+    let counters = unsafe { Counters::read(relation) };
+    MEMORY.with_borrow_mut(|memory| {
+        memory.expected = counters.map(Counters::after_one_insert);
+        if memory.heads.len() >= MOST_HEADS {
+            memory.heads.clear();
+        }
+        match memory.heads.get_mut(tenant) {
+            Some(remembered) => *remembered = head,
+            None => drop(memory.heads.insert(tenant.to_vec(), head)),
+        }
+    });
+}
+
+/// Forgets everything: called when the shape of any relation changed.
+unsafe extern "C-unwind" fn forget_layout(_: pg_sys::Datum, _: pg_sys::Oid) {
+    LAYOUT.with_borrow_mut(|layout| layout.relation = pg_sys::Oid::INVALID);
+}
+
+/// The primary key of `relation`, once its columns and key are known to be those of the install script.
+///
+/// # Safety
+/// `relation` must be open.
+pub unsafe fn checked_key(relation: pg_sys::Relation) -> Result<pg_sys::Oid, Failure> {
+    // SAFETY: open by contract.
+    let oid = unsafe { (*relation).rd_id };
+    if let Some(key) = LAYOUT.with_borrow(|layout| (layout.relation == oid).then_some(layout.key)) {
+        return Ok(key);
+    }
+    thread_local!(static WATCHING: std::cell::Cell<bool> = const { std::cell::Cell::new(false) });
+    if !WATCHING.replace(true) {
+        // SAFETY: registered once per backend; the callback only forgets.
+        unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(forget_layout), pg_sys::Datum::from(0)) };
+    }
+    // SAFETY: open by contract.
+    unsafe { columns::check_layout((*relation).rd_att)? };
+    // SAFETY: open by contract.
+    let key = unsafe { compat::primary_key(relation) };
+    if key == pg_sys::Oid::INVALID {
+        return Err(Failure::new(Kind::UnexpectedTable, "audit_events has no primary key").hint(
+            "Restore the primary key (tenant_id, chain, seq): it is what keeps a chain from forking.",
+        ));
+    }
+    LAYOUT.set(Layout { relation: oid, key });
+    Ok(key)
+}
+
+/// Reads the head of `chain` of the tenant in `tenant` from the primary key.
+///
+/// # Safety
+/// `relation` must be open and `key` be what [`checked_key`] returned for it; `tenant` must be a valid text.
+pub unsafe fn read(
+    relation: pg_sys::Relation,
+    key: pg_sys::Oid,
+    tenant: pg_sys::Datum,
+    chain: u16,
+) -> Result<Head, Failure> {
+    // SAFETY: the executor holds this lock on every index of a table it inserts into.
+    let index = unsafe { pg_sys::index_open(key, pg_sys::RowExclusiveLock as i32) };
+    // SAFETY: open.
+    let usable = unsafe { is_chain_key(index) };
+    // SAFETY: relation and index are open.
+    let head = usable.then(|| unsafe { scan_back(relation, index, tenant, chain) });
+    // SAFETY: opened above; the lock is the executor's own, which it still holds.
+    unsafe { pg_sys::index_close(index, pg_sys::RowExclusiveLock as i32) };
+    head.ok_or_else(|| {
+        Failure::new(Kind::UnexpectedTable, "the primary key of audit_events is not (tenant_id, chain, seq)")
+            .hint("Restore the primary key (tenant_id, chain, seq): it is what keeps a chain from forking.")
+    })?
+}
+
+/// # Safety
+/// `index` must be open.
+unsafe fn is_chain_key(index: pg_sys::Relation) -> bool {
+    // SAFETY: open by contract; rd_index is set for indexes.
+    let form = unsafe { &*(*index).rd_index };
+    // SAFETY: indkey has indnatts elements.
+    let keys = unsafe { form.indkey.values.as_slice(form.indnkeyatts as usize) };
+    keys == [at::TENANT_ID as i16 + 1, at::CHAIN as i16 + 1, at::SEQ as i16 + 1]
+}
+
+/// # Safety
+/// Relation and index must be open, the index must be the chain key, `tenant` a valid text.
+unsafe fn scan_back(
+    relation: pg_sys::Relation,
+    index: pg_sys::Relation,
+    tenant: pg_sys::Datum,
+    chain: u16,
+) -> Result<Head, Failure> {
+    // SAFETY: each call as its contract says; whatever raises leaves buffers and slot to the resource owner.
+    unsafe {
+        let collation = *(*index).rd_indcollation;
+        let mut keys = [pg_sys::ScanKeyData::default(); 2];
+        let equal = pg_sys::BTEqualStrategyNumber as u16;
+        let none = pg_sys::Oid::INVALID;
+        let chain_datum = pg_sys::Datum::from(chain as i16);
+        pg_sys::ScanKeyEntryInitialize(
+            &mut keys[0],
+            0,
+            1,
+            equal,
+            none,
+            collation,
+            pg_sys::F_TEXTEQ.into(),
+            tenant,
+        );
+        pg_sys::ScanKeyEntryInitialize(
+            &mut keys[1],
+            0,
+            2,
+            equal,
+            none,
+            none,
+            pg_sys::F_INT2EQ.into(),
+            chain_datum,
+        );
+        let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
+        let scan = compat::begin_index_scan(relation, index, &raw mut pg_sys::SnapshotSelfData, 2);
+        pg_sys::index_rescan(scan, keys.as_mut_ptr(), 2, std::ptr::null_mut(), 0);
+        let found = pg_sys::index_getnext_slot(scan, pg_sys::ScanDirection::BackwardScanDirection, slot);
+        let head =
+            if found { newest(slot, chain) } else { Ok(Head { chain, seq: 0, hash: Digest::GENESIS }) };
+        pg_sys::index_endscan(scan);
+        pg_sys::ExecDropSingleTupleTableSlot(slot);
+        head
+    }
+}
+
+/// # Safety
+/// `slot` must hold a row of a relation that passed [`checked_key`].
+unsafe fn newest(slot: *mut pg_sys::TupleTableSlot, chain: u16) -> Result<Head, Failure> {
+    // SAFETY: fills the slot's values up to event_hash.
+    unsafe { pg_sys::slot_getsomeattrs_int(slot, at::EVENT_HASH as i32 + 1) };
+    let value = |n: usize| {
+        // SAFETY: both arrays have been filled beyond n.
+        let (null, datum) = unsafe { (*(*slot).tts_isnull.add(n), *(*slot).tts_values.add(n)) };
+        (!null).then_some(datum)
+    };
+    // SAFETY: event_hash is a bytea.
+    match (value(at::SEQ), unsafe { columns::digest(value(at::EVENT_HASH)) }) {
+        (Some(seq), Some(hash)) => Ok(Head { chain, seq: seq.value() as i64, hash }),
+        _ => Err(Failure::new(Kind::UnexpectedTable, format!("the head of chain {chain} has no event_hash"))
+            .hint("Run audit_findings() for this tenant: the row was changed.")),
+    }
+}

@@ -1,0 +1,79 @@
+//! The lock that makes a transaction the only one to append to a chain.
+//!
+//! Heavyweight locks of the advisory method with a fourth field of their own, so that SQL advisory locks never
+//! collide with them; PostgreSQL releases them at the end of the transaction (or of the subtransaction that took
+//! them), carries them across PREPARE TRANSACTION, and shows them in `pg_locks`.
+//!
+//! | lock | fields | mode | taken |
+//! |---|---|---|---|
+//! | chain | database, bucket of the tenant (0..255), chain, 0x5A41 | exclusive | only if free at once |
+//! | tenant (`max_chains = 1`) | database, hash of the tenant, 0, 0x5A42 | exclusive | waits |
+//! | chain 0 (`max_chains = 1`) | as chain | share | waits, and only while a session without the setting holds it |
+//!
+//! A transaction over any number of tenants holds at most 256 times the chains it uses of one bucket, which is one.
+//! Two tenants that share a bucket never wait for each other: the second takes another chain.
+//! Chain 0 is shared under `max_chains = 1`, so that the tenants of a bucket stay apart, and yet no session without
+//! the setting can append to a chain 0 that somebody holds.
+
+use std::cell::RefCell;
+
+use pgrx::pg_sys;
+
+use crate::settings;
+
+const CHAIN_LOCK: u16 = 0x5A41;
+const TENANT_LOCK: u16 = 0x5A42;
+const BUCKETS: usize = 256;
+
+thread_local! {
+    /// The chain this backend used last in each bucket: under load each backend settles on one of its own and finds
+    /// it free at the first try.
+    static LAST_CHAIN: RefCell<[u16; BUCKETS]> = const { RefCell::new([0; BUCKETS]) };
+}
+
+/// FNV-1a: the same in every backend, and no secret.
+fn hash(tenant: &[u8]) -> u32 {
+    tenant.iter().fold(0x811c_9dc5, |hash, &byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+fn acquire(fields: (u32, u32, u16), mode: u32, wait: bool) -> bool {
+    let tag = pg_sys::LOCKTAG {
+        // SAFETY: set when the backend connected.
+        locktag_field1: unsafe { pg_sys::MyDatabaseId }.to_u32(),
+        locktag_field2: fields.0,
+        locktag_field3: fields.1,
+        locktag_field4: fields.2,
+        locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
+        locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
+    };
+    // SAFETY: a complete tag; the lock belongs to the current resource owner. Raises on deadlock, lock_timeout, cancel
+    // and a full lock table, all of which leave nothing behind.
+    let result = unsafe { pg_sys::LockAcquire(&tag, mode as i32, false, !wait) };
+    result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
+}
+
+/// A chain of `tenant` that this transaction alone appends to, until it ends.
+///
+/// Waits only when `zeroauth_audit.max_chains` says that there are not enough chains for everybody.
+pub fn claim_chain(tenant: &[u8]) -> u16 {
+    let hash = hash(tenant);
+    let bucket = hash % BUCKETS as u32;
+    let slot = bucket as usize;
+    let exclusive = pg_sys::ExclusiveLock;
+    let most = settings::max_chains();
+    if most == Some(1) {
+        acquire((hash, 0, TENANT_LOCK), exclusive, true);
+        acquire((bucket, 0, CHAIN_LOCK), pg_sys::ShareLock, true);
+        return 0;
+    }
+    let most = most.unwrap_or(i16::MAX as u16);
+    let last = LAST_CHAIN.with_borrow(|chains| chains[slot]).min(most - 1);
+    let free = |chain: &u16| acquire((bucket, u32::from(*chain), CHAIN_LOCK), exclusive, false);
+    let chain = std::iter::once(last).chain((0..most).filter(|&chain| chain != last)).find(free);
+    let chain = chain.unwrap_or_else(|| {
+        acquire((bucket, u32::from(last), CHAIN_LOCK), exclusive, true);
+        last
+    });
+    LAST_CHAIN.with_borrow_mut(|chains| chains[slot] = chain);
+    chain
+}

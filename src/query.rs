@@ -1,0 +1,193 @@
+//! Reading through SQL (SPI), always read-only: every query of one call sees the snapshot of the statement that made the call, no
+//! transaction id is assigned, and it works on a hot standby.
+//!
+//! Going through SQL rather than scanning the table keeps verification right where the rows are elsewhere (a
+//! distributed table), and lets the planner run it in parallel.
+
+use std::ffi::CString;
+
+use pgrx::pg_sys;
+
+use crate::error::Failure;
+
+/// A query parameter.
+#[derive(Clone, Copy)]
+pub enum Parameter<'a> {
+    /// `bigint`
+    Int8(i64),
+    /// `smallint`
+    Int2(i16),
+    /// `text`
+    Text(&'a str),
+}
+
+/// One row of a result.
+pub struct Row<'a> {
+    values: &'a [pg_sys::Datum],
+    nulls: &'a [bool],
+}
+
+impl Row<'_> {
+    /// Column `n` from 0, `None` when it is NULL.
+    #[inline]
+    pub fn datum(&self, n: usize) -> Option<pg_sys::Datum> {
+        (!self.nulls[n]).then_some(self.values[n])
+    }
+
+    /// A `bigint` column.
+    pub fn int8(&self, n: usize) -> Option<i64> {
+        self.datum(n).map(|datum| datum.value() as i64)
+    }
+
+    /// A `smallint` column.
+    pub fn int2(&self, n: usize) -> Option<i16> {
+        self.datum(n).map(|datum| datum.value() as i16)
+    }
+
+    /// A `text` column.
+    pub fn text(&self, n: usize) -> Option<String> {
+        // SAFETY: the query selects a text there.
+        let bytes = self.datum(n).map(|datum| unsafe { crate::columns::varlena_bytes(datum) });
+        bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+    }
+}
+
+/// A connection to SPI, closed when dropped.
+pub struct Session(());
+
+/// How many rows a cursor fetches at once.
+const BATCH: std::ffi::c_long = 256;
+
+impl Session {
+    /// Connects.
+    pub fn connect() -> Self {
+        // SAFETY: paired with SPI_finish in drop; an error in between ends both.
+        unsafe { pg_sys::SPI_connect() };
+        Self(())
+    }
+
+    /// Runs `sql` to its end, in parallel if the planner likes, and calls `each` for every row of the result, which is
+    /// held in memory: for few rows.
+    pub fn all(
+        &self,
+        sql: &str,
+        parameters: &[Parameter<'_>],
+        mut each: impl FnMut(&Row<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut bound = Bound::new(sql, parameters);
+        // SAFETY: connected; the arrays have one element for each parameter.
+        unsafe {
+            pg_sys::SPI_execute_with_args(
+                bound.sql.as_ptr(),
+                bound.values.len() as i32,
+                bound.types.as_mut_ptr(),
+                bound.values.as_mut_ptr(),
+                std::ptr::null(),
+                true,
+                0,
+            );
+        }
+        // SAFETY: set by the call above.
+        unsafe { self.rows(pg_sys::SPI_tuptable, &mut each) }
+    }
+
+    /// Runs `sql` as a cursor and calls `each` for every row: memory for one batch, however many there are.
+    pub fn stream(
+        &self,
+        sql: &str,
+        parameters: &[Parameter<'_>],
+        mut each: impl FnMut(&Row<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let mut bound = Bound::new(sql, parameters);
+        // SAFETY: connected; the arrays have one element for each parameter.
+        let portal = unsafe {
+            pg_sys::SPI_cursor_open_with_args(
+                std::ptr::null(),
+                bound.sql.as_ptr(),
+                bound.values.len() as i32,
+                bound.types.as_mut_ptr(),
+                bound.values.as_mut_ptr(),
+                std::ptr::null(),
+                true,
+                0,
+            )
+        };
+        loop {
+            // SAFETY: the portal is open.
+            unsafe { pg_sys::SPI_cursor_fetch(portal, true, BATCH) };
+            // SAFETY: set by the fetch.
+            let fetched = unsafe { pg_sys::SPI_processed };
+            // SAFETY: as above.
+            unsafe { self.rows(pg_sys::SPI_tuptable, &mut each)? };
+            if fetched == 0 {
+                break;
+            }
+        }
+        // SAFETY: open until here; after an error the end of the transaction closes it.
+        unsafe { pg_sys::SPI_cursor_close(portal) };
+        Ok(())
+    }
+
+    /// # Safety
+    /// `table` must be NULL or a live result of this session; it is freed.
+    unsafe fn rows(
+        &self,
+        table: *mut pg_sys::SPITupleTable,
+        each: &mut impl FnMut(&Row<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        if table.is_null() {
+            return Ok(());
+        }
+        // Whatever a row needs while it is looked at is freed with its batch.
+        let mut batch = pgrx::PgMemoryContexts::new("zeroauth_audit batch");
+        // SAFETY: live by contract.
+        let (count, desc) = unsafe { ((*table).numvals as usize, (*table).tupdesc) };
+        // SAFETY: live with the table.
+        let width = unsafe { (*desc).natts } as usize;
+        let (mut values, mut nulls) = (vec![pg_sys::Datum::null(); width], vec![true; width]);
+        // SAFETY: the context lives to the end of this function, and the closure keeps nothing of it.
+        let result = unsafe {
+            batch.switch_to(|_| {
+                (0..count).try_for_each(|n| {
+                    let tuple = *(*table).vals.add(n);
+                    pg_sys::heap_deform_tuple(tuple, desc, values.as_mut_ptr(), nulls.as_mut_ptr());
+                    each(&Row { values: &values, nulls: &nulls })
+                })
+            })
+        };
+        // SAFETY: live by contract, and not looked at any more.
+        unsafe { pg_sys::SPI_freetuptable(table) };
+        result
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // SAFETY: connected in `connect`; harmless after an error, which ends SPI by itself.
+        unsafe { pg_sys::SPI_finish() };
+    }
+}
+
+/// A query with its parameters as SPI wants them.
+struct Bound {
+    sql: CString,
+    types: Vec<pg_sys::Oid>,
+    values: Vec<pg_sys::Datum>,
+}
+
+impl Bound {
+    fn new(sql: &str, parameters: &[Parameter<'_>]) -> Self {
+        let (types, values) = parameters
+            .iter()
+            .map(|parameter| match *parameter {
+                Parameter::Int8(number) => (pg_sys::INT8OID, pg_sys::Datum::from(number)),
+                Parameter::Int2(number) => (pg_sys::INT2OID, pg_sys::Datum::from(number)),
+                Parameter::Text(text) => {
+                    let stored = pgrx::varlena::rust_str_to_text_p(text).into_pg();
+                    (pg_sys::TEXTOID, pg_sys::Datum::from(stored))
+                }
+            })
+            .unzip();
+        Self { sql: CString::new(sql).unwrap_or_default(), types, values }
+    }
+}

@@ -1,0 +1,59 @@
+//! The settings `zeroauth_audit.*`. The README documents each under its own heading.
+
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_sys};
+
+static MAX_CHAINS: GucSetting<i32> = GucSetting::<i32>::new(0);
+static MAX_DETAILS_BYTES: GucSetting<i32> = GucSetting::<i32>::new(1024 * 1024);
+static MAINTENANCE: GucSetting<bool> = GucSetting::<bool>::new(false);
+
+/// Chain numbers are `smallint`.
+const MOST_CHAINS: i32 = i16::MAX as i32;
+
+/// How many chains a tenant may have; `None` is as many as there are concurrent transactions.
+pub fn max_chains() -> Option<u16> {
+    u16::try_from(MAX_CHAINS.get()).ok().filter(|&n| n > 0)
+}
+
+/// The longest `details` accepted, in bytes of its text form.
+pub fn max_details_bytes() -> usize {
+    usize::try_from(MAX_DETAILS_BYTES.get()).unwrap_or(0)
+}
+
+/// Whether a superuser has opened the trail for maintenance in this session.
+pub fn maintenance() -> bool {
+    MAINTENANCE.get()
+}
+
+/// Defines the settings and reserves their prefix.
+pub fn define() {
+    GucRegistry::define_int_guc(
+        c"zeroauth_audit.max_chains",
+        c"Most chains a tenant may have.",
+        c"0 is as many as there are concurrent transactions, and no insert waits; 1 is one strict order per tenant, and inserts of one tenant wait for each other.",
+        &MAX_CHAINS,
+        0,
+        MOST_CHAINS,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"zeroauth_audit.max_details_bytes",
+        c"Longest details of one event, in bytes of its text form.",
+        c"An event with longer details is refused.",
+        &MAX_DETAILS_BYTES,
+        0,
+        1024 * 1024 * 1024 - 1,
+        GucContext::Suset,
+        GucFlags::UNIT_BYTE,
+    );
+    GucRegistry::define_bool_guc(
+        c"zeroauth_audit.maintenance",
+        c"Lets changes of audit_events through that are refused otherwise.",
+        c"Every change that it lets through is logged, and found by the next replay.",
+        &MAINTENANCE,
+        GucContext::Suset,
+        GucFlags::default(),
+    );
+    // SAFETY: called from _PG_init with a NUL-terminated name; refuses misspelt settings under our prefix.
+    unsafe { pg_sys::MarkGUCPrefixReserved(c"zeroauth_audit".as_ptr()) };
+}
