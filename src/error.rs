@@ -95,6 +95,8 @@ unsafe extern "C-unwind" {
     fn errmsg(fmt: *const c_char, ...) -> c_int;
     fn errdetail(fmt: *const c_char, ...) -> c_int;
     fn errhint(fmt: *const c_char, ...) -> c_int;
+    fn errhidestmt(hide: bool) -> c_int;
+    fn errhidecontext(hide: bool) -> c_int;
     fn errfinish(filename: *const c_char, lineno: c_int, funcname: *const c_char);
 }
 
@@ -128,7 +130,21 @@ pub unsafe fn throw(failure: Failure) -> ! {
         if !hint.is_null() {
             errhint(c"%s".as_ptr(), hint);
         }
-        errfinish(c"zeroauth_audit".as_ptr(), 0, std::ptr::null());
+        errfinish(std::ptr::null(), 0, std::ptr::null());
     }
     unreachable!("errfinish returned from an ERROR")
+}
+
+/// Writes `line` to the server log, alone: without the statement, which may hold what no log should.
+pub fn log_line(line: &str) {
+    let line = palloced(line);
+    // SAFETY: ereport(LOG)'s own sequence of calls; the string is palloc'ed and NUL-terminated.
+    unsafe {
+        if errstart(pgrx::PgLogLevel::LOG_SERVER_ONLY as c_int, std::ptr::null()) {
+            errmsg(c"%s".as_ptr(), line);
+            errhidestmt(true);
+            errhidecontext(true);
+            errfinish(std::ptr::null(), 0, std::ptr::null());
+        }
+    }
 }

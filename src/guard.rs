@@ -7,7 +7,7 @@ use pgrx::pg_sys;
 use serde::Serialize;
 
 use crate::call::{Arguments, sql_function};
-use crate::error::{Failure, Kind};
+use crate::error::{Failure, Kind, log_line};
 use crate::settings;
 
 /// The trigger's part of the call.
@@ -40,12 +40,7 @@ impl<'a> Attempt<'a> {
     pub fn log(event: &'static str, operation: &'a str, object: &'a str) {
         let attempt = Attempt { event, operation, object, role: role_name(), database: database_name() };
         if let Ok(line) = serde_json::to_string(&attempt) {
-            pgrx::pg_sys::panic::ErrorReport::new(
-                pgrx::PgSqlErrorCode::ERRCODE_SUCCESSFUL_COMPLETION,
-                format!("zeroauth_audit: {line}"),
-                "",
-            )
-            .report(pgrx::PgLogLevel::LOG_SERVER_ONLY);
+            log_line(&format!("zeroauth_audit: {line}"));
         }
     }
 }

@@ -47,7 +47,7 @@ CREATE TABLE @extschema@.audit_events (
     CONSTRAINT audit_events_trace_id_check CHECK (trace_id ~ '^[0-9a-f]{32}$'),
     CONSTRAINT audit_events_span_id_check CHECK (span_id ~ '^[0-9a-f]{16}$'),
     CONSTRAINT audit_events_salt_check CHECK ((salt IS NULL) = (private_hash IS NOT NULL) AND pg_catalog.octet_length(salt) = 16),
-    CONSTRAINT audit_events_private_hash_check CHECK (pg_catalog.octet_length(private_hash) = 32 AND pg_catalog.num_nonnulls(actor_type, actor_id, ip, user_agent, error_message, details) = 0),
+    CONSTRAINT audit_events_private_hash_check CHECK (private_hash IS NULL OR pg_catalog.octet_length(private_hash) = 32 AND pg_catalog.num_nonnulls(actor_type, actor_id, ip, user_agent, error_message, details) = 0),
     CONSTRAINT audit_events_prev_hash_check CHECK (pg_catalog.octet_length(prev_hash) = 32),
     CONSTRAINT audit_events_event_hash_check CHECK (pg_catalog.octet_length(event_hash) = 32),
     CONSTRAINT audit_events_hash_version_check CHECK (hash_version = 1)
