@@ -4,8 +4,6 @@
 //! as microseconds since 1970. Nothing is looked up by name while rows are read: [`check_layout`] has made sure that
 //! the columns are where the install script put them.
 
-use std::io::Write as _;
-
 use pgrx::pg_sys;
 use zeroauth_audit_core::{Digest, PrivateFields, PublicFields, Salt};
 
@@ -130,12 +128,18 @@ unsafe fn inet_text<'a>(datum: pg_sys::Datum, scratch: &'a mut Scratch) -> &'a [
     // SAFETY: valid by contract. Layout of inet_struct: family, bits, address.
     let stored = unsafe { varlena_bytes(datum) };
     if let [2, bits, a, b, c, d] = *stored {
-        let room = scratch.ip.len();
-        let mut left = &mut scratch.ip[..];
-        if write!(left, "{a}.{b}.{c}.{d}/{bits}").is_ok() {
-            let written = room - left.len();
-            return &scratch.ip[..written];
+        let mut end = 0;
+        for (octet, after) in [(a, b'.'), (b, b'.'), (c, b'.'), (d, b'/'), (bits, 0)] {
+            for (divisor, digit) in [(100, octet / 100), (10, octet / 10 % 10), (1, octet % 10)] {
+                if octet >= divisor || divisor == 1 {
+                    scratch.ip[end] = b'0' + digit;
+                    end += 1;
+                }
+            }
+            scratch.ip[end] = after;
+            end += usize::from(after != 0);
         }
+        return &scratch.ip[..end];
     }
     // SAFETY: network_show is the cast inet::text; it takes one inet and returns a text.
     unsafe {

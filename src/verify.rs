@@ -15,7 +15,7 @@ use crate::call::{Arguments, sql_function};
 use crate::columns;
 use crate::error::{Failure, Kind};
 use crate::progress::Progress;
-use crate::query::{Parameter, Session};
+use crate::query::{Parameter, PlannerSettings, Session};
 use crate::random;
 use crate::srf::{Rows, Value};
 use crate::walk::{Finding, Stretch, walk};
@@ -112,6 +112,7 @@ impl<'a> Check<'a> {
         );
         let mut parameters = vec![Parameter::Int8(halves[0]), Parameter::Int8(halves[1])];
         parameters.extend(tenant.map(Parameter::Text));
+        let _storage_order = tenant.is_none().then(PlannerSettings::storage_order);
         let mut sums: ByTenant<Vec<Sum>> = BTreeMap::new();
         self.session.all(&sql, &parameters, |row| {
             // SAFETY: the aggregate returns a bytea.
