@@ -124,7 +124,7 @@ pub struct Scratch {
 ///
 /// # Safety
 /// `datum` must be a valid inet.
-unsafe fn inet_text<'a>(datum: pg_sys::Datum, scratch: &'a mut Scratch) -> &'a [u8] {
+unsafe fn inet_text(datum: pg_sys::Datum, scratch: &mut Scratch) -> &[u8] {
     // SAFETY: valid by contract. Layout of inet_struct: family, bits, address.
     let stored = unsafe { varlena_bytes(datum) };
     if let [2, bits, a, b, c, d] = *stored {

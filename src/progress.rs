@@ -63,9 +63,13 @@ pub fn request_shared_memory() {
     if !unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
         return;
     }
-    // SAFETY: a board has no pointers and a fixed layout.
-    pgrx::pg_shmem_init!(BOARD = unsafe { AssertPGRXSharedMemory::new(Board::default()) });
+    pgrx::pg_shmem_init!(BOARD = empty_board());
     SHARED.store(true, Ordering::Relaxed);
+}
+
+fn empty_board() -> AssertPGRXSharedMemory<Board> {
+    // SAFETY: a board has no pointers and a fixed layout.
+    unsafe { AssertPGRXSharedMemory::new(Board::default()) }
 }
 
 /// Whether the library was loaded by the server itself.
