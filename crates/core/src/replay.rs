@@ -42,8 +42,9 @@ impl LinkFinding {
 /// Where the replay of one chain stands.
 #[derive(Clone, Copy, Debug)]
 pub struct Replay {
-    next_seq: i64,
-    /// `None` when the chain is entered in the middle: the first link cannot be judged.
+    /// Of the event before; counting from it, not from the next, leaves no `seq` that could overflow.
+    last_seq: i64,
+    /// Its hash; `None` when the chain is entered in the middle: the first link cannot be judged.
     prev: Option<Digest>,
 }
 
@@ -51,7 +52,7 @@ impl Replay {
     /// A replay from the first event of a chain.
     #[must_use]
     pub const fn from_genesis() -> Self {
-        Self { next_seq: 1, prev: Some(Digest::GENESIS) }
+        Self { last_seq: 0, prev: Some(Digest::GENESIS) }
     }
 
     /// A replay that enters a chain at `seq`, where the event before was not read.
@@ -60,21 +61,21 @@ impl Replay {
         if seq <= 1 {
             return Self::from_genesis();
         }
-        Self { next_seq: seq, prev: None }
+        Self { last_seq: seq - 1, prev: None }
     }
 
     /// Takes the next stored event: what is wrong with its place, if anything.
     pub fn step(&mut self, seq: i64, prev_hash: &Digest, event_hash: &Digest) -> Option<LinkFinding> {
-        let finding = if seq > self.next_seq {
-            Some(LinkFinding::Gap { from: self.next_seq, to: seq.saturating_sub(1) })
-        } else if seq < self.next_seq {
+        let finding = if seq <= self.last_seq {
             Some(LinkFinding::Fork)
+        } else if seq - 1 > self.last_seq {
+            Some(LinkFinding::Gap { from: self.last_seq + 1, to: seq - 1 })
         } else {
             self.prev
                 .filter(|expected| expected != prev_hash)
                 .map(|expected| LinkFinding::LinkBroken { expected })
         };
-        self.next_seq = seq.saturating_add(1);
+        self.last_seq = seq;
         self.prev = Some(*event_hash);
         finding
     }
@@ -131,9 +132,14 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_seq_does_not_overflow() {
+    fn the_ends_of_the_range_do_not_overflow_and_a_repeated_seq_is_a_fork_there_too() {
         let mut replay = Replay::from_middle(i64::MAX);
         assert_eq!(replay.step(i64::MAX, &digest(1), &digest(2)), None);
-        assert_eq!(replay.step(i64::MAX, &digest(2), &digest(3)), None);
+        assert_eq!(replay.step(i64::MAX, &digest(2), &digest(3)), Some(LinkFinding::Fork));
+
+        let mut replay = Replay::from_genesis();
+        assert_eq!(replay.step(i64::MIN, &Digest::GENESIS, &digest(1)), Some(LinkFinding::Fork));
+        let everything = LinkFinding::Gap { from: i64::MIN + 1, to: i64::MAX - 1 };
+        assert_eq!(replay.step(i64::MAX, &digest(1), &digest(2)), Some(everything));
     }
 }
