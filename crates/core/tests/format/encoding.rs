@@ -6,7 +6,7 @@ use zeroauth_audit_core::encode::{Sink, length_prefixed, opt_bytes, opt_int, opt
 
 use crate::any_event::{event, full_event, text};
 use crate::plain::{
-    Event, Kind, Malformed, NEVER_NULL, PRIVATE, PUBLIC, Value, decode, decode_event_input,
+    Event, EventInput, Kind, Malformed, NEVER_NULL, PRIVATE, PUBLIC, Value, decode, decode_event_input,
     decode_private_input, event_input, private_input, sha256,
 };
 
@@ -73,7 +73,8 @@ proptest! {
 
         let public = event_input(&event, &private_hash);
         prop_assert_eq!(*event.core_event_hash().as_bytes(), sha256(&public));
-        prop_assert_eq!(decode_event_input(&public), Ok((event.prev, event.public, private_hash)));
+        let read_back = EventInput { prev: event.prev, public: event.public, private_hash };
+        prop_assert_eq!(decode_event_input(&public), Ok(read_back));
     }
 
     #[test]

@@ -187,14 +187,22 @@ pub fn decode_private_input(bytes: &[u8]) -> Result<([u8; 16], Vec<Value>), Malf
     Ok((reader.fixed()?, decode(&PRIVATE, reader.0)?))
 }
 
-/// Reads [`event_input`] back: the previous hash, the public values and the private hash.
-pub fn decode_event_input(bytes: &[u8]) -> Result<([u8; 32], Vec<Value>, [u8; 32]), Malformed> {
+/// What [`event_input`] holds.
+#[derive(Debug, PartialEq, Eq)]
+pub struct EventInput {
+    pub prev: [u8; 32],
+    pub public: Vec<Value>,
+    pub private_hash: [u8; 32],
+}
+
+/// Reads [`event_input`] back.
+pub fn decode_event_input(bytes: &[u8]) -> Result<EventInput, Malformed> {
     let mut reader = Reader(bytes);
     reader.domain(b"zeroauth.audit/event/v1")?;
     let prev = reader.fixed()?;
-    let values = PUBLIC.iter().map(|(_, kind)| reader.value(*kind)).collect::<Result<_, _>>()?;
+    let public = PUBLIC.iter().map(|(_, kind)| reader.value(*kind)).collect::<Result<_, _>>()?;
     let private_hash = reader.fixed()?;
-    reader.end().map(|()| (prev, values, private_hash))
+    reader.end().map(|()| EventInput { prev, public, private_hash })
 }
 
 impl Event {

@@ -66,7 +66,7 @@ fn every_event_hash_is_the_published_one_also_when_the_private_part_was_erased()
 
 #[test]
 fn every_chain_of_the_vectors_replays_without_a_finding_in_order_and_in_any_order() {
-    let mut chains: BTreeMap<(Vec<u8>, i64), Vec<(i64, Digest, Digest)>> = BTreeMap::new();
+    let mut chains: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for vector in vectors() {
         let event = &vector.exported.event;
         let fields = event.public_fields();
