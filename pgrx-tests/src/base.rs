@@ -33,8 +33,7 @@ pub(crate) fn folder(user: OsUser) -> Result<PathBuf> {
 pub(crate) fn lock(base: &Path) -> Result<File> {
     let path = base.join("lock");
     let file = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    file.lock()
-        .with_context(|| format!("cannot lock {}", path.display()))?;
+    file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
     Ok(file)
 }
 

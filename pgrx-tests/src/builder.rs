@@ -29,12 +29,7 @@ pub struct Builder {
 
 impl Builder {
     pub(crate) fn new(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            preload: true,
-            home: None,
-            conf: Vec::new(),
-        }
+        Self { name: name.to_owned(), preload: true, home: None, conf: Vec::new() }
     }
 
     /// Whether the library is in `shared_preload_libraries`; it is, unless told otherwise.
@@ -86,13 +81,7 @@ impl Builder {
         symlink(sockets.path(), home.join("socket")).context("cannot link the socket folder")?;
         let port = 54_000 + number % 1000;
         self.configure(&home, &sockets, port, user, &installation)?;
-        Cluster::start(Parts {
-            home,
-            sockets,
-            port,
-            user,
-            installation,
-        })
+        Cluster::start(Parts { home, sockets, port, user, installation })
     }
 
     fn configure(
@@ -108,8 +97,7 @@ impl Builder {
             return Err(stage::missing().into());
         }
         let mut lines = String::from("\n# zeroauth_audit: written by the harness\n");
-        let mut set =
-            |key: &str, value: &str| lines.push_str(&format!("{key} = {}\n", quoted(value)));
+        let mut set = |key: &str, value: &str| lines.push_str(&format!("{key} = {}\n", quoted(value)));
         set("listen_addresses", "");
         set("unix_socket_directories", &sockets.path().to_string_lossy());
         set("port", &port.to_string());
@@ -121,10 +109,7 @@ impl Builder {
             set("extension_destdir", &stage.to_string_lossy());
             set(
                 "dynamic_library_path",
-                &format!(
-                    "{}:$libdir",
-                    stage::library_folder(&stage, installation).display()
-                ),
+                &format!("{}:$libdir", stage::library_folder(&stage, installation).display()),
             );
         }
         if self.preload {

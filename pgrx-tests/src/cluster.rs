@@ -75,10 +75,7 @@ impl Cluster {
 
     pub(crate) fn start(parts: Parts) -> Result<Self> {
         // Made first, so that a failed start is cleaned up by the drop.
-        let cluster = Self {
-            parts,
-            pid: Mutex::new(None),
-        };
+        let cluster = Self { parts, pid: Mutex::new(None) };
         cluster.start_again()?;
         Ok(cluster)
     }
@@ -111,10 +108,7 @@ impl Cluster {
     #[must_use]
     pub fn config(&self) -> postgres::Config {
         let mut config = Client::configure();
-        config
-            .host_path(self.socket_dir())
-            .port(self.parts.port)
-            .connect_timeout(Duration::from_secs(20));
+        config.host_path(self.socket_dir()).port(self.parts.port).connect_timeout(Duration::from_secs(20));
         config
     }
 
@@ -166,11 +160,7 @@ impl Cluster {
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let program = Path::new(program.as_ref());
         let installed = self.parts.installation.bindir.join(program);
-        let mut command = self.parts.user.command(if installed.exists() {
-            &installed
-        } else {
-            program
-        });
+        let mut command = self.parts.user.command(if installed.exists() { &installed } else { program });
         for (name, _) in std::env::vars_os() {
             // A PGSERVICE or PGOPTIONS of the caller's shell must not lead the client elsewhere.
             if name.to_string_lossy().starts_with("PG") && name != "PG_CONFIG" {
@@ -195,15 +185,8 @@ impl Cluster {
     pub fn start_again(&self) -> Result<()> {
         let mut pid = self.postmaster();
         if pid.is_none() {
-            let Parts {
-                user, installation, ..
-            } = &self.parts;
-            *pid = Some(postmaster::start(
-                &self.data_dir(),
-                &self.log_file(),
-                *user,
-                installation,
-            )?);
+            let Parts { user, installation, .. } = &self.parts;
+            *pid = Some(postmaster::start(&self.data_dir(), &self.log_file(), *user, installation)?);
         }
         Ok(())
     }
@@ -269,7 +252,7 @@ impl Cluster {
         &self.parts.installation
     }
 
-    /// Lets go of the cluster: it keeps running and its folders stay. [`stop_kept`] ends it.
+    /// Lets go of the cluster: it keeps running and its folders stay. [`crate::stop_kept`] ends it.
     pub fn keep(mut self) {
         self.parts.home = PathBuf::new();
         self.parts.sockets.disable_cleanup(true);
@@ -294,25 +277,8 @@ impl Drop for Cluster {
     }
 }
 
-/// Stops the cluster that was made with `home` and kept, and removes its folders. Returns whether one was running.
-pub fn stop_kept(home: &Path) -> Result<bool> {
-    let data = home.join("data");
-    let pid = postmaster::pid_of(&data);
-    if let Some(pid) = pid {
-        postmaster::stop(pid, &data, Signal::INT)?;
-    }
-    if let Ok(sockets) = fs::read_link(home.join("socket")) {
-        remove(&sockets);
-    }
-    if home.exists() {
-        remove(home);
-        anyhow::ensure!(!home.exists(), "cannot remove {}", home.display());
-    }
-    Ok(pid.is_some())
-}
-
 /// Removes a folder that dying children of the postmaster may still write to for a moment.
-fn remove(folder: &Path) {
+pub(crate) fn remove(folder: &Path) {
     for _ in 0..100 {
         if fs::remove_dir_all(folder).is_ok() || !folder.exists() {
             return;

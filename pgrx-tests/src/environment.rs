@@ -61,9 +61,7 @@ impl OsUser {
                 command
             }
         };
-        command
-            .env_remove("RUST_BACKTRACE")
-            .env_remove("RUST_LIB_BACKTRACE");
+        command.env_remove("RUST_BACKTRACE").env_remove("RUST_LIB_BACKTRACE");
         command
     }
 
@@ -93,10 +91,7 @@ impl OsUser {
 
 /// One id of the user `postgres`, or None when there is no such user.
 fn id(flag: &str) -> Result<Option<u32>> {
-    let output = Command::new("id")
-        .args([flag, "postgres"])
-        .output()
-        .context("cannot run id")?;
+    let output = Command::new("id").args([flag, "postgres"]).output().context("cannot run id")?;
     Ok(String::from_utf8_lossy(&output.stdout).trim().parse().ok())
 }
 

@@ -46,11 +46,7 @@ fn pg_config_path() -> PathBuf {
         return path.into();
     }
     let debian = Path::new("/usr/lib/postgresql/15/bin/pg_config");
-    if debian.exists() {
-        debian.into()
-    } else {
-        "pg_config".into()
-    }
+    if debian.exists() { debian.into() } else { "pg_config".into() }
 }
 
 fn ask(pg_config: &Path, flag: &str) -> Result<String> {
@@ -60,10 +56,7 @@ fn ask(pg_config: &Path, flag: &str) -> Result<String> {
             pg_config.display()
         ))
     };
-    let output = Command::new(pg_config)
-        .arg(flag)
-        .output()
-        .map_err(|e| missing(e.to_string()))?;
+    let output = Command::new(pg_config).arg(flag).output().map_err(|e| missing(e.to_string()))?;
     if !output.status.success() {
         return Err(missing(format!("{} gives {}", flag, output.status)).into());
     }

@@ -14,6 +14,7 @@ mod builder;
 mod cluster;
 mod environment;
 mod installation;
+mod kept;
 mod postmaster;
 mod stage;
 mod sweep;
@@ -21,8 +22,9 @@ mod template;
 mod wait;
 
 pub use builder::Builder;
-pub use cluster::{Cluster, PsqlOutput, stop_kept};
+pub use cluster::{Cluster, PsqlOutput};
 pub use environment::{BadEnvironment, OsUser, workspace};
 pub use installation::Installation;
+pub use kept::{clusters_folder, is_running, stop_kept};
 pub use stage::staged_folder;
 pub use wait::wait_until;

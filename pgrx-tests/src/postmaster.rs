@@ -18,10 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Runs a command to its end; a failure carries what it printed.
 pub(crate) fn run(command: &mut Command, what: &str) -> Result<()> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("cannot run {what}"))?;
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("cannot run {what}"))?;
     if output.status.success() {
         return Ok(());
     }
@@ -34,22 +31,10 @@ pub(crate) fn run(command: &mut Command, what: &str) -> Result<()> {
 }
 
 /// Starts the server of `data`, waits until it answers, and returns its process id.
-pub(crate) fn start(
-    data: &Path,
-    log: &Path,
-    user: OsUser,
-    installation: &Installation,
-) -> Result<i32> {
+pub(crate) fn start(data: &Path, log: &Path, user: OsUser, installation: &Installation) -> Result<i32> {
     let started = run(
         user.command(installation.bindir.join("pg_ctl"))
-            .args([
-                "start",
-                "--silent",
-                "--wait",
-                "--timeout",
-                &PATIENCE.as_secs().to_string(),
-                "-D",
-            ])
+            .args(["start", "--silent", "--wait", "--timeout", &PATIENCE.as_secs().to_string(), "-D"])
             .arg(data)
             .arg("--log")
             .arg(log)
@@ -61,10 +46,9 @@ pub(crate) fn start(
         let written = String::from_utf8_lossy(&written);
         let tail: Vec<&str> = written.lines().rev().take(15).collect();
         let tail: Vec<&str> = tail.into_iter().rev().collect();
-        return Err(error.context(format!(
-            "the server does not start; the end of its log:\n{}",
-            tail.join("\n")
-        )));
+        return Err(
+            error.context(format!("the server does not start; the end of its log:\n{}", tail.join("\n")))
+        );
     }
     pid_of(data).context("the server started but left no process id")
 }
@@ -91,10 +75,7 @@ pub(crate) fn stop(pid: i32, data: &Path, signal: Signal) -> Result<()> {
     let since = Instant::now();
     while works_in(pid, data) {
         if since.elapsed() > PATIENCE {
-            bail!(
-                "the server, process {pid}, did not stop within {} s",
-                PATIENCE.as_secs()
-            );
+            bail!("the server, process {pid}, did not stop within {} s", PATIENCE.as_secs());
         }
         sleep(Duration::from_millis(5));
     }
@@ -107,7 +88,5 @@ fn works_in(pid: i32, data: &Path) -> bool {
     let Ok(cmdline) = fs::read(format!("/proc/{pid}/cmdline")) else {
         return false;
     };
-    cmdline
-        .split(|byte| *byte == 0)
-        .any(|argument| argument == data.as_os_str().as_bytes())
+    cmdline.split(|byte| *byte == 0).any(|argument| argument == data.as_os_str().as_bytes())
 }

@@ -13,17 +13,12 @@ use crate::postmaster::run;
 /// Where the staged extension is: `ZEROAUTH_AUDIT_STAGE`, else `target/stage` of the workspace.
 #[must_use]
 pub fn staged_folder() -> PathBuf {
-    env::var_os("ZEROAUTH_AUDIT_STAGE")
-        .map_or_else(|| workspace().join("target/stage"), PathBuf::from)
+    env::var_os("ZEROAUTH_AUDIT_STAGE").map_or_else(|| workspace().join("target/stage"), PathBuf::from)
 }
 
 /// The stage as the server's user can read it: the folder itself, or a copy in `home` when the checkout is closed to
 /// that user. None when nothing is staged.
-pub(crate) fn readable(
-    home: &Path,
-    user: OsUser,
-    installation: &Installation,
-) -> Result<Option<PathBuf>> {
+pub(crate) fn readable(home: &Path, user: OsUser, installation: &Installation) -> Result<Option<PathBuf>> {
     let stage = staged_folder();
     if !library(&stage, installation).exists() {
         return Ok(None);
@@ -33,16 +28,10 @@ pub(crate) fn readable(
     }
     let copy = home.join("stage");
     run(
-        Command::new("cp")
-            .args(["-r", "--no-preserve=mode,ownership"])
-            .arg(&stage)
-            .arg(&copy),
+        Command::new("cp").args(["-r", "--no-preserve=mode,ownership"]).arg(&stage).arg(&copy),
         "copy of the staged extension",
     )?;
-    run(
-        Command::new("chmod").args(["-R", "a+rX"]).arg(&copy),
-        "chmod of the staged extension",
-    )?;
+    run(Command::new("chmod").args(["-R", "a+rX"]).arg(&copy), "chmod of the staged extension")?;
     Ok(Some(copy))
 }
 
@@ -56,10 +45,7 @@ pub(crate) fn missing() -> BadEnvironment {
 
 /// The folder of libraries inside a stage.
 pub(crate) fn library_folder(stage: &Path, installation: &Installation) -> PathBuf {
-    let below_root = installation
-        .pkglibdir
-        .strip_prefix("/")
-        .unwrap_or(&installation.pkglibdir);
+    let below_root = installation.pkglibdir.strip_prefix("/").unwrap_or(&installation.pkglibdir);
     stage.join(below_root)
 }
 

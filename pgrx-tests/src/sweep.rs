@@ -5,6 +5,7 @@ use std::path::Path;
 
 use rustix::process::Signal;
 
+use crate::kept::sockets_of;
 use crate::postmaster;
 
 /// Stops and removes every cluster in `base` whose process is gone. The caller holds the lock of `base`. What cannot be
@@ -26,8 +27,8 @@ pub(crate) fn sweep(base: &Path) {
         if let Some(pid) = postmaster::pid_of(&data) {
             let _ = postmaster::stop(pid, &data, Signal::QUIT);
         }
-        if let Ok(socket) = fs::read_link(home.join("socket")) {
-            let _ = fs::remove_dir_all(socket);
+        if let Some(sockets) = sockets_of(&home) {
+            let _ = fs::remove_dir_all(sockets);
         }
         let _ = fs::remove_dir_all(home);
     }
@@ -49,11 +50,7 @@ mod tests {
     fn only_folders_named_after_a_process_are_swept() {
         assert_eq!(owner_of("storm-4711-0"), Some(4711));
         assert_eq!(owner_of("two-words-4711-12"), Some(4711));
-        assert_eq!(
-            owner_of("template_15_20"),
-            None,
-            "a template has no process"
-        );
+        assert_eq!(owner_of("template_15_20"), None, "a template has no process");
         assert_eq!(owner_of("lock"), None);
     }
 }

@@ -11,20 +11,12 @@ use crate::installation::Installation;
 use crate::postmaster::run;
 
 /// Copies the template into `data`, making the template first if need be. The caller holds the lock of `base`.
-pub(crate) fn copy(
-    base: &Path,
-    data: &Path,
-    user: OsUser,
-    installation: &Installation,
-) -> Result<()> {
+pub(crate) fn copy(base: &Path, data: &Path, user: OsUser, installation: &Installation) -> Result<()> {
     let template = base.join(format!("template_{}", version_slug(&installation.version)));
     if !template.exists() {
         make(&template, user, installation)?;
     }
-    run(
-        Command::new("cp").arg("-a").arg(&template).arg(data),
-        "copy of the template cluster",
-    )
+    run(Command::new("cp").arg("-a").arg(&template).arg(data), "copy of the template cluster")
 }
 
 /// Makes the template under another name and renames it: a half-made one is never taken for whole.
@@ -80,9 +72,5 @@ fn create_database(data: &Path, user: OsUser, installation: &Installation) -> Re
 
 /// The version without what a file name should not carry.
 fn version_slug(version: &str) -> String {
-    version
-        .split_whitespace()
-        .nth(1)
-        .unwrap_or("unknown")
-        .replace(|c: char| !c.is_ascii_alphanumeric(), "_")
+    version.split_whitespace().nth(1).unwrap_or("unknown").replace(|c: char| !c.is_ascii_alphanumeric(), "_")
 }

@@ -13,10 +13,7 @@ pub fn wait_until(deadline: Duration, what: &str, mut condition: impl FnMut() ->
         if condition() {
             return;
         }
-        assert!(
-            since.elapsed() < deadline,
-            "waited {deadline:?} in vain for: {what}"
-        );
+        assert!(since.elapsed() < deadline, "waited {deadline:?} in vain for: {what}");
         sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(50));
     }
