@@ -1,2 +1,65 @@
-//! Set-up, demo, tests and benchmarks.
-fn main() {}
+//! `cargo xtask`: set-up, demo, tests and benchmarks of zeroauth_audit.
+//!
+//! Exit codes: 0 fine; 1 a check, a test or the demo found something wrong; 2 the machine or the call is not as it has to
+//! be, and one line on standard error says what to do.
+#![forbid(unsafe_code)]
+
+mod bench;
+mod demo;
+mod failure;
+mod process;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Set-up, demo, tests and benchmarks of zeroauth_audit.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what is missing, build the release extension and stage it in target/stage.
+    Setup,
+    /// Put this machine's package log and this project's git history on an audit trail, tamper with it, find it.
+    Demo {
+        /// Leave the cluster running afterwards; `cargo xtask stop` ends it.
+        #[arg(long)]
+        keep: bool,
+    },
+    /// End the cluster that `demo --keep` left running.
+    Stop,
+    /// Format, lints, unit tests, tests on real servers, dependency and SQL checks.
+    Test {
+        /// Run only the tests whose name contains this, and none of the other checks.
+        filter: Option<String>,
+        /// Check dependencies with cargo-deny even if it has to be built first, which takes minutes.
+        #[arg(long)]
+        deny: bool,
+    },
+    /// Compare with the same table without the extension; writes docs/benchmarks.md.
+    Bench {
+        /// Shorter runs and fewer rows: shows that it works, not how fast it is; writes nothing.
+        #[arg(long)]
+        quick: bool,
+        /// Run only the scenarios whose name contains this; writes nothing.
+        filter: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().task {
+        Task::Setup => setup::run().map(|_| ExitCode::SUCCESS),
+        Task::Demo { keep } => demo::run(keep),
+        Task::Stop => demo::stop(),
+        Task::Test { filter, deny } => test::run(filter.as_deref(), deny),
+        Task::Bench { quick, filter } => bench::run(quick, filter.as_deref()),
+    };
+    done.unwrap_or_else(|error| failure::report(&error))
+}

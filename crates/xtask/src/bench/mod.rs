@@ -1,0 +1,97 @@
+//! `cargo xtask bench`: what an audited insert costs against the same table without the extension.
+//!
+//! The sides of a comparison take turns, round by round, on one server: a noisy machine then disturbs both. The ratio is
+//! the median of the rounds' ratios.
+
+mod machine;
+mod report;
+mod round;
+mod scenario;
+mod tables;
+
+use std::fs;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use zeroauth_audit_tests::{Cluster, workspace};
+
+use crate::setup::{self, say};
+use report::Line;
+use scenario::{SCENARIOS, Scenario};
+
+/// How long and how much is measured.
+pub(crate) struct Effort {
+    /// Rounds of each comparison.
+    pub(crate) rounds: usize,
+    /// Seconds of a pgbench run.
+    pub(crate) seconds: u32,
+    /// Rows of a bulk load.
+    pub(crate) rows: u32,
+}
+
+const FULL: Effort = Effort { rounds: 5, seconds: 10, rows: 300_000 };
+const QUICK: Effort = Effort { rounds: 3, seconds: 2, rows: 30_000 };
+
+/// Settings of the measured server; they are printed with the results.
+pub(crate) const SETTINGS: [(&str, &str); 5] = [
+    ("shared_buffers", "1GB"),
+    ("max_wal_size", "8GB"),
+    ("checkpoint_timeout", "30min"),
+    ("autovacuum", "off"),
+    ("jit", "off"),
+];
+
+/// Measures, prints the table, and writes docs/benchmarks.md after a full run.
+pub(crate) fn run(quick: bool, filter: Option<&str>) -> Result<ExitCode> {
+    setup::run()?;
+    let effort = if quick { QUICK } else { FULL };
+    let mut builder = Cluster::builder("bench");
+    for (name, value) in SETTINGS {
+        builder = builder.conf(name, value);
+    }
+    let cluster = builder.start()?;
+    let mut client = cluster.try_client()?;
+    client.batch_execute("CREATE EXTENSION zeroauth_audit").context("cannot create the extension")?;
+    tables::create(&mut client, effort.rows)?;
+
+    let wanted: Vec<&Scenario> = SCENARIOS
+        .iter()
+        .filter(|scenario| filter.is_none_or(|filter| scenario.name.contains(filter)))
+        .collect();
+    let mut lines = Vec::new();
+    for scenario in wanted {
+        say(&format!("measuring: {}", scenario.name));
+        lines.push(compare(scenario, &cluster, &effort)?);
+    }
+    let table = report::table(&lines);
+    println!("{table}");
+    if !quick && filter.is_none() {
+        let path = workspace().join("docs/benchmarks.md");
+        fs::create_dir_all(workspace().join("docs"))?;
+        fs::write(&path, report::document(&table, &machine::describe(&mut client)?, &effort))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        say("wrote docs/benchmarks.md");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// All rounds of one scenario. Every other round runs the sides in the other order.
+fn compare(scenario: &'static Scenario, cluster: &Cluster, effort: &Effort) -> Result<Line> {
+    let mut line = Line::new(scenario);
+    for number in 0..effort.rounds {
+        let measure = |side| round::measure(scenario, side, cluster, effort).with_context(|| scenario.name);
+        let (baseline, ours) = match scenario.baseline {
+            None => (None, measure(scenario.subject)?),
+            Some(side) if number % 2 == 0 => {
+                let baseline = measure(side)?;
+                (Some(baseline), measure(scenario.subject)?)
+            }
+            Some(side) => {
+                let ours = measure(scenario.subject)?;
+                (Some(measure(side)?), ours)
+            }
+        };
+        line.add(baseline, ours);
+    }
+    Ok(line)
+}

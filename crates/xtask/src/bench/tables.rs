@@ -1,0 +1,41 @@
+//! The tables on both sides of a comparison, and what they are filled from.
+
+use anyhow::{Context, Result};
+use postgres::Client;
+
+use super::scenario::Side;
+
+/// The columns a bulk load fills: those of `source`, in their order.
+pub(crate) const COLUMNS: &str = "tenant_id, category, action, resource, service_name, env, request_id, trace_id, span_id, status_code, \
+     latency_ms, payload_size, actor_type, actor_id, ip, user_agent, details";
+
+/// Makes the compared tables and `rows` rows to load.
+pub(crate) fn create(client: &mut Client, rows: u32) -> Result<()> {
+    client.batch_execute(include_str!("tables.sql")).context("cannot make the compared tables")?;
+    let source = include_str!("source.sql").replace("@rows@", &rows.to_string());
+    // Statement by statement: VACUUM cannot share a message with others.
+    for statement in source.split_inclusive(";\n") {
+        client.batch_execute(statement).context("cannot make the rows to load")?;
+    }
+    Ok(())
+}
+
+/// Empties a table, so that every round starts alike.
+pub(crate) fn empty(client: &mut Client, side: Side) -> Result<()> {
+    let table = side.table();
+    let heads = if side == Side::PlPgSql { "TRUNCATE plpgsql_heads;" } else { "" };
+    client
+        .batch_execute(&format!(
+            "BEGIN; SET LOCAL zeroauth_audit.maintenance = on; TRUNCATE {table}; {heads} COMMIT"
+        ))
+        .with_context(|| format!("cannot empty {table}"))?;
+    client.batch_execute("CHECKPOINT").context("cannot write a checkpoint")
+}
+
+/// Fills a table with all rows of `source`.
+pub(crate) fn fill(client: &mut Client, side: Side) -> Result<u64> {
+    let table = side.table();
+    client
+        .execute(&format!("INSERT INTO {table} ({COLUMNS}) SELECT {COLUMNS} FROM source"), &[])
+        .with_context(|| format!("cannot fill {table}"))
+}

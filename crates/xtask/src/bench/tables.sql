@@ -1,0 +1,35 @@
+-- The tables that are compared with audit_events. They carry the same bytes: what the trigger would compute is a constant.
+CREATE SEQUENCE plain_seq;
+
+CREATE TABLE plain_events (LIKE audit_events INCLUDING ALL);
+ALTER TABLE plain_events
+    ALTER chain SET DEFAULT 0,
+    ALTER seq SET DEFAULT nextval('plain_seq'),
+    ALTER recorded_at SET DEFAULT clock_timestamp(),
+    ALTER db_role SET DEFAULT session_user,
+    ALTER salt SET DEFAULT '\x000102030405060708090a0b0c0d0e0f',
+    ALTER prev_hash SET DEFAULT '\x000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f',
+    ALTER event_hash SET DEFAULT '\x000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f',
+    ALTER hash_version SET DEFAULT 1;
+
+-- What one writes without the extension: a head row per tenant, locked until commit, and sha256() over the row as text.
+CREATE TABLE plpgsql_events (LIKE plain_events INCLUDING ALL);
+CREATE TABLE plpgsql_heads (tenant_id text PRIMARY KEY, seq bigint NOT NULL, event_hash bytea NOT NULL);
+
+CREATE FUNCTION plpgsql_chain() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    head plpgsql_heads;
+BEGIN
+    SELECT * INTO head FROM plpgsql_heads WHERE tenant_id = NEW.tenant_id FOR UPDATE;
+    IF NOT FOUND THEN
+        INSERT INTO plpgsql_heads VALUES (NEW.tenant_id, 0, decode(repeat('00', 32), 'hex')) ON CONFLICT DO NOTHING;
+        SELECT * INTO head FROM plpgsql_heads WHERE tenant_id = NEW.tenant_id FOR UPDATE;
+    END IF;
+    NEW.seq := head.seq + 1;
+    NEW.prev_hash := head.event_hash;
+    NEW.event_hash := sha256(head.event_hash || convert_to(NEW::text, 'UTF8'));
+    UPDATE plpgsql_heads SET seq = NEW.seq, event_hash = NEW.event_hash WHERE tenant_id = NEW.tenant_id;
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER chain BEFORE INSERT ON plpgsql_events FOR EACH ROW EXECUTE FUNCTION plpgsql_chain();

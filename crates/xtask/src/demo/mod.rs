@@ -1,0 +1,101 @@
+//! `cargo xtask demo`: the main job on real input, from an empty cluster to a found forgery.
+//!
+//! The cluster's folder is always the same, so `stop` finds it. A lock beside it keeps two demos apart; the cluster itself
+//! belongs to the demo until it is kept, and then to `stop`.
+
+mod dpkg;
+mod event;
+mod git;
+mod home;
+mod load;
+mod tamper;
+mod verdict;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use zeroauth_audit_tests::Cluster;
+
+use crate::setup;
+
+/// What a role needs to write events, and nothing else. The default of event_id calls audit_uuid_v7().
+const WRITER: &str = "CREATE ROLE demo_writer LOGIN; \
+     GRANT INSERT ON audit_events TO demo_writer; \
+     GRANT EXECUTE ON FUNCTION audit_uuid_v7() TO demo_writer";
+
+/// Runs the demo. Fails when a whole trail is reported broken, or a forged one is not found.
+pub(crate) fn run(keep: bool) -> Result<ExitCode> {
+    let started = Instant::now();
+    let home = home::claim()?;
+    setup::run()?;
+
+    println!("Starting a private PostgreSQL under {}", home.path().display());
+    let cluster = Cluster::builder("demo").home(home.path()).start()?;
+    let mut admin = cluster.try_client()?;
+    admin.batch_execute("CREATE EXTENSION zeroauth_audit").context("cannot create the extension")?;
+    admin.batch_execute(WRITER).context("cannot create the writer")?;
+
+    let mut writer = cluster.connect("demo_writer", "audit")?;
+    let packages = load::load(&mut writer, dpkg::TENANT, &dpkg::events()?)?;
+    println!("Tenant host: {packages} lines of this machine's package log");
+    match git::events()? {
+        Some(commits) => {
+            let commits = load::load(&mut writer, git::TENANT, &commits)?;
+            println!("Tenant repo: {commits} commits of this project's history");
+        }
+        None => println!("Tenant repo: left out, because this is not a git checkout"),
+    }
+    let victim = if packages > 0 { dpkg::TENANT } else { git::TENANT };
+
+    println!("\nVerifying every tenant:\n");
+    verdict::print_all(&cluster)?;
+    let clean = verdict::all(&mut admin)?;
+    verdict::require_whole(&clean)?;
+    println!("The trail is whole.");
+
+    let tampered = tamper::change_one_event(&mut admin, victim)?;
+    println!("\nA superuser tries to change one event: {}", tampered.refusal);
+    println!(
+        "He lifts the guard (zeroauth_audit.maintenance = on) and makes the {} of {} look like one of {}.",
+        tampered.action, tampered.before, tampered.after
+    );
+
+    println!("\nVerifying again:\n");
+    verdict::print_all(&cluster)?;
+    verdict::print_findings(&cluster)?;
+    let found = verdict::findings(&mut admin)?;
+    verdict::require_found(&verdict::all(&mut admin)?, &found, &tampered)?;
+    println!(
+        "Found: event {} of chain {} of tenant {} does not have the content it was written with.",
+        tampered.seq, tampered.chain, tampered.tenant
+    );
+    println!("Every other event is as it was. It took {:.1} s.", started.elapsed().as_secs_f32());
+
+    let psql = format!(
+        "{} -h {} -p {} -U postgres audit",
+        cluster.installation().bindir.join("psql").display(),
+        cluster.socket_dir().display(),
+        cluster.port()
+    );
+    if keep {
+        println!("\nThe cluster is running; cargo xtask stop ends it. Connect with:\n  {psql}");
+        cluster.keep();
+    } else {
+        println!(
+            "\nThe cluster is stopped now. To look around in one, use cargo xtask demo --keep and connect with:\n  {psql}"
+        );
+        println!("(the folder's name is another each time)");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Ends the cluster that `demo --keep` left running.
+pub(crate) fn stop() -> Result<ExitCode> {
+    if home::stop()? {
+        println!("The demo's cluster is stopped and removed.");
+    } else {
+        println!("No demo is running.");
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,142 @@
+//! What a cluster is made with, and the making of it.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+use crate::base;
+use crate::cluster::{Cluster, Parts};
+use crate::environment::OsUser;
+use crate::installation::Installation;
+use crate::{stage, sweep, template};
+
+/// Numbers the clusters of this process: part of the folder's name, and of the port in the socket's name.
+static NUMBER: AtomicU16 = AtomicU16::new(0);
+
+/// Describes a cluster before it is started.
+#[derive(Debug)]
+pub struct Builder {
+    name: String,
+    preload: bool,
+    home: Option<PathBuf>,
+    conf: Vec<(String, String)>,
+}
+
+impl Builder {
+    pub(crate) fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), preload: true, home: None, conf: Vec::new() }
+    }
+
+    /// Whether the library is in `shared_preload_libraries`; it is, unless told otherwise.
+    #[must_use]
+    pub fn preload(mut self, preload: bool) -> Self {
+        self.preload = preload;
+        self
+    }
+
+    /// Sets one parameter in postgresql.conf; `value` is written in quotes. A later one wins, also over the harness's own.
+    #[must_use]
+    pub fn conf(mut self, key: &str, value: &str) -> Self {
+        self.conf.push((key.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Uses this folder, which must not exist yet, instead of a fresh one named after the process. Such a cluster is not
+    /// swept when its process dies: whoever chose the folder removes it.
+    #[must_use]
+    pub fn home(mut self, home: &Path) -> Self {
+        self.home = Some(home.to_path_buf());
+        self
+    }
+
+    /// Makes the cluster, starts it and waits until it answers.
+    pub fn start(self) -> Result<Cluster> {
+        let user = OsUser::current()?;
+        let installation = Installation::find()?;
+        let base = base::folder(user)?;
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let home = self
+            .home
+            .clone()
+            .unwrap_or_else(|| base.join(format!("{}-{}-{number}", self.name, process::id())));
+        let sockets = tempfile::Builder::new()
+            .prefix("zaa-")
+            .rand_bytes(6)
+            .tempdir_in("/tmp")
+            .context("cannot make a folder for the socket in /tmp")?;
+        user.own(sockets.path())?;
+        {
+            let _lock = base::lock(&base)?;
+            sweep::sweep(&base);
+            fs::create_dir(&home).with_context(|| format!("cannot make {}", home.display()))?;
+            user.own(&home)?;
+            template::copy(&base, &home.join("data"), user, &installation)?;
+        }
+        // A sweep, and a command in a later process, find the socket folder by this link.
+        symlink(sockets.path(), home.join("socket")).context("cannot link the socket folder")?;
+        let port = 54_000 + number % 1000;
+        self.configure(&home, &sockets, port, user, &installation)?;
+        Cluster::start(Parts { home, sockets, port, user, installation })
+    }
+
+    fn configure(
+        &self,
+        home: &Path,
+        sockets: &TempDir,
+        port: u16,
+        user: OsUser,
+        installation: &Installation,
+    ) -> Result<()> {
+        let stage = stage::readable(home, user, installation)?;
+        if self.preload && stage.is_none() {
+            return Err(stage::missing().into());
+        }
+        let mut lines = String::from("\n# zeroauth_audit: written by the harness\n");
+        let mut set = |key: &str, value: &str| lines.push_str(&format!("{key} = {}\n", quoted(value)));
+        set("listen_addresses", "");
+        set("unix_socket_directories", &sockets.path().to_string_lossy());
+        set("port", &port.to_string());
+        set("max_connections", "200");
+        set("shared_buffers", "64MB");
+        set("log_line_prefix", "%m [%p] %e ");
+        set("logging_collector", "off");
+        if let Some(stage) = stage {
+            set("extension_destdir", &stage.to_string_lossy());
+            set(
+                "dynamic_library_path",
+                &format!("{}:$libdir", stage::library_folder(&stage, installation).display()),
+            );
+        }
+        if self.preload {
+            set("shared_preload_libraries", "zeroauth_audit");
+        }
+        for (key, value) in &self.conf {
+            set(key, value);
+        }
+        let path = home.join("data/postgresql.conf");
+        let mut text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        text.push_str(&lines);
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+/// A value as postgresql.conf wants it: in single quotes, with quotes and backslashes doubled.
+fn quoted(value: &str) -> String {
+    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn a_value_cannot_end_its_own_quotes() {
+        assert_eq!(quoted(r"it's C:\x"), r"'it''s C:\\x'");
+    }
+}

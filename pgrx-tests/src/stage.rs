@@ -1,0 +1,54 @@
+//! The staged extension: the files of an installation, in a folder of their own instead of under `/usr`.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Result;
+
+use crate::environment::{BadEnvironment, OsUser, workspace};
+use crate::installation::Installation;
+use crate::postmaster::run;
+
+/// Where the staged extension is: `ZEROAUTH_AUDIT_STAGE`, else `target/stage` of the workspace.
+#[must_use]
+pub fn staged_folder() -> PathBuf {
+    env::var_os("ZEROAUTH_AUDIT_STAGE").map_or_else(|| workspace().join("target/stage"), PathBuf::from)
+}
+
+/// The stage as the server's user can read it: the folder itself, or a copy in `home` when the checkout is closed to
+/// that user. None when nothing is staged.
+pub(crate) fn readable(home: &Path, user: OsUser, installation: &Installation) -> Result<Option<PathBuf>> {
+    let stage = staged_folder();
+    if !library(&stage, installation).exists() {
+        return Ok(None);
+    }
+    if user.can("-r", &library(&stage, installation))? {
+        return Ok(Some(stage));
+    }
+    let copy = home.join("stage");
+    run(
+        Command::new("cp").args(["-r", "--no-preserve=mode,ownership"]).arg(&stage).arg(&copy),
+        "copy of the staged extension",
+    )?;
+    run(Command::new("chmod").args(["-R", "a+rX"]).arg(&copy), "chmod of the staged extension")?;
+    Ok(Some(copy))
+}
+
+/// The error for a cluster that needs the extension while none is staged.
+pub(crate) fn missing() -> BadEnvironment {
+    BadEnvironment(format!(
+        "the extension is not staged in {}: run cargo xtask setup",
+        staged_folder().display()
+    ))
+}
+
+/// The folder of libraries inside a stage.
+pub(crate) fn library_folder(stage: &Path, installation: &Installation) -> PathBuf {
+    let below_root = installation.pkglibdir.strip_prefix("/").unwrap_or(&installation.pkglibdir);
+    stage.join(below_root)
+}
+
+fn library(stage: &Path, installation: &Installation) -> PathBuf {
+    library_folder(stage, installation).join("zeroauth_audit.so")
+}
