@@ -40,7 +40,8 @@ impl Trail {
 fn require_every_row(table: pg_sys::Oid) -> Result<(), Failure> {
     // SAFETY: catalog look-ups by oid for the current role.
     let (acl, rls) = unsafe {
-        let acl = pg_sys::pg_class_aclcheck(table, pg_sys::GetUserId(), pg_sys::ACL_SELECT as pg_sys::AclMode);
+        let acl =
+            pg_sys::pg_class_aclcheck(table, pg_sys::GetUserId(), pg_sys::ACL_SELECT as pg_sys::AclMode);
         (acl, pg_sys::check_enable_rls(table, pg_sys::Oid::INVALID, true))
     };
     if acl != pg_sys::AclResult::ACLCHECK_OK {

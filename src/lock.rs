@@ -10,7 +10,7 @@
 //! | tenant (`max_chains = 1`) | database, hash of the tenant, 0, 0x5A42 | exclusive | waits |
 //! | chain 0 (`max_chains = 1`) | as chain | share | waits, and only while a session without the setting holds it |
 //!
-//! A transaction over any number of tenants holds at most 256 times the chains it uses of one bucket, which is one.
+//! A transaction over any number of tenants takes one chain of each bucket: at most 256 locks.
 //! Two tenants that share a bucket never wait for each other: the second takes another chain.
 //! Chain 0 is shared under `max_chains = 1`, so that the tenants of a bucket stay apart, and yet no session without
 //! the setting can append to a chain 0 that somebody holds.
@@ -19,16 +19,33 @@ use std::cell::RefCell;
 
 use pgrx::pg_sys;
 
-use crate::settings;
+use crate::{compat, settings};
 
 const CHAIN_LOCK: u16 = 0x5A41;
 const TENANT_LOCK: u16 = 0x5A42;
 const BUCKETS: usize = 256;
 
+/// The chain this backend took last in a bucket, for whom, and when.
+#[derive(Clone, Copy)]
+struct Last {
+    transaction: u32,
+    tenant: u32,
+    chain: u16,
+    at: i64,
+}
+
+/// Microseconds for which a backend tries the chain it had first. Under load each backend settles on one of its own
+/// and finds it free at the first try; a tenant without load goes back to chain 0.
+const SETTLED: i64 = 100_000;
+
 thread_local! {
-    /// The chain this backend used last in each bucket: under load each backend settles on one of its own and finds
-    /// it free at the first try.
-    static LAST_CHAIN: RefCell<[u16; BUCKETS]> = const { RefCell::new([0; BUCKETS]) };
+    static LAST: RefCell<[Last; BUCKETS]> =
+        const { RefCell::new([Last { transaction: 0, tenant: 0, chain: 0, at: 0 }; BUCKETS]) };
+}
+
+// Never raises: called without pgrx's guard, which costs more than it does.
+unsafe extern "C-unwind" {
+    fn GetCurrentTransactionStartTimestamp() -> i64;
 }
 
 /// FNV-1a: the same in every backend, and no secret.
@@ -67,13 +84,20 @@ pub fn claim_chain(tenant: &[u8]) -> u16 {
         return 0;
     }
     let most = most.unwrap_or(i16::MAX as u16);
-    let last = LAST_CHAIN.with_borrow(|chains| chains[slot]).min(most - 1);
+    // SAFETY: reads transaction state of this process.
+    let now = unsafe { GetCurrentTransactionStartTimestamp() };
+    let last = LAST.with_borrow(|chains| chains[slot]);
+    let transaction = compat::local_transaction();
+    // A transaction takes one chain of a bucket, whichever of its tenants needed it first.
+    let settled = last.transaction == transaction || (last.tenant == hash && now - last.at < SETTLED);
+    let settled = settled && last.chain < most;
+    let first = if settled { last.chain } else { 0 };
     let free = |chain: &u16| acquire((bucket, u32::from(*chain), CHAIN_LOCK), exclusive, false);
-    let chain = std::iter::once(last).chain((0..most).filter(|&chain| chain != last)).find(free);
-    let chain = chain.unwrap_or_else(|| {
-        acquire((bucket, u32::from(last), CHAIN_LOCK), exclusive, true);
-        last
+    let found = std::iter::once(first).chain((0..most).filter(|&chain| chain != first)).find(free);
+    let chain = found.unwrap_or_else(|| {
+        acquire((bucket, u32::from(first), CHAIN_LOCK), exclusive, true);
+        first
     });
-    LAST_CHAIN.with_borrow_mut(|chains| chains[slot] = chain);
+    LAST.with_borrow_mut(|chains| chains[slot] = Last { transaction, tenant: hash, chain, at: now });
     chain
 }
