@@ -33,8 +33,7 @@ fn aggregate_context(arguments: &Arguments) -> Result<pg_sys::MemoryContext, Fai
 /// A new state, in memory of the aggregate.
 fn allocate(arguments: &Arguments, chain: ChainState) -> Result<*mut State, Failure> {
     let context = aggregate_context(arguments)?;
-    // SAFETY: MAXALIGNed memory of that size, written at once. PostgreSQL's alignment is 8, which `packed` access
-    // below allows for: u128 inside ChainState may want 16.
+    // SAFETY: memory of that size, written at once. PostgreSQL aligns to 8, a u128 wants 16: hence the room to move.
     unsafe {
         let state = pg_sys::MemoryContextAlloc(context, size_of::<State>() + 16);
         let state = state.cast::<u8>();
