@@ -27,6 +27,6 @@ pub(crate) fn load(client: &mut Client, tenant: &'static str, events: &[Event]) 
         writer.finish().with_context(|| format!("the events of {tenant} were refused"))?;
         bar.inc(batch.len() as u64);
     }
-    bar.finish();
+    bar.finish_and_clear();
     Ok(events.len())
 }

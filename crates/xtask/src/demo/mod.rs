@@ -26,9 +26,9 @@ const WRITER: &str = "CREATE ROLE demo_writer LOGIN; \
 
 /// Runs the demo. Fails when a whole trail is reported broken, or a forged one is not found.
 pub(crate) fn run(keep: bool) -> Result<ExitCode> {
-    let started = Instant::now();
     let home = home::claim()?;
     setup::run()?;
+    let started = Instant::now();
 
     println!("Starting a private PostgreSQL under {}", home.path().display());
     let cluster = Cluster::builder("demo").home(home.path()).start()?;

@@ -1,4 +1,8 @@
-//! Licences, advisories and sources of the dependencies, by cargo-deny, once there is a deny.toml.
+//! Licences, sources and advisories of the dependencies, by cargo-deny, once there is a deny.toml.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::Result;
 use zeroauth_audit_tests::workspace;
@@ -7,21 +11,60 @@ use super::tally::Tally;
 use crate::process;
 use crate::setup::say;
 
+/// What cargo-deny says when it cannot ask for the advisories; the dependencies may be fine or not.
+const NO_DATABASE: &str = "failed to fetch advisory database";
+
 /// Runs cargo-deny. Building it takes longer than all tests together, so it is built only when `asked` for; where it is not
 /// installed the check is skipped, and counted as such.
 pub(crate) fn check(asked: bool) -> Result<Tally> {
     if !workspace().join("deny.toml").exists() {
         return Ok(Tally::default());
     }
-    let installed = process::output(process::cargo().args(["deny", "--version"]))
-        .is_ok_and(|output| output.status.success());
-    if !installed && !asked {
-        say("skipping cargo deny, which is not installed: cargo xtask test --deny builds it");
+    let tools = workspace().join("target/tools");
+    let built = tools.join("bin/cargo-deny");
+    let program = match installed(&built) {
+        Some(program) => program,
+        None if asked => {
+            say("building cargo-deny, which takes minutes");
+            process::run(
+                process::cargo().args(["install", "--locked", "--quiet", "cargo-deny", "--root"]).arg(&tools),
+            )?;
+            built
+        }
+        None => {
+            say("skipping cargo deny, which is not installed: cargo xtask test --deny builds it");
+            return Ok(Tally::skipped());
+        }
+    };
+    let mut sum = super::check("dependencies", deny(&program).args(["check", "bans", "licenses", "sources"]));
+    sum += advisories(&program)?;
+    Ok(sum)
+}
+
+/// The advisories are kept on the network; without it nothing can be said, and the check is skipped.
+fn advisories(program: &Path) -> Result<Tally> {
+    say("checking: advisories");
+    let output = process::output(deny(program).args(["check", "advisories"]))?;
+    let printed = String::from_utf8_lossy(&output.stderr);
+    if printed.contains(NO_DATABASE) {
+        say("skipping the advisories: their database cannot be fetched");
         return Ok(Tally::skipped());
     }
-    if !installed {
-        say("building cargo-deny, which takes minutes");
-        process::run(process::cargo().args(["install", "--locked", "--quiet", "cargo-deny"]))?;
-    }
-    Ok(super::check("dependencies", process::cargo().args(["deny", "--log-level", "error", "check"])))
+    eprint!("{printed}");
+    Ok(Tally::one(output.status.success()))
+}
+
+fn deny(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.args(["--log-level", "error"]).current_dir(workspace());
+    command
+}
+
+/// The program in the PATH, or the one built under target/.
+fn installed(built: &Path) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .map(|folder| folder.join("cargo-deny"))
+        .chain([built.to_path_buf()])
+        .find(|program| program.exists())
 }
