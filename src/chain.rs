@@ -96,6 +96,7 @@ fn chain_event(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         ));
     }
     if row.supplied().next().is_some() {
+        head::forget();
         check_supplied(&row)?;
         return Ok(unchanged);
     }

@@ -1,5 +1,5 @@
 //! Refuses DDL that would weaken the trail, for owners and superusers alike: a ProcessUtility hook for statements that
-//! name `audit_events`, an object access hook for what reaches it by CASCADE or replaces the extension's functions.
+//! name a table or view of the extension, an object access hook for what reaches it by CASCADE or replaces the extension's functions.
 //!
 //! Active in every session when the library is in `shared_preload_libraries`; otherwise only in sessions that have
 //! called a function of the library. A superuser who sets `zeroauth_audit.maintenance` is let through. Every attempt,
@@ -142,22 +142,34 @@ fn is_trail(relation: pg_sys::Oid) -> bool {
         && is_member(pg_sys::RelationRelationId, relation)
 }
 
-/// Whether `name` resolves to the extension's `audit_events`.
+/// The name of the relation that `name` resolves to, if it belongs to the extension: a table or view of it, or the
+/// index behind a constraint of `audit_events`.
 ///
 /// # Safety
 /// `name` must be NULL or a live range variable.
-unsafe fn names_trail(name: *const pg_sys::RangeVar) -> bool {
-    if name.is_null() {
-        return false;
-    }
-    // SAFETY: live by contract; a relation name is NUL-terminated.
-    if unsafe { CStr::from_ptr((*name).relname) } != TABLE {
-        return false;
+unsafe fn names_ours(name: *const pg_sys::RangeVar) -> Option<String> {
+    if name.is_null() || our_extension().is_none() {
+        return None;
     }
     let missing_ok = pg_sys::RVROption::RVR_MISSING_OK;
     // SAFETY: takes no lock; the statement itself resolves the name again, under its own.
     let oid = unsafe { pg_sys::RangeVarGetRelidExtended(name, 0, missing_ok, None, std::ptr::null_mut()) };
-    is_trail(oid)
+    if oid == pg_sys::Oid::INVALID {
+        return None;
+    }
+    let ours = is_member(pg_sys::RelationRelationId, oid) || is_constraint_of_trail(oid);
+    // SAFETY: a relation name is NUL-terminated.
+    ours.then(|| unsafe { CStr::from_ptr((*name).relname) }.to_string_lossy().into_owned())
+}
+
+/// Whether `index` is what enforces a constraint of `audit_events`; an index that a user added is not.
+fn is_constraint_of_trail(index: pg_sys::Oid) -> bool {
+    // SAFETY: catalog look-ups by oid; invalid for what is no index, or none of a constraint.
+    unsafe {
+        pg_sys::get_rel_relkind(index) as u8 == pg_sys::RELKIND_INDEX
+            && pg_sys::get_index_constraint(index) != pg_sys::Oid::INVALID
+            && is_trail(pg_sys::IndexGetRelation(index, true))
+    }
 }
 
 /// # Safety
@@ -198,126 +210,133 @@ fn is_harmless(action: pg_sys::AlterTableType::Type) -> bool {
     .contains(&action)
 }
 
+/// What a statement tries, and on what.
+type Try = Option<(&'static str, String)>;
+
 /// # Safety
 /// `statement` must be NULL or a live utility statement.
 unsafe fn check_statement(statement: *mut pg_sys::Node) -> Result<(), Failure> {
     use pg_sys::NodeTag as tag;
-    if statement.is_null() {
+    // The extension's own scripts do what they must.
+    // SAFETY: state of this process.
+    if statement.is_null() || unsafe { pg_sys::creating_extension } {
         return Ok(());
     }
     // SAFETY: each cast follows the node's tag, and pointers inside a statement are NULL or live.
-    let operation = unsafe {
+    let tried: Try = unsafe {
         match (*statement).type_ {
             tag::T_AlterTableStmt => check_alter_table(&*statement.cast()),
             tag::T_RenameStmt => check_rename(&*statement.cast()),
-            tag::T_AlterOwnerStmt => {
-                let owner = &*statement.cast::<pg_sys::AlterOwnerStmt>();
-                names_trail(owner.relation).then_some("ALTER TABLE .. OWNER")
-            }
+            tag::T_AlterOwnerStmt => names_ours((*statement.cast::<pg_sys::AlterOwnerStmt>()).relation)
+                .map(|on| ("ALTER .. OWNER", on)),
             tag::T_AlterObjectSchemaStmt => {
-                let moved = &*statement.cast::<pg_sys::AlterObjectSchemaStmt>();
-                names_trail(moved.relation).then_some("ALTER TABLE .. SET SCHEMA")
+                let relation = (*statement.cast::<pg_sys::AlterObjectSchemaStmt>()).relation;
+                names_ours(relation).map(|on| ("ALTER .. SET SCHEMA", on))
             }
             tag::T_AlterObjectDependsStmt => {
-                let depends = &*statement.cast::<pg_sys::AlterObjectDependsStmt>();
-                names_trail(depends.relation).then_some("ALTER .. DEPENDS ON EXTENSION")
+                let relation = (*statement.cast::<pg_sys::AlterObjectDependsStmt>()).relation;
+                names_ours(relation).map(|on| ("ALTER .. DEPENDS ON EXTENSION", on))
             }
             tag::T_RuleStmt => {
-                names_trail((*statement.cast::<pg_sys::RuleStmt>()).relation).then_some("CREATE RULE")
+                names_ours((*statement.cast::<pg_sys::RuleStmt>()).relation).map(|on| ("CREATE RULE", on))
             }
+            tag::T_ViewStmt => names_ours((*statement.cast::<pg_sys::ViewStmt>()).view)
+                .map(|on| ("CREATE OR REPLACE VIEW", on)),
             tag::T_CreateTrigStmt => check_create_trigger(&*statement.cast()),
-            tag::T_CreateStmt => {
-                let parents = (*statement.cast::<pg_sys::CreateStmt>()).inhRelations;
-                nodes(parents).any(|parent| names_trail(parent.cast())).then_some("CREATE TABLE .. INHERITS")
-            }
+            tag::T_CreateStmt => nodes((*statement.cast::<pg_sys::CreateStmt>()).inhRelations)
+                .find_map(|parent| names_ours(parent.cast()))
+                .map(|on| ("CREATE TABLE .. INHERITS", on)),
             tag::T_AlterExtensionContentsStmt => {
                 let contents = &*statement.cast::<pg_sys::AlterExtensionContentsStmt>();
                 (is_our_extension(contents.extname) && contents.action < 0)
-                    .then_some("ALTER EXTENSION .. DROP")
+                    .then(|| ("ALTER EXTENSION .. DROP", "zeroauth_audit".to_owned()))
             }
             tag::T_DropStmt => check_drop(&*statement.cast()),
             tag::T_ReassignOwnedStmt => check_reassign(&*statement.cast()),
             _ => None,
         }
     };
-    // The extension's own scripts do what they must.
-    // SAFETY: state of this process.
-    match operation.filter(|_| !unsafe { pg_sys::creating_extension }) {
-        Some(operation) => attempt(operation, "audit_events"),
-        None => Ok(()),
-    }
+    tried.map_or(Ok(()), |(operation, on)| attempt(operation, &on))
 }
 
 /// # Safety
 /// Pointers inside the statement must be NULL or live.
-unsafe fn check_alter_table(statement: &pg_sys::AlterTableStmt) -> Option<&'static str> {
+unsafe fn check_alter_table(statement: &pg_sys::AlterTableStmt) -> Try {
     use pg_sys::AlterTableType as at;
     // SAFETY: by contract.
     let mut commands =
         unsafe { nodes(statement.cmds) }.map(|command| unsafe { &*command.cast::<pg_sys::AlterTableCmd>() });
     // SAFETY: by contract.
-    if unsafe { names_trail(statement.relation) } {
-        return commands.any(|command| !is_harmless(command.subtype)).then_some("ALTER TABLE");
+    if let Some(on) = unsafe { names_ours(statement.relation) } {
+        return commands.any(|command| !is_harmless(command.subtype)).then_some(("ALTER TABLE", on));
     }
-    let touches = |command: &pg_sys::AlterTableCmd| match command.subtype {
+    let other = |command: &pg_sys::AlterTableCmd| match command.subtype {
         // SAFETY: the definition of these two actions is the other table's name, and a PartitionCmd.
-        at::AT_AddInherit => unsafe { names_trail(command.def.cast()) },
+        at::AT_AddInherit => unsafe { names_ours(command.def.cast()) },
         // SAFETY: as above.
-        at::AT_AttachPartition => unsafe { names_trail((*command.def.cast::<pg_sys::PartitionCmd>()).name) },
-        _ => false,
+        at::AT_AttachPartition => unsafe { names_ours((*command.def.cast::<pg_sys::PartitionCmd>()).name) },
+        _ => None,
     };
-    commands.any(touches).then_some("ALTER TABLE .. INHERIT or ATTACH PARTITION")
+    commands.find_map(other).map(|on| ("ALTER TABLE .. INHERIT or ATTACH PARTITION", on))
 }
 
 /// # Safety
 /// As for [`check_alter_table`].
-unsafe fn check_rename(statement: &pg_sys::RenameStmt) -> Option<&'static str> {
+unsafe fn check_rename(statement: &pg_sys::RenameStmt) -> Try {
+    use pg_sys::ObjectType as object;
     // SAFETY: by contract.
-    if unsafe { names_trail(statement.relation) } {
-        let policy = statement.renameType == pg_sys::ObjectType::OBJECT_POLICY;
-        return (!policy).then_some("ALTER TABLE .. RENAME");
+    if let Some(on) = unsafe { names_ours(statement.relation) } {
+        return (statement.renameType != object::OBJECT_POLICY).then_some(("ALTER .. RENAME", on));
     }
-    if statement.renameType != pg_sys::ObjectType::OBJECT_SCHEMA {
+    if statement.renameType != object::OBJECT_SCHEMA {
         return None;
     }
     // SAFETY: a schema's name is in subname; missing is allowed.
     let schema = unsafe { pg_sys::get_namespace_oid(statement.subname, true) };
-    // SAFETY: a catalog look-up by name and oid.
-    let table = unsafe { pg_sys::get_relname_relid(TABLE.as_ptr(), schema) };
-    is_trail(table).then_some("ALTER SCHEMA .. RENAME")
+    (schema != pg_sys::Oid::INVALID && crate::access::extension_schema() == Some(schema))
+        .then(|| ("ALTER SCHEMA .. RENAME", "the schema of zeroauth_audit".to_owned()))
 }
 
 /// # Safety
 /// As for [`check_alter_table`].
-unsafe fn check_create_trigger(statement: &pg_sys::CreateTrigStmt) -> Option<&'static str> {
+unsafe fn check_create_trigger(statement: &pg_sys::CreateTrigStmt) -> Try {
     // A BEFORE trigger could change what we hashed, or make the row vanish; an AFTER trigger cannot.
     let after = i32::from(statement.timing) == pg_sys::TRIGGER_TYPE_AFTER as i32;
+    // SAFETY: by contract; a trigger has a name.
+    let name = unsafe { CStr::from_ptr(statement.trigname) };
+    if after && !(statement.replace && OUR_TRIGGERS.contains(&name)) {
+        return None;
+    }
     // SAFETY: by contract.
-    let ours_replaced = statement.replace
-        && OUR_TRIGGERS.iter().any(|name| *name == unsafe { CStr::from_ptr(statement.trigname) });
-    // SAFETY: by contract.
-    ((!after || ours_replaced) && unsafe { names_trail(statement.relation) })
-        .then_some("CREATE TRIGGER .. BEFORE")
+    unsafe { names_ours(statement.relation) }.map(|on| ("CREATE TRIGGER .. BEFORE", on))
 }
 
+/// Whole extensions and schemas, and what CASCADE reaches: see [`check_access`].
+///
 /// # Safety
 /// As for [`check_alter_table`].
-unsafe fn check_drop(statement: &pg_sys::DropStmt) -> Option<&'static str> {
+unsafe fn check_drop(statement: &pg_sys::DropStmt) -> Try {
     use pg_sys::ObjectType as object;
-    if statement.removeType != object::OBJECT_TRIGGER {
-        return None; // whole tables, extensions and schemas: see check_access
+    // SAFETY: by contract.
+    let mut objects = unsafe { nodes(statement.objects) };
+    // SAFETY: objects of these kinds are lists of names; those of a trigger end with its own.
+    match statement.removeType {
+        object::OBJECT_TABLE | object::OBJECT_VIEW | object::OBJECT_INDEX => objects
+            .find_map(|names| unsafe { names_ours(pg_sys::makeRangeVarFromNameList(names.cast())) })
+            .map(|on| ("DROP", on)),
+        object::OBJECT_TRIGGER => objects
+            .find_map(|names| unsafe {
+                let names = names.cast::<pg_sys::List>();
+                let trigger = nodes(names).last()?;
+                if !OUR_TRIGGERS.contains(&pg_sys_string(trigger)) {
+                    return None;
+                }
+                let relation = pg_sys::list_truncate(pg_sys::list_copy(names), (*names).length - 1);
+                names_ours(pg_sys::makeRangeVarFromNameList(relation))
+            })
+            .map(|on| ("DROP TRIGGER", on)),
+        _ => None,
     }
-    // SAFETY: each object of DROP TRIGGER is a list of names, the trigger's last.
-    let ours = unsafe { nodes(statement.objects) }.any(|object| unsafe {
-        let names = object.cast::<pg_sys::List>();
-        let Some(trigger) = nodes(names).last() else { return false };
-        if !OUR_TRIGGERS.contains(&pg_sys_string(trigger)) {
-            return false;
-        }
-        let relation = pg_sys::list_truncate(pg_sys::list_copy(names), (*names).length - 1);
-        names_trail(pg_sys::makeRangeVarFromNameList(relation))
-    });
-    ours.then_some("DROP TRIGGER")
 }
 
 /// # Safety
@@ -329,9 +348,9 @@ unsafe fn pg_sys_string<'a>(node: *mut pg_sys::Node) -> &'a CStr {
 
 /// # Safety
 /// As for [`check_alter_table`].
-unsafe fn check_reassign(statement: &pg_sys::ReassignOwnedStmt) -> Option<&'static str> {
+unsafe fn check_reassign(statement: &pg_sys::ReassignOwnedStmt) -> Try {
     let trail = trail_oid()?;
-    // SAFETY: a catalog look-up by oid: the table exists.
+    // SAFETY: opened and closed here; NULL when it was dropped meanwhile.
     let owner = unsafe {
         let relation = pg_sys::try_table_open(trail, pg_sys::AccessShareLock as i32);
         if relation.is_null() {
@@ -344,7 +363,7 @@ unsafe fn check_reassign(statement: &pg_sys::ReassignOwnedStmt) -> Option<&'stat
     // SAFETY: roles are RoleSpec nodes; missing is allowed.
     unsafe { nodes(statement.roles) }
         .any(|role| unsafe { pg_sys::get_rolespec_oid(role.cast(), true) } == owner)
-        .then_some("REASSIGN OWNED")
+        .then(|| ("REASSIGN OWNED", "audit_events".to_owned()))
 }
 
 /// The extension's `audit_events` in this database.

@@ -7,8 +7,8 @@
 //! A remembered head would be false if the row of the previous call was never stored: ON CONFLICT DO NOTHING, a later
 //! trigger that returns NULL, a savepoint rolled back, an error caught in PL/pgSQL. So the memory lives only within one
 //! subtransaction of one transaction, and only while the relation's own counters say that since the previous call
-//! exactly one row was inserted and none was updated or deleted ([`Counters`]). Anything else, or no counters
-//! (`track_counts = off`), and every head is read again.
+//! exactly one row was inserted and none was updated or deleted ([`Counters`]). Anything else, a row that brought its
+//! own hashes, a change of the table, or no counters (`track_counts = off`), and every head is read again.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -144,9 +144,16 @@ pub unsafe fn remember(relation: pg_sys::Relation, tenant: &[u8], head: Head) {
     });
 }
 
-/// Forgets everything: called when the shape of any relation changed.
-unsafe extern "C-unwind" fn forget_layout(_: pg_sys::Datum, _: pg_sys::Oid) {
+/// Forgets the heads: called for a row that is stored without [`remember`], which the counters cannot tell from the row
+/// before it.
+pub fn forget() {
+    MEMORY.with_borrow_mut(|memory| memory.expected = None);
+}
+
+/// Forgets everything: called when any relation was altered or truncated, or a trigger of it switched off.
+unsafe extern "C-unwind" fn forget_all(_: pg_sys::Datum, _: pg_sys::Oid) {
     LAYOUT.with_borrow_mut(|layout| layout.relation = pg_sys::Oid::INVALID);
+    forget();
 }
 
 /// The primary key of `relation`, once its columns and key are known to be those of the install script.
@@ -162,7 +169,7 @@ pub unsafe fn checked_key(relation: pg_sys::Relation) -> Result<pg_sys::Oid, Fai
     thread_local!(static WATCHING: std::cell::Cell<bool> = const { std::cell::Cell::new(false) });
     if !WATCHING.replace(true) {
         // SAFETY: registered once per backend; the callback only forgets.
-        unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(forget_layout), pg_sys::Datum::from(0)) };
+        unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(forget_all), pg_sys::Datum::from(0)) };
     }
     // SAFETY: open by contract.
     unsafe { columns::check_layout((*relation).rd_att)? };

@@ -19,9 +19,11 @@ pub fn max_details_bytes() -> usize {
     usize::try_from(MAX_DETAILS_BYTES.get()).unwrap_or(0)
 }
 
-/// Whether a superuser has opened the trail for maintenance in this session.
+/// Whether a superuser has opened the trail for maintenance in this session, and is still the one who acts: the setting
+/// alone could come from ALTER DATABASE, or outlive a SET ROLE.
 pub fn maintenance() -> bool {
-    MAINTENANCE.get()
+    // SAFETY: looks at the current role of this process.
+    MAINTENANCE.get() && unsafe { pg_sys::superuser() }
 }
 
 /// Defines the settings and reserves their prefix.
