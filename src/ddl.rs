@@ -322,9 +322,11 @@ unsafe fn check_drop(statement: &pg_sys::DropStmt) -> Try {
     // SAFETY: objects of these kinds are lists of names; those of a trigger end with its own.
     match statement.removeType {
         object::OBJECT_TABLE | object::OBJECT_VIEW | object::OBJECT_INDEX => objects
+            // SAFETY: as above.
             .find_map(|names| unsafe { names_ours(pg_sys::makeRangeVarFromNameList(names.cast())) })
             .map(|on| ("DROP", on)),
         object::OBJECT_TRIGGER => objects
+            // SAFETY: as above; the copy that is cut short is the statement's no more.
             .find_map(|names| unsafe {
                 let names = names.cast::<pg_sys::List>();
                 let trigger = nodes(names).last()?;
