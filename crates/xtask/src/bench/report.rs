@@ -21,12 +21,26 @@ impl Line {
         self.ours.push(ours);
     }
 
-    /// The median of the rounds' ratios: both sides of a round met the same machine.
-    fn ratio(&self) -> Option<f64> {
-        median(self.ours.iter().zip(&self.baseline).map(|(ours, baseline)| ours / baseline).collect())
+    /// The ratio of each round: both sides of a round met the same machine.
+    fn ratios(&self) -> Vec<f64> {
+        self.ours.iter().zip(&self.baseline).map(|(ours, baseline)| ours / baseline).collect()
     }
 
-    fn row(&self) -> [String; 6] {
+    /// The median of the rounds' ratios.
+    fn ratio(&self) -> Option<f64> {
+        median(self.ratios())
+    }
+
+    /// The least and the greatest ratio: far apart, the machine was busy with something else.
+    fn spread(&self) -> String {
+        let ratios = self.ratios();
+        match (ratios.iter().copied().min_by(f64::total_cmp), ratios.iter().copied().max_by(f64::total_cmp)) {
+            (Some(least), Some(greatest)) => format!("{least:.2} .. {greatest:.2}"),
+            _ => String::new(),
+        }
+    }
+
+    fn row(&self) -> [String; 7] {
         let rate = |rates: &[f64]| {
             median(rates.to_vec()).map_or_else(String::new, |rate| grouped(rate.round() as u64))
         };
@@ -44,6 +58,7 @@ impl Line {
             rate(&self.baseline),
             rate(&self.ours),
             ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}")),
+            self.spread(),
             target,
             reached.map_or("", |reached| if reached { "met" } else { "missed" }).to_owned(),
         ]
@@ -52,10 +67,10 @@ impl Line {
 
 /// A Markdown table that reads well as plain text.
 pub(crate) fn table(lines: &[Line]) -> String {
-    let head =
-        ["scenario", "plain, events/s", "measured, events/s", "ratio", "target", ""].map(str::to_owned);
-    let rows: Vec<[String; 6]> = std::iter::once(head).chain(lines.iter().map(Line::row)).collect();
-    let mut widths = [3; 6];
+    let head = ["scenario", "plain, events/s", "measured, events/s", "ratio", "of the rounds", "target", ""]
+        .map(str::to_owned);
+    let rows: Vec<[String; 7]> = std::iter::once(head).chain(lines.iter().map(Line::row)).collect();
+    let mut widths = [3; 7];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
@@ -92,7 +107,8 @@ pub(crate) fn document(table: &str, machine: &str, effort: &Effort) -> String {
          filled by constants of the same length, its `seq` by a sequence.\n\
          - *measured* is `audit_events`; in the lines named PL/pgSQL it is the plain table with a trigger that locks a head row per\n  \
          tenant and calls `sha256()`, which is what one writes without the extension.\n\
-         - The sides take turns on one server. Rates are medians of {rounds} rounds, the ratio is the median of the rounds' ratios.\n  \
+         - The sides take turns on one server. Rates are medians of {rounds} rounds, the ratio is the median of the rounds' ratios,\n  \
+         whose least and greatest stand beside it: far apart, the machine was busy with something else.\n  \
          Every round starts from an empty table, and from a checkpoint.\n\
          - inserts: pgbench, prepared single-row inserts, {seconds} s a round. INSERT .. SELECT, COPY and audit_verify_all: {rows} events.\n\n\
          ## Machine\n\n{machine}\
@@ -139,7 +155,8 @@ mod tests {
             line.add(Some(baseline), ours);
         }
         assert_eq!(line.ratio(), Some(0.9));
-        assert_eq!(line.row()[5], "met");
+        assert_eq!(line.row()[4], "0.10 .. 0.90");
+        assert_eq!(line.row()[6], "met");
     }
 
     #[test]
@@ -162,6 +179,6 @@ mod tests {
         let mut line = Line::new(&SCENARIOS[0]);
         line.add(Some(10.0), 9.0);
         let text = table(&[line]);
-        assert!(text.lines().all(|line| line.matches('|').count() == 7), "{text}");
+        assert!(text.lines().all(|line| line.matches('|').count() == 8), "{text}");
     }
 }
