@@ -26,7 +26,7 @@ FROM pg_proc p JOIN member m ON m.classid = 'pg_proc'::regclass AND m.objid = p.
 LEFT JOIN LATERAL (SELECT (aggfnoid::regproc, aggtransfn, aggfinalfn, aggcombinefn, aggserialfn, aggdeserialfn, aggtranstype::regtype, aggtransspace)::text AS aggregate
                    FROM pg_aggregate a WHERE a.aggfnoid = p.oid) a ON true
 UNION ALL
-SELECT 'class ' || relname || ' kind ' || relkind || ' acl ' || coalesce(relacl::text, '') || ' rls ' || relrowsecurity FROM class
+SELECT 'class ' || relname || ' kind ' || relkind::text || ' acl ' || coalesce(relacl::text, '') || ' rls ' || relrowsecurity FROM class
 UNION ALL
 SELECT 'column ' || c.relname || '.' || attnum || ' ' || attname || ' ' || format_type(atttypid, atttypmod) || ' ' || attnotnull
        || ' ' || coalesce(attcollation::regcollation::text, '') || ' ' || coalesce(pg_get_expr(adbin, adrelid), '')
@@ -39,7 +39,7 @@ FROM pg_constraint o JOIN class c ON o.conrelid = c.oid
 UNION ALL
 SELECT 'index ' || pg_get_indexdef(indexrelid) FROM pg_index i JOIN class c ON i.indrelid = c.oid
 UNION ALL
-SELECT 'trigger ' || pg_get_triggerdef(t.oid) || ' ' || tgenabled || ' :: ' || coalesce(obj_description(t.oid, 'pg_trigger'), '')
+SELECT 'trigger ' || pg_get_triggerdef(t.oid) || ' ' || tgenabled::text || ' :: ' || coalesce(obj_description(t.oid, 'pg_trigger'), '')
 FROM pg_trigger t JOIN class c ON t.tgrelid = c.oid WHERE NOT tgisinternal
 UNION ALL
 SELECT 'view ' || pg_get_viewdef(oid) FROM class WHERE relkind = 'v'
