@@ -1,7 +1,7 @@
 //! Which table is checked, and whether the caller sees all of it.
 //!
 //! A verifier that some rows are hidden from would report gaps that are not there, or miss those that are. So it is
-//! refused up front, as "could not check".
+//! refused up front, as "could not check", and so is one whose snapshot cannot show a whole trail.
 
 use std::ffi::CStr;
 
@@ -30,6 +30,7 @@ impl Trail {
             return Err(Failure::new(Kind::UnexpectedTable, "table audit_events is not there"));
         }
         require_every_row(oid)?;
+        require_whole_snapshot()?;
         // SAFETY: the schema exists, the function is in it; quote_identifier returns a NUL-terminated string.
         let schema = unsafe { CStr::from_ptr(pg_sys::quote_identifier(pg_sys::get_namespace_name(schema))) };
         let schema = schema.to_string_lossy().into_owned();
@@ -57,6 +58,23 @@ fn require_every_row(table: pg_sys::Oid) -> Result<(), Failure> {
             "could not check: row-level security may hide rows of audit_events",
         )
         .hint("Verify as a role with BYPASSRLS, or as the owner of the table."));
+    }
+    Ok(())
+}
+
+/// At REPEATABLE READ and above a transaction sees its own events but not those that others committed since it began,
+/// which its own events follow: what it sees then has gaps that are none.
+fn require_whole_snapshot() -> Result<(), Failure> {
+    // SAFETY: reads transaction state of this process.
+    let (level, wrote) = unsafe {
+        (pg_sys::XactIsoLevel, pg_sys::GetTopTransactionIdIfAny() != pg_sys::TransactionId::INVALID)
+    };
+    if level >= pg_sys::XACT_REPEATABLE_READ as i32 && wrote {
+        return Err(Failure::new(
+            Kind::CouldNotCheck,
+            "could not check: this transaction has written, and its snapshot may be older than that",
+        )
+        .hint("Verify in a transaction of its own, or at READ COMMITTED."));
     }
     Ok(())
 }

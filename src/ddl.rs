@@ -162,6 +162,25 @@ unsafe fn names_ours(name: *const pg_sys::RangeVar) -> Option<String> {
     ours.then(|| unsafe { CStr::from_ptr((*name).relname) }.to_string_lossy().into_owned())
 }
 
+/// The name of the function that `node` resolves to, if it belongs to the extension.
+///
+/// # Safety
+/// `node` must be a function with its arguments where `kind` says so.
+unsafe fn names_our_function(kind: pg_sys::ObjectType::Type, node: *mut pg_sys::Node) -> Option<String> {
+    use pg_sys::ObjectType as object;
+    if !matches!(kind, object::OBJECT_FUNCTION | object::OBJECT_AGGREGATE | object::OBJECT_ROUTINE) {
+        return None;
+    }
+    our_extension()?;
+    // SAFETY: by contract; missing is allowed.
+    let oid = unsafe { pg_sys::LookupFuncWithArgs(kind, node.cast(), true) };
+    if oid == pg_sys::Oid::INVALID || !is_member(pg_sys::ProcedureRelationId, oid) {
+        return None;
+    }
+    // SAFETY: the function exists; its name is palloc'ed and NUL-terminated.
+    Some(unsafe { CStr::from_ptr(pg_sys::get_func_name(oid)) }.to_string_lossy().into_owned())
+}
+
 /// Whether `index` is what enforces a constraint of `audit_events`; an index that a user added is not.
 fn is_constraint_of_trail(index: pg_sys::Oid) -> bool {
     // SAFETY: catalog look-ups by oid; invalid for what is no index, or none of a constraint.
@@ -234,8 +253,10 @@ unsafe fn check_statement(statement: *mut pg_sys::Node) -> Result<(), Failure> {
                 names_ours(relation).map(|on| ("ALTER .. SET SCHEMA", on))
             }
             tag::T_AlterObjectDependsStmt => {
-                let relation = (*statement.cast::<pg_sys::AlterObjectDependsStmt>()).relation;
-                names_ours(relation).map(|on| ("ALTER .. DEPENDS ON EXTENSION", on))
+                let depends = &*statement.cast::<pg_sys::AlterObjectDependsStmt>();
+                let on = names_ours(depends.relation)
+                    .or_else(|| names_our_function(depends.objectType, depends.object));
+                on.map(|on| ("ALTER .. DEPENDS ON EXTENSION", on))
             }
             tag::T_RuleStmt => {
                 names_ours((*statement.cast::<pg_sys::RuleStmt>()).relation).map(|on| ("CREATE RULE", on))
@@ -252,7 +273,11 @@ unsafe fn check_statement(statement: *mut pg_sys::Node) -> Result<(), Failure> {
                     .then(|| ("ALTER EXTENSION .. DROP", "zeroauth_audit".to_owned()))
             }
             tag::T_DropStmt => check_drop(&*statement.cast()),
-            tag::T_ReassignOwnedStmt => check_reassign(&*statement.cast()),
+            tag::T_DropOwnedStmt => {
+                names_owner((*statement.cast::<pg_sys::DropOwnedStmt>()).roles).map(|on| ("DROP OWNED", on))
+            }
+            tag::T_ReassignOwnedStmt => names_owner((*statement.cast::<pg_sys::ReassignOwnedStmt>()).roles)
+                .map(|on| ("REASSIGN OWNED", on)),
             _ => None,
         }
     };
@@ -325,6 +350,10 @@ unsafe fn check_drop(statement: &pg_sys::DropStmt) -> Try {
             // SAFETY: as above.
             .find_map(|names| unsafe { names_ours(pg_sys::makeRangeVarFromNameList(names.cast())) })
             .map(|on| ("DROP", on)),
+        object::OBJECT_FUNCTION | object::OBJECT_AGGREGATE | object::OBJECT_ROUTINE => objects
+            // SAFETY: as above, objects of these kinds being functions with their arguments.
+            .find_map(|function| unsafe { names_our_function(statement.removeType, function) })
+            .map(|on| ("DROP FUNCTION", on)),
         object::OBJECT_TRIGGER => objects
             // SAFETY: as above; the copy that is cut short is the statement's no more.
             .find_map(|names| unsafe {
@@ -348,9 +377,11 @@ unsafe fn pg_sys_string<'a>(node: *mut pg_sys::Node) -> &'a CStr {
     unsafe { CStr::from_ptr((*node.cast::<pg_sys::String>()).sval) }
 }
 
+/// The trail's name, if one of `roles` owns it.
+///
 /// # Safety
-/// As for [`check_alter_table`].
-unsafe fn check_reassign(statement: &pg_sys::ReassignOwnedStmt) -> Try {
+/// `roles` must be NULL or a list of roles.
+unsafe fn names_owner(roles: *mut pg_sys::List) -> Option<String> {
     let trail = trail_oid()?;
     // SAFETY: opened and closed here; NULL when it was dropped meanwhile.
     let owner = unsafe {
@@ -363,9 +394,9 @@ unsafe fn check_reassign(statement: &pg_sys::ReassignOwnedStmt) -> Try {
         owner
     };
     // SAFETY: roles are RoleSpec nodes; missing is allowed.
-    unsafe { nodes(statement.roles) }
+    unsafe { nodes(roles) }
         .any(|role| unsafe { pg_sys::get_rolespec_oid(role.cast(), true) } == owner)
-        .then(|| ("REASSIGN OWNED", "audit_events".to_owned()))
+        .then(|| "audit_events".to_owned())
 }
 
 /// The extension's `audit_events` in this database.
