@@ -8,7 +8,7 @@ use crate::support::{Database, Sql, assert_whole, shared};
 /// Everything that is stored, in an order of its own.
 pub const DIGEST: &str = "SELECT count(*), md5(string_agg(e::text, E'\\n' ORDER BY tenant_id COLLATE \"C\", chain, seq)), md5(string_agg(encode(event_hash || prev_hash || coalesce(salt, '') || coalesce(private_hash, ''), 'hex'), '' ORDER BY tenant_id COLLATE \"C\", chain, seq)) FROM audit_events e";
 
-/// Statements that fill a trail with what a dump has to carry: several chains, odd text, large and erased rows.
+/// Statements that fill a trail with what a dump has to carry: several chains, odd text, large rows.
 pub fn fill(database: &Database) {
     let mut holder = database.client();
     holder.run("BEGIN; INSERT INTO audit_events (tenant_id, action) SELECT 'tenant ' || i % 5, 'holds chain 0' FROM generate_series(1, 20) i");
@@ -22,19 +22,13 @@ pub fn fill(database: &Database) {
            FROM generate_series(1, 400) i"#,
     );
     holder.run("COMMIT");
-    client.run(
-        "SET zeroauth_audit.maintenance = on;
-         UPDATE audit_events SET private_hash = audit_private_hash(salt, actor_type, actor_id, ip, user_agent, error_message, details),
-                                 salt = NULL, actor_type = NULL, actor_id = NULL, ip = NULL, user_agent = NULL, error_message = NULL, details = NULL
-         WHERE seq % 31 = 0",
-    );
 }
 
 fn source(name: &str) -> Database {
     let database = Database::audited(name);
     fill(&database);
     let mut client = database.client();
-    assert!(client.line("SELECT max(chain) FROM audit_events") >= "1".into());
+    assert_eq!(client.line("SELECT max(chain) FROM audit_events"), "1");
     assert_whole(&mut client);
     database
 }

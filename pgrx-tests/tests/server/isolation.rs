@@ -77,11 +77,11 @@ specs! {
     cached_head_later_trigger_returns_null
     cached_head_savepoint_between_inserts
     pitfall_01_concurrent_inserts_fork_no_chain
-    pitfall_02_request_on_two_connections_does_not_hang
-    pitfall_03_application_lock_order_does_not_deadlock
+    pitfall_02_request_on_two_connections_goes_on
+    pitfall_03_application_lock_order_no_deadlock
     pitfall_04_tenants_share_no_lock
     pitfall_05_seq_follows_the_lock_not_the_clock
-    pitfall_06_old_snapshots_continue_the_newest_head
+    pitfall_06_old_snapshots_follow_the_newest_head
     pitfall_07_on_conflict_do_nothing_leaves_no_gap
     pitfall_09_rollbacks_leave_no_gap
     strict_order_one_chain_waits

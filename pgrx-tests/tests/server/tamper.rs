@@ -47,10 +47,11 @@ fn case(client: &mut Client, tampering: &str, expected: &[Place]) {
             let own: Vec<Place> = expected.iter().filter(|(_, t, ..)| t == *tenant).cloned().collect();
             assert_eq!(findings(client, &format!("'{tenant}'")), own, "audit_findings('{tenant}') after {tampering}, {way}");
             let classes: BTreeSet<&str> = own.iter().map(|(class, ..)| class.as_str()).collect();
+            let classes = classes.into_iter().collect::<Vec<_>>().join(" ");
             for call in [format!("audit_verify('{tenant}')"), format!("audit_verify_all() WHERE tenant_id = '{tenant}'")] {
                 assert_eq!(
                     client.line(&format!("SELECT ok, findings, (SELECT string_agg(c, ' ' ORDER BY c) FROM unnest(classes) c), first_finding IS NOT NULL FROM {call}")),
-                    format!("f|{}|{}|t", own.len(), classes.into_iter().collect::<Vec<_>>().join(" ")),
+                    format!("f|{}|{classes}|t", own.len()),
                     "{call} after {tampering}, {way}"
                 );
             }

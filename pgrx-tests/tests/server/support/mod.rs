@@ -16,7 +16,7 @@ use postgres::Client;
 use zeroauth_audit_tests::Cluster;
 
 pub use audit::{assert_whole, findings, places, verdict};
-pub use sql::{Refusal, Sql};
+pub use sql::Sql;
 
 /// How long a test polls for something that normally takes milliseconds.
 pub const DEADLINE: Duration = Duration::from_secs(30);
