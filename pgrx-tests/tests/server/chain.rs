@@ -27,7 +27,8 @@ fn a_tenant_and_an_action_are_enough() {
 fn event_ids_are_version_7_and_salts_differ() {
     let database = Database::audited("chain_ids");
     let mut client = database.client();
-    client.run("INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'x' FROM generate_series(1, 1000)");
+    client
+        .run("INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'x' FROM generate_series(1, 1000)");
     assert_eq!(
         client.line(
             "SELECT count(DISTINCT event_id), count(DISTINCT salt), bool_and(substr(event_id::text, 15, 1) = '7'), bool_and(substr(event_id::text, 20, 1) IN ('8', '9', 'a', 'b'))
@@ -47,9 +48,16 @@ fn returning_tells_chain_seq_and_hash_as_they_are_stored() {
     let database = Database::audited("chain_returning");
     let mut client = database.client();
     let returned = client.lines("INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'a'), ('globex', 'b'), ('acme', 'c') RETURNING tenant_id, chain, seq, event_id, encode(event_hash, 'hex')");
-    let stored = client.lines("SELECT tenant_id, chain, seq, event_id, encode(event_hash, 'hex') FROM audit_events ORDER BY action");
+    let stored = client.lines(
+        "SELECT tenant_id, chain, seq, event_id, encode(event_hash, 'hex') FROM audit_events ORDER BY action",
+    );
     assert_eq!(returned, stored);
-    assert!(returned[0].starts_with("acme|0|1|") && returned[1].starts_with("globex|0|1|") && returned[2].starts_with("acme|0|2|"), "{returned:?}");
+    assert!(
+        returned[0].starts_with("acme|0|1|")
+            && returned[1].starts_with("globex|0|1|")
+            && returned[2].starts_with("acme|0|2|"),
+        "{returned:?}"
+    );
     assert_eq!(
         client.line("SELECT bool_and(prev_hash = coalesce(before, decode(repeat('00', 32), 'hex'))) FROM (SELECT prev_hash, lag(event_hash) OVER (PARTITION BY tenant_id, chain ORDER BY seq) AS before FROM audit_events) AS e"),
         "t"
@@ -63,12 +71,18 @@ fn one_transaction_appends_to_many_tenants() {
     client.run("BEGIN");
     client.run("INSERT INTO audit_events (tenant_id, action) SELECT 'tenant ' || i % 3000, 'x' FROM generate_series(1, 9000) i");
     // Tenants share 256 lock buckets: the lock table must not grow with the tenants.
-    let locks: u32 = client.line("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()").parse().unwrap();
+    let locks: u32 = client
+        .line("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()")
+        .parse()
+        .unwrap();
     assert!((1..=256).contains(&locks), "{locks} locks");
     let mut other = database.client();
     other.run("INSERT INTO audit_events (tenant_id, action) SELECT 'tenant ' || i, 'y' FROM generate_series(0, 2999) i");
     client.run("COMMIT");
-    assert_eq!(client.line("SELECT count(*), count(DISTINCT tenant_id), max(chain) FROM audit_events"), "12000|3000|1");
+    assert_eq!(
+        client.line("SELECT count(*), count(DISTINCT tenant_id), max(chain) FROM audit_events"),
+        "12000|3000|1"
+    );
     assert_whole(&mut client);
 }
 
@@ -89,7 +103,8 @@ fn copy_chains_every_row_and_takes_the_given_columns_only() {
 fn insert_select_from_the_trail_itself_ends() {
     let database = Database::audited("chain_select");
     let mut client = database.client();
-    client.run("INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'x' FROM generate_series(1, 500)");
+    client
+        .run("INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'x' FROM generate_series(1, 500)");
     for _ in 0..2 {
         client.run("INSERT INTO audit_events (tenant_id, action, details) SELECT tenant_id, action, to_jsonb(seq) FROM audit_events");
     }
@@ -139,7 +154,10 @@ fn an_after_trigger_may_append_further_events() {
          INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'a'), ('acme', 'b'), ('globex', 'c');
          INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'd')",
     );
-    assert_eq!(client.lines("SELECT tenant_id, count(*), max(chain) FROM audit_events GROUP BY 1 ORDER BY 1"), ["acme|6|0", "echoes|4|0", "globex|2|0"]);
+    assert_eq!(
+        client.lines("SELECT tenant_id, count(*), max(chain) FROM audit_events GROUP BY 1 ORDER BY 1"),
+        ["acme|6|0", "echoes|4|0", "globex|2|0"]
+    );
     assert_whole(&mut client);
 }
 
@@ -174,17 +192,28 @@ fn pitfall_08_bulk_load_stays_linear() {
         client.run(&statement.replace("ROWS", &rows.to_string()));
         begun.elapsed().as_secs_f64() / f64::from(rows)
     };
-    let insert = "INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'x' FROM generate_series(1, ROWS)";
+    let insert =
+        "INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'x' FROM generate_series(1, ROWS)";
     load(1_000, insert);
     let small = load(5_000, insert);
     let large = load(40_000, insert);
     // Walking the chain, or updating a head row, for every row would make this 8 and more.
-    assert!(large < small * 4.0, "{:.1} µs a row of 5,000, {:.1} µs a row of 40,000", small * 1e6, large * 1e6);
+    assert!(
+        large < small * 4.0,
+        "{:.1} µs a row of 5,000, {:.1} µs a row of 40,000",
+        small * 1e6,
+        large * 1e6
+    );
     // One transaction, one row a statement, and no row that vacuum would have to clear away.
     let loop_over = "DO $$ BEGIN FOR i IN 1 .. ROWS LOOP INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x'); END LOOP; END $$";
     let small = load(2_000, loop_over);
     let large = load(12_000, loop_over);
-    assert!(large < small * 4.0, "{:.1} µs a row of 2,000, {:.1} µs a row of 12,000", small * 1e6, large * 1e6);
+    assert!(
+        large < small * 4.0,
+        "{:.1} µs a row of 2,000, {:.1} µs a row of 12,000",
+        small * 1e6,
+        large * 1e6
+    );
     assert_eq!(verdict(&mut client, "acme"), "t|60000|1|0|{}");
 }
 
@@ -213,7 +242,12 @@ fn pitfall_11_jsonb_is_hashed_as_stored_whatever_the_order_of_its_keys() {
     );
     assert_eq!(
         client.lines("SELECT details FROM audit_events ORDER BY seq"),
-        [r#"{"a": {"x": 1.50, "y": [3, 2, 1]}, "zebra": 2}"#, r#"[100, 0.0, 0.00001230, "é"]"#, "null", r#""""#]
+        [
+            r#"{"a": {"x": 1.50, "y": [3, 2, 1]}, "zebra": 2}"#,
+            r#"[100, 0.0, 0.00001230, "é"]"#,
+            "null",
+            r#""""#
+        ]
     );
     assert_whole(&mut client);
 }
@@ -223,7 +257,10 @@ fn pitfall_12_backslashes_are_hashed_as_bytes() {
     let database = Database::audited("chain_backslashes");
     let mut client = database.client();
     client.run(r"INSERT INTO audit_events (tenant_id, action, resource, actor_id) VALUES ('a\c', '\x41', 'C:\new\table', '\\'), ('a\c', '\', E'\\N', '\.'), ('a\c', '\u0041', '\000', E'\t\\t')");
-    assert_eq!(client.line(r"SELECT count(*), count(DISTINCT event_hash) FROM audit_events WHERE tenant_id = 'a\c'"), "3|3");
+    assert_eq!(
+        client.line(r"SELECT count(*), count(DISTINCT event_hash) FROM audit_events WHERE tenant_id = 'a\c'"),
+        "3|3"
+    );
     assert_eq!(verdict(&mut client, r"a\c"), "t|3|1|0|{}");
     assert_whole(&mut client);
 }

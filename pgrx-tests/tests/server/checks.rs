@@ -30,7 +30,11 @@ fn nonsense_in_a_column_is_a_check_violation_named_after_the_column() {
         ("occurred_at", "'10000-01-01 00:00:00+00'"),
     ] {
         let refusal = client.refused("23514", &with(column, value));
-        assert!(refusal.message.contains(&format!("audit_events_{column}_check")), "{column} = {value}: {}", refusal.message);
+        assert!(
+            refusal.message.contains(&format!("audit_events_{column}_check")),
+            "{column} = {value}: {}",
+            refusal.message
+        );
     }
     let refusal = client.refused("23514", "INSERT INTO audit_events (tenant_id, action) VALUES ('acme', '')");
     assert!(refusal.message.contains("audit_events_action_check"), "{}", refusal.message);
@@ -49,7 +53,10 @@ fn every_legal_value_goes_through() {
         ("severity", vec!["'info'", "'low'", "'medium'", "'high'", "'critical'"]),
         ("trace_id", vec!["repeat('0', 32)", "'0123456789abcdef0123456789abcdef'", "NULL"]),
         ("span_id", vec!["repeat('f', 16)", "NULL"]),
-        ("occurred_at", vec!["'infinity'", "'-infinity'", "'0001-01-01 00:00:00+00'", "'9999-12-31 23:59:59.999999+00'"]),
+        (
+            "occurred_at",
+            vec!["'infinity'", "'-infinity'", "'0001-01-01 00:00:00+00'", "'9999-12-31 23:59:59.999999+00'"],
+        ),
         ("category", vec!["''"]),
         ("actor_id", vec!["''", "repeat('x', 100000)"]),
     ] {
@@ -66,7 +73,8 @@ fn every_legal_value_goes_through() {
 fn a_tenant_is_1_to_128_bytes() {
     let database = Database::audited("checks_tenant");
     let mut client = database.client();
-    let insert = |tenant: &str| format!("INSERT INTO audit_events (tenant_id, action) VALUES ({tenant}, 'x')");
+    let insert =
+        |tenant: &str| format!("INSERT INTO audit_events (tenant_id, action) VALUES ({tenant}, 'x')");
     for tenant in ["''", "repeat('x', 129)", "repeat('é', 65)", "repeat('x', 100000)"] {
         let refusal = client.refusal(&insert(tenant));
         assert!(["ZA007", "23514"].contains(&refusal.code.as_str()), "{tenant}: {refusal:?}");
@@ -157,7 +165,9 @@ fn db_role_is_who_logged_in_whatever_the_current_role() {
     let mut client = database.client();
     client.run(&format!("GRANT \"{other}\" TO \"{login}\"; GRANT INSERT ON audit_events TO \"{other}\"; GRANT EXECUTE ON FUNCTION audit_uuid_v7() TO \"{other}\""));
     let mut session = database.client_as(&login);
-    session.run(&format!("SET ROLE \"{other}\"; INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')"));
+    session.run(&format!(
+        "SET ROLE \"{other}\"; INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')"
+    ));
     assert_eq!(client.line("SELECT db_role FROM audit_events"), login);
     assert_whole(&mut client);
 }

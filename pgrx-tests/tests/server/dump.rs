@@ -39,8 +39,16 @@ fn assert_same(original: &Database, copy: &Database) {
     let mut client = copy.client();
     assert_eq!(client.line(DIGEST), original.client().line(DIGEST));
     assert_whole(&mut client);
-    let head = client.line("SELECT max(seq) FROM audit_events WHERE tenant_id = 'tenant 1' AND chain = 0").parse::<i64>().unwrap();
-    assert_eq!(client.line("INSERT INTO audit_events (tenant_id, action) VALUES ('tenant 1', 'goes on') RETURNING chain, seq"), format!("0|{}", head + 1));
+    let head = client
+        .line("SELECT max(seq) FROM audit_events WHERE tenant_id = 'tenant 1' AND chain = 0")
+        .parse::<i64>()
+        .unwrap();
+    assert_eq!(
+        client.line(
+            "INSERT INTO audit_events (tenant_id, action) VALUES ('tenant 1', 'goes on') RETURNING chain, seq"
+        ),
+        format!("0|{}", head + 1)
+    );
     client.refused("ZA003", "DELETE FROM audit_events");
     assert_eq!(client.lines("SELECT guard FROM audit_guard_status() WHERE NOT active"), [] as [&str; 0]);
     assert_whole(&mut client);
@@ -67,7 +75,10 @@ fn plain_dump(database: &Database, options: &[&str]) -> String {
 fn pitfall_20_a_plain_dump_through_psql_gives_the_same_bytes() {
     let (from, to) = (source("dump_plain"), Database::empty("dump_plain_to"));
     let dump = plain_dump(&from, &[]);
-    assert!(dump.contains("CREATE EXTENSION") && dump.contains("COPY public.audit_events "), "the rows are in the dump");
+    assert!(
+        dump.contains("CREATE EXTENSION") && dump.contains("COPY public.audit_events "),
+        "the rows are in the dump"
+    );
     let output = shared().psql(&to.name, &dump).unwrap();
     assert!(output.status.success(), "{}", output.stderr);
     assert_same(&from, &to);
@@ -98,7 +109,12 @@ fn pitfall_20_a_custom_dump_through_pg_restore_gives_the_same_bytes() {
 
     // Data only, into a database whose extension is there already.
     let data_only = Database::audited("dump_data_to");
-    succeed(shared().command("pg_restore").args(["--data-only", "--exit-on-error", "-d", &data_only.name]).arg(&file));
+    succeed(
+        shared()
+            .command("pg_restore")
+            .args(["--data-only", "--exit-on-error", "-d", &data_only.name])
+            .arg(&file),
+    );
     assert_same(&from, &data_only);
 }
 
@@ -129,7 +145,7 @@ fn what_users_added_around_the_trail_comes_back_with_it() {
     from.client().run(&format!(
         "CREATE TABLE note (tenant_id text, event_id uuid, body text, FOREIGN KEY (tenant_id, event_id) REFERENCES audit_events (tenant_id, event_id));
          INSERT INTO note SELECT tenant_id, event_id, 'x' FROM audit_events LIMIT 5;
-         GRANT SELECT ON audit_events TO \"{reader}\"; GRANT EXECUTE ON FUNCTION audit_verify_all() TO \"{reader}\"",
+         GRANT SELECT ON audit_events TO \"{reader}\"; GRANT EXECUTE ON FUNCTION audit_verify_all, audit_chain_check TO \"{reader}\"",
     ));
     let output = shared().psql(&to.name, &plain_dump(&from, &[])).unwrap();
     assert!(output.status.success(), "{}", output.stderr);
@@ -150,11 +166,19 @@ fn pitfall_20_a_row_changed_in_the_dump_is_refused_by_tenant_chain_and_seq() {
         let forged = dump.replacen(was, is, 1);
         let output = shared().psql(&to.name, &forged).unwrap();
         assert!(!output.status.success());
-        let error = output.stderr.lines().find(|line| line.contains("ZA002")).unwrap_or_else(|| panic!("{}", output.stderr));
+        let error = output
+            .stderr
+            .lines()
+            .find(|line| line.contains("ZA002"))
+            .unwrap_or_else(|| panic!("{}", output.stderr));
         for part in ["tenant 3", chain, seq] {
             assert!(error.contains(part), "{error}");
         }
-        assert_eq!(to.client().line("SELECT count(*) FROM audit_events"), "0", "nothing of the table is kept");
+        assert_eq!(
+            to.client().line("SELECT count(*) FROM audit_events"),
+            "0",
+            "nothing of the table is kept"
+        );
     }
 }
 
@@ -166,6 +190,7 @@ fn a_row_left_out_of_the_dump_is_a_gap_after_the_restore() {
     assert!(shortened.len() == dump.lines().count() - 1);
     let output = shared().psql(&to.name, &(shortened.join("\n") + "\n")).unwrap();
     assert!(output.status.success(), "{}", output.stderr);
-    let place = from.client().line("SELECT 'gap', tenant_id, chain, seq FROM audit_events WHERE action LIKE '% 123'");
+    let place =
+        from.client().line("SELECT 'gap', tenant_id, chain, seq FROM audit_events WHERE action LIKE '% 123'");
     assert_eq!(to.client().lines("SELECT class, tenant_id, chain, seq FROM audit_findings()"), [place]);
 }

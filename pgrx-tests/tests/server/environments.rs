@@ -25,8 +25,13 @@ fn it_lives_in_the_schema_named_at_create_extension() {
     );
     for path in ["public", "pg_temp", "public, pg_catalog", "\"$user\", audit", ""] {
         client.run(&format!("SELECT set_config('search_path', '{path}', false)"));
-        client.run("INSERT INTO audit.audit_events (tenant_id, action) VALUES ('acme', 'x'), ('globex', 'y')");
-        assert_eq!(client.line("SELECT ok, chains, findings FROM audit.audit_verify('acme')"), "t|1|0", "{path}");
+        client
+            .run("INSERT INTO audit.audit_events (tenant_id, action) VALUES ('acme', 'x'), ('globex', 'y')");
+        assert_eq!(
+            client.line("SELECT ok, chains, findings FROM audit.audit_verify('acme')"),
+            "t|1|0",
+            "{path}"
+        );
         assert_eq!(client.line("SELECT string_agg(tenant_id, ',' ORDER BY tenant_id), bool_and(ok) FROM audit.audit_verify_all()"), "acme,globex|t", "{path}");
         assert_eq!(client.line("SELECT count(*) FROM audit.audit_findings()"), "0", "{path}");
     }
@@ -50,24 +55,37 @@ fn an_odd_schema_name_is_only_a_name() {
 fn an_odd_database_name_is_only_a_name() {
     let database = Database::create("Odd \"näme'; -- $$", "TEMPLATE template0");
     let mut client = database.client();
-    client.run("CREATE EXTENSION zeroauth_audit; INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')");
+    client.run(
+        "CREATE EXTENSION zeroauth_audit; INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')",
+    );
     client.refused("ZA003", "DELETE FROM audit_events");
     assert_whole(&mut client);
     let log = shared().log();
-    let line = log.lines().rfind(|line| line.contains("zeroauth_audit: {") && line.contains("Odd")).expect("a log line");
-    let json: serde_json::Value = serde_json::from_str(line.split_once("zeroauth_audit: ").unwrap().1).unwrap();
+    let line = log
+        .lines()
+        .rfind(|line| line.contains("zeroauth_audit: {") && line.contains("Odd"))
+        .expect("a log line");
+    let json: serde_json::Value =
+        serde_json::from_str(line.split_once("zeroauth_audit: ").unwrap().1).unwrap();
     assert_eq!(json["database"], database.name.as_str(), "the name arrives whole");
 }
 
 #[test]
 fn a_database_that_is_not_utf_8_is_refused() {
     for encoding in ["LATIN1", "SQL_ASCII", "EUC_JP"] {
-        let database = Database::create("environments_encoding", &format!("TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'"));
+        let database = Database::create(
+            "environments_encoding",
+            &format!("TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'"),
+        );
         let mut client = database.client();
         let refusal = client.refused("ZA008", "CREATE EXTENSION zeroauth_audit");
         assert!(refusal.message.contains("UTF"), "{refusal:?}");
         assert!(!refusal.hint.is_empty(), "{refusal:?}");
-        assert_eq!(client.line("SELECT count(*) FROM pg_class WHERE relname LIKE 'audit%'"), "0", "nothing is left behind");
+        assert_eq!(
+            client.line("SELECT count(*) FROM pg_class WHERE relname LIKE 'audit%'"),
+            "0",
+            "nothing is left behind"
+        );
     }
 }
 
@@ -108,10 +126,14 @@ fn it_can_be_dropped_and_made_again_while_there_are_no_events() {
     let database = Database::empty("environments_again");
     let mut client = database.client();
     for schema in ["public", "audit"] {
-        client.run(&format!("CREATE SCHEMA IF NOT EXISTS {schema}; CREATE EXTENSION zeroauth_audit SCHEMA {schema}"));
+        client.run(&format!(
+            "CREATE SCHEMA IF NOT EXISTS {schema}; CREATE EXTENSION zeroauth_audit SCHEMA {schema}"
+        ));
         client.run("DROP EXTENSION zeroauth_audit");
     }
-    client.run("CREATE EXTENSION zeroauth_audit; INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')");
+    client.run(
+        "CREATE EXTENSION zeroauth_audit; INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')",
+    );
     client.refused("ZA004", "DROP EXTENSION zeroauth_audit");
     assert_whole(&mut client);
 }
@@ -132,7 +154,10 @@ fn a_table_around_it_may_be_partitioned_and_feed_it() {
          DELETE FROM orders WHERE id = 1",
     );
     // Moving a row between partitions is a delete and an insert.
-    assert_eq!(client.lines("SELECT action, count(*) FROM audit_events GROUP BY 1 ORDER BY 1"), ["delete|2", "insert|31"]);
+    assert_eq!(
+        client.lines("SELECT action, count(*) FROM audit_events GROUP BY 1 ORDER BY 1"),
+        ["delete|2", "insert|31"]
+    );
     assert_eq!(verdict(&mut client, "shop"), "t|33|1|0|{}");
     assert_whole(&mut client);
 }

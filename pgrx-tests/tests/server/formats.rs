@@ -15,12 +15,43 @@ fn an_exported_event_has_exactly_the_fields_and_forms_of_the_reference() {
              ('acme', 'x', 'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11', '2024-05-06 07:08:09.5Z', '10.0.0.7/32', '{"b": 1.50, "a": "é\"\\"}', 200, E'tab\there "quoted" \\ 🔒'),
              ('acme', 'x', DEFAULT, 'infinity', '2001:DB8::/32', NULL, NULL, NULL), ('acme', 'x', DEFAULT, '-infinity', NULL, 'null', -1, '')"#,
     );
-    let events: Vec<Value> = export(&mut client).iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events: Vec<Value> =
+        export(&mut client).iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     let names: Vec<&str> = events[0].as_object().unwrap().keys().map(String::as_str).collect();
     let mut expected = vec![
-        "tenant_id", "chain", "seq", "event_id", "occurred_at", "recorded_at", "category", "action", "outcome", "severity", "resource", "service_name", "env",
-        "provider", "request_id", "correlation_id", "trace_id", "span_id", "status_code", "latency_ms", "payload_size", "error_code", "db_role", "actor_type",
-        "actor_id", "ip", "user_agent", "error_message", "details", "salt", "private_hash", "prev_hash", "event_hash",
+        "tenant_id",
+        "chain",
+        "seq",
+        "event_id",
+        "occurred_at",
+        "recorded_at",
+        "category",
+        "action",
+        "outcome",
+        "severity",
+        "resource",
+        "service_name",
+        "env",
+        "provider",
+        "request_id",
+        "correlation_id",
+        "trace_id",
+        "span_id",
+        "status_code",
+        "latency_ms",
+        "payload_size",
+        "error_code",
+        "db_role",
+        "actor_type",
+        "actor_id",
+        "ip",
+        "user_agent",
+        "error_message",
+        "details",
+        "salt",
+        "private_hash",
+        "prev_hash",
+        "event_hash",
     ];
     let mut names = names;
     names.retain(|name| *name != "hash_version");
@@ -34,13 +65,23 @@ fn an_exported_event_has_exactly_the_fields_and_forms_of_the_reference() {
     }
     let first = &events[0];
     for (name, value) in [
-        ("tenant_id", "acme"), ("chain", "0"), ("seq", "1"), ("event_id", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"), ("ip", "10.0.0.7/32"),
-        ("details", "{\"a\": \"é\\\"\\\\\", \"b\": 1.50}"), ("status_code", "200"), ("resource", "tab\there \"quoted\" \\ 🔒"), ("db_role", "postgres"),
+        ("tenant_id", "acme"),
+        ("chain", "0"),
+        ("seq", "1"),
+        ("event_id", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"),
+        ("ip", "10.0.0.7/32"),
+        ("details", "{\"a\": \"é\\\"\\\\\", \"b\": 1.50}"),
+        ("status_code", "200"),
+        ("resource", "tab\there \"quoted\" \\ 🔒"),
+        ("db_role", "postgres"),
     ] {
         assert_eq!(first[name], value, "{name}");
     }
     let time = first["occurred_at"].as_str().unwrap();
-    assert!(time.starts_with("2024-05-06T07:08:09.5") && (time.ends_with("+00:00") || time.ends_with('Z')), "{time}");
+    assert!(
+        time.starts_with("2024-05-06T07:08:09.5") && (time.ends_with("+00:00") || time.ends_with('Z')),
+        "{time}"
+    );
     assert_eq!(events[1]["occurred_at"], "infinity");
     assert_eq!(events[2]["occurred_at"], "-infinity");
     assert_eq!(events[1]["ip"], "2001:db8::/32");
@@ -48,7 +89,10 @@ fn an_exported_event_has_exactly_the_fields_and_forms_of_the_reference() {
     assert!(events[1]["details"].is_null());
     for (name, digits) in [("salt", 32), ("prev_hash", 64), ("event_hash", 64)] {
         let hex = first[name].as_str().unwrap();
-        assert!(hex.len() == digits && hex.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c)), "{name}: {hex}");
+        assert!(
+            hex.len() == digits && hex.chars().all(|c| c.is_ascii_digit() || ('a'..='f').contains(&c)),
+            "{name}: {hex}"
+        );
     }
     assert!(first["private_hash"].is_null());
 }
@@ -74,7 +118,10 @@ fn the_functions_have_the_signatures_that_are_documented() {
         client.line(&format!("SELECT pg_get_function_arguments(oid), pg_get_function_result(oid) FROM pg_proc WHERE proname = '{name}' AND pronamespace = 'public'::regnamespace"))
     };
     let verdict = "TABLE(tenant_id text, ok boolean, events_checked bigint, chains integer, findings bigint, classes text[], first_finding jsonb)";
-    assert_eq!(signature(&mut client, "audit_verify"), format!("tenant text, n bigint DEFAULT NULL::bigint|{verdict}"));
+    assert_eq!(
+        signature(&mut client, "audit_verify"),
+        format!("tenant text, n bigint DEFAULT NULL::bigint|{verdict}")
+    );
     assert_eq!(signature(&mut client, "audit_verify_all"), format!("|{verdict}"));
     assert_eq!(
         signature(&mut client, "audit_findings"),
@@ -102,8 +149,13 @@ fn a_verdict_tells_the_first_finding() {
             "acme|f|9|1|2|{content_mismatch,gap}",
             "{call}"
         );
-        let first: Value = serde_json::from_str(&client.line(&format!("SELECT first_finding FROM {call}"))).unwrap();
-        assert_eq!((&first["class"], &first["seq"], &first["chain"]), (&Value::from("content_mismatch"), &Value::from(4), &Value::from(0)), "{first}");
+        let first: Value =
+            serde_json::from_str(&client.line(&format!("SELECT first_finding FROM {call}"))).unwrap();
+        assert_eq!(
+            (&first["class"], &first["seq"], &first["chain"]),
+            (&Value::from("content_mismatch"), &Value::from(4), &Value::from(0)),
+            "{first}"
+        );
     }
     assert_eq!(client.line("SELECT ok, first_finding FROM audit_verify('globex')"), "t|~");
     let (expected, actual, event_id) = (
@@ -113,5 +165,8 @@ fn a_verdict_tells_the_first_finding() {
     );
     assert_eq!(client.line("SELECT event_id FROM audit_events WHERE seq = 4"), event_id);
     let stored = client.line("SELECT encode(event_hash, 'hex') FROM audit_events WHERE seq = 4");
-    assert!(expected != actual && (expected == stored || actual == stored), "stored {stored}, expected {expected}, actual {actual}");
+    assert!(
+        expected != actual && (expected == stored || actual == stored),
+        "stored {stored}, expected {expected}, actual {actual}"
+    );
 }

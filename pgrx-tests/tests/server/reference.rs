@@ -9,10 +9,36 @@ use crate::support::audit::{export, reference_places};
 use crate::support::{Database, Sql, assert_whole, places};
 
 const EVENTS: usize = 10_000;
-const TENANTS: [&str; 8] = ["acme", "globex", "日本", "a b", "quote's", "tab\there", "new\nline", "back\\slash"];
-const TEXTS: [&str; 14] = ["", " ", "x", "naïve", "é", "e\u{301}", "🔒🗝️", "quote's \"double\"", "back\\slash \\N \\x41 \\.", "tab\tnew\nline\rreturn", "a,b;c|d", "NULL", "{\"a\":1}", "\u{feff}\u{202e}\u{1}\u{7f}"];
-const ADDRESSES: [&str; 10] =
-    ["10.0.0.7", "10.0.0.7/8", "10.0.0.0/8", "0.0.0.0/0", "255.255.255.255", "::", "::1", "2001:db8::7/64", "::ffff:10.0.0.7", "fe80::1/128"];
+const TENANTS: [&str; 8] =
+    ["acme", "globex", "日本", "a b", "quote's", "tab\there", "new\nline", "back\\slash"];
+const TEXTS: [&str; 14] = [
+    "",
+    " ",
+    "x",
+    "naïve",
+    "é",
+    "e\u{301}",
+    "🔒🗝️",
+    "quote's \"double\"",
+    "back\\slash \\N \\x41 \\.",
+    "tab\tnew\nline\rreturn",
+    "a,b;c|d",
+    "NULL",
+    "{\"a\":1}",
+    "\u{feff}\u{202e}\u{1}\u{7f}",
+];
+const ADDRESSES: [&str; 10] = [
+    "10.0.0.7",
+    "10.0.0.7/8",
+    "10.0.0.0/8",
+    "0.0.0.0/0",
+    "255.255.255.255",
+    "::",
+    "::1",
+    "2001:db8::7/64",
+    "::ffff:10.0.0.7",
+    "fe80::1/128",
+];
 const TIMES: [&str; 9] = [
     "infinity",
     "-infinity",
@@ -58,7 +84,10 @@ fn the_reference_program_agrees_over_ten_thousand_random_events() {
     fill(&database, &mut Rng::with_seed(0x7a65_726f));
 
     assert_eq!(client.line("SELECT count(*) FROM audit_events"), EVENTS.to_string());
-    assert!(client.line("SELECT max(chain) FROM audit_events").parse::<i32>().unwrap() >= 2, "several chains are wanted");
+    assert!(
+        client.line("SELECT max(chain) FROM audit_events").parse::<i32>().unwrap() >= 2,
+        "several chains are wanted"
+    );
     let lines = export(&mut client);
     assert_eq!(lines.len(), EVENTS, "one line an event, whatever its text contains");
     assert_whole(&mut client);
@@ -73,10 +102,16 @@ fn the_reference_program_agrees_over_ten_thousand_random_events() {
 /// Appends from several transactions at a time, so that every tenant gets more than one chain.
 fn fill(database: &Database, rng: &mut Rng) {
     let names = COLUMNS.map(|(name, _)| name).join(", ");
-    let values = COLUMNS.iter().enumerate().map(|(i, (name, sql_type))| format!("c{i}::{sql_type} AS {name}")).collect::<Vec<_>>().join(", ");
+    let values = COLUMNS
+        .iter()
+        .enumerate()
+        .map(|(i, (name, sql_type))| format!("c{i}::{sql_type} AS {name}"))
+        .collect::<Vec<_>>()
+        .join(", ");
     let arrays = (1..=COLUMNS.len()).map(|i| format!("${i}::text[]")).collect::<Vec<_>>().join(", ");
     let aliases = (0..COLUMNS.len()).map(|i| format!("c{i}")).collect::<Vec<_>>().join(", ");
-    let insert = format!("INSERT INTO audit_events ({names}) SELECT {values} FROM unnest({arrays}) AS u ({aliases})");
+    let insert =
+        format!("INSERT INTO audit_events ({names}) SELECT {values} FROM unnest({arrays}) AS u ({aliases})");
 
     let mut sessions: Vec<Client> = (0..4).map(|_| database.client()).collect();
     let batch = 100;
@@ -89,7 +124,8 @@ fn fill(database: &Database, rng: &mut Rng) {
                     column.push(random_field(rng, name));
                 }
             }
-            let parameters: Vec<&(dyn postgres::types::ToSql + Sync)> = columns.iter().map(|c| c as _).collect();
+            let parameters: Vec<&(dyn postgres::types::ToSql + Sync)> =
+                columns.iter().map(|c| c as _).collect();
             client.execute(&insert, &parameters).unwrap();
         }
         rng.shuffle(&mut sessions);
@@ -110,8 +146,12 @@ fn random_field(rng: &mut Rng, name: &str) -> Option<String> {
         _ if rng.u8(0..3) == 0 => None,
         "trace_id" => Some(format!("{:032x}", rng.u128(..))),
         "span_id" => Some(format!("{:016x}", rng.u64(..))),
-        "status_code" | "latency_ms" => Some(*rng.choice(&[0, -1, i32::MIN, i32::MAX, 200]).unwrap()).map(|i| i.to_string()),
-        "payload_size" => Some(*rng.choice(&[0, -1, i64::MIN, i64::MAX, 1 << 40]).unwrap()).map(|i| i.to_string()),
+        "status_code" | "latency_ms" => {
+            Some(*rng.choice(&[0, -1, i32::MIN, i32::MAX, 200]).unwrap()).map(|i| i.to_string())
+        }
+        "payload_size" => {
+            Some(*rng.choice(&[0, -1, i64::MIN, i64::MAX, 1 << 40]).unwrap()).map(|i| i.to_string())
+        }
         "ip" => one(rng, &ADDRESSES),
         "details" => Some(random_details(rng)),
         _ => Some(random_text(rng)),
@@ -152,7 +192,10 @@ fn random_time(rng: &mut Rng) -> String {
 fn random_details(rng: &mut Rng) -> String {
     match rng.u8(0..100) {
         0 => format!("{}{}{}", "[".repeat(400), random_json(rng, 0), "]".repeat(400)),
-        1 => format!("{{\"large\": \"{}\"}}", (0..rng.usize(3_000..60_000)).map(|_| rng.alphanumeric()).collect::<String>()),
+        1 => format!(
+            "{{\"large\": \"{}\"}}",
+            (0..rng.usize(3_000..60_000)).map(|_| rng.alphanumeric()).collect::<String>()
+        ),
         _ => random_json(rng, 3),
     }
 }
@@ -162,7 +205,22 @@ fn random_json(rng: &mut Rng, depth: usize) -> String {
     match rng.u8(0..kinds) {
         0 => "null".into(),
         1 => rng.bool().to_string(),
-        2 | 3 => rng.choice(["0", "-0", "-0.0", "1.50", "1.5", "1.230e-5", "1E+3", "12345678901234567890123456789.000", "-9007199254740993", "0.1", "1e-40"]).unwrap().into(),
+        2 | 3 => rng
+            .choice([
+                "0",
+                "-0",
+                "-0.0",
+                "1.50",
+                "1.5",
+                "1.230e-5",
+                "1E+3",
+                "12345678901234567890123456789.000",
+                "-9007199254740993",
+                "0.1",
+                "1e-40",
+            ])
+            .unwrap()
+            .into(),
         4 => serde_json::to_string(&random_text(rng)).unwrap(),
         5 | 6 => {
             let items: Vec<String> = (0..rng.usize(0..4)).map(|_| random_json(rng, depth - 1)).collect();

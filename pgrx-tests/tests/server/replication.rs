@@ -11,7 +11,12 @@ use crate::support::{Sql, assert_whole};
 const DEADLINE: Duration = Duration::from_secs(60);
 
 fn cluster(name: &str) -> Cluster {
-    let cluster = Cluster::builder(name).conf("wal_level", "logical").conf("fsync", "off").conf("wal_retrieve_retry_interval", "200ms").start().unwrap();
+    let cluster = Cluster::builder(name)
+        .conf("wal_level", "logical")
+        .conf("fsync", "off")
+        .conf("wal_retrieve_retry_interval", "200ms")
+        .start()
+        .unwrap();
     cluster.client().run("CREATE EXTENSION zeroauth_audit");
     cluster
 }
@@ -26,7 +31,9 @@ fn subscribe(publisher: &Cluster, subscriber: &mut Client) {
 
 #[track_caller]
 fn caught_up(publisher: &mut Client, subscriber: &mut Client) {
-    wait_until(DEADLINE, "the subscriber to have what the publisher has", || publisher.line(DIGEST) == subscriber.line(DIGEST));
+    wait_until(DEADLINE, "the subscriber to have what the publisher has", || {
+        publisher.line(DIGEST) == subscriber.line(DIGEST)
+    });
 }
 
 #[test]
@@ -60,7 +67,12 @@ fn pitfall_19_a_subscriber_gets_the_same_bytes_checks_them_and_stops_at_a_forged
          ALTER TABLE audit_events ENABLE ALWAYS TRIGGER zeroauth_audit_refuse_statement; COMMIT",
     );
     from.run("INSERT INTO audit_events (tenant_id, action) VALUES ('tenant 0', 'later')");
-    wait_until(DEADLINE, "ZA002 in the subscriber's log", || subscriber.log().lines().any(|line| line.contains("ZA002") && line.contains("tenant 2") && line.contains("999")));
+    wait_until(DEADLINE, "ZA002 in the subscriber's log", || {
+        subscriber
+            .log()
+            .lines()
+            .any(|line| line.contains("ZA002") && line.contains("tenant 2") && line.contains("999"))
+    });
     assert_eq!(to.line(DIGEST), before);
     assert_whole(&mut to);
     to.run("ALTER SUBSCRIPTION hub DISABLE; ALTER SUBSCRIPTION hub SET (slot_name = NONE); DROP SUBSCRIPTION hub");

@@ -9,8 +9,16 @@ use crate::support::{Database, Sql, assert_whole, quoted};
 /// stand there, under role names of this database.
 fn grants(block: usize, what: &str, role: &str) -> String {
     let readme = std::fs::read_to_string(zeroauth_audit_tests::workspace().join("README.md")).unwrap();
-    let section = readme.split("\n## Roles\n").nth(1).and_then(|rest| rest.split("\n## ").next()).expect("a section on roles");
-    let sql = section.split("```sql\n").nth(block + 1).and_then(|rest| rest.split("```").next()).expect("its blocks of SQL");
+    let section = readme
+        .split("\n## Roles\n")
+        .nth(1)
+        .and_then(|rest| rest.split("\n## ").next())
+        .expect("a section on roles");
+    let sql = section
+        .split("```sql\n")
+        .nth(block + 1)
+        .and_then(|rest| rest.split("```").next())
+        .expect("its blocks of SQL");
     assert!(sql.contains(&format!("TO audit_{what};")), "block {block} is the {what}'s");
     sql.replace(&format!("audit_{what};"), &format!("{};", quoted(role)))
 }
@@ -33,7 +41,9 @@ fn roles(name: &str) -> Roles {
         role
     });
     let nobody = database.role("nobody");
-    client.run("INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x'), ('acme', 'y'), ('globex', 'z')");
+    client.run(
+        "INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x'), ('acme', 'y'), ('globex', 'z')",
+    );
     Roles { database, writer, reader, auditor, nobody }
 }
 
@@ -53,7 +63,12 @@ const NOBODY_S: [&str; 7] = [
     "CREATE TRIGGER t AFTER INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
 ];
 
-const CALLS: [&str; 4] = ["SELECT * FROM audit_verify('acme')", "SELECT * FROM audit_verify_all()", "SELECT * FROM audit_findings()", "SELECT audit_export()"];
+const CALLS: [&str; 4] = [
+    "SELECT * FROM audit_verify('acme')",
+    "SELECT * FROM audit_verify_all()",
+    "SELECT * FROM audit_findings()",
+    "SELECT audit_export()",
+];
 
 fn refused_all(client: &mut Client, statements: &[&str]) {
     for sql in statements {
@@ -74,7 +89,12 @@ fn a_writer_appends_and_nothing_else() {
     refused_all(&mut writer, &CALLS);
     refused_all(
         &mut writer,
-        &["SELECT * FROM audit_events", "SELECT count(*) FROM audit_events", "INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x') RETURNING seq", "COPY audit_events TO STDOUT"],
+        &[
+            "SELECT * FROM audit_events",
+            "SELECT count(*) FROM audit_events",
+            "INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x') RETURNING seq",
+            "COPY audit_events TO STDOUT",
+        ],
     );
     writer.refused("ZA001", "INSERT INTO audit_events (tenant_id, action, event_hash) VALUES ('acme', 'x', decode(repeat('00', 32), 'hex'))");
     // RETURNING and a conflict target read columns: SELECT is what they need.
@@ -93,9 +113,12 @@ fn a_writer_without_the_default_s_function_needs_its_own_event_id() {
     let roles = roles("roles_default");
     roles.database.client().run(&format!("GRANT INSERT ON audit_events TO {}", quoted(&roles.nobody)));
     let mut client = roles.database.client_as(&roles.nobody);
-    let refusal = client.refused("42501", "INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')");
+    let refusal =
+        client.refused("42501", "INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')");
     assert!(refusal.message.contains("audit_uuid_v7"), "{refusal:?}");
-    client.run("INSERT INTO audit_events (tenant_id, event_id, action) VALUES ('acme', gen_random_uuid(), 'x')");
+    client.run(
+        "INSERT INTO audit_events (tenant_id, event_id, action) VALUES ('acme', gen_random_uuid(), 'x')",
+    );
 }
 
 #[test]
@@ -105,7 +128,13 @@ fn a_reader_reads_and_nothing_else() {
     assert_eq!(reader.line("SELECT count(*) FROM audit_events"), "3");
     refused_all(&mut reader, &NOBODY_S);
     refused_all(&mut reader, &CALLS);
-    refused_all(&mut reader, &["INSERT INTO audit_events (tenant_id, event_id, action) VALUES ('acme', gen_random_uuid(), 'x')", "SELECT audit_uuid_v7()"]);
+    refused_all(
+        &mut reader,
+        &[
+            "INSERT INTO audit_events (tenant_id, event_id, action) VALUES ('acme', gen_random_uuid(), 'x')",
+            "SELECT audit_uuid_v7()",
+        ],
+    );
 }
 
 #[test]
@@ -119,16 +148,26 @@ fn an_auditor_verifies_and_exports_and_writes_nothing() {
     assert_eq!(auditor.lines("SELECT * FROM audit_verify_progress"), [] as [&str; 0]);
     assert_eq!(auditor.line("SELECT length(audit_private_hash(salt, actor_type, actor_id, ip, user_agent, error_message, details)) FROM audit_events LIMIT 1"), "32");
     refused_all(&mut auditor, &NOBODY_S);
-    refused_all(&mut auditor, &["INSERT INTO audit_events (tenant_id, event_id, action) VALUES ('acme', gen_random_uuid(), 'x')"]);
+    refused_all(
+        &mut auditor,
+        &["INSERT INTO audit_events (tenant_id, event_id, action) VALUES ('acme', gen_random_uuid(), 'x')"],
+    );
     roles.database.client().run("SET zeroauth_audit.maintenance = on; UPDATE audit_events SET action = 'forged' WHERE tenant_id = 'acme' AND seq = 1");
-    assert_eq!(auditor.line("SELECT class, tenant_id, chain, seq FROM audit_findings()"), "content_mismatch|acme|0|1");
+    assert_eq!(
+        auditor.line("SELECT class, tenant_id, chain, seq FROM audit_findings()"),
+        "content_mismatch|acme|0|1"
+    );
 }
 
 #[test]
 fn a_verifier_without_select_could_not_check() {
     let roles = roles("roles_no_select");
     let mut admin = roles.database.client();
-    admin.run(&format!("{}; REVOKE SELECT ON audit_events FROM {}", without_create(&roles.nobody), quoted(&roles.nobody)));
+    admin.run(&format!(
+        "{}; REVOKE SELECT ON audit_events FROM {}",
+        without_create(&roles.nobody),
+        quoted(&roles.nobody)
+    ));
     let mut client = roles.database.client_as(&roles.nobody);
     let could_not_check = |client: &mut Client| {
         for call in CALLS {
@@ -140,7 +179,10 @@ fn a_verifier_without_select_could_not_check() {
     };
     could_not_check(&mut client);
     // Some columns are not enough: content cannot be hashed from a part of it.
-    admin.run(&format!("GRANT SELECT (tenant_id, chain, seq, event_hash, prev_hash) ON audit_events TO {}", quoted(&roles.nobody)));
+    admin.run(&format!(
+        "GRANT SELECT (tenant_id, chain, seq, event_hash, prev_hash) ON audit_events TO {}",
+        quoted(&roles.nobody)
+    ));
     could_not_check(&mut client);
     refused_all(&mut roles.database.client_as(&roles.writer), &CALLS);
 }
@@ -160,9 +202,10 @@ fn pitfall_23_rows_hidden_by_row_level_security_are_could_not_check_never_ok_nev
     for call in CALLS {
         for setting in ["on", "off"] {
             auditor.run(&format!("SET row_security = {setting}"));
-            let refusal = auditor.refusal(call);
-            assert!(refusal.code == "ZA006", "{call}: {refusal:?}");
-            assert!(!refusal.hint.is_empty());
+            // With row_security off PostgreSQL refuses plain SQL over the table on its own, and as loudly.
+            let by_postgres = setting == "off" && call.contains("export");
+            let refusal = auditor.refused(if by_postgres { "42501" } else { "ZA006" }, call);
+            assert!(by_postgres || !refusal.hint.is_empty(), "{refusal:?}");
         }
     }
     // An unknown tenant stays could-not-check: whether it is there is not for this role to know.
@@ -175,9 +218,17 @@ fn pitfall_23_rows_hidden_by_row_level_security_are_could_not_check_never_ok_nev
     // Policies reach writers as they would on any table, and the chain has no gap from what they refuse.
     let mut writer = roles.database.client_as(&roles.writer);
     writer.run("INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'allowed')");
-    writer.refused("42501", "INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'allowed'), ('globex', 'refused')");
+    writer.refused(
+        "42501",
+        "INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'allowed'), ('globex', 'refused')",
+    );
     writer.run("INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'allowed')");
-    assert_eq!(admin.line("SELECT string_agg(seq::text, ',' ORDER BY seq) FROM audit_events WHERE tenant_id = 'acme'"), "1,2,3,4");
+    assert_eq!(
+        admin.line(
+            "SELECT string_agg(seq::text, ',' ORDER BY seq) FROM audit_events WHERE tenant_id = 'acme'"
+        ),
+        "1,2,3,4"
+    );
     assert_whole(&mut admin);
 }
 
@@ -192,8 +243,18 @@ fn a_policy_that_hides_the_head_does_not_mislead_the_chain() {
         quoted(&roles.writer)
     ));
     let mut writer = roles.database.client_as(&roles.writer);
-    assert_eq!(writer.line("INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'mine') RETURNING chain, seq"), "0|3");
-    assert_eq!(writer.line("INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'mine') RETURNING chain, seq"), "0|4");
+    assert_eq!(
+        writer.line(
+            "INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'mine') RETURNING chain, seq"
+        ),
+        "0|3"
+    );
+    assert_eq!(
+        writer.line(
+            "INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'mine') RETURNING chain, seq"
+        ),
+        "0|4"
+    );
     assert_eq!(writer.line("SELECT count(*) FROM audit_events"), "2");
     assert_whole(&mut roles.database.client());
 }

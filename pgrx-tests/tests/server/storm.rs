@@ -55,10 +55,21 @@ fn pitfall_01_a_storm_with_two_crashes_loses_nothing_forks_nothing_and_waits_for
     let over = AtomicBool::new(false);
     let waits = Mutex::new(Vec::new());
     let known: Vec<Known> = thread::scope(|scope| {
-        let writers: Vec<_> = (0..CONNECTIONS).map(|number| scope.spawn({ let cluster = &cluster; move || write(cluster, number, until) })).collect();
+        let writers: Vec<_> = (0..CONNECTIONS)
+            .map(|number| {
+                scope.spawn({
+                    let cluster = &cluster;
+                    move || write(cluster, number, until)
+                })
+            })
+            .collect();
         scope.spawn(|| sample_waits(&cluster, &over, &waits));
         for part in [1.0, 2.0] {
-            thread::park_timeout(until.saturating_duration_since(Instant::now()).mul_f64(if part == 1.0 { 1.0 / 3.0 } else { 0.5 }));
+            thread::park_timeout(until.saturating_duration_since(Instant::now()).mul_f64(if part == 1.0 {
+                1.0 / 3.0
+            } else {
+                0.5
+            }));
             cluster.crash().unwrap();
             cluster.start_again().unwrap();
         }
@@ -77,7 +88,12 @@ fn pitfall_01_a_storm_with_two_crashes_loses_nothing_forks_nothing_and_waits_for
 
 fn judge(cluster: &Cluster, client: &mut Client, known: &[Known]) {
     let unexpected: Vec<&String> = known.iter().flat_map(|k| &k.unexpected).collect();
-    assert!(unexpected.is_empty(), "{} errors, such as {:?}", unexpected.len(), &unexpected[..unexpected.len().min(5)]);
+    assert!(
+        unexpected.is_empty(),
+        "{} errors, such as {:?}",
+        unexpected.len(),
+        &unexpected[..unexpected.len().min(5)]
+    );
     assert!(known.iter().all(|k| k.connections_lost >= 1), "the crashes reach every connection");
     client.run("CREATE TEMP TABLE known (event_id uuid, stored boolean)");
     let mut copy = client.copy_in("COPY known FROM STDIN").unwrap();
@@ -100,9 +116,15 @@ fn judge(cluster: &Cluster, client: &mut Client, known: &[Known]) {
 
     // Two sessions may wait for a moment to extend the table's file; that is no wait for an insert.
     let log = cluster.log();
-    let waited: Vec<&str> = log.lines().filter(|line| line.contains("still waiting for") && !line.contains("extension of relation")).collect();
+    let waited: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("still waiting for") && !line.contains("extension of relation"))
+        .collect();
     assert_eq!(waited, [] as [&str; 0]);
-    assert!(!log.contains("PANIC") && !log.contains("was terminated by signal"), "only the two crashes asked for");
+    assert!(
+        !log.contains("PANIC") && !log.contains("was terminated by signal"),
+        "only the two crashes asked for"
+    );
 }
 
 /// Looks for inserts that wait for a lock, until the storm is over.
@@ -114,7 +136,10 @@ fn sample_waits(cluster: &Cluster, over: &AtomicBool, waits: &Mutex<Vec<String>>
             client = cluster.try_client().ok();
             continue;
         };
-        match Client::simple_query(session, "SELECT wait_event, query FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND wait_event <> 'extend'") {
+        match Client::simple_query(
+            session,
+            "SELECT wait_event, query FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND wait_event <> 'extend'",
+        ) {
             Err(_) => client = None,
             Ok(messages) => {
                 samples += 1;
@@ -133,7 +158,8 @@ fn sample_waits(cluster: &Cluster, over: &AtomicBool, waits: &Mutex<Vec<String>>
 /// One connection's life: appends until the time is over, and connects again when the server is back.
 fn write(cluster: &Cluster, number: u32, until: Instant) -> Known {
     let mut known = Known::default();
-    let mut writer = Writer { rng: Rng::with_seed(u64::from(number)), number, events: 0, acknowledged: Vec::new() };
+    let mut writer =
+        Writer { rng: Rng::with_seed(u64::from(number)), number, events: 0, acknowledged: Vec::new() };
     while Instant::now() < until {
         let mut client = None;
         wait_until(Duration::from_secs(60), "the server to be back", || {
@@ -154,7 +180,11 @@ fn write(cluster: &Cluster, number: u32, until: Instant) -> Known {
                     break;
                 }
                 Err(error) => {
-                    known.unexpected.push(error.as_db_error().map_or(error.to_string(), |e| format!("{} {}", e.code().code(), e.message())));
+                    known.unexpected.push(
+                        error
+                            .as_db_error()
+                            .map_or(error.to_string(), |e| format!("{} {}", e.code().code(), e.message())),
+                    );
                     break;
                 }
             }
@@ -192,12 +222,26 @@ impl Writer {
     /// An INSERT of `count` events, with their ids.
     fn insert(&mut self, count: usize) -> (String, Vec<String>) {
         let ids: Vec<String> = (0..count).map(|_| self.id()).collect();
-        let rows: Vec<String> = ids.iter().map(|id| format!("('{}', '{id}', 'storm', '{{\"n\": {}}}')", self.tenant(), self.events)).collect();
-        (format!("INSERT INTO audit_events (tenant_id, event_id, action, details) VALUES {}", rows.join(", ")), ids)
+        let rows: Vec<String> = ids
+            .iter()
+            .map(|id| format!("('{}', '{id}', 'storm', '{{\"n\": {}}}')", self.tenant(), self.events))
+            .collect();
+        (
+            format!(
+                "INSERT INTO audit_events (tenant_id, event_id, action, details) VALUES {}",
+                rows.join(", ")
+            ),
+            ids,
+        )
     }
 
     /// One transaction of some kind; what it leaves behind is in `stored` and `absent` if it returns Ok.
-    fn step(&mut self, client: &mut Client, stored: &mut Vec<String>, absent: &mut Vec<String>) -> Result<(), Error> {
+    fn step(
+        &mut self,
+        client: &mut Client,
+        stored: &mut Vec<String>,
+        absent: &mut Vec<String>,
+    ) -> Result<(), Error> {
         match self.rng.u8(0..14) {
             0..=3 => self.plain(client, stored),
             4 => self.conflict(client, stored, absent),
@@ -218,17 +262,30 @@ impl Writer {
         let (sql, mut ids) = self.insert(count);
         client.batch_execute(&sql)?;
         stored.append(&mut ids);
-        client.batch_execute(&format!("INSERT INTO audit_events (tenant_id, event_id, action) VALUES ('hot', '{id}', 'to retry')"))?;
+        client.batch_execute(&format!(
+            "INSERT INTO audit_events (tenant_id, event_id, action) VALUES ('hot', '{id}', 'to retry')"
+        ))?;
         self.acknowledged.push(id.clone());
         stored.push(id);
         Ok(())
     }
 
-    fn conflict(&mut self, client: &mut Client, stored: &mut Vec<String>, absent: &mut Vec<String>) -> Result<(), Error> {
+    fn conflict(
+        &mut self,
+        client: &mut Client,
+        stored: &mut Vec<String>,
+        absent: &mut Vec<String>,
+    ) -> Result<(), Error> {
         let Some(known) = self.rng.choice(&self.acknowledged).cloned() else { return Ok(()) };
         let (before, after) = (self.id(), self.id());
         let row = |id: &str, action: &str| format!("('hot', '{id}', '{action}')");
-        let rows = [row(&before, "new"), row(&known, "dropped by the key"), row(&after, "new"), row(&before, "twin")].join(", ");
+        let rows = [
+            row(&before, "new"),
+            row(&known, "dropped by the key"),
+            row(&after, "new"),
+            row(&before, "twin"),
+        ]
+        .join(", ");
         let keep = self.rng.bool();
         client.batch_execute(&format!(
             "BEGIN; INSERT INTO audit_events (tenant_id, event_id, action) VALUES {rows} ON CONFLICT DO NOTHING; {}",
@@ -238,7 +295,12 @@ impl Writer {
         Ok(())
     }
 
-    fn savepoints(&mut self, client: &mut Client, stored: &mut Vec<String>, absent: &mut Vec<String>) -> Result<(), Error> {
+    fn savepoints(
+        &mut self,
+        client: &mut Client,
+        stored: &mut Vec<String>,
+        absent: &mut Vec<String>,
+    ) -> Result<(), Error> {
         client.batch_execute("BEGIN")?;
         for _ in 0..self.rng.u8(1..5) {
             let (kept, ids) = self.insert(1);
@@ -246,13 +308,21 @@ impl Writer {
             stored.extend(ids);
             let (sql, ids) = self.insert(2);
             let back = self.rng.bool();
-            client.batch_execute(&format!("SAVEPOINT a; {sql}; {}", if back { "ROLLBACK TO a" } else { "RELEASE a" }))?;
+            client.batch_execute(&format!(
+                "SAVEPOINT a; {sql}; {}",
+                if back { "ROLLBACK TO a" } else { "RELEASE a" }
+            ))?;
             if back { &mut *absent } else { &mut *stored }.extend(ids);
         }
         client.batch_execute("COMMIT")
     }
 
-    fn exception_block(&mut self, client: &mut Client, stored: &mut Vec<String>, absent: &mut Vec<String>) -> Result<(), Error> {
+    fn exception_block(
+        &mut self,
+        client: &mut Client,
+        stored: &mut Vec<String>,
+        absent: &mut Vec<String>,
+    ) -> Result<(), Error> {
         let (kept, kept_ids) = self.insert(2);
         let (lost, lost_ids) = self.insert(3);
         let (after, after_ids) = self.insert(1);
@@ -277,7 +347,12 @@ impl Writer {
         client.batch_execute("INSERT INTO audit_events (tenant_id, action) SELECT 'tenant ' || i % 20, 'selected' FROM generate_series(1, 40) i")
     }
 
-    fn prepared(&mut self, client: &mut Client, stored: &mut Vec<String>, absent: &mut Vec<String>) -> Result<(), Error> {
+    fn prepared(
+        &mut self,
+        client: &mut Client,
+        stored: &mut Vec<String>,
+        absent: &mut Vec<String>,
+    ) -> Result<(), Error> {
         let (sql, ids) = self.insert(2);
         let gid = format!("storm {} {}", self.number, self.events);
         client.batch_execute(&format!("BEGIN; {sql}; PREPARE TRANSACTION '{gid}'"))?;
@@ -290,7 +365,12 @@ impl Writer {
         Ok(())
     }
 
-    fn snapshot(&mut self, client: &mut Client, stored: &mut Vec<String>, absent: &mut Vec<String>) -> Result<(), Error> {
+    fn snapshot(
+        &mut self,
+        client: &mut Client,
+        stored: &mut Vec<String>,
+        absent: &mut Vec<String>,
+    ) -> Result<(), Error> {
         let level = ["REPEATABLE READ", "SERIALIZABLE"][self.rng.usize(0..2)];
         client.batch_execute(&format!("BEGIN ISOLATION LEVEL {level}; SELECT 1"))?;
         let (sql, ids) = self.insert(2);
@@ -304,13 +384,21 @@ impl Writer {
     fn refused(&mut self, client: &mut Client, absent: &mut Vec<String>) -> Result<(), Error> {
         let (sql, ids) = self.insert(2);
         expect(client.batch_execute(&format!("{sql}, ('hot', gen_random_uuid(), '', NULL)")), "23514")?;
-        expect(client.batch_execute("INSERT INTO audit_events (tenant_id, action, seq) VALUES ('hot', 'x', 1)"), "ZA001")?;
+        expect(
+            client.batch_execute("INSERT INTO audit_events (tenant_id, action, seq) VALUES ('hot', 'x', 1)"),
+            "ZA001",
+        )?;
         expect(client.batch_execute("DELETE FROM audit_events WHERE tenant_id = 'nobody'"), "ZA003")?;
         absent.extend(ids);
         Ok(())
     }
 
-    fn dropped(&mut self, client: &mut Client, stored: &mut Vec<String>, absent: &mut Vec<String>) -> Result<(), Error> {
+    fn dropped(
+        &mut self,
+        client: &mut Client,
+        stored: &mut Vec<String>,
+        absent: &mut Vec<String>,
+    ) -> Result<(), Error> {
         let (first, gone, last) = (self.id(), self.id(), self.id());
         client.batch_execute(&format!("INSERT INTO audit_events (tenant_id, event_id, action) VALUES ('hot', '{first}', 'x'), ('hot', '{gone}', 'dropped'), ('hot', '{last}', 'x')"))?;
         stored.extend([first, last]);

@@ -8,7 +8,8 @@ use zeroauth_audit_tests::wait_until;
 
 use crate::support::{DEADLINE, Database, Sql, assert_whole, verdict};
 
-const ONE: &str = "INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x') RETURNING chain || '/' || seq";
+const ONE: &str =
+    "INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x') RETURNING chain || '/' || seq";
 
 fn strict(database: &Database) -> Client {
     let mut client = database.client();
@@ -30,8 +31,16 @@ fn one_chain_a_tenant_in_strict_order_under_load() {
             scope.spawn(|| {
                 let mut client = strict(&database);
                 for round in 0..60 {
-                    client.run(["BEGIN", "BEGIN ISOLATION LEVEL SERIALIZABLE", "BEGIN ISOLATION LEVEL REPEATABLE READ"][round % 3]);
-                    client.run("INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x'), ('acme', 'y')");
+                    client.run(
+                        [
+                            "BEGIN",
+                            "BEGIN ISOLATION LEVEL SERIALIZABLE",
+                            "BEGIN ISOLATION LEVEL REPEATABLE READ",
+                        ][round % 3],
+                    );
+                    client.run(
+                        "INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x'), ('acme', 'y')",
+                    );
                     client.run(if round % 4 == 0 { "ROLLBACK" } else { "COMMIT" });
                 }
             });
@@ -53,7 +62,10 @@ fn an_insert_waits_for_the_tenant_and_for_no_other_tenant() {
     thread::scope(|scope| {
         let waiting = scope.spawn(|| second.line(ONE));
         wait_for_a_waiter(&mut look);
-        assert_eq!(look.line("SELECT objsubid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"), "23106");
+        assert_eq!(
+            look.line("SELECT objsubid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"),
+            "23106"
+        );
         first.run("COMMIT");
         assert_eq!(waiting.join().unwrap(), "0/2");
     });
@@ -100,7 +112,8 @@ fn cancel_ends_the_wait() {
 fn two_sessions_that_wait_for_each_other_s_tenants_are_told_apart_by_the_deadlock_detector() {
     let database = Database::audited("strict_deadlock");
     let (mut first, mut second, mut look) = (strict(&database), strict(&database), database.client());
-    let insert = |tenant: &str| format!("INSERT INTO audit_events (tenant_id, action) VALUES ('{tenant}', 'x')");
+    let insert =
+        |tenant: &str| format!("INSERT INTO audit_events (tenant_id, action) VALUES ('{tenant}', 'x')");
     for client in [&mut first, &mut second] {
         client.run("SET deadlock_timeout = '20ms'; BEGIN");
     }
@@ -127,9 +140,16 @@ fn sessions_with_different_settings_never_fork_a_chain() {
                 let mut client = database.client();
                 client.run("SET lock_timeout = '20s'");
                 for round in 0..40 {
-                    client.run(&format!("SET zeroauth_audit.max_chains = {}", [0, 1, 2, 1, 3][(thread + round) % 5]));
+                    client.run(&format!(
+                        "SET zeroauth_audit.max_chains = {}",
+                        [0, 1, 2, 1, 3][(thread + round) % 5]
+                    ));
                     client.run("BEGIN; INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')");
-                    client.run(if round % 3 == 0 { "ROLLBACK" } else { "INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'y'); COMMIT" });
+                    client.run(if round % 3 == 0 {
+                        "ROLLBACK"
+                    } else {
+                        "INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'y'); COMMIT"
+                    });
                 }
             });
         }
@@ -164,7 +184,14 @@ fn the_settings_are_a_superuser_s() {
     let mut app = database.client_as(&role);
     for setting in ["max_chains = 1", "max_details_bytes = 10", "maintenance = on"] {
         app.refused("42501", &format!("SET zeroauth_audit.{setting}"));
-        app.refused("42501", &format!("SELECT set_config('zeroauth_audit.{}', '{}', false)", setting.split(' ').next().unwrap(), setting.split(' ').last().unwrap()));
+        app.refused(
+            "42501",
+            &format!(
+                "SELECT set_config('zeroauth_audit.{}', '{}', false)",
+                setting.split(' ').next().unwrap(),
+                setting.split(' ').last().unwrap()
+            ),
+        );
     }
     assert_eq!(
         database.client().lines("SELECT name, setting, context FROM pg_settings WHERE name LIKE 'zeroauth_audit.%' AND name ~ '(maintenance|max_chains|max_details_bytes)$' ORDER BY 1"),

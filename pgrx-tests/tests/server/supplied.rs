@@ -25,7 +25,8 @@ fn transfer(from: &Database, to: &Database, query: &str) -> Result<u64, postgres
     copy.finish()
 }
 
-const DIGEST: &str = "SELECT count(*), md5(string_agg(e::text, E'\\n' ORDER BY tenant_id, chain, seq)) FROM audit_events e";
+const DIGEST: &str =
+    "SELECT count(*), md5(string_agg(e::text, E'\\n' ORDER BY tenant_id, chain, seq)) FROM audit_events e";
 
 #[test]
 fn a_superuser_s_rows_are_kept_byte_for_byte_in_any_order() {
@@ -35,7 +36,12 @@ fn a_superuser_s_rows_are_kept_byte_for_byte_in_any_order() {
     assert_eq!(old.line(DIGEST), new.line(DIGEST));
     assert_whole(&mut new);
     // The next event continues what was loaded.
-    assert_eq!(new.line("INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x') RETURNING chain || '/' || seq"), "0/41");
+    assert_eq!(
+        new.line(
+            "INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x') RETURNING chain || '/' || seq"
+        ),
+        "0/41"
+    );
     assert_whole(&mut new);
 }
 
@@ -43,7 +49,13 @@ fn a_superuser_s_rows_are_kept_byte_for_byte_in_any_order() {
 fn a_row_whose_hash_does_not_match_is_refused_by_tenant_chain_and_seq() {
     let (from, to) = two_databases("supplied_forged");
     let columns: Vec<String> = from.client().lines("SELECT attname FROM pg_attribute WHERE attrelid = 'audit_events'::regclass AND attnum > 0 ORDER BY attnum");
-    let forged = |column: &str, value: &str| columns.iter().map(|c| if c == column { format!("{value} AS {c}") } else { c.clone() }).collect::<Vec<_>>().join(", ");
+    let forged = |column: &str, value: &str| {
+        columns
+            .iter()
+            .map(|c| if c == column { format!("{value} AS {c}") } else { c.clone() })
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     for (column, value) in [
         ("action", "action || '!'"),
         ("occurred_at", "occurred_at + interval '1 microsecond'"),
@@ -58,7 +70,10 @@ fn a_row_whose_hash_does_not_match_is_refused_by_tenant_chain_and_seq() {
         ("error_message", "''"),
     ] {
         let value = if column == "salt" { "substr(sha256(salt), 1, 16)" } else { value };
-        let query = format!("SELECT {} FROM audit_events WHERE tenant_id = 'globex' AND seq = 7", forged(column, value));
+        let query = format!(
+            "SELECT {} FROM audit_events WHERE tenant_id = 'globex' AND seq = 7",
+            forged(column, value)
+        );
         let error = transfer(&from, &to, &query).unwrap_err();
         let error = error.as_db_error().unwrap();
         assert_eq!(error.code().code(), "ZA002", "{column}: {error}");
@@ -76,7 +91,12 @@ fn a_row_under_another_place_is_refused() {
     for (column, value) in [("tenant_id", "'initech'"), ("chain", "1"), ("seq", "seq + 100")] {
         let columns = from.client().line("SELECT string_agg(attname, ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'audit_events'::regclass AND attnum > 0");
         let columns = columns.replacen(column, &format!("{value} AS {column}"), 1);
-        let error = transfer(&from, &to, &format!("SELECT {columns} FROM audit_events WHERE tenant_id = 'globex' AND seq = 7")).unwrap_err();
+        let error = transfer(
+            &from,
+            &to,
+            &format!("SELECT {columns} FROM audit_events WHERE tenant_id = 'globex' AND seq = 7"),
+        )
+        .unwrap_err();
         assert_eq!(error.code().map(|c| c.code()), Some("ZA002"), "{column}");
     }
 }
@@ -96,7 +116,8 @@ fn an_erased_row_is_neither_loaded_nor_whole_since_nothing_explains_it_yet() {
     let erased = [place("content_mismatch", "globex", 0, 1), place("content_mismatch", "globex", 0, 5)];
     assert_eq!(findings(&mut old, ""), erased);
     assert_eq!(reference_places(&export(&mut old)), Default::default());
-    let error = transfer(&from, &to, "SELECT * FROM audit_events WHERE tenant_id = 'globex' AND seq = 5").unwrap_err();
+    let error = transfer(&from, &to, "SELECT * FROM audit_events WHERE tenant_id = 'globex' AND seq = 5")
+        .unwrap_err();
     assert_eq!(error.code().map(|c| c.code()), Some("ZA002"));
 }
 
@@ -105,7 +126,12 @@ fn pitfall_14_another_hash_version_is_refused_not_guessed() {
     let (from, to) = two_databases("supplied_version");
     let columns = from.client().line("SELECT string_agg(attname, ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'audit_events'::regclass AND attnum > 0");
     let columns = columns.replace("hash_version", "2::smallint");
-    let error = transfer(&from, &to, &format!("SELECT {columns} FROM audit_events WHERE tenant_id = 'globex' AND seq = 7")).unwrap_err();
+    let error = transfer(
+        &from,
+        &to,
+        &format!("SELECT {columns} FROM audit_events WHERE tenant_id = 'globex' AND seq = 7"),
+    )
+    .unwrap_err();
     let code = error.code().map(|c| c.code().to_owned());
     assert!(matches!(code.as_deref(), Some("ZA002" | "23514")), "{error}");
 
@@ -148,4 +174,46 @@ fn the_same_rows_loaded_twice_meet_the_primary_key() {
     let error = transfer(&from, &to, "SELECT * FROM audit_events WHERE seq = 3").unwrap_err();
     assert_eq!(error.code().map(|c| c.code()), Some("23505"));
     assert_whole(&mut to.client());
+}
+
+#[test]
+fn a_supplied_row_between_a_dropped_and_a_chained_one_does_not_vouch_for_the_dropped_one() {
+    // As many rows as expected were stored since the dropped row was chained, only not that row.
+    let (from, to) = two_databases("supplied_between");
+    let mut client = to.client();
+    client.run("INSERT INTO audit_events (tenant_id, event_id, action) VALUES ('initech', '00000000-0000-7000-8000-000000000001', 'known')");
+    let literals = from.client().line("SELECT 'INSERT INTO audit_events SELECT (r).* FROM (SELECT jsonb_populate_record(NULL::audit_events, ' || quote_literal(to_jsonb(e)::text) || '::jsonb) AS r) s' FROM audit_events e WHERE tenant_id = 'globex' AND seq = 7");
+    client.run("BEGIN");
+    let dropped = "INSERT INTO audit_events (tenant_id, event_id, action) VALUES ('initech', '00000000-0000-7000-8000-000000000001', 'dropped') ON CONFLICT DO NOTHING";
+    client.run(dropped);
+    client.run(&literals);
+    assert_eq!(client.line("INSERT INTO audit_events (tenant_id, action) VALUES ('initech', 'x') RETURNING chain || '/' || seq"), "0/2");
+    client.run("COMMIT");
+
+    // The same with a row that was stored past a disabled trigger.
+    client.run("BEGIN; SET LOCAL zeroauth_audit.maintenance = on; CREATE TEMP TABLE one AS SELECT * FROM audit_events WHERE tenant_id = 'globex'; DELETE FROM audit_events WHERE tenant_id = 'globex'");
+    client.run("COMMIT; BEGIN; SET LOCAL zeroauth_audit.maintenance = on");
+    client.run(dropped);
+    client.run("ALTER TABLE audit_events DISABLE TRIGGER zzz_zeroauth_audit_chain; INSERT INTO audit_events SELECT * FROM one; ALTER TABLE audit_events ENABLE ALWAYS TRIGGER zzz_zeroauth_audit_chain");
+    assert_eq!(client.line("INSERT INTO audit_events (tenant_id, action) VALUES ('initech', 'x') RETURNING chain || '/' || seq"), "0/3");
+    client.run("COMMIT");
+    assert_eq!(findings(&mut client, "'initech'"), []);
+}
+
+#[test]
+fn a_truncate_in_maintenance_is_noticed_by_the_transaction_that_made_it() {
+    let (from, to) = two_databases("supplied_truncate");
+    let mut client = to.client();
+    let literals = from.client().line("SELECT 'INSERT INTO audit_events SELECT (r).* FROM (SELECT jsonb_populate_record(NULL::audit_events, ' || quote_literal(to_jsonb(e)::text) || '::jsonb) AS r) s' FROM audit_events e WHERE tenant_id = 'globex' AND seq = 1");
+    let one =
+        "INSERT INTO audit_events (tenant_id, action) VALUES ('initech', 'x') RETURNING chain || '/' || seq";
+    client.run("BEGIN; SET LOCAL zeroauth_audit.maintenance = on");
+    assert_eq!(client.line(one), "0/1");
+    client.run("TRUNCATE audit_events");
+    client.run(&literals);
+    assert_eq!(client.line(one), "0/1");
+    client.run("DELETE FROM audit_events WHERE tenant_id = 'initech'");
+    assert_eq!(client.line(one), "0/1");
+    client.run("COMMIT");
+    assert_whole(&mut client);
 }

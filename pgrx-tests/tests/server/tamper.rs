@@ -10,7 +10,11 @@ use crate::support::{Database, Sql, assert_whole, findings, verdict};
 use crate::tamper_columns::COLUMNS;
 
 /// The ways to get past the guards; `zeroauth_audit.maintenance` is on in all of them.
-const WAYS: [&str; 3] = ["SELECT 1", "ALTER TABLE audit_events DISABLE TRIGGER ALL", "SET LOCAL session_replication_role = replica; ALTER TABLE audit_events DISABLE TRIGGER USER"];
+const WAYS: [&str; 3] = [
+    "SELECT 1",
+    "ALTER TABLE audit_events DISABLE TRIGGER ALL",
+    "SET LOCAL session_replication_role = replica; ALTER TABLE audit_events DISABLE TRIGGER USER",
+];
 
 /// Two tenants with three chains each, ten events a chain.
 pub fn trail(name: &str) -> (Database, Client) {
@@ -45,10 +49,17 @@ fn case(client: &mut Client, tampering: &str, expected: &[Place]) {
         let tenants: BTreeSet<&String> = expected.iter().map(|(_, tenant, ..)| tenant).collect();
         for tenant in &tenants {
             let own: Vec<Place> = expected.iter().filter(|(_, t, ..)| t == *tenant).cloned().collect();
-            assert_eq!(findings(client, &format!("'{tenant}'")), own, "audit_findings('{tenant}') after {tampering}, {way}");
+            assert_eq!(
+                findings(client, &format!("'{tenant}'")),
+                own,
+                "audit_findings('{tenant}') after {tampering}, {way}"
+            );
             let classes: BTreeSet<&str> = own.iter().map(|(class, ..)| class.as_str()).collect();
             let classes = classes.into_iter().collect::<Vec<_>>().join(" ");
-            for call in [format!("audit_verify('{tenant}')"), format!("audit_verify_all() WHERE tenant_id = '{tenant}'")] {
+            for call in [
+                format!("audit_verify('{tenant}')"),
+                format!("audit_verify_all() WHERE tenant_id = '{tenant}'"),
+            ] {
                 assert_eq!(
                     client.line(&format!("SELECT ok, findings, (SELECT string_agg(c, ' ' ORDER BY c) FROM unnest(classes) c), first_finding IS NOT NULL FROM {call}")),
                     format!("f|{}|{classes}|t", own.len()),
@@ -62,7 +73,11 @@ fn case(client: &mut Client, tampering: &str, expected: &[Place]) {
             "audit_verify_all() after {tampering}, {way}"
         );
         if way == WAYS[0] {
-            assert_eq!(reference_places(&export(client)), expected.iter().cloned().collect(), "reference after {tampering}");
+            assert_eq!(
+                reference_places(&export(client)),
+                expected.iter().cloned().collect(),
+                "reference after {tampering}"
+            );
         }
         client.run("ROLLBACK");
     }
@@ -77,7 +92,10 @@ fn at(seq: u32) -> String {
 #[test]
 fn a_clean_trail_has_no_findings() {
     let (_database, mut client) = trail("tamper_clean");
-    assert_eq!(client.lines("SELECT * FROM audit_verify_all() ORDER BY tenant_id"), ["acme|t|30|3|0|{}|~", "globex|t|30|3|0|{}|~"]);
+    assert_eq!(
+        client.lines("SELECT * FROM audit_verify_all() ORDER BY tenant_id"),
+        ["acme|t|30|3|0|{}|~", "globex|t|30|3|0|{}|~"]
+    );
     assert_eq!(verdict(&mut client, "acme"), "t|30|3|0|{}");
     let empty = Database::audited("tamper_empty");
     let mut empty = empty.client();
@@ -90,15 +108,27 @@ fn a_clean_trail_has_no_findings() {
 fn pitfall_23_a_deleted_event_is_a_gap_where_it_was() {
     let (_database, mut client) = trail("tamper_delete");
     case(&mut client, &format!("DELETE FROM audit_events {}", at(5)), &[place("gap", "acme", 1, 5)]);
-    case(&mut client, "DELETE FROM audit_events WHERE tenant_id = 'acme' AND chain = 1 AND seq IN (3, 4, 7)", &[place("gap", "acme", 1, 3), place("gap", "acme", 1, 7)]);
-    case(&mut client, "DELETE FROM audit_events WHERE seq = 6", &["acme", "globex"].map(|t| [0, 1, 2].map(|c| place("gap", t, c, 6))).concat());
+    case(
+        &mut client,
+        "DELETE FROM audit_events WHERE tenant_id = 'acme' AND chain = 1 AND seq IN (3, 4, 7)",
+        &[place("gap", "acme", 1, 3), place("gap", "acme", 1, 7)],
+    );
+    case(
+        &mut client,
+        "DELETE FROM audit_events WHERE seq = 6",
+        &["acme", "globex"].map(|t| [0, 1, 2].map(|c| place("gap", t, c, 6))).concat(),
+    );
 }
 
 #[test]
 fn the_first_events_deleted_are_a_gap_from_1() {
     let (_database, mut client) = trail("tamper_first");
     case(&mut client, &format!("DELETE FROM audit_events {}", at(1)), &[place("gap", "acme", 1, 1)]);
-    case(&mut client, "DELETE FROM audit_events WHERE tenant_id = 'acme' AND chain = 1 AND seq < 9", &[place("gap", "acme", 1, 1)]);
+    case(
+        &mut client,
+        "DELETE FROM audit_events WHERE tenant_id = 'acme' AND chain = 1 AND seq < 9",
+        &[place("gap", "acme", 1, 1)],
+    );
 }
 
 #[test]
@@ -107,7 +137,12 @@ fn pitfall_27_two_rows_swapped_are_two_mismatches() {
     // Only the places change: each row keeps its content, its link and its hash.
     case(
         &mut client,
-        &format!("UPDATE audit_events SET seq = 1000 {}; UPDATE audit_events SET seq = 4 {}; UPDATE audit_events SET seq = 5 {}", at(4), at(5), at(1000)),
+        &format!(
+            "UPDATE audit_events SET seq = 1000 {}; UPDATE audit_events SET seq = 4 {}; UPDATE audit_events SET seq = 5 {}",
+            at(4),
+            at(5),
+            at(1000)
+        ),
         &[
             place("content_mismatch", "acme", 1, 4),
             place("content_mismatch", "acme", 1, 5),
@@ -131,7 +166,11 @@ fn pitfall_27_a_row_moved_to_another_tenant_or_chain_is_missing_here_and_false_t
     case(
         &mut client,
         &format!("UPDATE audit_events SET tenant_id = 'initech' {}", at(5)),
-        &[place("gap", "acme", 1, 5), place("gap", "initech", 1, 1), place("content_mismatch", "initech", 1, 5)],
+        &[
+            place("gap", "acme", 1, 5),
+            place("gap", "initech", 1, 1),
+            place("content_mismatch", "initech", 1, 5),
+        ],
     );
     case(
         &mut client,
@@ -141,14 +180,24 @@ fn pitfall_27_a_row_moved_to_another_tenant_or_chain_is_missing_here_and_false_t
     case(
         &mut client,
         &format!("UPDATE audit_events SET chain = 7, seq = 1 {}", at(5)),
-        &[place("gap", "acme", 1, 5), place("content_mismatch", "acme", 7, 1), place("link_broken", "acme", 7, 1)],
+        &[
+            place("gap", "acme", 1, 5),
+            place("content_mismatch", "acme", 7, 1),
+            place("link_broken", "acme", 7, 1),
+        ],
     );
     // A whole chain, or a whole tenant, under another name.
-    case(&mut client, "UPDATE audit_events SET chain = 3 WHERE tenant_id = 'acme' AND chain = 1", &(1..=10).map(|seq| place("content_mismatch", "acme", 3, seq)).collect::<Vec<_>>());
+    case(
+        &mut client,
+        "UPDATE audit_events SET chain = 3 WHERE tenant_id = 'acme' AND chain = 1",
+        &(1..=10).map(|seq| place("content_mismatch", "acme", 3, seq)).collect::<Vec<_>>(),
+    );
     case(
         &mut client,
         "UPDATE audit_events SET tenant_id = 'initech' WHERE tenant_id = 'acme'",
-        &(0..3).flat_map(|chain| (1..=10).map(move |seq| place("content_mismatch", "initech", chain, seq))).collect::<Vec<_>>(),
+        &(0..3)
+            .flat_map(|chain| (1..=10).map(move |seq| place("content_mismatch", "initech", chain, seq)))
+            .collect::<Vec<_>>(),
     );
 }
 
@@ -160,10 +209,17 @@ fn renumbered_events_are_named() {
     expected.push(place("link_broken", "acme", 1, 5));
     case(
         &mut client,
-        &format!("DELETE FROM audit_events {}; UPDATE audit_events SET seq = seq + 99 WHERE tenant_id = 'acme' AND chain = 1 AND seq > 5; UPDATE audit_events SET seq = seq - 100 WHERE tenant_id = 'acme' AND chain = 1 AND seq > 99", at(5)),
+        &format!(
+            "DELETE FROM audit_events {}; UPDATE audit_events SET seq = seq + 99 WHERE tenant_id = 'acme' AND chain = 1 AND seq > 5; UPDATE audit_events SET seq = seq - 100 WHERE tenant_id = 'acme' AND chain = 1 AND seq > 99",
+            at(5)
+        ),
         &expected,
     );
-    case(&mut client, &format!("UPDATE audit_events SET seq = 20 {}", at(10)), &[place("gap", "acme", 1, 10), place("content_mismatch", "acme", 1, 20)]);
+    case(
+        &mut client,
+        &format!("UPDATE audit_events SET seq = 20 {}", at(10)),
+        &[place("gap", "acme", 1, 10), place("content_mismatch", "acme", 1, 20)],
+    );
 }
 
 /// A copy of acme's event 1/5 with some columns replaced, inserted past the chaining trigger.
@@ -173,22 +229,50 @@ fn made_up(columns: &[(&str, &str)]) -> String {
         let found = list.iter_mut().find(|c| c == column).unwrap();
         *found = (*value).into();
     }
-    format!("ALTER TABLE audit_events DISABLE TRIGGER ALL; INSERT INTO audit_events SELECT {} FROM audit_events {}", list.join(", "), at(5))
+    format!(
+        "ALTER TABLE audit_events DISABLE TRIGGER ALL; INSERT INTO audit_events SELECT {} FROM audit_events {}",
+        list.join(", "),
+        at(5)
+    )
 }
 
 #[test]
 fn a_made_up_row_is_named() {
     let (_database, mut client) = trail("tamper_made_up");
     let fresh = ("event_id", "gen_random_uuid()");
-    case(&mut client, &made_up(&[fresh, ("seq", "11"), ("action", "'made up'")]), &[place("content_mismatch", "acme", 1, 11), place("link_broken", "acme", 1, 11)]);
+    case(
+        &mut client,
+        &made_up(&[fresh, ("seq", "11"), ("action", "'made up'")]),
+        &[place("content_mismatch", "acme", 1, 11), place("link_broken", "acme", 1, 11)],
+    );
     // Linked to the head, but with a hash that is not its own.
     let head = "(SELECT event_hash FROM audit_events WHERE tenant_id = 'acme' AND chain = 1 AND seq = 10)";
-    case(&mut client, &made_up(&[fresh, ("seq", "11"), ("prev_hash", head)]), &[place("content_mismatch", "acme", 1, 11)]);
-    case(&mut client, &made_up(&[fresh, ("tenant_id", "'initech'"), ("chain", "0"), ("seq", "1"), ("prev_hash", "decode(repeat('00', 32), 'hex')")]), &[place("content_mismatch", "initech", 0, 1)]);
+    case(
+        &mut client,
+        &made_up(&[fresh, ("seq", "11"), ("prev_hash", head)]),
+        &[place("content_mismatch", "acme", 1, 11)],
+    );
+    case(
+        &mut client,
+        &made_up(&[
+            fresh,
+            ("tenant_id", "'initech'"),
+            ("chain", "0"),
+            ("seq", "1"),
+            ("prev_hash", "decode(repeat('00', 32), 'hex')"),
+        ]),
+        &[place("content_mismatch", "initech", 0, 1)],
+    );
     // Before the first: what it is called is open, that it is found there is not.
     let before = made_up(&[fresh, ("seq", "0")]);
-    client.run(&format!("BEGIN; ALTER TABLE audit_events DROP CONSTRAINT IF EXISTS audit_events_seq_check; {before}"));
-    assert!(findings(&mut client, "").iter().any(|(_, tenant, chain, seq)| (tenant.as_str(), *chain, *seq) == ("acme", 1, 0)));
+    client.run(&format!(
+        "BEGIN; ALTER TABLE audit_events DROP CONSTRAINT IF EXISTS audit_events_seq_check; {before}"
+    ));
+    assert!(
+        findings(&mut client, "")
+            .iter()
+            .any(|(_, tenant, chain, seq)| (tenant.as_str(), *chain, *seq) == ("acme", 1, 0))
+    );
     assert_eq!(client.line("SELECT ok FROM audit_verify_all() WHERE tenant_id = 'acme'"), "f");
     client.run("ROLLBACK");
 }
@@ -199,7 +283,12 @@ fn pitfall_26_content_is_read_again_whatever_the_stored_hashes_say() {
     // The right commitment beside other details: the fields themselves have to be read.
     let checks = "DO $$ DECLARE c record; BEGIN FOR c IN SELECT conname FROM pg_constraint WHERE conrelid = 'audit_events'::regclass AND contype = 'c' LOOP EXECUTE format('ALTER TABLE audit_events DROP CONSTRAINT %I', c.conname); END LOOP; END $$;";
     let right = "private_hash = audit_private_hash(salt, actor_type, actor_id, ip, user_agent, error_message, details)";
-    for set in [format!("{right}, details = '{{\"amount\": 0}}'"), format!("{right}, salt = NULL, details = '{{\"amount\": 0}}'"), format!("{right}, salt = NULL"), "salt = NULL".into()] {
+    for set in [
+        format!("{right}, details = '{{\"amount\": 0}}'"),
+        format!("{right}, salt = NULL, details = '{{\"amount\": 0}}'"),
+        format!("{right}, salt = NULL"),
+        "salt = NULL".into(),
+    ] {
         client.run(&format!("BEGIN; {checks} UPDATE audit_events SET {set} {}", at(5)));
         assert_eq!(findings(&mut client, ""), [place("content_mismatch", "acme", 1, 5)], "{set}");
         assert_eq!(findings(&mut client, "'acme'"), [place("content_mismatch", "acme", 1, 5)], "{set}");
@@ -209,8 +298,14 @@ fn pitfall_26_content_is_read_again_whatever_the_stored_hashes_say() {
     }
     // One row's hash recomputed after its content was changed: the row is whole, the next one's link is not.
     let public = COLUMNS[..23].join(", ").replace("action", "'forged'");
-    let recomputed = format!("audit_event_hash(prev_hash, {public}, audit_private_hash(salt, actor_type, actor_id, ip, user_agent, error_message, details))");
-    case(&mut client, &format!("UPDATE audit_events SET action = 'forged', event_hash = {recomputed} {}", at(5)), &[place("link_broken", "acme", 1, 6)]);
+    let recomputed = format!(
+        "audit_event_hash(prev_hash, {public}, audit_private_hash(salt, actor_type, actor_id, ip, user_agent, error_message, details))"
+    );
+    case(
+        &mut client,
+        &format!("UPDATE audit_events SET action = 'forged', event_hash = {recomputed} {}", at(5)),
+        &[place("link_broken", "acme", 1, 6)],
+    );
 }
 
 #[test]

@@ -6,9 +6,40 @@ use crate::tamper::trail;
 
 /// The columns of `audit_events` in their order.
 pub const COLUMNS: [&str; 34] = [
-    "tenant_id", "chain", "seq", "event_id", "occurred_at", "recorded_at", "category", "action", "outcome", "severity", "resource", "service_name", "env", "provider",
-    "request_id", "correlation_id", "trace_id", "span_id", "status_code", "latency_ms", "payload_size", "error_code", "db_role", "actor_type", "actor_id", "ip",
-    "user_agent", "error_message", "details", "salt", "private_hash", "prev_hash", "event_hash", "hash_version",
+    "tenant_id",
+    "chain",
+    "seq",
+    "event_id",
+    "occurred_at",
+    "recorded_at",
+    "category",
+    "action",
+    "outcome",
+    "severity",
+    "resource",
+    "service_name",
+    "env",
+    "provider",
+    "request_id",
+    "correlation_id",
+    "trace_id",
+    "span_id",
+    "status_code",
+    "latency_ms",
+    "payload_size",
+    "error_code",
+    "db_role",
+    "actor_type",
+    "actor_id",
+    "ip",
+    "user_agent",
+    "error_message",
+    "details",
+    "salt",
+    "private_hash",
+    "prev_hash",
+    "event_hash",
+    "hash_version",
 ];
 
 /// What a column of a given type is changed to.
@@ -38,7 +69,8 @@ fn changed(column: &str, sql_type: &str) -> String {
 fn a_change_to_any_column_of_one_row_is_named_with_class_and_place() {
     let (_database, mut client) = trail("tamper_columns");
     let columns = client.rows("SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'audit_events'::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum");
-    let columns: Vec<(String, String)> = columns.into_iter().map(|row| (row[0].clone().unwrap(), row[1].clone().unwrap())).collect();
+    let columns: Vec<(String, String)> =
+        columns.into_iter().map(|row| (row[0].clone().unwrap(), row[1].clone().unwrap())).collect();
     assert_eq!(columns.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), COLUMNS);
     let drop_checks = client.line("SELECT string_agg(format('ALTER TABLE audit_events DROP CONSTRAINT %I;', conname), ' ') FROM pg_constraint WHERE conrelid = 'audit_events'::regclass AND contype = 'c'");
 
@@ -51,10 +83,15 @@ fn a_change_to_any_column_of_one_row_is_named_with_class_and_place() {
             }
             client.run(&format!("BEGIN; {drop_checks} UPDATE audit_events SET {column} = {value} WHERE tenant_id = 'acme' AND chain = 1 AND seq = 5"));
             assert_eq!(findings(&mut client, ""), expected, "{column} = {value}");
-            let own: Vec<Place> = expected.iter().filter(|(_, tenant, ..)| tenant == "acme").cloned().collect();
+            let own: Vec<Place> =
+                expected.iter().filter(|(_, tenant, ..)| tenant == "acme").cloned().collect();
             assert_eq!(findings(&mut client, "'acme'"), own, "{column} = {value}");
             assert_eq!(client.line("SELECT ok FROM audit_verify('acme')"), "f", "{column} = {value}");
-            assert_eq!(client.line("SELECT ok FROM audit_verify_all() WHERE tenant_id = 'acme'"), "f", "{column} = {value}");
+            assert_eq!(
+                client.line("SELECT ok FROM audit_verify_all() WHERE tenant_id = 'acme'"),
+                "f",
+                "{column} = {value}"
+            );
             client.run("ROLLBACK");
         }
     }
@@ -64,9 +101,21 @@ fn a_change_to_any_column_of_one_row_is_named_with_class_and_place() {
 /// What a change to one column of acme's event 1/5 has to be called.
 fn expected(column: &str) -> Vec<Place> {
     let mut places = match column {
-        "tenant_id" => vec![place("gap", "acme", 1, 5), place("gap", "initech", 1, 1), place("content_mismatch", "initech", 1, 5)],
-        "chain" => vec![place("gap", "acme", 1, 5), place("gap", "acme", 9, 1), place("content_mismatch", "acme", 9, 5)],
-        "seq" => vec![place("gap", "acme", 1, 5), place("gap", "acme", 1, 11), place("content_mismatch", "acme", 1, 99)],
+        "tenant_id" => vec![
+            place("gap", "acme", 1, 5),
+            place("gap", "initech", 1, 1),
+            place("content_mismatch", "initech", 1, 5),
+        ],
+        "chain" => vec![
+            place("gap", "acme", 1, 5),
+            place("gap", "acme", 9, 1),
+            place("content_mismatch", "acme", 9, 5),
+        ],
+        "seq" => vec![
+            place("gap", "acme", 1, 5),
+            place("gap", "acme", 1, 11),
+            place("content_mismatch", "acme", 1, 99),
+        ],
         "prev_hash" => vec![place("content_mismatch", "acme", 1, 5), place("link_broken", "acme", 1, 5)],
         "event_hash" => vec![place("content_mismatch", "acme", 1, 5), place("link_broken", "acme", 1, 6)],
         _ => vec![place("content_mismatch", "acme", 1, 5)],

@@ -9,7 +9,11 @@ fn without_preload_rows_are_chained_and_guarded_and_the_rest_is_said_to_be_off()
     let cluster = Cluster::builder("unloaded").preload(false).conf("fsync", "off").start().unwrap();
     let output = cluster.psql("audit", "CREATE EXTENSION zeroauth_audit;").unwrap();
     assert!(output.status.success(), "{output:?}");
-    assert!(output.stderr.contains("WARNING") && output.stderr.contains("shared_preload_libraries"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("WARNING") && output.stderr.contains("shared_preload_libraries"),
+        "{}",
+        output.stderr
+    );
 
     // A session of its own: nothing was loaded in it before.
     let mut client = cluster.client();
@@ -28,7 +32,13 @@ fn without_preload_rows_are_chained_and_guarded_and_the_rest_is_said_to_be_off()
     let guards = client.lines("SELECT guard, active, detail FROM audit_guard_status()");
     assert!(guards.iter().any(|line| line.contains("|f|")), "something is inactive: {guards:?}");
     assert!(guards.iter().any(|line| line.contains("|t|")), "something is active: {guards:?}");
-    assert!(guards.iter().filter(|line| line.contains("|f|")).all(|line| line.contains("shared_preload_libraries")), "and it is said why: {guards:?}");
+    assert!(
+        guards
+            .iter()
+            .filter(|line| line.contains("|f|"))
+            .all(|line| line.contains("shared_preload_libraries")),
+        "and it is said why: {guards:?}"
+    );
 
     // The same, preloaded.
     cluster.shut_down().unwrap();

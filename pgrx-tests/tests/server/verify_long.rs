@@ -52,7 +52,9 @@ fn cancel_stops_any_verification_within_a_second() {
             begun.elapsed()
         });
         assert!(elapsed < Duration::from_secs(1), "{elapsed:?}: {sql}");
-        wait_until(DEADLINE, "its progress to be gone", || look.line(&format!("SELECT count(*) FROM audit_verify_progress WHERE pid = {pid}")) == "0");
+        wait_until(DEADLINE, "its progress to be gone", || {
+            look.line(&format!("SELECT count(*) FROM audit_verify_progress WHERE pid = {pid}")) == "0"
+        });
         assert_eq!(client.line("SELECT ok FROM audit_verify('small')"), "t", "the session goes on");
     }
 }
@@ -102,11 +104,16 @@ fn verifying_everything_uses_parallel_workers() {
     let token = client.cancel_token();
     thread::scope(|scope| {
         let running = scope.spawn(|| client.refusal(ENDLESS[1]).code);
-        wait_until(DEADLINE, "a parallel worker", || look.line(&format!("SELECT count(*) FROM pg_stat_activity WHERE leader_pid = {pid} AND backend_type = 'parallel worker'")) != "0");
+        wait_until(DEADLINE, "a parallel worker", || {
+            look.line(&format!("SELECT count(*) FROM pg_stat_activity WHERE leader_pid = {pid} AND backend_type = 'parallel worker'")) != "0"
+        });
         token.cancel_query(NoTls).unwrap();
         assert_eq!(running.join().unwrap(), "57014");
     });
-    assert_eq!(client.line("SELECT bool_and(ok), sum(events_checked) FROM audit_verify_all()"), format!("t|{EVENTS}"));
+    assert_eq!(
+        client.line("SELECT bool_and(ok), sum(events_checked) FROM audit_verify_all()"),
+        format!("t|{EVENTS}")
+    );
 }
 
 #[test]

@@ -20,7 +20,8 @@ pub fn place(class: &str, tenant: &str, chain: i32, seq: i64) -> Place {
 /// The verdict on one tenant as `ok|events_checked|chains|findings|classes`.
 #[track_caller]
 pub fn verdict(client: &mut Client, tenant: &str) -> String {
-    client.line(&format!("SELECT ok, events_checked, chains, findings, classes FROM audit_verify('{tenant}')"))
+    client
+        .line(&format!("SELECT ok, events_checked, chains, findings, classes FROM audit_verify('{tenant}')"))
 }
 
 /// Every finding of `audit_findings(<arguments>)`, in a fixed order; duplicates stay.
@@ -49,7 +50,11 @@ pub fn places(client: &mut Client) -> BTreeSet<Place> {
 #[track_caller]
 pub fn assert_whole(client: &mut Client) {
     assert_eq!(findings(client, ""), [], "audit_findings");
-    assert_eq!(client.lines("SELECT * FROM audit_verify_all() WHERE ok IS NOT TRUE OR findings <> 0"), [] as [String; 0], "audit_verify_all");
+    assert_eq!(
+        client.lines("SELECT * FROM audit_verify_all() WHERE ok IS NOT TRUE OR findings <> 0"),
+        [] as [String; 0],
+        "audit_verify_all"
+    );
     assert_eq!(
         client.line("SELECT coalesce(sum(events_checked), 0) FROM audit_verify_all()"),
         client.line("SELECT count(*) FROM audit_events"),
@@ -74,10 +79,19 @@ pub fn reference_places(lines: &[String]) -> BTreeSet<Place> {
     // Its own command line separates by tabs, which a tenant's name may contain: ask for JSON instead.
     let script = "import json, sys, audit_reference as r\n\
                   for t, c, s, k in r.verify_export(open(sys.argv[1], encoding='utf-8', newline='\\n')): print(json.dumps([k, t, c, s]))";
-    let output = Command::new("python3").args(["-c", script]).arg(file.path()).env("PYTHONPATH", reference_folder()).env("PYTHONDONTWRITEBYTECODE", "1").output();
+    let output = Command::new("python3")
+        .args(["-c", script])
+        .arg(file.path())
+        .env("PYTHONPATH", reference_folder())
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output();
     let output = output.expect("python3 runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 /// Where the reference program lies.

@@ -48,7 +48,12 @@ fn end_with_this_process(cluster: &Cluster) {
     let pid = pid.lines().next().unwrap();
     let home = cluster.data_dir().parent().unwrap().to_path_buf();
     let watcher = Command::new("sh")
-        .args(["-c", r#"cat; kill -QUIT "$1"; while kill -0 "$1"; do sleep 0.02; done; rm -rf "$2" "$3""#, "sh", pid])
+        .args([
+            "-c",
+            r#"cat; kill -QUIT "$1"; while kill -0 "$1"; do sleep 0.02; done; rm -rf "$2" "$3""#,
+            "sh",
+            pid,
+        ])
         .arg(home)
         .arg(cluster.socket_dir())
         .stdin(Stdio::piped())

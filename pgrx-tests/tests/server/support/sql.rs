@@ -8,7 +8,6 @@ use postgres::{Client, SimpleQueryMessage};
 pub struct Refusal {
     pub code: String,
     pub message: String,
-    pub detail: String,
     pub hint: String,
 }
 
@@ -17,7 +16,6 @@ impl From<&DbError> for Refusal {
         Self {
             code: error.code().code().to_owned(),
             message: error.message().to_owned(),
-            detail: error.detail().unwrap_or_default().to_owned(),
             hint: error.hint().unwrap_or_default().to_owned(),
         }
     }
@@ -48,7 +46,9 @@ impl Sql for Client {
 
     #[track_caller]
     fn lines(&mut self, sql: &str) -> Vec<String> {
-        let joined = |row: Vec<Option<String>>| row.into_iter().map(|c| c.unwrap_or_else(|| "~".into())).collect::<Vec<_>>().join("|");
+        let joined = |row: Vec<Option<String>>| {
+            row.into_iter().map(|c| c.unwrap_or_else(|| "~".into())).collect::<Vec<_>>().join("|")
+        };
         self.rows(sql).into_iter().map(joined).collect()
     }
 
