@@ -40,6 +40,8 @@ fn pitfall_01_a_storm_with_two_crashes_loses_nothing_forks_nothing_and_waits_for
     let cluster = Cluster::builder("storm")
         .conf("log_lock_waits", "on")
         .conf("deadlock_timeout", "20ms")
+        // An insert that waits for a prepared transaction of its own session would wait for ever.
+        .conf("lock_timeout", "5s")
         .conf("max_prepared_transactions", "100")
         .start()
         .unwrap();
