@@ -1,0 +1,33 @@
+//! The tests that need a real server, in one program: they share one cluster, each test with a database of its own.
+//! Tests that crash, replicate or configure a server start one for themselves.
+//!
+//! A name `pitfall_NN_..` answers one row of the list of things that broke other audit trails.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod support;
+
+mod chain;
+mod checks;
+mod conflicts;
+mod dump;
+mod environments;
+mod formats;
+mod guards;
+mod guards_ddl;
+mod isolation;
+mod isolation_levels;
+mod objects;
+mod prepared;
+mod reference;
+mod replication;
+mod roles;
+mod standby;
+mod storm;
+mod strict_order;
+mod supplied;
+mod tamper;
+mod tamper_columns;
+mod unloaded;
+mod vectors;
+mod verify;
+mod verify_long;

@@ -1,0 +1,100 @@
+//! The verifier's answers, and the independent reference program beside them.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::Command;
+
+use postgres::Client;
+
+use super::Sql;
+
+/// One row of `audit_findings`: class, tenant, chain and seq.
+pub type Place = (String, String, i32, i64);
+
+/// A place, for assertions that list them.
+pub fn place(class: &str, tenant: &str, chain: i32, seq: i64) -> Place {
+    (class.into(), tenant.into(), chain, seq)
+}
+
+/// The verdict on one tenant as `ok|events_checked|chains|findings|classes`.
+#[track_caller]
+pub fn verdict(client: &mut Client, tenant: &str) -> String {
+    client
+        .line(&format!("SELECT ok, events_checked, chains, findings, classes FROM audit_verify('{tenant}')"))
+}
+
+/// Every finding of `audit_findings(<arguments>)`, in a fixed order; duplicates stay.
+#[track_caller]
+pub fn findings(client: &mut Client, arguments: &str) -> Vec<Place> {
+    let sql = format!("SELECT class, tenant_id, chain, seq FROM audit_findings({arguments})");
+    let mut found: Vec<Place> = client
+        .rows(&sql)
+        .into_iter()
+        .map(|row| {
+            let text = |i: usize| row[i].clone().unwrap_or_default();
+            (text(0), text(1), text(2).parse().unwrap_or(-1), text(3).parse().unwrap_or(-1))
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+/// Findings of the whole table as a set.
+#[track_caller]
+pub fn places(client: &mut Client) -> BTreeSet<Place> {
+    findings(client, "").into_iter().collect()
+}
+
+/// Asserts that every way of verifying finds every tenant whole, the reference included.
+#[track_caller]
+pub fn assert_whole(client: &mut Client) {
+    assert_eq!(findings(client, ""), [], "audit_findings");
+    assert_eq!(
+        client.lines("SELECT * FROM audit_verify_all() WHERE ok IS NOT TRUE OR findings <> 0"),
+        [] as [String; 0],
+        "audit_verify_all"
+    );
+    assert_eq!(
+        client.line("SELECT coalesce(sum(events_checked), 0) FROM audit_verify_all()"),
+        client.line("SELECT count(*) FROM audit_events"),
+        "every stored event is checked"
+    );
+    assert_eq!(reference_places(&export(client)), BTreeSet::new(), "reference");
+}
+
+/// The lines of `audit_export()`.
+#[track_caller]
+pub fn export(client: &mut Client) -> Vec<String> {
+    client.lines("SELECT audit_export()")
+}
+
+/// What the reference program finds in exported lines.
+#[track_caller]
+pub fn reference_places(lines: &[String]) -> BTreeSet<Place> {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    for line in lines {
+        writeln!(file, "{line}").unwrap();
+    }
+    // Its own command line separates by tabs, which a tenant's name may contain: ask for JSON instead.
+    let script = "import json, sys, audit_reference as r\n\
+                  for t, c, s, k in r.verify_export(open(sys.argv[1], encoding='utf-8', newline='\\n')): print(json.dumps([k, t, c, s]))";
+    let output = Command::new("python3")
+        .args(["-c", script])
+        .arg(file.path())
+        .env("PYTHONPATH", reference_folder())
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output();
+    let output = output.expect("python3 runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+/// Where the reference program lies.
+pub fn reference_folder() -> PathBuf {
+    zeroauth_audit_tests::workspace().join("pgrx-tests/reference")
+}

@@ -1,0 +1,115 @@
+//! The cluster the tests share, and the few ways they talk to it.
+//!
+//! The cluster lives as long as the test program. A static is never dropped, so a small watcher process holds the read
+//! end of a pipe whose write end is ours: it ends the server and removes its folder when we are gone, however we went.
+
+pub mod audit;
+pub mod sql;
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use postgres::Client;
+use zeroauth_audit_tests::Cluster;
+
+pub use audit::{assert_whole, findings, places, verdict};
+pub use sql::Sql;
+
+/// How long a test polls for something that normally takes milliseconds.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The cluster shared by all tests that leave the server itself alone.
+pub fn shared() -> &'static Cluster {
+    static SHARED: OnceLock<Cluster> = OnceLock::new();
+    SHARED.get_or_init(|| {
+        let cluster = Cluster::builder("shared")
+            // The extension has to get along with another one that is preloaded.
+            .conf("shared_preload_libraries", "pg_stat_statements,zeroauth_audit")
+            .conf("max_prepared_transactions", "20")
+            .conf("max_connections", "150")
+            // Nothing here crashes the machine, and hundreds of databases are made.
+            .conf("fsync", "off")
+            .conf("autovacuum_naptime", "5min")
+            .start()
+            .expect("the shared cluster starts");
+        end_with_this_process(&cluster);
+        let mut postgres = cluster.connect("postgres", "postgres").unwrap();
+        postgres.run("CREATE DATABASE audited");
+        cluster.connect("postgres", "audited").unwrap().run("CREATE EXTENSION zeroauth_audit");
+        cluster
+    })
+}
+
+fn end_with_this_process(cluster: &Cluster) {
+    let pid = std::fs::read_to_string(cluster.data_dir().join("postmaster.pid")).unwrap();
+    let pid = pid.lines().next().unwrap();
+    let home = cluster.data_dir().parent().unwrap().to_path_buf();
+    let watcher = Command::new("sh")
+        .args([
+            "-c",
+            r#"cat; kill -QUIT "$1"; while kill -0 "$1"; do sleep 0.02; done; rm -rf "$2" "$3""#,
+            "sh",
+            pid,
+        ])
+        .arg(home)
+        .arg(cluster.socket_dir())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        // Ctrl-C reaches the whole process group of the terminal; the watcher has to outlive it.
+        .process_group(0)
+        .spawn()
+        .expect("the watcher starts");
+    // Neither waited for nor dropped: its stdin is the pipe that says that we live.
+    std::mem::forget(watcher);
+}
+
+/// One database of the shared cluster, for one test.
+pub struct Database {
+    pub name: String,
+}
+
+impl Database {
+    /// A database with the extension, superuser's work all done.
+    pub fn audited(name: &str) -> Self {
+        Self::create(name, "TEMPLATE audited")
+    }
+
+    /// A database without the extension.
+    pub fn empty(name: &str) -> Self {
+        Self::create(name, "TEMPLATE template0")
+    }
+
+    /// A database with the given options of CREATE DATABASE. `name` may be odd; a number is appended to it.
+    pub fn create(name: &str, options: &str) -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("{name}_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let mut postgres = shared().connect("postgres", "postgres").unwrap();
+        postgres.run(&format!("CREATE DATABASE {} {options}", quoted(&name)));
+        Self { name }
+    }
+
+    /// A superuser's connection.
+    pub fn client(&self) -> Client {
+        self.client_as("postgres")
+    }
+
+    pub fn client_as(&self, role: &str) -> Client {
+        shared().connect(role, &self.name).unwrap()
+    }
+
+    /// Makes a login role without any right; its name is this database's own, since roles belong to the whole cluster.
+    pub fn role(&self, what: &str) -> String {
+        let role = format!("{}_{what}", self.name);
+        self.client().run(&format!("CREATE ROLE {} LOGIN", quoted(&role)));
+        role
+    }
+}
+
+/// An identifier in double quotes.
+pub fn quoted(identifier: &str) -> String {
+    format!("\"{}\"", identifier.replace('"', "\"\""))
+}
