@@ -1,6 +1,21 @@
 //! Where the extension has to work: any schema, any database name, beside other extensions; and where it must refuse.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
 use crate::support::{Database, Sql, assert_whole, shared, verdict};
+
+/// What a DBA does to a busy table; the primary key that the chaining reads is another one after half of it.
+const MAINTENANCE: [&str; 8] = [
+    "REINDEX TABLE CONCURRENTLY audit_events",
+    "REINDEX INDEX CONCURRENTLY audit_events_pkey",
+    "CREATE INDEX CONCURRENTLY by_time ON audit_events (occurred_at)",
+    "VACUUM FULL audit_events",
+    "DROP INDEX CONCURRENTLY by_time",
+    "CLUSTER audit_events USING audit_events_event_id_key",
+    "VACUUM (FREEZE, ANALYZE) audit_events",
+    "REINDEX TABLE audit_events",
+];
 
 #[test]
 fn it_lives_in_the_schema_named_at_create_extension() {
@@ -40,6 +55,8 @@ fn it_lives_in_the_schema_named_at_create_extension() {
     assert_whole(&mut client);
     client.refused("0A000", "ALTER EXTENSION zeroauth_audit SET SCHEMA public");
     client.refused("ZA004", "ALTER SCHEMA audit RENAME TO other");
+    client.refused("ZA004", "DROP SCHEMA audit CASCADE");
+    client.refused("2BP01", "DROP SCHEMA audit");
 }
 
 #[test]
@@ -159,5 +176,38 @@ fn a_table_around_it_may_be_partitioned_and_feed_it() {
         ["delete|2", "insert|31"]
     );
     assert_eq!(verdict(&mut client, "shop"), "t|33|1|0|{}");
+    assert_whole(&mut client);
+}
+
+#[test]
+fn appending_goes_on_under_reindex_vacuum_cluster_and_new_indexes() {
+    let database = Database::audited("environments_maintenance");
+    let over = AtomicBool::new(false);
+    let appended: u32 = thread::scope(|scope| {
+        let (database, over) = (&database, &over);
+        let append = move |writer: u32| {
+            let (mut client, mut count) = (database.client(), 0);
+            while !over.load(Ordering::Relaxed) {
+                client.run(&format!("INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x'), ('tenant {writer}', 'y'), ('acme', 'z')"));
+                count += 3;
+            }
+            count
+        };
+        let writers: Vec<_> = (0..4).map(|writer| scope.spawn(move || append(writer))).collect();
+        let work = scope.spawn(move || {
+            let mut client = database.client();
+            for statement in MAINTENANCE.iter().cycle().take(MAINTENANCE.len() * 3) {
+                client.run(statement);
+            }
+        });
+        // Ended also when a statement failed, or the writers would go on for ever.
+        let worked = work.join();
+        over.store(true, Ordering::Relaxed);
+        let appended = writers.into_iter().map(|writer| writer.join().unwrap()).sum();
+        worked.expect("maintenance goes through");
+        appended
+    });
+    let mut client = database.client();
+    assert_eq!(client.line("SELECT count(*) FROM audit_events"), appended.to_string());
     assert_whole(&mut client);
 }

@@ -4,7 +4,7 @@ use crate::guards::{assert_logged, owned};
 use crate::support::{Database, Sql, assert_whole, shared};
 
 /// Refused to an owner and to a superuser alike.
-const REFUSED: [&str; 46] = [
+const REFUSED: [&str; 51] = [
     "ALTER TABLE audit_events DISABLE TRIGGER ALL",
     "ALTER TABLE audit_events DISABLE TRIGGER USER",
     "ALTER TABLE audit_events DISABLE TRIGGER zzz_zeroauth_audit_chain",
@@ -29,6 +29,11 @@ const REFUSED: [&str; 46] = [
     "ALTER TABLE audit_events RENAME COLUMN details TO other",
     "ALTER TABLE audit_events RENAME CONSTRAINT audit_events_pkey TO other",
     "ALTER INDEX audit_events_pkey RENAME TO other",
+    "ALTER INDEX audit_events RENAME TO other",
+    "ALTER INDEX audit_events_pkey DEPENDS ON EXTENSION plpgsql",
+    "ALTER TRIGGER zzz_zeroauth_audit_chain ON audit_events DEPENDS ON EXTENSION plpgsql",
+    "ALTER TABLE audit_events SET TABLESPACE pg_default",
+    "ALTER TABLE audit_events SET ACCESS METHOD heap",
     "ALTER TRIGGER zzz_zeroauth_audit_chain ON audit_events RENAME TO aaa",
     "DROP TABLE audit_events",
     "DROP TABLE audit_events CASCADE",
@@ -54,7 +59,7 @@ const REFUSED: [&str; 46] = [
 ];
 
 /// What only a superuser could try at all.
-const REFUSED_TO_SUPERUSERS: [&str; 19] = [
+const REFUSED_TO_SUPERUSERS: [&str; 24] = [
     "ALTER EXTENSION zeroauth_audit DROP TABLE audit_events",
     "ALTER EXTENSION zeroauth_audit DROP FUNCTION audit_verify(text, bigint)",
     "DROP EXTENSION zeroauth_audit",
@@ -73,6 +78,11 @@ const REFUSED_TO_SUPERUSERS: [&str; 19] = [
     "ALTER TABLE audit_events SET SCHEMA elsewhere",
     "ALTER SCHEMA public RENAME TO elsewhere_public",
     "DROP VIEW audit_verify_progress",
+    "ALTER VIEW audit_verify_progress RENAME TO other",
+    "ALTER TABLE audit_verify_progress RENAME COLUMN pid TO other",
+    "DROP ROUTINE audit_verify_all()",
+    "ALTER ROUTINE audit_verify_all() RENAME TO other",
+    "ALTER FUNCTION audit_verify(text, bigint) DEPENDS ON EXTENSION plpgsql",
     "CREATE OR REPLACE VIEW audit_verify_progress AS SELECT 1 AS pid, 'x'::name AS datname, 'x'::text AS tenant_id, 1::bigint AS events_done, 1::bigint AS events_total, now() AS started_at",
 ];
 

@@ -89,5 +89,7 @@ fn an_update_or_delete_made_in_maintenance_does_not_reach_the_subscriber() {
     from.run("SET zeroauth_audit.maintenance = on; UPDATE audit_events SET action = 'forged' WHERE seq = 3; RESET zeroauth_audit.maintenance");
     wait_until(DEADLINE, "ZA003 in the subscriber's log", || subscriber.log().contains("ZA003"));
     assert_eq!(to.line(DIGEST), before, "the hub keeps what was written");
+    let refused = |line: &str| line.contains("\"change_refused\"") && line.contains("\"UPDATE\"");
+    assert!(subscriber.log().lines().any(refused), "and says that somebody tried");
     to.run("ALTER SUBSCRIPTION hub DISABLE; ALTER SUBSCRIPTION hub SET (slot_name = NONE); DROP SUBSCRIPTION hub");
 }

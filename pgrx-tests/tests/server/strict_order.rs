@@ -189,7 +189,7 @@ fn the_settings_are_a_superuser_s() {
             &format!(
                 "SELECT set_config('zeroauth_audit.{}', '{}', false)",
                 setting.split(' ').next().unwrap(),
-                setting.split(' ').last().unwrap()
+                setting.split(' ').next_back().unwrap()
             ),
         );
     }

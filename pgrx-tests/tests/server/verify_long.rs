@@ -57,6 +57,20 @@ fn cancel_stops_any_verification_within_a_second() {
         });
         assert_eq!(client.line("SELECT ok FROM audit_verify('small')"), "t", "the session goes on");
     }
+    // A session that is ended, and an error that is caught, leave no progress behind either.
+    let mut client = database.client();
+    let pid = client.line("SELECT pg_backend_pid()");
+    client
+        .run("DO $$ BEGIN PERFORM audit_verify('nobody'); EXCEPTION WHEN SQLSTATE 'ZA005' THEN NULL; END $$");
+    let slots = format!("SELECT count(*) FROM audit_verify_progress WHERE pid = {pid}");
+    assert_eq!(client.line(&slots), "0");
+    thread::scope(|scope| {
+        let running = scope.spawn(|| client.refusal(ENDLESS[0]).code);
+        wait_until(DEADLINE, "progress", || look.line(&slots) == "1");
+        look.run(&format!("SELECT pg_terminate_backend({pid})"));
+        assert_eq!(running.join().unwrap(), "57P01");
+    });
+    wait_until(DEADLINE, "its progress to be gone", || look.line(&slots) == "0");
 }
 
 #[test]
