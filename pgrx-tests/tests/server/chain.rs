@@ -3,7 +3,8 @@
 use std::io::Write;
 use std::time::Instant;
 
-use crate::support::{Database, Sql, assert_whole, verdict};
+use crate::support::audit::place;
+use crate::support::{Database, Sql, assert_whole, findings, verdict};
 
 #[test]
 fn a_tenant_and_an_action_are_enough() {
@@ -263,4 +264,64 @@ fn pitfall_12_backslashes_are_hashed_as_bytes() {
     );
     assert_eq!(verdict(&mut client, r"a\c"), "t|3|1|0|{}");
     assert_whole(&mut client);
+}
+
+#[test]
+fn a_rolled_back_bulk_load_does_not_slow_what_follows() {
+    // It leaves dead entries where the head is looked for; each of them may be stepped over once, not for every insert.
+    let database = Database::audited("chain_dead");
+    let mut client = database.client();
+    client.run("ALTER TABLE audit_events SET (autovacuum_enabled = off)");
+    let hundred = |client: &mut postgres::Client| {
+        let begun = Instant::now();
+        for _ in 0..100 {
+            client.run("INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')");
+        }
+        begun.elapsed()
+    };
+    hundred(&mut client);
+    let before = hundred(&mut client);
+    client.run("BEGIN; INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'x' FROM generate_series(1, 50000); ROLLBACK");
+    client.run("INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')");
+    let after = hundred(&mut client);
+    assert!(after < before * 8, "100 inserts took {before:?} before and {after:?} after");
+    assert_eq!(verdict(&mut client, "acme"), "t|301|1|0|{}");
+}
+
+#[test]
+fn row_locks_on_the_head_do_not_mislead_the_chain() {
+    let database = Database::audited("chain_row_locks");
+    let (mut client, mut locker, mut sharer) = (database.client(), database.client(), database.client());
+    client.run("INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x'), ('acme', 'y')");
+    locker.run("BEGIN; SELECT FROM audit_events WHERE seq = 1 FOR UPDATE; SELECT FROM audit_events WHERE seq = 2 FOR KEY SHARE");
+    sharer.run("BEGIN; SELECT FROM audit_events WHERE seq = 2 FOR KEY SHARE");
+    client.run("SET lock_timeout = '1s'");
+    let one =
+        "INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x') RETURNING chain || '/' || seq";
+    assert_eq!(client.line(one), "0/3");
+    sharer.run("SELECT FROM audit_events WHERE seq = 3 FOR UPDATE");
+    assert_eq!(client.line(one), "0/4");
+    sharer.run("ROLLBACK");
+    locker.run("COMMIT");
+    assert_eq!(client.line(one), "0/5");
+    assert_whole(&mut client);
+}
+
+#[test]
+fn a_trigger_made_in_maintenance_is_hashed_with_when_it_runs_before_and_found_out_when_it_runs_after() {
+    let database = Database::audited("chain_other_triggers");
+    let mut client = database.client();
+    client.run(
+        "CREATE FUNCTION change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.details := jsonb_build_object('by', TG_NAME); RETURN NEW; END $$;
+         SET zeroauth_audit.maintenance = on; CREATE TRIGGER aaa BEFORE INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION change();
+         INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'x' FROM generate_series(1, 5)",
+    );
+    assert_eq!(client.line("SELECT count(*) FROM audit_events WHERE details = '{\"by\": \"aaa\"}'"), "5");
+    assert_whole(&mut client);
+    client.run("DROP TRIGGER aaa ON audit_events; CREATE TRIGGER zzzz BEFORE INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION change()");
+    client.run("INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x'), ('acme', 'y')");
+    assert_eq!(
+        findings(&mut client, ""),
+        [place("content_mismatch", "acme", 0, 6), place("content_mismatch", "acme", 0, 7)]
+    );
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crate::support::{Database, Sql, assert_whole, shared, verdict};
+use crate::support::{Database, SetOnDrop, Sql, assert_whole, shared, verdict};
 
 /// What a DBA does to a busy table; the primary key that the chaining reads is another one after half of it.
 const MAINTENANCE: [&str; 8] = [
@@ -184,6 +184,7 @@ fn appending_goes_on_under_reindex_vacuum_cluster_and_new_indexes() {
     let database = Database::audited("environments_maintenance");
     let over = AtomicBool::new(false);
     let appended: u32 = thread::scope(|scope| {
+        let end = SetOnDrop(&over);
         let (database, over) = (&database, &over);
         let append = move |writer: u32| {
             let (mut client, mut count) = (database.client(), 0);
@@ -200,9 +201,8 @@ fn appending_goes_on_under_reindex_vacuum_cluster_and_new_indexes() {
                 client.run(statement);
             }
         });
-        // Ended also when a statement failed, or the writers would go on for ever.
         let worked = work.join();
-        over.store(true, Ordering::Relaxed);
+        drop(end);
         let appended = writers.into_iter().map(|writer| writer.join().unwrap()).sum();
         worked.expect("maintenance goes through");
         appended

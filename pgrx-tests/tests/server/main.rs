@@ -23,6 +23,7 @@ mod replication;
 mod roles;
 mod standby;
 mod storm;
+mod storm_writer;
 mod strict_order;
 mod supplied;
 mod tamper;

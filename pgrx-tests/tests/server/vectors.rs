@@ -169,3 +169,35 @@ fn pitfall_13_a_byte_moved_to_the_next_field_or_null_for_empty_changes_the_hash(
         distinct.len().to_string()
     );
 }
+
+#[test]
+fn arguments_that_no_event_can_have_are_refused_and_private_parts_may_be_empty() {
+    let database = Database::audited("vectors_arguments");
+    let mut client = database.client();
+    let zeros = |bytes: u32| format!("decode(repeat('00', {bytes}), 'hex')");
+    for salt in [zeros(15), zeros(17), zeros(0), "NULL".into()] {
+        let call = format!("SELECT audit_private_hash({salt}, NULL, NULL, NULL, NULL, NULL, NULL)");
+        match client.simple_query(&call) {
+            // NULL in, NULL out is as good as an error; a hash is not.
+            Ok(_) => assert_eq!(client.line(&call), "~", "{call}"),
+            Err(_) => drop(client.refused("ZA009", &call)),
+        }
+    }
+    let event = |prev: String, action: &str, private: String| {
+        format!(
+            "SELECT audit_event_hash({prev}, 'acme', 0::smallint, 1, gen_random_uuid(), now(), now(), NULL, {action}, 'success', 'info', NULL, NULL,
+                                     NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'app', {private})"
+        )
+    };
+    client.run(&event(zeros(32), "'x'", zeros(32)));
+    for call in [
+        event(zeros(31), "'x'", zeros(32)),
+        event(zeros(32), "'x'", zeros(33)),
+        event("NULL".into(), "'x'", zeros(32)),
+        event(zeros(32), "'x'", "NULL".into()),
+        event(zeros(32), "'x'", zeros(32)).replace("'acme'", "NULL"),
+    ] {
+        let refusal = client.refused("ZA009", &call);
+        assert!(!refusal.hint.is_empty(), "{refusal:?}");
+    }
+}

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::audit::{export, place, reference_places};
-use crate::support::{Database, Sql, assert_whole, findings};
+use crate::support::{Database, SetOnDrop, Sql, assert_whole, findings};
 
 /// One tenant with one chain of 20 events, maintenance on.
 fn twenty(name: &str) -> (Database, postgres::Client) {
@@ -147,14 +147,6 @@ fn pitfall_22_concurrent_appends_never_look_like_damage() {
     assert_whole(&mut database.client());
 }
 
-struct SetOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for SetOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 #[test]
 fn a_verification_in_a_transaction_sees_that_transaction_s_snapshot() {
     let (database, mut client) = twenty("verify_transaction");
@@ -167,6 +159,17 @@ fn a_verification_in_a_transaction_sees_that_transaction_s_snapshot() {
     assert_eq!(client.line("SELECT count(*) FROM audit_export()"), "20");
     client.run("COMMIT");
     assert_eq!(client.line("SELECT ok, events_checked FROM audit_verify('acme')"), "t|25");
+}
+
+#[test]
+fn a_read_only_transaction_can_verify_and_no_transaction_id_is_spent() {
+    let (_database, mut client) = twenty("verify_read_only");
+    client.run("RESET zeroauth_audit.maintenance; BEGIN READ ONLY");
+    assert_whole(&mut client);
+    assert_eq!(client.line("SELECT ok FROM audit_verify('acme', 3)"), "t");
+    assert_eq!(client.line("SELECT pg_current_xact_id_if_assigned()"), "~");
+    client.run("COMMIT; SET default_transaction_read_only = on");
+    assert_whole(&mut client);
 }
 
 #[test]
