@@ -27,7 +27,8 @@ impl Trail {
         // SAFETY: a catalog look-up by name and schema.
         let oid = unsafe { pg_sys::get_relname_relid(c"audit_events".as_ptr(), schema) };
         if oid == pg_sys::Oid::INVALID {
-            return Err(Failure::new(Kind::UnexpectedTable, "table audit_events is not there"));
+            return Err(Failure::new(Kind::UnexpectedTable, "table audit_events is not there")
+                .hint("Restore it from a backup, or drop and create the extension."));
         }
         require_every_row(oid)?;
         require_whole_snapshot()?;

@@ -71,7 +71,8 @@ fn chain_event(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         return Err(Failure::new(
             Kind::UnexpectedTable,
             format!("audit_events has more than {MOST_COLUMNS} columns"),
-        ));
+        )
+        .hint("Move columns of your own to a table beside it, keyed by tenant_id and event_id."));
     }
     let mut row = Row { values: [pg_sys::Datum::null(); MOST_COLUMNS], nulls: [true; MOST_COLUMNS] };
     // SAFETY: the arrays have room for every attribute.
@@ -93,7 +94,8 @@ fn chain_event(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         return Err(Failure::new(
             Kind::InvalidEvent,
             format!("tenant_id is {} bytes long, not 1 to {MOST_TENANT_BYTES}", tenant_bytes.len()),
-        ));
+        )
+        .hint("Give the tenant a short name, and keep its long one elsewhere."));
     }
     if row.supplied().next().is_some() {
         head::forget();

@@ -16,7 +16,8 @@ pub fn trigger_data(arguments: &Arguments) -> Result<&pg_sys::TriggerData, Failu
     let context = unsafe { (*arguments.raw()).context };
     // SAFETY: a node begins with its tag.
     if context.is_null() || unsafe { (*context).type_ } != pg_sys::NodeTag::T_TriggerData {
-        return Err(Failure::new(Kind::InvalidArgument, "this function can only be called as a trigger"));
+        return Err(Failure::new(Kind::InvalidArgument, "this function can only be called as a trigger")
+            .hint("It is called by the triggers of audit_events."));
     }
     // SAFETY: the tag says so; lives as long as the call.
     Ok(unsafe { &*context.cast::<pg_sys::TriggerData>() })

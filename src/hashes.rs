@@ -8,6 +8,7 @@ use crate::error::{Failure, Kind};
 
 fn not_of_size(name: &str, bytes: usize) -> Failure {
     Failure::new(Kind::InvalidArgument, format!("{name} must be {bytes} bytes"))
+        .hint("Pass the column of audit_events as it is stored.")
 }
 
 /// `audit_private_hash(salt, actor_type, actor_id, ip, user_agent, error_message, details)`
@@ -31,7 +32,8 @@ fn audit_event_hash(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         return Err(Failure::new(
             Kind::InvalidArgument,
             "tenant_id, chain, seq, event_id, occurred_at and recorded_at must not be null",
-        ));
+        )
+        .hint("Pass the columns of audit_events as they are stored."));
     }
     let mut scratch = Scratch::default();
     let value = |n| if n < 23 { arguments.datum(1 + n) } else { None };

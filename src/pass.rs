@@ -25,7 +25,8 @@ fn aggregate_context(arguments: &Arguments) -> Result<pg_sys::MemoryContext, Fai
     let mut context = std::ptr::null_mut();
     // SAFETY: reads the call's context node.
     if unsafe { pg_sys::AggCheckCallContext(arguments.raw(), &mut context) } == 0 {
-        return Err(Failure::new(Kind::InvalidArgument, "this function can only be called by an aggregate"));
+        return Err(Failure::new(Kind::InvalidArgument, "this function can only be called by an aggregate")
+            .hint("Use audit_verify or audit_findings."));
     }
     Ok(context)
 }
@@ -105,9 +106,10 @@ fn to_bytes(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
 fn from_bytes(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     // SAFETY: declared as bytea.
     let bytes = arguments.datum(0).map(|datum| unsafe { columns::varlena_bytes(datum) });
-    let chain = bytes
-        .and_then(ChainState::from_bytes)
-        .ok_or_else(|| Failure::new(Kind::InvalidArgument, "not the state of a chain"))?;
+    let chain = bytes.and_then(ChainState::from_bytes).ok_or_else(|| {
+        Failure::new(Kind::InvalidArgument, "not the state of a chain")
+            .hint("Use audit_verify or audit_findings.")
+    })?;
     Ok(pg_sys::Datum::from(allocate(arguments, chain)?))
 }
 

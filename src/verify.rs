@@ -119,8 +119,10 @@ impl<'a> Check<'a> {
             let state = row
                 .datum(2)
                 .and_then(|datum| ChainState::from_bytes(unsafe { columns::varlena_bytes(datum) }));
-            let state =
-                state.ok_or_else(|| Failure::new(Kind::UnexpectedTable, "audit_chain_check is not ours"))?;
+            let state = state.ok_or_else(|| {
+                Failure::new(Kind::UnexpectedTable, "audit_chain_check is not ours")
+                    .hint("Drop and create the extension, or restore its aggregate.")
+            })?;
             sums.entry(row.text(0)).or_default().push(Sum { chain: row.int2(1), state });
             Ok(())
         })?;

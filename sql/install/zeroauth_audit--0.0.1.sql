@@ -404,11 +404,11 @@ BEGIN ATOMIC
         (3, 'statement guard', 'zeroauth_audit_refuse_statement', 'UPDATE, DELETE and TRUNCATE are refused and logged')
     ) expected (place, guard, name, does)
     LEFT JOIN pg_catalog.pg_trigger t
-        ON t.tgrelid = '@extschema@.audit_events'::pg_catalog.regclass::pg_catalog.oid AND t.tgname = expected.name
+        ON t.tgrelid OPERATOR(pg_catalog.=) '@extschema@.audit_events'::pg_catalog.regclass::pg_catalog.oid AND t.tgname = expected.name
     UNION ALL
     SELECT 'fork guard', EXISTS (
             SELECT FROM pg_catalog.pg_index i
-            WHERE i.indrelid = '@extschema@.audit_events'::pg_catalog.regclass::pg_catalog.oid AND i.indisprimary AND i.indisvalid),
+            WHERE i.indrelid OPERATOR(pg_catalog.=) '@extschema@.audit_events'::pg_catalog.regclass::pg_catalog.oid AND i.indisprimary AND i.indisvalid),
         'the primary key refuses two events at one place'
     UNION ALL
     SELECT 'DDL guard', @extschema@.audit_preloaded(),
