@@ -80,33 +80,6 @@ fn require_whole_snapshot() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The schema of the extension, when it is installed in this database.
-pub fn extension_schema() -> Option<pg_sys::Oid> {
-    // SAFETY: look-ups in the catalog of extensions under its own lock; a NULL result is no extension.
-    unsafe {
-        let oid = pg_sys::get_extension_oid(c"zeroauth_audit".as_ptr(), true);
-        if oid == pg_sys::Oid::INVALID {
-            return None;
-        }
-        let catalog = pg_sys::table_open(pg_sys::ExtensionRelationId, pg_sys::AccessShareLock as i32);
-        let mut key = pg_sys::ScanKeyData::default();
-        let equal = pg_sys::BTEqualStrategyNumber as u16;
-        pg_sys::ScanKeyInit(&mut key, 1, equal, pg_sys::F_OIDEQ.into(), pg_sys::Datum::from(oid));
-        let index = pg_sys::ExtensionOidIndexId.into();
-        let scan = pg_sys::systable_beginscan(catalog, index, true, std::ptr::null_mut(), 1, &mut key);
-        let tuple = pg_sys::systable_getnext(scan);
-        let schema = (!tuple.is_null()).then(|| {
-            let header = (*tuple).t_data;
-            let form =
-                header.cast::<u8>().add((*header).t_hoff as usize).cast::<pg_sys::FormData_pg_extension>();
-            (*form).extnamespace
-        });
-        pg_sys::systable_endscan(scan);
-        pg_sys::table_close(catalog, pg_sys::AccessShareLock as i32);
-        schema
-    }
-}
-
 /// `audit_require_every_row()`: true, or the error that says why rows may be hidden; for views and exports.
 fn audit_require_every_row(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     Trail::open(arguments)?;

@@ -106,9 +106,9 @@ fn chain_event(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let head = match unsafe { head::recall(relation, tenant_bytes) } {
         Some(head) => head,
         None => {
-            let chain = lock::claim_chain(tenant_bytes);
+            let claim = lock::claim_chain(tenant_bytes);
             // SAFETY: as above; the chain's lock is held.
-            unsafe { head::read(relation, key, tenant, chain)? }
+            unsafe { head::read(relation, key, tenant, claim)? }
         }
     };
     // SAFETY: relation open, row taken apart by its descriptor.
@@ -168,6 +168,7 @@ unsafe fn append(
     row.set(at::EVENT_HASH, hash_value.datum());
     // SAFETY: open by contract; called once for this row, after which nothing can fail but the forming of the tuple.
     unsafe { head::remember(relation, tenant, Head { chain: head.chain, seq, hash }) };
+    lock::appended(tenant, head.chain, seq);
     // SAFETY: values and nulls have an element for every attribute; what they point to is copied now.
     let tuple = unsafe {
         pg_sys::heap_form_tuple((*relation).rd_att, row.values.as_mut_ptr(), row.nulls.as_mut_ptr())

@@ -101,9 +101,24 @@ pub unsafe fn check_layout(desc: pg_sys::TupleDesc) -> Result<(), Failure> {
 ///
 /// # Safety
 /// `datum` must be a valid varlena; the bytes live as long as it, or as the current memory context.
-#[inline]
+#[inline(always)]
 pub unsafe fn varlena_bytes<'a>(datum: pg_sys::Datum) -> &'a [u8] {
-    let mut pointer = datum.cast_mut_ptr::<pg_sys::varlena>();
+    let pointer = datum.cast_mut_ptr::<pg_sys::varlena>();
+    // SAFETY: valid by contract. Nearly every value is short: one byte of header, whose low bit says so on a
+    // little-endian machine, and whose other bits are the length; 1 alone stands for a value stored elsewhere.
+    unsafe {
+        let header = *pointer.cast::<u8>();
+        if cfg!(target_endian = "little") && header & 1 == 1 && header != 1 {
+            return std::slice::from_raw_parts(pointer.cast::<u8>().add(1), usize::from(header >> 1) - 1);
+        }
+        long_varlena_bytes(pointer)
+    }
+}
+
+/// # Safety
+/// As for [`varlena_bytes`].
+#[inline(never)]
+unsafe fn long_varlena_bytes<'a>(mut pointer: *mut pg_sys::varlena) -> &'a [u8] {
     // SAFETY: valid by contract.
     unsafe {
         if pgrx::varlena::varatt_is_4b_c(pointer) || pgrx::varlena::varatt_is_1b_e(pointer) {

@@ -19,6 +19,7 @@ use zeroauth_audit_core::Digest;
 use crate::columns::{self, at};
 use crate::compat;
 use crate::error::{Failure, Kind};
+use crate::lock::Claim;
 
 // Never raise: called without pgrx's guard, which costs more than they do.
 unsafe extern "C-unwind" {
@@ -184,7 +185,10 @@ pub unsafe fn checked_key(relation: pg_sys::Relation) -> Result<pg_sys::Oid, Fai
     Ok(key)
 }
 
-/// Reads the head of `chain` of the tenant in `tenant` from the primary key.
+/// Reads the head of the claimed chain of the tenant in `tenant` from the primary key.
+///
+/// A scan backwards takes the whole leaf page of the index apart before it returns its first row. So it is told to stop at the
+/// seq where the head is thought to be; if nothing is there or beyond, the guess was wrong, and the scan goes all the way.
 ///
 /// # Safety
 /// `relation` must be open and `key` be what [`checked_key`] returned for it; `tenant` must be a valid text.
@@ -192,14 +196,20 @@ pub unsafe fn read(
     relation: pg_sys::Relation,
     key: pg_sys::Oid,
     tenant: pg_sys::Datum,
-    chain: u16,
+    claim: Claim,
 ) -> Result<Head, Failure> {
+    let chain = claim.chain;
     // SAFETY: the executor holds this lock on every index of a table it inserts into.
     let index = unsafe { pg_sys::index_open(key, pg_sys::RowExclusiveLock as i32) };
     // SAFETY: open.
     let usable = unsafe { is_chain_key(index) };
     // SAFETY: relation and index are open.
-    let head = usable.then(|| unsafe { scan_back(relation, index, tenant, chain) });
+    let scan = |from: i64| unsafe { scan_back(relation, index, tenant, chain, from) };
+    let head = usable.then(|| {
+        let near = if claim.guess > 0 { scan(claim.guess)? } else { None };
+        let found = if near.is_some() { near } else { scan(i64::MIN)? };
+        Ok(found.unwrap_or(Head { chain, seq: 0, hash: Digest::GENESIS }))
+    });
     // SAFETY: opened above; the lock is the executor's own, which it still holds.
     unsafe { pg_sys::index_close(index, pg_sys::RowExclusiveLock as i32) };
     head.ok_or_else(|| {
@@ -225,11 +235,12 @@ unsafe fn scan_back(
     index: pg_sys::Relation,
     tenant: pg_sys::Datum,
     chain: u16,
-) -> Result<Head, Failure> {
+    from: i64,
+) -> Result<Option<Head>, Failure> {
     // SAFETY: each call as its contract says; whatever raises leaves buffers and slot to the resource owner.
     unsafe {
         let collation = *(*index).rd_indcollation;
-        let mut keys = [pg_sys::ScanKeyData::default(); 2];
+        let mut keys = [pg_sys::ScanKeyData::default(); 3];
         let equal = pg_sys::BTEqualStrategyNumber as u16;
         let none = pg_sys::Oid::INVALID;
         let chain_datum = pg_sys::Datum::from(chain as i16);
@@ -253,12 +264,24 @@ unsafe fn scan_back(
             pg_sys::F_INT2EQ.into(),
             chain_datum,
         );
+        let count = if from == i64::MIN { 2 } else { 3 };
+        let at_least = pg_sys::BTGreaterEqualStrategyNumber as u16;
+        let from = pg_sys::Datum::from(from);
+        pg_sys::ScanKeyEntryInitialize(
+            &mut keys[2],
+            0,
+            3,
+            at_least,
+            none,
+            none,
+            pg_sys::F_INT8GE.into(),
+            from,
+        );
         let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
-        let scan = compat::begin_index_scan(relation, index, &raw mut pg_sys::SnapshotSelfData, 2);
-        pg_sys::index_rescan(scan, keys.as_mut_ptr(), 2, std::ptr::null_mut(), 0);
+        let scan = compat::begin_index_scan(relation, index, &raw mut pg_sys::SnapshotSelfData, count);
+        pg_sys::index_rescan(scan, keys.as_mut_ptr(), count, std::ptr::null_mut(), 0);
         let found = pg_sys::index_getnext_slot(scan, pg_sys::ScanDirection::BackwardScanDirection, slot);
-        let head =
-            if found { newest(slot, chain) } else { Ok(Head { chain, seq: 0, hash: Digest::GENESIS }) };
+        let head = if found { newest(slot, chain).map(Some) } else { Ok(None) };
         pg_sys::index_endscan(scan);
         pg_sys::ExecDropSingleTupleTableSlot(slot);
         head

@@ -4,11 +4,11 @@
 //! |---|---|
 //! | [`chain`] | BEFORE INSERT trigger: gives every event its place and its hash |
 //! | [`lock`], [`head`] | which chain a transaction may append to, and where that chain ends |
-//! | [`guard`], [`ddl`] | refuse changes of rows, and of the table itself |
+//! | [`guard`], [`ddl`], [`statements`], [`member`] | refuse changes of rows, and of the table itself |
 //! | [`verify`], [`pass`], [`walk`] | replay: SQL functions, the one pass in any order, the walk in order |
 //! | [`columns`], [`hashes`] | stored values as the core sees them; the two hashes as SQL functions |
-//! | [`query`], [`access`], [`progress`] | reading through SQL, who may check what, how far a check is |
-//! | [`call`], [`error`], [`settings`], [`compat`] | the edge to PostgreSQL |
+//! | [`query`], [`access`], [`progress`], [`srf`] | reading through SQL, who may check what, how far a check is, returning rows |
+//! | [`call`], [`error`], [`settings`], [`random`], [`compat`] | the edge to PostgreSQL |
 
 mod access;
 mod call;
@@ -21,12 +21,14 @@ mod guard;
 mod hashes;
 mod head;
 mod lock;
+mod member;
 mod pass;
 mod progress;
 mod query;
 mod random;
 mod settings;
 mod srf;
+mod statements;
 mod verify;
 mod walk;
 

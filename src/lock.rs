@@ -25,12 +25,13 @@ const CHAIN_LOCK: u16 = 0x5A41;
 const TENANT_LOCK: u16 = 0x5A42;
 const BUCKETS: usize = 256;
 
-/// The chain this backend took last in a bucket, for whom, and when.
+/// The chain this backend took last in a bucket, for whom, when, and how far it appended there.
 #[derive(Clone, Copy)]
 struct Last {
     transaction: u32,
     tenant: u32,
     chain: u16,
+    seq: i64,
     at: i64,
 }
 
@@ -40,7 +41,7 @@ const SETTLED: i64 = 100_000;
 
 thread_local! {
     static LAST: RefCell<[Last; BUCKETS]> =
-        const { RefCell::new([Last { transaction: 0, tenant: 0, chain: 0, at: 0 }; BUCKETS]) };
+        const { RefCell::new([Last { transaction: 0, tenant: 0, chain: 0, seq: 0, at: 0 }; BUCKETS]) };
 }
 
 // Never raises: called without pgrx's guard, which costs more than it does.
@@ -69,10 +70,19 @@ fn acquire(fields: (u32, u32, u16), mode: u32, wait: bool) -> bool {
     result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
 }
 
-/// A chain of `tenant` that this transaction alone appends to, until it ends.
+/// A chain that this transaction alone appends to, until it ends.
+#[derive(Clone, Copy)]
+pub struct Claim {
+    /// Its number.
+    pub chain: u16,
+    /// Where this backend thinks the chain's head is: a guess, to be checked, and 0 for no idea.
+    pub guess: i64,
+}
+
+/// Claims a chain of `tenant`.
 ///
 /// Waits only when `zeroauth_audit.max_chains` says that there are not enough chains for everybody.
-pub fn claim_chain(tenant: &[u8]) -> u16 {
+pub fn claim_chain(tenant: &[u8]) -> Claim {
     let hash = hash(tenant);
     let bucket = hash % BUCKETS as u32;
     let slot = bucket as usize;
@@ -81,7 +91,7 @@ pub fn claim_chain(tenant: &[u8]) -> u16 {
     if most == Some(1) {
         acquire((hash, 0, TENANT_LOCK), exclusive, true);
         acquire((bucket, 0, CHAIN_LOCK), pg_sys::ShareLock, true);
-        return 0;
+        return Claim { chain: 0, guess: 0 };
     }
     let most = most.unwrap_or(i16::MAX as u16);
     // SAFETY: reads transaction state of this process.
@@ -98,6 +108,20 @@ pub fn claim_chain(tenant: &[u8]) -> u16 {
         acquire((bucket, u32::from(first), CHAIN_LOCK), exclusive, true);
         first
     });
-    LAST.with_borrow_mut(|chains| chains[slot] = Last { transaction, tenant: hash, chain, at: now });
-    chain
+    let guess = if last.tenant == hash && last.chain == chain { last.seq } else { 0 };
+    LAST.with_borrow_mut(|chains| {
+        chains[slot] = Last { transaction, tenant: hash, chain, seq: guess, at: now }
+    });
+    Claim { chain, guess }
+}
+
+/// Notes how far this backend appended, for the guess of its next claim.
+pub fn appended(tenant: &[u8], chain: u16, seq: i64) {
+    let hash = hash(tenant);
+    LAST.with_borrow_mut(|chains| {
+        let last = &mut chains[hash as usize % BUCKETS];
+        if last.tenant == hash && last.chain == chain {
+            last.seq = seq;
+        }
+    });
 }
