@@ -30,6 +30,9 @@ pub fn shared() -> &'static Cluster {
             .conf("shared_preload_libraries", "pg_stat_statements,zeroauth_audit")
             .conf("max_prepared_transactions", "20")
             .conf("max_connections", "150")
+            // What would hang for ever fails instead; tests of waiting set shorter ones.
+            .conf("lock_timeout", "30s")
+            .conf("statement_timeout", "2min")
             // Nothing here crashes the machine, and hundreds of databases are made.
             .conf("fsync", "off")
             .conf("autovacuum_naptime", "5min")
