@@ -188,34 +188,26 @@ fn events_are_counted_or_not_all_the_same() {
 fn pitfall_08_bulk_load_stays_linear() {
     let database = Database::audited("chain_bulk");
     let mut client = database.client();
-    let mut load = |rows: u32, statement: &str| {
-        let begun = Instant::now();
-        client.run(&statement.replace("ROWS", &rows.to_string()));
-        begun.elapsed().as_secs_f64() / f64::from(rows)
+    // The best of a few runs: this is about the growth, not about what else the machine does.
+    let mut best = |runs: u32, rows: u32, statement: &str| {
+        let statement = statement.replace("ROWS", &rows.to_string());
+        let once = || {
+            let begun = Instant::now();
+            client.run(&statement);
+            begun.elapsed().as_secs_f64() * 1e6 / f64::from(rows)
+        };
+        std::iter::repeat_with(once).take(runs as usize).fold(f64::INFINITY, f64::min)
     };
     let insert =
         "INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'x' FROM generate_series(1, ROWS)";
-    load(1_000, insert);
-    let small = load(5_000, insert);
-    let large = load(40_000, insert);
+    let (small, large) = (best(3, 5_000, insert), best(2, 40_000, insert));
     // Walking the chain, or updating a head row, for every row would make this 8 and more.
-    assert!(
-        large < small * 4.0,
-        "{:.1} µs a row of 5,000, {:.1} µs a row of 40,000",
-        small * 1e6,
-        large * 1e6
-    );
-    // One transaction, one row a statement, and no row that vacuum would have to clear away.
+    assert!(large < small * 4.0, "{small:.1} µs a row of 5,000, {large:.1} µs a row of 40,000");
+    // One transaction, one row a statement.
     let loop_over = "DO $$ BEGIN FOR i IN 1 .. ROWS LOOP INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x'); END LOOP; END $$";
-    let small = load(2_000, loop_over);
-    let large = load(12_000, loop_over);
-    assert!(
-        large < small * 4.0,
-        "{:.1} µs a row of 2,000, {:.1} µs a row of 12,000",
-        small * 1e6,
-        large * 1e6
-    );
-    assert_eq!(verdict(&mut client, "acme"), "t|60000|1|0|{}");
+    let (small, large) = (best(3, 1_500, loop_over), best(2, 12_000, loop_over));
+    assert!(large < small * 4.0, "{small:.1} µs a row of 1,500, {large:.1} µs a row of 12,000");
+    assert_eq!(verdict(&mut client, "acme"), "t|123500|1|0|{}");
 }
 
 #[test]
@@ -279,13 +271,13 @@ fn a_rolled_back_bulk_load_does_not_slow_what_follows() {
         }
         begun.elapsed()
     };
-    hundred(&mut client);
-    let before = hundred(&mut client);
+    let best = |client: &mut postgres::Client| (0..3).map(|_| hundred(client)).min().unwrap();
+    let before = best(&mut client);
     client.run("BEGIN; INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'x' FROM generate_series(1, 50000); ROLLBACK");
     client.run("INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')");
-    let after = hundred(&mut client);
+    let after = best(&mut client);
     assert!(after < before * 8, "100 inserts took {before:?} before and {after:?} after");
-    assert_eq!(verdict(&mut client, "acme"), "t|301|1|0|{}");
+    assert_eq!(verdict(&mut client, "acme"), "t|601|1|0|{}");
 }
 
 #[test]
