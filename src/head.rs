@@ -239,44 +239,25 @@ unsafe fn scan_back(
 ) -> Result<Option<Head>, Failure> {
     // SAFETY: each call as its contract says; whatever raises leaves buffers and slot to the resource owner.
     unsafe {
-        let collation = *(*index).rd_indcollation;
-        let mut keys = [pg_sys::ScanKeyData::default(); 3];
-        let equal = pg_sys::BTEqualStrategyNumber as u16;
         let none = pg_sys::Oid::INVALID;
-        let chain_datum = pg_sys::Datum::from(chain as i16);
-        pg_sys::ScanKeyEntryInitialize(
-            &mut keys[0],
-            0,
-            1,
-            equal,
-            none,
-            collation,
-            pg_sys::F_TEXTEQ.into(),
-            tenant,
-        );
-        pg_sys::ScanKeyEntryInitialize(
-            &mut keys[1],
-            0,
-            2,
-            equal,
-            none,
-            none,
-            pg_sys::F_INT2EQ.into(),
-            chain_datum,
-        );
+        let mut keys = [pg_sys::ScanKeyData::default(); 3];
+        let mut key = |n: i16, strategy: u32, collation, function: u32, argument| {
+            let entry = &mut keys[n as usize - 1];
+            pg_sys::ScanKeyEntryInitialize(
+                entry,
+                0,
+                n,
+                strategy as u16,
+                none,
+                collation,
+                function.into(),
+                argument,
+            );
+        };
+        key(1, pg_sys::BTEqualStrategyNumber, *(*index).rd_indcollation, pg_sys::F_TEXTEQ, tenant);
+        key(2, pg_sys::BTEqualStrategyNumber, none, pg_sys::F_INT2EQ, pg_sys::Datum::from(chain as i16));
+        key(3, pg_sys::BTGreaterEqualStrategyNumber, none, pg_sys::F_INT8GE, pg_sys::Datum::from(from));
         let count = if from == i64::MIN { 2 } else { 3 };
-        let at_least = pg_sys::BTGreaterEqualStrategyNumber as u16;
-        let from = pg_sys::Datum::from(from);
-        pg_sys::ScanKeyEntryInitialize(
-            &mut keys[2],
-            0,
-            3,
-            at_least,
-            none,
-            none,
-            pg_sys::F_INT8GE.into(),
-            from,
-        );
         let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
         let scan = compat::begin_index_scan(relation, index, &raw mut pg_sys::SnapshotSelfData, count);
         pg_sys::index_rescan(scan, keys.as_mut_ptr(), count, std::ptr::null_mut(), 0);

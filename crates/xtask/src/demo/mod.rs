@@ -57,7 +57,7 @@ pub(crate) fn run(keep: bool) -> Result<ExitCode> {
     let tampered = tamper::change_one_event(&mut admin, victim)?;
     println!("\nA superuser tries to change one event: {}", tampered.refusal);
     println!(
-        "He lifts the guard (zeroauth_audit.maintenance = on) and makes the {} of {} look like one of {}.",
+        "The superuser lifts the guard (zeroauth_audit.maintenance = on) and makes the {} of {} look like one of {}.",
         tampered.action, tampered.before, tampered.after
     );
 
