@@ -155,6 +155,9 @@ impl Writer {
         let mut copy = client.copy_in("COPY audit_events (tenant_id, event_id, action) FROM STDIN")?;
         if copy.write_all(lines.as_bytes()).is_ok() {
             copy.finish()?;
+            // The driver returns at CommandComplete. In the extended protocol the commit comes after it, with Sync, and
+            // a crash in between sends what the server has buffered. Only the answer to a later message shows a commit.
+            client.batch_execute("")?;
             stored.extend(ids);
         }
         Ok(())
