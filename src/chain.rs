@@ -14,7 +14,7 @@ use crate::call::{Arguments, sql_function};
 use crate::columns::{self, COLUMNS, COUNT, ContentFinding, Scratch, ShortVarlena, at};
 use crate::error::{Failure, Kind};
 use crate::head::{self, Head};
-use crate::{guard, lock, random, settings};
+use crate::{ending, guard, lock, random, settings, shared_heads};
 
 /// Columns that only the server sets.
 const SERVER_SET: [usize; 9] = [
@@ -99,6 +99,9 @@ fn chain_event(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     }
     if row.supplied().next().is_some() {
         head::forget();
+        ending::watch();
+        // SAFETY: the relation is open.
+        shared_heads::outsider_begins(unsafe { head::place(relation) });
         check_supplied(&row)?;
         return Ok(unchanged);
     }
@@ -107,8 +110,13 @@ fn chain_event(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         Some(head) => head,
         None => {
             let claim = lock::claim_chain(tenant_bytes);
-            // SAFETY: as above; the chain's lock is held.
-            unsafe { head::read(relation, key, tenant, claim)? }
+            // SAFETY: as above.
+            let place = unsafe { head::place(relation) };
+            match shared_heads::take(place, tenant_bytes, claim.chain) {
+                Some(head) => head,
+                // SAFETY: as above; the chain's lock is held.
+                None => unsafe { head::read(relation, key, tenant, claim)? },
+            }
         }
     };
     // SAFETY: relation open, row taken apart by its descriptor.

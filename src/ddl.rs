@@ -17,7 +17,7 @@ use pgrx::pg_sys::panic::pgrx_extern_c_guard;
 use crate::error::{Failure, Kind, throw};
 use crate::guard::Attempt;
 use crate::member::{is_member, is_trail};
-use crate::{settings, statements};
+use crate::{ending, settings, shared_heads, statements};
 
 static PREVIOUS_UTILITY: OnceLock<pg_sys::ProcessUtility_hook_type> = OnceLock::new();
 static PREVIOUS_ACCESS: OnceLock<pg_sys::object_access_hook_type> = OnceLock::new();
@@ -74,9 +74,27 @@ unsafe extern "C-unwind" fn utility(
 ) {
     // SAFETY: PostgreSQL passes a live statement.
     unsafe { refuse_if(|| check_statement((*pstmt).utilityStmt)) };
+    // SAFETY: as above.
+    if unsafe { commits_prepared((*pstmt).utilityStmt) } {
+        ending::watch();
+        shared_heads::outsider_of_all_begins(); // it may have brought rows of its own
+    }
     let next = PREVIOUS_UTILITY.get().copied().flatten().unwrap_or(standard_ProcessUtility);
     // SAFETY: the next hook, or the standard function, with our own arguments.
     unsafe { next(pstmt, query_string, read_only_tree, context, params, query_env, dest, qc) };
+}
+
+/// Whether `statement` is COMMIT PREPARED.
+///
+/// # Safety
+/// `statement` must be a live node.
+unsafe fn commits_prepared(statement: *mut pg_sys::Node) -> bool {
+    // SAFETY: a node begins with its tag, which says what it is.
+    unsafe {
+        (*statement).type_ == pg_sys::NodeTag::T_TransactionStmt
+            && (*statement.cast::<pg_sys::TransactionStmt>()).kind
+                == pg_sys::TransactionStmtKind::TRANS_STMT_COMMIT_PREPARED
+    }
 }
 
 unsafe extern "C-unwind" fn access(

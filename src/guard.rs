@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::call::{Arguments, sql_function};
 use crate::error::{Failure, Kind, log_line};
-use crate::settings;
+use crate::{ending, head, settings, shared_heads};
 
 /// The trigger's part of the call.
 pub fn trigger_data(arguments: &Arguments) -> Result<&pg_sys::TriggerData, Failure> {
@@ -84,6 +84,9 @@ fn refused(operation: &str) -> Failure {
 fn refuse_statement(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let operation = operation(trigger_data(arguments)?.tg_event);
     if settings::maintenance() {
+        ending::watch();
+        // SAFETY: the executor holds the relation open while its triggers run.
+        shared_heads::outsider_begins(unsafe { head::place(trigger_data(arguments)?.tg_relation) });
         Attempt::log("change_allowed", operation, "audit_events");
         return Ok(pg_sys::Datum::null());
     }
@@ -98,6 +101,9 @@ fn refuse_row(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         Attempt::log("change_refused", operation, "audit_events");
         return Err(refused(operation));
     }
+    ending::watch();
+    // SAFETY: as for statements.
+    shared_heads::outsider_begins(unsafe { head::place(trigger.tg_relation) });
     let row = if operation == "UPDATE" { trigger.tg_newtuple } else { trigger.tg_trigtuple };
     Ok(pg_sys::Datum::from(row))
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`chain`] | BEFORE INSERT trigger: gives every event its place and its hash |
 //! | [`lock`], [`head`] | which chain a transaction may append to, and where that chain ends |
+//! | [`shared_heads`], [`ending`] | ends of chains in shared memory, and what follows a transaction's end |
 //! | [`guard`], [`ddl`], [`statements`], [`member`] | refuse changes of rows, and of the table itself |
 //! | [`verify`], [`pass`], [`walk`] | replay: SQL functions, the one pass in any order, the walk in order |
 //! | [`columns`], [`hashes`] | stored values as the core sees them; the two hashes as SQL functions |
@@ -16,6 +17,7 @@ mod chain;
 mod columns;
 mod compat;
 mod ddl;
+mod ending;
 mod error;
 mod guard;
 mod hashes;
@@ -27,6 +29,7 @@ mod progress;
 mod query;
 mod random;
 mod settings;
+mod shared_heads;
 mod srf;
 mod statements;
 mod verify;
