@@ -66,8 +66,15 @@ pub unsafe fn attribute(desc: pg_sys::TupleDesc, n: usize) -> pg_sys::Form_pg_at
     // SAFETY: the caller keeps n in range.
     return unsafe { (*desc).attrs.as_mut_ptr().add(n) };
     #[cfg(feature = "pg18")]
-    // SAFETY: as above; the full attributes follow the compact ones, as TupleDescAttr() reads them.
-    return unsafe { pg_sys::TupleDescAttr(desc, n as i32) };
+    {
+        // What the macro TupleDescAttr() computes: the full attributes follow as many compact ones.
+        // SAFETY: the descriptor is live.
+        let natts = unsafe { (*desc).natts } as usize;
+        // SAFETY: as above; a descriptor is allocated with its natts compact attributes.
+        let attributes = unsafe { (*desc).compact_attrs.as_mut_ptr().add(natts) };
+        // SAFETY: and with as many full ones right behind them; the caller keeps n in range.
+        unsafe { attributes.cast::<pg_sys::FormData_pg_attribute>().add(n) }
+    }
 }
 
 /// The process id of the leader this backend works for in a parallel query, its own otherwise.

@@ -10,6 +10,7 @@ mod failure;
 mod process;
 mod setup;
 mod test;
+mod versions;
 
 use std::process::ExitCode;
 
@@ -42,6 +43,15 @@ enum Task {
         /// Check dependencies with cargo-deny even if it has to be built first, which takes minutes.
         #[arg(long)]
         deny: bool,
+        /// Test on this major version of PostgreSQL instead: 17 or 18, in a folder with the Debian release that has it.
+        #[arg(long, conflicts_with = "deny")]
+        pg: Option<u32>,
+        /// Test on this major version, too; counted as skipped where no such folder can be made.
+        #[arg(long, conflicts_with_all = ["pg", "inside"])]
+        also_pg: Option<u32>,
+        /// What `--pg` runs inside the folder: everything that depends on the version of PostgreSQL.
+        #[arg(long, hide = true)]
+        inside: bool,
     },
     /// Compare with the same table without the extension; writes docs/benchmarks.md.
     Bench {
@@ -58,7 +68,9 @@ fn main() -> ExitCode {
         Task::Setup => setup::run().map(|_| ExitCode::SUCCESS),
         Task::Demo { keep } => demo::run(keep),
         Task::Stop => demo::stop(),
-        Task::Test { filter, deny } => test::run(filter.as_deref(), deny),
+        Task::Test { filter, deny, pg, also_pg, inside } => {
+            test::run(filter.as_deref(), &test::Where { pg, also_pg, inside }, deny)
+        }
         Task::Bench { quick, filter } => bench::run(quick, filter.as_deref()),
     };
     done.unwrap_or_else(|error| failure::report(&error))

@@ -3,7 +3,7 @@
 //! Everything is checked before it is changed, so a second run only asks a few programs for their version.
 
 mod build;
-mod packages;
+pub(crate) mod packages;
 mod pgrx;
 mod stage;
 
@@ -21,6 +21,8 @@ const SPACE_FOR_A_BUILD: u64 = 1 << 30;
 pub(crate) struct Ready {
     /// The PostgreSQL that was built for.
     pub(crate) installation: Installation,
+    /// The feature of the extension for its major version, such as `pg15`.
+    pub(crate) feature: String,
 }
 
 /// Installs what is missing, builds the release extension and stages it.
@@ -50,7 +52,7 @@ pub(crate) fn run() -> Result<Ready> {
     let pgrx = pgrx::ready(&installation)?;
     let package = build::package(&pgrx, &installation)?;
     stage::publish(&package, &installation)?;
-    Ok(Ready { installation })
+    Ok(Ready { installation, feature: pgrx.feature })
 }
 
 /// Says what is being done, on standard error: standard output belongs to results.

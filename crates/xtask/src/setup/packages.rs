@@ -9,17 +9,24 @@ use zeroauth_audit_tests::Installation;
 use super::say;
 use crate::{failure, process};
 
-const NEEDED: [&str; 9] = [
-    "postgresql-15",
-    "postgresql-server-dev-15",
-    "libclang-dev",
-    "pkg-config",
-    "libssl-dev",
-    "build-essential",
-    "ca-certificates",
-    "git",
-    "python3-venv",
-];
+/// Debian 12's PostgreSQL, which the checks run on unless another is asked for.
+const MAJOR: u32 = 15;
+/// The script that installs the packages given as its arguments, as root.
+pub(crate) const INSTALL: &str = include_str!("install.sh");
+
+const TOOLS: [&str; 7] =
+    ["libclang-dev", "pkg-config", "libssl-dev", "build-essential", "ca-certificates", "git", "python3-venv"];
+
+/// What building for PostgreSQL `major` and running it need.
+pub(crate) fn needed(major: u32) -> Vec<String> {
+    let mut packages = server(major);
+    packages.extend(TOOLS.map(str::to_owned));
+    packages
+}
+
+fn server(major: u32) -> Vec<String> {
+    vec![format!("postgresql-{major}"), format!("postgresql-server-dev-{major}")]
+}
 
 /// Installs what is missing with apt, through sudo when we are not root. On a system without apt it only looks whether the
 /// server and its headers are there.
@@ -29,14 +36,14 @@ pub(crate) fn install_missing() -> Result<()> {
     }
     // Another installation was asked for by name: its packages are the user's own affair.
     let own_installation = std::env::var_os("PG_CONFIG").is_some();
-    let mut missing: Vec<&str> = NEEDED
+    let mut missing: Vec<String> = needed(MAJOR)
         .into_iter()
         .filter(|package| !(own_installation && package.starts_with("postgresql")))
         .filter(|package| !is_installed(package))
         .collect();
     if !own_installation && missing.is_empty() && headers_fit().is_err() {
         // Server and headers of different minor versions: both are brought to the newest.
-        missing = vec!["postgresql-15", "postgresql-server-dev-15"];
+        missing = server(MAJOR);
     }
     if !missing.is_empty() {
         install(&missing)?;
@@ -44,22 +51,15 @@ pub(crate) fn install_missing() -> Result<()> {
     headers_fit().map_err(failure::environment)
 }
 
-fn install(missing: &[&str]) -> Result<()> {
+/// Installs packages on this machine.
+pub(crate) fn install(missing: &[String]) -> Result<()> {
     say(&format!("installing {}", missing.join(" ")));
     let by_hand = format!("apt-get update && apt-get install -y {}", missing.join(" "));
-    let mut command = if rustix::process::geteuid().is_root() {
-        Command::new("sh")
-    } else if Path::new("/usr/bin/sudo").exists() {
-        let mut command = Command::new("sudo");
-        command.arg("sh");
-        command
-    } else {
-        return Err(failure::environment(format!(
-            "packages are missing and there is no sudo; as root: {by_hand}"
-        )));
-    };
+    let mut command = as_root("sh").map_err(|_| {
+        failure::environment(format!("packages are missing and there is no sudo; as root: {by_hand}"))
+    })?;
     let status = command
-        .args(["-c", include_str!("install.sh"), "install"])
+        .args(["-c", INSTALL, "install"])
         .args(missing)
         .stdout(Stdio::null())
         .status()
@@ -70,6 +70,19 @@ fn install(missing: &[&str]) -> Result<()> {
     Err(failure::environment(format!(
         "the packages could not be installed (apt's reason is above); as root: {by_hand}"
     )))
+}
+
+/// A command that runs as root: by itself when we are, else through sudo.
+pub(crate) fn as_root(program: &str) -> Result<Command> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(Command::new(program));
+    }
+    if Path::new("/usr/bin/sudo").exists() {
+        let mut command = Command::new("sudo");
+        command.arg(program);
+        return Ok(command);
+    }
+    Err(failure::environment("this needs root, and there is no sudo: run it as root"))
 }
 
 fn is_installed(package: &str) -> bool {

@@ -10,37 +10,82 @@ mod tally;
 use std::process::ExitCode;
 
 use anyhow::Result;
+use zeroauth_audit_tests::BadEnvironment;
 
-use crate::process;
-use crate::setup::{self, say};
-use tally::Tally;
+use crate::setup::{self, Ready, say};
+use crate::{process, versions};
+pub(crate) use rust::closing;
+pub(crate) use tally::Tally;
+
+/// On which PostgreSQL the tests run.
+pub(crate) struct Where {
+    /// Only on this major version, in a folder of its own.
+    pub(crate) pg: Option<u32>,
+    /// On this machine's, and then on this major version.
+    pub(crate) also_pg: Option<u32>,
+    /// Already in such a folder.
+    pub(crate) inside: bool,
+}
 
 /// Runs the checks; with a filter only the Rust tests whose name contains it.
-pub(crate) fn run(filter: Option<&str>, deny: bool) -> Result<ExitCode> {
+pub(crate) fn run(filter: Option<&str>, place: &Where, deny: bool) -> Result<ExitCode> {
     let ready = setup::run()?;
-    let mut sum = Tally::default();
-    let mut failures = Vec::new();
-    let mut add = |name: &str, tally: Tally| {
-        if tally.failed > 0 {
-            failures.push(format!("{name}: {} failed", tally.failed));
-        }
-        sum += tally;
-    };
-
+    let mut sum = Sum::default();
+    if let Some(major) = place.pg {
+        sum.add(&format!("PostgreSQL {major}"), versions::test(major, filter, &ready)?);
+        return Ok(sum.close());
+    }
+    if filter.is_none() && !place.inside {
+        sum.add("cargo fmt --check", check("format", process::cargo().args(["fmt", "--all", "--check"])));
+        sum.add("cargo deny", deny::check(deny)?);
+        sum.add("pgspot", pgspot::check(&ready.installation)?);
+    }
     if filter.is_none() {
-        add("cargo fmt --check", check("format", process::cargo().args(["fmt", "--all", "--check"])));
-        add("cargo clippy", check("lints", &mut rust::clippy()));
-        add("cargo deny", deny::check(deny)?);
-        add("pgspot", pgspot::check(&ready.installation)?);
+        sum.add("cargo clippy", check("lints", &mut rust::clippy(&ready.feature)));
     }
-    add("unit tests", rust::unit_tests(filter)?);
-    add("tests on servers", rust::server_tests(filter, &ready.installation)?);
+    if !place.inside {
+        sum.add("unit tests", rust::unit_tests(filter)?);
+    }
+    sum.add("tests on servers", rust::server_tests(filter, &ready.installation)?);
+    if let Some(major) = place.also_pg {
+        sum.add(&format!("PostgreSQL {major}"), if_possible(major, filter, &ready)?);
+    }
+    Ok(sum.close())
+}
 
-    for failure in &failures {
-        eprintln!("{failure}");
+/// The tests on another major version, skipped where the machine does not allow it.
+fn if_possible(major: u32, filter: Option<&str>, ready: &Ready) -> Result<Tally> {
+    match versions::test(major, filter, ready) {
+        Err(error) if error.chain().any(|cause| cause.is::<BadEnvironment>()) => {
+            say(&format!("skipping PostgreSQL {major}: {error:#}"));
+            Ok(Tally::skipped())
+        }
+        done => done,
     }
-    println!("{sum}");
-    Ok(if sum.failed == 0 && sum.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What all checks together came to.
+#[derive(Default)]
+struct Sum {
+    tally: Tally,
+    failures: Vec<String>,
+}
+
+impl Sum {
+    fn add(&mut self, name: &str, tally: Tally) {
+        if tally.failed > 0 {
+            self.failures.push(format!("{name}: {} failed", tally.failed));
+        }
+        self.tally += tally;
+    }
+
+    fn close(self) -> ExitCode {
+        for failure in &self.failures {
+            eprintln!("{failure}");
+        }
+        println!("{}", self.tally);
+        if self.tally.failed == 0 && self.tally.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
 }
 
 /// One check that is a whole program.

@@ -1,5 +1,6 @@
 //! The checks that cargo makes: lints, tests of the pure crates, tests on real servers.
 
+use std::env;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
@@ -9,16 +10,19 @@ use zeroauth_audit_tests::Installation;
 use super::tally::Tally;
 use crate::process;
 use crate::setup::say;
+use crate::versions::from_15;
 
 /// The package of tests that start servers.
 const SERVER_TESTS: &str = "zeroauth-audit-tests";
 /// The extension's own package: its library needs a server around it and has no tests of its own.
 const EXTENSION: &str = "zeroauth_audit";
 
-/// clippy over everything, warnings denied.
-pub(crate) fn clippy() -> Command {
+/// clippy over everything, warnings denied; the extension as it is built for `feature`, such as `pg15`.
+pub(crate) fn clippy(feature: &str) -> Command {
     let mut command = process::cargo();
-    command.args(["clippy", "--quiet", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+    command.args(["clippy", "--quiet", "--locked", "--workspace", "--all-targets"]);
+    command.args(["--no-default-features", "--features", &format!("{EXTENSION}/{feature}")]);
+    command.args(["--", "-D", "warnings"]);
     command
 }
 
@@ -37,25 +41,41 @@ pub(crate) fn server_tests(filter: Option<&str>, installation: &Installation) ->
     let mut command = process::cargo();
     command.args(["test", "--quiet", "--locked", "--no-fail-fast", "--package", SERVER_TESTS, "--"]);
     command.args(["--test-threads", "2"]).args(filter).env("PG_CONFIG", &installation.pg_config);
+    if env::var_os(from_15::VARIABLE).is_some() {
+        command.arg("--include-ignored");
+    }
     counted(command)
 }
 
-/// Runs test programs, lets their output through and adds up what they report. A failure that none of them reports, such
-/// as a test that does not compile or a program that died, counts as one.
-fn counted(mut command: Command) -> Result<Tally> {
-    let mut child =
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot run cargo test")?;
-    let output = child.stdout.take().context("cargo test has no output")?;
+/// Runs test programs, lets their output through and adds up what they report.
+fn counted(command: Command) -> Result<Tally> {
     let mut sum = Tally::default();
-    for line in BufReader::new(output).split(b'\n') {
-        let line = line.context("cannot read what cargo test prints")?;
-        let line = String::from_utf8_lossy(&line);
+    let succeeded = for_lines(command, |line| {
         println!("{line}");
-        sum += Tally::of_line(&line);
+        sum += Tally::of_line(line);
+    })?;
+    Ok(sum.at_least_one_failed_unless(succeeded))
+}
+
+/// Runs another `cargo xtask test`, lets its output through and takes over its closing line, which is not printed.
+pub(crate) fn closing(command: Command) -> Result<Tally> {
+    let mut sum = None;
+    let succeeded = for_lines(command, |line| match Tally::of_closing_line(line) {
+        Some(tally) => sum = Some(tally),
+        None => println!("{line}"),
+    })?;
+    // It ends with the line whatever failed: without one it did not get to the end.
+    Ok(sum.unwrap_or_default().at_least_one_failed_unless(succeeded && sum.is_some()))
+}
+
+/// Runs a command and hands over each line it prints; whether it succeeded.
+fn for_lines(mut command: Command, mut take: impl FnMut(&str)) -> Result<bool> {
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("cannot run the tests")?;
+    let output = child.stdout.take().context("the tests have no output")?;
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line.context("cannot read what the tests print")?;
+        take(&String::from_utf8_lossy(&line));
     }
-    let status = child.wait().context("cargo test is lost")?;
-    if !status.success() && sum.failed == 0 {
-        sum += Tally::one(false);
-    }
-    Ok(sum)
+    Ok(child.wait().context("the tests are lost")?.success())
 }

@@ -35,6 +35,30 @@ impl Tally {
         };
         Self { passed: count("passed"), failed: count("failed"), skipped: count("ignored") }
     }
+
+    /// What this type prints, read back: None for any other line.
+    pub(crate) fn of_closing_line(line: &str) -> Option<Self> {
+        let mut tally = Self::default();
+        for (index, part) in line.split(", ").enumerate() {
+            let (number, what) = part.split_once(' ')?;
+            let count = match (index, what) {
+                (0, "passed") => &mut tally.passed,
+                (1, "failed") => &mut tally.failed,
+                (2, "skipped") => &mut tally.skipped,
+                _ => return None,
+            };
+            *count = number.parse().ok()?;
+        }
+        line.contains(", ").then_some(tally)
+    }
+
+    /// A failure that no test reports, such as one that does not compile or a program that died, counts as one.
+    pub(crate) fn at_least_one_failed_unless(mut self, succeeded: bool) -> Self {
+        if !succeeded && self.failed == 0 {
+            self.failed = 1;
+        }
+        self
+    }
 }
 
 impl AddAssign for Tally {
@@ -78,5 +102,29 @@ mod tests {
         sum += Tally::one(false);
         sum += Tally::skipped();
         assert_eq!(sum.to_string(), "1 passed, 1 failed, 1 skipped");
+    }
+
+    #[test]
+    fn the_closing_line_of_another_run_is_read_back_and_no_other_line_is() {
+        for tally in [Tally { passed: 12, failed: 3, skipped: 0 }, Tally { passed: 0, failed: 0, skipped: 7 }]
+        {
+            assert_eq!(Tally::of_closing_line(&tally.to_string()), Some(tally));
+        }
+        for other in [
+            "",
+            "12 passed",
+            "test result: ok. 2 passed; 0 failed",
+            "3 failed, 2 passed",
+            "x passed, 1 failed",
+        ] {
+            assert_eq!(Tally::of_closing_line(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn a_run_that_died_without_a_failed_test_has_failed() {
+        assert_eq!(Tally::one(true).at_least_one_failed_unless(false).failed, 1);
+        assert_eq!(Tally::one(false).at_least_one_failed_unless(false).failed, 1);
+        assert_eq!(Tally::one(true).at_least_one_failed_unless(true).failed, 0);
     }
 }

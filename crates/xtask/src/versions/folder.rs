@@ -1,0 +1,181 @@
+//! A Debian release in a folder of `target/versions`, made once by debootstrap and entered with chroot.
+//!
+//! Nothing is mounted where other processes could see it (`enter.sh`), so the folder can be removed like any other, by its
+//! owner, who is root. Whoever holds the lock beside it owns it.
+
+use std::env;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
+use zeroauth_audit_tests::workspace;
+
+use crate::setup::{packages, say};
+use crate::{failure, process};
+
+/// Where debootstrap lies; an ordinary user's PATH does not lead there.
+const DEBOOTSTRAP: &str = "/usr/sbin/debootstrap";
+/// What a command inside is told of the caller's environment, apart from what is said explicitly.
+const PASSED_ON: [&str; 10] = [
+    "TERM",
+    "CARGO_NET_OFFLINE",
+    "CARGO_BUILD_JOBS",
+    "CARGO_TERM_COLOR",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+];
+
+/// A prepared folder, held for one run.
+pub(crate) struct Folder {
+    root: PathBuf,
+    target: PathBuf,
+    toolchain: Toolchain,
+    _lock: File,
+}
+
+/// Who a command inside is run as.
+#[derive(Clone, Copy)]
+pub(crate) enum As {
+    /// Root, to install packages.
+    Root,
+    /// The one who started us, so that what is built belongs to them.
+    Caller,
+}
+
+impl Folder {
+    /// Makes the folder of `suite` if need be, with PostgreSQL `major` and what building and running need.
+    pub(crate) fn prepared(suite: &str, major: u32) -> Result<Self> {
+        let versions = workspace().join("target/versions");
+        let target = versions.join(format!("{suite}-target"));
+        fs::create_dir_all(&target).with_context(|| format!("cannot make {}", target.display()))?;
+        let path = versions.join(format!("{suite}.lock"));
+        let lock = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
+        lock.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+
+        let folder = Self { root: versions.join(suite), target, toolchain: Toolchain::ours()?, _lock: lock };
+        if !folder.root.exists() {
+            folder.make(suite)?;
+        }
+        folder.enterable()?;
+        let missing: Vec<String> =
+            packages::needed(major).into_iter().filter(|package| !folder.has(package)).collect();
+        if !missing.is_empty() {
+            folder.install(suite, &missing)?;
+        }
+        Ok(folder)
+    }
+
+    /// The folder that is `target` of the workspace inside.
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// A command inside: in the workspace, with our toolchain, and little of our environment.
+    pub(crate) fn command(&self, who: As, program: &str) -> Result<Command> {
+        let user = match who {
+            As::Root => "0:0".to_owned(),
+            As::Caller => {
+                format!("{}:{}", rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+            }
+        };
+        let mut command = packages::as_root("unshare")?;
+        command.args(["--mount", "sh", "-c", include_str!("enter.sh"), "enter.sh"]);
+        command.arg(&self.root).arg(workspace()).arg(&self.target).arg(user);
+        command.args(self.toolchain.folders()).args(["--", "env", "-i"]);
+        for name in PASSED_ON {
+            if let Ok(value) = env::var(name) {
+                command.arg(format!("{name}={value}"));
+            }
+        }
+        command.args(self.toolchain.environment()).arg(program);
+        Ok(command)
+    }
+
+    fn make(&self, suite: &str) -> Result<()> {
+        if !Path::new(DEBOOTSTRAP).exists() {
+            packages::install(&["debootstrap".into()])?;
+        }
+        say(&format!("making a Debian {suite} in {}", self.root.display()));
+        let mut command = packages::as_root("sh")?;
+        command.args(["-c", include_str!("make.sh"), "make.sh", DEBOOTSTRAP, suite]).arg(&self.root);
+        process::run(&mut command).map_err(|_| {
+            failure::environment(format!(
+                "a Debian {suite} cannot be made here: see {}.log",
+                self.root.display()
+            ))
+        })
+    }
+
+    /// Whether mounting and chroot are allowed here: a container without privileges forbids them even to root.
+    fn enterable(&self) -> Result<()> {
+        process::read(&mut self.command(As::Root, "true")?)
+            .map(drop)
+            .map_err(|error| failure::environment(format!("chroot is not possible here: {error:#}")))
+    }
+
+    fn has(&self, package: &str) -> bool {
+        self.command(As::Root, "dpkg-query")
+            .and_then(|mut command| process::output(command.args(["-W", "-f", "${Status}", package])))
+            .is_ok_and(|output| output.stdout.ends_with(b"ok installed"))
+    }
+
+    fn install(&self, suite: &str, missing: &[String]) -> Result<()> {
+        say(&format!("installing in Debian {suite}: {}", missing.join(" ")));
+        let mut command = self.command(As::Root, "sh")?;
+        command.args(["-c", packages::INSTALL, "install"]).args(missing);
+        quiet(&mut command).map_err(|error| {
+            failure::environment(format!("packages cannot be installed in Debian {suite}: {error:#}"))
+        })
+    }
+}
+
+/// The Rust toolchain that runs us and cargo's home, which are shared with the folder instead of installed in it.
+struct Toolchain {
+    sysroot: PathBuf,
+    cargo_home: PathBuf,
+    tools: Option<PathBuf>,
+}
+
+impl Toolchain {
+    fn ours() -> Result<Self> {
+        let sysroot =
+            PathBuf::from(process::read(Command::new("rustc").args(["--print", "sysroot"]))?.trim());
+        if sysroot == Path::new("/usr") || sysroot == Path::new("/usr/local") {
+            return Err(failure::environment(
+                "Rust is installed in the system's own folders, which cannot be shared with another Debian: install it with rustup",
+            ));
+        }
+        let home = env::var_os("HOME").map(PathBuf::from);
+        let cargo_home = env::var_os("CARGO_HOME")
+            .map(PathBuf::from)
+            .or_else(|| Some(home?.join(".cargo")))
+            .context("neither CARGO_HOME nor HOME is set")?;
+        let tools = workspace().join("target/tools");
+        Ok(Self { sysroot, cargo_home, tools: tools.exists().then_some(tools) })
+    }
+
+    fn folders(&self) -> impl Iterator<Item = &PathBuf> {
+        [&self.sysroot, &self.cargo_home].into_iter().chain(&self.tools)
+    }
+
+    fn environment(&self) -> [String; 3] {
+        let (sysroot, cargo_home) = (self.sysroot.display(), self.cargo_home.display());
+        [
+            format!(
+                "PATH={sysroot}/bin:{cargo_home}/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+            ),
+            format!("CARGO_HOME={cargo_home}"),
+            "HOME=/tmp".to_owned(),
+        ]
+    }
+}
+
+/// Runs a command that is talkative when all is well.
+fn quiet(command: &mut Command) -> Result<()> {
+    process::run(command.stdout(Stdio::null()))
+}
