@@ -103,7 +103,10 @@ fn empty() -> AssertPGRXSharedMemory<Shared> {
     let shared = Shared {
         secret,
         outsiders: std::array::from_fn(|_| AtomicU64::new(0)),
-        slots: std::array::from_fn(|_| Slot { busy: AtomicBool::new(false), content: UnsafeCell::new(content) }),
+        slots: std::array::from_fn(|_| Slot {
+            busy: AtomicBool::new(false),
+            content: UnsafeCell::new(content),
+        }),
     };
     // SAFETY: no pointers and a fixed layout.
     unsafe { AssertPGRXSharedMemory::new(shared) }
