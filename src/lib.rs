@@ -7,7 +7,7 @@
 //! | [`shared_heads`], [`ending`] | ends of chains in shared memory, and what follows a transaction's end |
 //! | [`guard`], [`ddl`], [`statements`], [`member`] | refuse changes of rows, and of the table itself |
 //! | [`verify`], [`pass`], [`walk`] | replay: SQL functions, the one pass in any order, the walk in order |
-//! | [`columns`], [`hashes`] | stored values as the core sees them; the two hashes as SQL functions |
+//! | [`columns`], [`jsonb`], [`hashes`] | stored values as the core sees them; the two hashes as SQL functions |
 //! | [`query`], [`access`], [`progress`], [`srf`] | reading through SQL, who may check what, how far a check is, returning rows |
 //! | [`call`], [`error`], [`settings`], [`random`], [`compat`] | the edge to PostgreSQL |
 
@@ -22,6 +22,7 @@ mod error;
 mod guard;
 mod hashes;
 mod head;
+mod jsonb;
 mod lock;
 mod member;
 mod pass;

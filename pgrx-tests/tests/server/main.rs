@@ -9,6 +9,7 @@ mod support;
 mod chain;
 mod checks;
 mod conflicts;
+mod details;
 mod dump;
 mod environments;
 mod formats;
