@@ -106,7 +106,13 @@ impl Builder {
         set("log_line_prefix", "%m [%p] %e ");
         set("logging_collector", "off");
         if let Some(stage) = stage {
-            set("extension_destdir", &stage.to_string_lossy());
+            if installation.major() < 18 {
+                // Debian's own setting.
+                set("extension_destdir", &stage.to_string_lossy());
+            } else {
+                let sharedir = stage::below(&stage, &installation.sharedir);
+                set("extension_control_path", &format!("{}:$system", sharedir.display()));
+            }
             set(
                 "dynamic_library_path",
                 &format!("{}:$libdir", stage::library_folder(&stage, installation).display()),

@@ -39,6 +39,12 @@ impl Installation {
             version: ask(pg_config, "--version")?,
         })
     }
+
+    /// The major version, such as 15; 0 when `pg_config` names none.
+    #[must_use]
+    pub fn major(&self) -> u32 {
+        major(&self.version).unwrap_or(0)
+    }
 }
 
 fn pg_config_path() -> PathBuf {
@@ -47,6 +53,10 @@ fn pg_config_path() -> PathBuf {
     }
     let debian = Path::new("/usr/lib/postgresql/15/bin/pg_config");
     if debian.exists() { debian.into() } else { "pg_config".into() }
+}
+
+fn major(version: &str) -> Option<u32> {
+    version.split_whitespace().nth(1)?.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
 fn ask(pg_config: &Path, flag: &str) -> Result<String> {
@@ -61,4 +71,16 @@ fn ask(pg_config: &Path, flag: &str) -> Result<String> {
         return Err(missing(format!("{} gives {}", flag, output.status)).into());
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::major;
+
+    #[test]
+    fn the_major_version_is_read_from_releases_and_betas() {
+        assert_eq!(major("PostgreSQL 15.20 (Debian 15.20-0+deb12u1)"), Some(15));
+        assert_eq!(major("PostgreSQL 18beta1"), Some(18));
+        assert_eq!(major(""), None);
+    }
 }

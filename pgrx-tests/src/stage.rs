@@ -45,8 +45,12 @@ pub(crate) fn missing() -> BadEnvironment {
 
 /// The folder of libraries inside a stage.
 pub(crate) fn library_folder(stage: &Path, installation: &Installation) -> PathBuf {
-    let below_root = installation.pkglibdir.strip_prefix("/").unwrap_or(&installation.pkglibdir);
-    stage.join(below_root)
+    below(stage, &installation.pkglibdir)
+}
+
+/// Where a stage has what an installation has in `folder`.
+pub(crate) fn below(stage: &Path, folder: &Path) -> PathBuf {
+    stage.join(folder.strip_prefix("/").unwrap_or(folder))
 }
 
 fn library(stage: &Path, installation: &Installation) -> PathBuf {

@@ -13,6 +13,7 @@ mod details;
 mod dump;
 mod environments;
 mod formats;
+mod from_15;
 mod guards;
 mod guards_ddl;
 mod isolation;

@@ -39,7 +39,7 @@ impl CargoPgrx {
 
 /// Finds or installs cargo-pgrx and tells it where PostgreSQL is.
 pub(crate) fn ready(installation: &Installation) -> Result<CargoPgrx> {
-    let feature = feature(&installation.version).ok_or_else(|| {
+    let feature = feature(installation.major()).ok_or_else(|| {
         failure::environment(format!(
             "{} is not supported: install PostgreSQL 15 to 18",
             installation.version
@@ -109,10 +109,8 @@ fn version(program: &Path) -> Option<String> {
     printed.split_whitespace().last().map(str::to_owned)
 }
 
-/// The feature for what `pg_config --version` prints.
-fn feature(version: &str) -> Option<String> {
-    let number = version.split_whitespace().nth(1)?;
-    let major: u32 = number.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
+/// The feature for a major version.
+fn feature(major: u32) -> Option<String> {
     (15..=18).contains(&major).then(|| format!("pg{major}"))
 }
 
@@ -122,10 +120,10 @@ mod tests {
 
     #[test]
     fn the_feature_follows_the_major_version() {
-        assert_eq!(feature("PostgreSQL 15.20 (Debian 15.20-0+deb12u1)").as_deref(), Some("pg15"));
-        assert_eq!(feature("PostgreSQL 18beta1").as_deref(), Some("pg18"));
-        assert_eq!(feature("PostgreSQL 14.1"), None);
-        assert_eq!(feature(""), None);
+        assert_eq!(feature(15).as_deref(), Some("pg15"));
+        assert_eq!(feature(18).as_deref(), Some("pg18"));
+        assert_eq!(feature(14), None);
+        assert_eq!(feature(0), None);
     }
 
     #[test]

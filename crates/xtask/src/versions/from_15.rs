@@ -47,7 +47,7 @@ pub(crate) fn dump(ready: &Ready, folder: &Path) -> Result<bool> {
         let path = folder.join(file);
         let output = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
         let mut command = cluster.command(program);
-        process::run(command.args(arguments).stdout(output))?;
+        process::run(command.args(arguments).env("PGTZ", "UTC").stdout(output))?;
     }
     Ok(true)
 }
