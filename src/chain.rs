@@ -14,7 +14,8 @@ use crate::call::{Arguments, sql_function};
 use crate::columns::{self, COLUMNS, COUNT, ContentFinding, Scratch, ShortVarlena, at};
 use crate::error::{Failure, Kind};
 use crate::head::{self, Head};
-use crate::{guard, lock, random, settings};
+use crate::lock::Claim;
+use crate::{drill, guard, lock, random, settings};
 
 /// Columns that only the server sets.
 const SERVER_SET: [usize; 9] = [
@@ -106,7 +107,10 @@ fn chain_event(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let head = match unsafe { head::recall(relation, tenant_bytes) } {
         Some(head) => head,
         None => {
-            let claim = lock::claim_chain(tenant_bytes);
+            // A table that nobody else sees yet needs no lock: loading it, or a drill, disturbs no other transaction.
+            // SAFETY: the relation is open.
+            let alone = unsafe { drill::is_created_here(relation) };
+            let claim = if alone { Claim::default() } else { lock::claim_chain(tenant_bytes) };
             // SAFETY: as above; the chain's lock is held.
             unsafe { head::read(relation, key, tenant, claim)? }
         }

@@ -70,8 +70,8 @@ fn acquire(fields: (u32, u32, u16), mode: u32, wait: bool) -> bool {
     result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
 }
 
-/// A chain that this transaction alone appends to, until it ends.
-#[derive(Clone, Copy)]
+/// A chain that this transaction alone appends to, until it ends. The default is chain 0.
+#[derive(Clone, Copy, Default)]
 pub struct Claim {
     /// Its number.
     pub chain: u16,

@@ -9,6 +9,7 @@ mod support;
 mod chain;
 mod checks;
 mod conflicts;
+mod drill;
 mod dump;
 mod environments;
 mod formats;
