@@ -47,9 +47,8 @@ impl Trail {
             Failure::new(Kind::InvalidArgument, "not a table that this transaction created")
                 .hint("It is called by audit_drill(); the trail itself is for audit_findings().")
         };
-        let oid = arguments.datum(0).map_or(pg_sys::Oid::INVALID, |datum| {
-            pg_sys::Oid::from(datum.value() as u32)
-        });
+        let oid =
+            arguments.datum(0).map_or(pg_sys::Oid::INVALID, |datum| pg_sys::Oid::from(datum.value() as u32));
         // SAFETY: opened and closed here; raises for what is no table, NULL for what is gone.
         let (created_here, layout) = unsafe {
             let relation = pg_sys::try_table_open(oid, pg_sys::AccessShareLock as i32);

@@ -200,8 +200,7 @@ unsafe fn names_ours(name: *const pg_sys::RangeVar) -> Option<String> {
     if oid == pg_sys::Oid::INVALID {
         return None;
     }
-    let ours =
-        is_member(pg_sys::RelationRelationId, oid) || is_trail(oid) || is_constraint_of_trail(oid);
+    let ours = is_member(pg_sys::RelationRelationId, oid) || is_trail(oid) || is_constraint_of_trail(oid);
     if !ours {
         return None;
     }

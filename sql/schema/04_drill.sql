@@ -136,13 +136,13 @@ CROSS JOIN LATERAL (VALUES
     (25, 'an hour without events is not sealed', 'tail_truncated', NULL, NULL, NULL, 'not covered yet'),
     (26, 'each column is changed by itself, the hashes left as they are', 'content_mismatch', false, (
         SELECT array_agg(format($$UPDATE {table} SET %1$I = %2$s WHERE tenant_id = 'acme' AND seq = 5$$, a.attname,
-            format(CASE a.atttypid::regtype::text
-                WHEN 'text' THEN $$coalesce(%1$I, '') || 'x'$$
-                WHEN 'uuid' THEN 'gen_random_uuid()'
-                WHEN 'timestamp with time zone' THEN $$%1$I + interval '1 microsecond'$$
-                WHEN 'inet' THEN '%1$I + 1'
-                WHEN 'jsonb' THEN $$%1$I || '{"forged": true}'$$
-                WHEN 'bytea' THEN 'coalesce(set_byte(%1$I, 0, 255 - get_byte(%1$I, 0)), event_hash)'
+            format(CASE a.atttypid
+                WHEN 'text'::regtype THEN $$coalesce(%1$I, '') || 'x'$$
+                WHEN 'uuid'::regtype THEN 'gen_random_uuid()'
+                WHEN 'timestamptz'::regtype THEN $$%1$I + interval '1 microsecond'$$
+                WHEN 'inet'::regtype THEN '%1$I + 1'
+                WHEN 'jsonb'::regtype THEN $$%1$I || '{"forged": true}'$$
+                WHEN 'bytea'::regtype THEN 'coalesce(set_byte(%1$I, 0, 255 - get_byte(%1$I, 0)), event_hash)'
                 ELSE 'coalesce(%1$I, 0) + 1' END, a.attname)) ORDER BY a.attnum)
         FROM pg_attribute a
         WHERE a.attrelid = '@extschema@.audit_events'::regclass AND a.attnum BETWEEN 1 AND 34
@@ -224,7 +224,7 @@ BEGIN
         FROM pg_constraint c
         WHERE c.conrelid = trail AND c.conname IN ('audit_events_pkey', 'audit_events_event_id_key') AND c.contype IN ('p', 'u');
         FOREACH target IN ARRAY ARRAY[scratch || '.building', unguarded] LOOP
-            EXECUTE format('CREATE TABLE %s (LIKE @extschema@.audit_events%s)', target, constraints);
+            EXECUTE format('CREATE TABLE %s (LIKE %s%s)', target, trail, constraints);
             FOR item IN
                 SELECT c.attname FROM pg_attribute c WHERE c.attrelid = target::regclass AND c.attnum > 34 AND NOT c.attisdropped
             LOOP
@@ -239,7 +239,7 @@ BEGIN
                     ('zeroauth_audit_refuse_statement', 58, 'BEFORE UPDATE OR DELETE OR TRUNCATE ON %s FOR EACH STATEMENT', 'audit_refuse_statement()', false)
                 ) ours_is (tgname, tgtype, shape, function, chains)
                 JOIN pg_trigger t ON t.tgrelid = trail AND t.tgname = ours_is.tgname AND t.tgtype = ours_is.tgtype
-                    AND t.tgfoid = to_regprocedure(format('%s.%s', ours, ours_is.function)) AND t.tgqual IS NULL
+                    AND t.tgfoid = to_regprocedure(format('%s.%s', ours, ours_is.function)) AND t.tgqual IS NULL AND t.tgattr::text = ''
                 WHERE ours_is.chains OR target <> unguarded
             LOOP
                 EXECUTE format('CREATE TRIGGER %I ' || item.shape || ' EXECUTE FUNCTION %s', item.tgname, target, item.function);

@@ -10,6 +10,7 @@ mod chain;
 mod checks;
 mod conflicts;
 mod drill;
+mod drill_around;
 mod dump;
 mod environments;
 mod formats;
