@@ -185,6 +185,9 @@ CREATE FUNCTION @extschema@.audit_drill() RETURNS TABLE (
     SET standard_conforming_strings = on
     SET default_tablespace = ''
     SET default_table_access_method = heap
+    -- For sixteen events these only cost time, if the session would use them.
+    SET jit = off
+    SET max_parallel_workers_per_gather = 0
 AS $drill$
 DECLARE
     scratch CONSTANT text := format('zeroauth_audit_drill_%s_%s', pg_backend_pid(), left(gen_random_uuid()::text, 8));
