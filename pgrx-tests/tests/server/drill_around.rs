@@ -3,12 +3,12 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
-use postgres::{Client, NoTls};
+use postgres::Client;
 use zeroauth_audit_tests::{Cluster, wait_until};
 
 use crate::drill::{WELL, counts, failed};
 use crate::support::audit::export;
-use crate::support::{DEADLINE, Database, SetOnDrop, Sql, assert_whole, shared};
+use crate::support::{DEADLINE, Database, SetOnDrop, Sql, assert_whole};
 
 /// Everything a drill could have left behind in its database and in its session.
 #[track_caller]
@@ -130,7 +130,6 @@ fn cancel_timeout_and_the_end_of_its_session_leave_nothing() {
     }
     assert_eq!(around(&mut admin), before);
     assert_eq!(counts(&mut client), WELL);
-    let _ = client.cancel_token().cancel_query(NoTls);
 }
 
 #[test]
@@ -299,5 +298,4 @@ fn without_preload_the_ddl_guard_of_this_session_alone_does_not_pass() {
     assert_eq!(rows.len(), 7, "{rows:#?}");
     assert!(rows.iter().all(|row| row.ends_with("|ZA004|ZA004 in this session only")), "{rows:#?}");
     assert_eq!(counts(&mut client), "32|7|13");
-    assert_ne!(shared().data_dir(), cluster.data_dir());
 }
