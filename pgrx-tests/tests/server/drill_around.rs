@@ -123,8 +123,13 @@ fn cancel_timeout_and_the_end_of_its_session_leave_nothing() {
             });
             admin.run(&format!("SELECT {end}({pid})"));
             let error = drill.join().unwrap();
-            let code = error.code().map(|code| code.code().to_owned());
-            assert_eq!(code.as_deref(), Some(if end == "pg_cancel_backend" { "57014" } else { "57P01" }));
+            match error.code().map(|code| code.code()) {
+                Some(code) => {
+                    assert_eq!(code, if end == "pg_cancel_backend" { "57014" } else { "57P01" });
+                }
+                // The connection may be gone before its last message is read.
+                None => assert!(end == "pg_terminate_backend" && error.is_closed(), "{end}: {error}"),
+            }
         });
         holder.run("COMMIT");
     }
