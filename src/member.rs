@@ -32,7 +32,13 @@ pub fn is_trail(relation: pg_sys::Oid) -> bool {
     // SAFETY: NUL-terminated unless NULL.
     !name.is_null()
         && unsafe { CStr::from_ptr(name) } == TABLE
-        && (is_member(pg_sys::RelationRelationId, relation) || drill::scratch_schema(relation).is_some())
+        && (is_member(pg_sys::RelationRelationId, relation) || stands_for_trail(relation))
+}
+
+/// A drill's table is guarded only if the trail is: otherwise the drill would pass what the trail fails.
+fn stands_for_trail(relation: pg_sys::Oid) -> bool {
+    drill::scratch_schema(relation).is_some()
+        && trail_oid().is_some_and(|trail| is_member(pg_sys::RelationRelationId, trail))
 }
 
 /// What a log line calls the trail that was tried: a drill's with its schema, so that it alarms nobody.

@@ -139,6 +139,22 @@ fn pitfall_24_a_guard_that_was_taken_off_the_trail_is_missing_in_the_drill() {
 }
 
 #[test]
+fn pitfall_24_a_trail_that_left_the_extension_has_no_ddl_guard_in_the_drill_either() {
+    let database = Database::audited("drill_member");
+    let mut client = database.client();
+    client.run(
+        "BEGIN; SET LOCAL zeroauth_audit.maintenance = on;
+         ALTER EXTENSION zeroauth_audit DROP TABLE audit_events; SET LOCAL zeroauth_audit.maintenance = off",
+    );
+    let failed = failed(&mut client);
+    assert_eq!(failed.len(), 7, "{failed:#?}");
+    assert!(failed.iter().all(|row| row.contains("|ZA004|")), "{failed:#?}");
+    // And so it is: what the drill says of the copy holds for the trail.
+    client.run("ALTER TABLE audit_events DISABLE TRIGGER ALL; ROLLBACK");
+    assert_eq!(counts(&mut client), WELL);
+}
+
+#[test]
 fn pitfall_24_without_chaining_or_primary_key_nothing_passes() {
     let database = Database::audited("drill_unchained");
     let mut client = database.client();
