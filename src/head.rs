@@ -23,7 +23,7 @@ use crate::columns::{self, at};
 use crate::error::{Failure, Kind};
 use crate::lock::Claim;
 use crate::shared_heads::{self, Place, State};
-use crate::{compat, ending};
+use crate::{compat, drill, ending};
 
 // Never raise: called without pgrx's guard, which costs more than they do.
 unsafe extern "C-unwind" {
@@ -139,7 +139,9 @@ pub unsafe fn recall(relation: pg_sys::Relation, tenant: &[u8]) -> Option<Head> 
         // SAFETY: reads transaction state of this process.
         subtransaction: unsafe { GetCurrentSubTransactionId() },
         place,
-        outsiders: place.state(),
+        // Rows of a table that this transaction created have no locks, so none are held when it commits.
+        // SAFETY: open by contract.
+        outsiders: if unsafe { drill::is_created_here(relation) } { State::LOUD } else { place.state() },
     };
     // SAFETY: open by contract.
     let counters = unsafe { Counters::read((*relation).pgstat_info) };

@@ -10,6 +10,8 @@ mod chain;
 mod checks;
 mod conflicts;
 mod details;
+mod drill;
+mod drill_around;
 mod dump;
 mod environments;
 mod formats;
