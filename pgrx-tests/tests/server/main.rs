@@ -17,6 +17,7 @@ mod environments;
 mod formats;
 mod guards;
 mod guards_ddl;
+mod heads;
 mod isolation;
 mod isolation_levels;
 mod objects;
