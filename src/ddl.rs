@@ -16,7 +16,7 @@ use pgrx::pg_sys::panic::pgrx_extern_c_guard;
 
 use crate::error::{Failure, Kind, throw};
 use crate::guard::Attempt;
-use crate::member::{is_member, is_trail};
+use crate::member::{is_member, is_trail, trail_name};
 use crate::{ending, settings, shared_heads, statements};
 
 static PREVIOUS_UTILITY: OnceLock<pg_sys::ProcessUtility_hook_type> = OnceLock::new();
@@ -150,7 +150,7 @@ fn check_access(
     }
     match (kind, class) {
         (access::OAT_DROP, pg_sys::RelationRelationId) if is_trail(object) && has_events(object) => {
-            attempt("DROP", "audit_events")
+            attempt("DROP", &trail_name(object))
         }
         (access::OAT_POST_CREATE | access::OAT_POST_ALTER, pg_sys::ProcedureRelationId)
             if is_member(class, object) =>

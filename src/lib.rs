@@ -7,6 +7,7 @@
 //! | [`shared_heads`], [`ending`] | ends of chains in shared memory, and what follows a transaction's end |
 //! | [`guard`], [`ddl`], [`statements`], [`member`] | refuse changes of rows, and of the table itself |
 //! | [`verify`], [`pass`], [`walk`] | replay: SQL functions, the one pass in any order, the walk in order |
+//! | [`drill`] | the scratch table that `audit_drill()` plays attacks on |
 //! | [`columns`], [`jsonb`], [`hashes`] | stored values as the core sees them; the two hashes as SQL functions |
 //! | [`query`], [`access`], [`progress`], [`srf`] | reading through SQL, who may check what, how far a check is, returning rows |
 //! | [`call`], [`error`], [`settings`], [`random`], [`compat`] | the edge to PostgreSQL |
@@ -17,6 +18,7 @@ mod chain;
 mod columns;
 mod compat;
 mod ddl;
+mod drill;
 mod ending;
 mod error;
 mod guard;
@@ -41,6 +43,7 @@ mod walk;
 pgrx::extension_sql_file!("../sql/schema/01_functions.sql", name = "functions", bootstrap);
 pgrx::extension_sql_file!("../sql/schema/02_events.sql", name = "events", requires = ["functions"]);
 pgrx::extension_sql_file!("../sql/schema/03_verify.sql", name = "verify", requires = ["events"]);
+pgrx::extension_sql_file!("../sql/schema/04_drill.sql", name = "drill", requires = ["verify"]);
 
 /// Called by PostgreSQL when the library is loaded: at server start, or by the first session that needs it.
 #[allow(non_snake_case)]

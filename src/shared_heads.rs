@@ -130,6 +130,9 @@ fn shared() -> Option<&'static Shared> {
 pub struct State(u64);
 
 impl State {
+    /// A state in which no head is taken or put.
+    pub const LOUD: State = State(BEGUN);
+
     fn is_quiet(self) -> bool {
         self.0 as u32 == 0
     }
