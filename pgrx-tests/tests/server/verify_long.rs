@@ -5,6 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use postgres::NoTls;
+use postgres::error::SqlState;
 use zeroauth_audit_tests::wait_until;
 
 use crate::support::{DEADLINE, Database, Sql, shared};
@@ -65,10 +66,12 @@ fn cancel_stops_any_verification_within_a_second() {
     let slots = format!("SELECT count(*) FROM audit_verify_progress WHERE pid = {pid}");
     assert_eq!(client.line(&slots), "0");
     thread::scope(|scope| {
-        let running = scope.spawn(|| client.refusal(ENDLESS[0]).code);
+        let running = scope.spawn(|| client.simple_query(ENDLESS[0]).unwrap_err());
         wait_until(DEADLINE, "progress", || look.line(&slots) == "1");
         look.run(&format!("SELECT pg_terminate_backend({pid})"));
-        assert_eq!(running.join().unwrap(), "57P01");
+        let end = running.join().unwrap();
+        // On a busy machine the client reads the message and the end of the connection at once, and only tells the latter.
+        assert!(end.is_closed() || end.code() == Some(&SqlState::ADMIN_SHUTDOWN), "{end}");
     });
     wait_until(DEADLINE, "its progress to be gone", || look.line(&slots) == "0");
 }
