@@ -15,7 +15,7 @@ use std::time::Duration;
 use postgres::Client;
 use zeroauth_audit_tests::Cluster;
 
-pub use audit::{assert_whole, findings, places, verdict};
+pub use audit::{assert_replays, assert_whole, findings, places, verdict};
 pub use sql::Sql;
 
 /// How long a test polls for something that normally takes milliseconds.
