@@ -112,6 +112,16 @@ impl Database {
     }
 }
 
+/// Runs a command that has to end well, and returns what it printed.
+#[track_caller]
+pub fn succeed(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+    assert!(output.status.success(), "{command:?}: {stderr}\n{stdout}");
+    stdout
+}
+
 /// An identifier in double quotes.
 pub fn quoted(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
