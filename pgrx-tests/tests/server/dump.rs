@@ -1,14 +1,13 @@
 //! pg_dump and pg_restore: every way back gives the same bytes, checked row by row as they load.
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use zeroauth_audit_tests::wait_until;
 
 use crate::fault_load::load;
-use crate::support::{DEADLINE, Database, SetOnDrop, Sql, assert_whole, shared};
+use crate::support::{DEADLINE, Database, SetOnDrop, Sql, assert_whole, shared, succeed};
 
 /// Everything that is stored, in an order of its own.
 pub const DIGEST: &str = "SELECT count(*), md5(string_agg(e::text, E'\\n' ORDER BY tenant_id COLLATE \"C\", chain, seq)), md5(string_agg(encode(event_hash || prev_hash || coalesce(salt, '') || coalesce(private_hash, ''), 'hex'), '' ORDER BY tenant_id COLLATE \"C\", chain, seq)) FROM audit_events e";
@@ -57,14 +56,6 @@ fn assert_same(original: &Database, copy: &Database) {
     client.refused("ZA003", "DELETE FROM audit_events");
     assert_eq!(client.lines("SELECT guard FROM audit_guard_status() WHERE NOT active"), [] as [&str; 0]);
     assert_whole(&mut client);
-}
-
-#[track_caller]
-fn succeed(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && !stderr.to_lowercase().contains("error"), "{command:?}: {stderr}");
-    String::from_utf8(output.stdout).unwrap()
 }
 
 /// A path in the cluster's own folder, which goes with it.

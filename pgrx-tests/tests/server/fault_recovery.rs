@@ -11,7 +11,7 @@ use zeroauth_audit_tests::{Cluster, wait_until};
 
 use crate::dump::DIGEST;
 use crate::fault_load::load;
-use crate::support::{SetOnDrop, Sql, assert_whole, succeed};
+use crate::support::{SetOnDrop, Sql, assert_whole, base_backup};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -36,12 +36,6 @@ fn grow(client: &mut Client, by: i64) {
         |client: &mut Client| client.line("SELECT count(*) FROM audit_events").parse::<i64>().unwrap();
     let before = count(client);
     wait_until(DEADLINE, "more events", || count(client) >= before + by);
-}
-
-fn base_backup(cluster: &Cluster, options: &[&str]) -> PathBuf {
-    let path = cluster.data_dir().with_file_name("backup");
-    succeed(cluster.command("pg_basebackup").args(["-c", "fast", "-D"]).arg(&path).args(options));
-    path
 }
 
 /// Every event as one line that no other event has.

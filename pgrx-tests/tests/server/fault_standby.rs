@@ -10,7 +10,7 @@ use zeroauth_audit_tests::{Cluster, wait_until};
 
 use crate::dump::DIGEST;
 use crate::fault_load::{assert_only_tails_lost, load};
-use crate::support::{SetOnDrop, Sql, assert_whole, succeed};
+use crate::support::{SetOnDrop, Sql, assert_whole, standby_of, succeed};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -25,20 +25,6 @@ fn primary(name: &str) -> Cluster {
         .unwrap();
     primary.client().run("CREATE EXTENSION zeroauth_audit");
     primary
-}
-
-/// A base backup of `primary`, in its folder.
-fn base_backup(primary: &Cluster, options: &[&str]) -> std::path::PathBuf {
-    let path = primary.data_dir().with_file_name("backup");
-    succeed(
-        primary.command("pg_basebackup").args(["-c", "fast", "-X", "stream", "-D"]).arg(&path).args(options),
-    );
-    path
-}
-
-fn standby_of(primary: &Cluster, name: &str) -> Cluster {
-    // Options that the standby needs too are in the configuration that comes with the backup.
-    Cluster::builder(name).data(&base_backup(primary, &["-R"])).start().unwrap()
 }
 
 #[track_caller]
