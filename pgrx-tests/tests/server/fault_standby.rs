@@ -139,6 +139,17 @@ fn a_standby_promoted_under_load_goes_on_and_the_old_primary_follows_it_after_a_
     assert_whole(&mut on_new);
 }
 
+/// Ends, when an assertion fails, what would wait for the standby for ever.
+struct CrashOnPanic<'a>(&'a Cluster);
+
+impl Drop for CrashOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let _ = self.0.crash();
+        }
+    }
+}
+
 #[test]
 fn a_synchronous_standby_that_disappears_stops_commits_but_nobody_waits_for_a_chain() {
     let primary = primary("synchronous");
@@ -164,6 +175,7 @@ fn a_synchronous_standby_that_disappears_stops_commits_but_nobody_waits_for_a_ch
     });
     let mut first = config.connect(postgres::NoTls).unwrap();
     thread::scope(|scope| {
+        let _ends = CrashOnPanic(&primary);
         let insert = |action: &'static str| {
             let mut client = primary.client();
             scope.spawn(move || {
