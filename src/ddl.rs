@@ -12,12 +12,12 @@ use std::ffi::{c_char, c_int, c_void};
 use std::sync::OnceLock;
 
 use pgrx::pg_sys;
-use pgrx::pg_sys::panic::pgrx_extern_c_guard;
 
-use crate::error::{Failure, Kind, throw};
+use crate::call::guarded;
+use crate::error::{Failure, Kind};
 use crate::guard::Attempt;
 use crate::member::{is_member, is_trail};
-use crate::{settings, statements};
+use crate::{memory, settings, statements};
 
 static PREVIOUS_UTILITY: OnceLock<pg_sys::ProcessUtility_hook_type> = OnceLock::new();
 static PREVIOUS_ACCESS: OnceLock<pg_sys::object_access_hook_type> = OnceLock::new();
@@ -55,9 +55,12 @@ unsafe extern "C-unwind" {
 /// To be called from a hook, with nothing that has a destructor in the caller's frame.
 unsafe fn refuse_if(check: impl FnOnce() -> Result<(), Failure>) {
     // SAFETY: the only frames above are PostgreSQL's and the hook's own.
-    if let Err(failure) = unsafe { pgrx_extern_c_guard(check) } {
-        // SAFETY: as above.
-        unsafe { throw(failure) }
+    unsafe {
+        guarded(|| {
+            // Without it the statement is judged all the same: a ROLLBACK passes through here too.
+            memory::take_ballast();
+            check()
+        })
     }
 }
 

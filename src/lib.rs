@@ -22,6 +22,7 @@ mod hashes;
 mod head;
 mod lock;
 mod member;
+mod memory;
 mod pass;
 mod progress;
 mod query;
