@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod backend;
 pub mod clean_log;
+pub mod small_disk;
 pub mod sql;
 
 use std::os::unix::process::CommandExt;
@@ -20,6 +21,7 @@ use zeroauth_audit_tests::Cluster;
 pub use audit::{assert_whole, findings, places, verdict};
 pub use backend::{Backend, assert_nothing_is_held, held_by, wait_until_nothing_is_held};
 pub use clean_log::{assert_clean_log, assert_clean_log_but};
+pub use small_disk::SmallDisk;
 pub use sql::Sql;
 
 /// How long a test polls for something that normally takes milliseconds.
