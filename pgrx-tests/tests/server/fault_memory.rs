@@ -116,9 +116,9 @@ fn a_verification_without_memory_says_so_and_the_session_goes_on() {
         ("SELECT count(*) FROM audit_verify_all()", MB * 3),
         ("SELECT count(*) FROM audit_findings()", MB * 3),
         ("SELECT count(*) FROM audit_findings(NULL, 1)", MB * 3 / 2),
-        ("SELECT * FROM audit_verify('acme')", MB * 3 / 4),
-        ("SELECT * FROM audit_verify('many', 5000)", MB * 3 / 4),
-        ("SELECT count(length(e)) FROM audit_export() e", MB * 3 / 4),
+        ("SELECT * FROM audit_verify('acme')", MB * 3 / 2),
+        ("SELECT * FROM audit_verify('many', 5000)", MB * 3 / 2),
+        ("SELECT count(length(e)) FROM audit_export() e", MB * 3 / 2),
     ] {
         let set = "SET max_parallel_workers_per_gather = 0";
         sweep(&cluster, set, sql, (0..9).map(|n| n * step)).assert_both(sql);
