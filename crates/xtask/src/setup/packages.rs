@@ -24,7 +24,7 @@ const NEEDED: [&str; 9] = [
 /// Installs what is missing with apt, through sudo when we are not root. On a system without apt it only looks whether the
 /// server and its headers are there.
 pub(crate) fn install_missing() -> Result<()> {
-    if !Path::new("/usr/bin/apt-get").exists() {
+    if !have_apt() {
         return headers_fit().map_err(failure::environment);
     }
     // Another installation was asked for by name: its packages are the user's own affair.
@@ -42,6 +42,17 @@ pub(crate) fn install_missing() -> Result<()> {
         install(&missing)?;
     }
     headers_fit().map_err(failure::environment)
+}
+
+/// Whether this system has apt.
+pub(crate) fn have_apt() -> bool {
+    Path::new("/usr/bin/apt-get").exists()
+}
+
+/// Installs what is missing of `wanted`, which not everybody needs.
+pub(crate) fn need(wanted: &[&'static str]) -> Result<()> {
+    let missing: Vec<&str> = wanted.iter().copied().filter(|package| !is_installed(package)).collect();
+    if missing.is_empty() { Ok(()) } else { install(&missing) }
 }
 
 fn install(missing: &[&str]) -> Result<()> {

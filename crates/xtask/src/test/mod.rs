@@ -2,10 +2,10 @@
 //!
 //! A check that fails does not keep the others from running. Standard output ends with `N passed, N failed`.
 
-mod deny;
-mod pgspot;
-mod rust;
-mod tally;
+pub(crate) mod deny;
+pub(crate) mod pgspot;
+pub(crate) mod rust;
+pub(crate) mod tally;
 
 use std::process::ExitCode;
 
@@ -13,6 +13,7 @@ use anyhow::Result;
 
 use crate::process;
 use crate::setup::{self, say};
+use crate::soak;
 use tally::Tally;
 
 /// Runs the checks; with a filter only the Rust tests whose name contains it.
@@ -35,6 +36,10 @@ pub(crate) fn run(filter: Option<&str>, deny: bool) -> Result<ExitCode> {
     }
     add("unit tests", rust::unit_tests(filter)?);
     add("tests on servers", rust::server_tests(filter, &ready.installation)?);
+
+    if filter.is_none() {
+        add("a minute of soak", soak::short()?);
+    }
 
     for failure in &failures {
         eprintln!("{failure}");

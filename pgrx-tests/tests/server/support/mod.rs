@@ -4,6 +4,9 @@
 //! end of a pipe whose write end is ours: it ends the server and removes its folder when we are gone, however we went.
 
 pub mod audit;
+pub mod backend;
+pub mod clean_log;
+pub mod small_disk;
 pub mod sql;
 
 use std::os::unix::process::CommandExt;
@@ -17,6 +20,9 @@ use postgres::Client;
 use zeroauth_audit_tests::Cluster;
 
 pub use audit::{assert_replays, assert_whole, findings, places, verdict};
+pub use backend::{Backend, assert_nothing_is_held, held_by, wait_until_nothing_is_held};
+pub use clean_log::{assert_clean_log, assert_clean_log_but};
+pub use small_disk::SmallDisk;
 pub use sql::Sql;
 
 /// How long a test polls for something that normally takes milliseconds.
