@@ -6,7 +6,8 @@
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::pgrx_extern_c_guard;
 
-use crate::error::{Failure, throw};
+use crate::error::{Failure, throw, without_memory_errors};
+use crate::memory;
 
 /// What a function of this library gets and returns.
 pub type Body = fn(&Arguments) -> Result<pg_sys::Datum, Failure>;
@@ -60,8 +61,32 @@ impl Arguments {
 #[inline]
 pub unsafe fn enter(fcinfo: pg_sys::FunctionCallInfo, body: Body) -> pg_sys::Datum {
     // SAFETY: the only frames above are PostgreSQL's; the closure owns nothing with a destructor.
-    match unsafe { pgrx_extern_c_guard(|| body(&Arguments { fcinfo })) } {
-        Ok(datum) => datum,
+    unsafe {
+        guarded(|| if memory::take_ballast() { body(&Arguments { fcinfo }) } else { Err(memory::failure()) })
+    }
+}
+
+/// Runs `body`, for a function or a hook; its error becomes a PostgreSQL ERROR.
+///
+/// # Safety
+/// The frames above must be PostgreSQL's, or hold nothing with a destructor; `body` neither.
+#[inline]
+pub unsafe fn guarded<T>(body: impl FnOnce() -> Result<T, Failure>) -> T {
+    // SAFETY: state of this process.
+    let previous = unsafe { pg_sys::error_context_stack };
+    let mut context = pg_sys::ErrorContextCallback {
+        previous,
+        callback: Some(memory::on_error),
+        arg: std::ptr::null_mut(),
+    };
+    // SAFETY: taken off below, or by PostgreSQL when an error leaves this frame.
+    unsafe { pg_sys::error_context_stack = &raw mut context };
+    // SAFETY: by contract.
+    let result = unsafe { pgrx_extern_c_guard(|| without_memory_errors(body)) };
+    // SAFETY: the stack as it was.
+    unsafe { pg_sys::error_context_stack = previous };
+    match result {
+        Ok(value) => value,
         // SAFETY: the guarded frames are gone, and `failure` is moved into `throw`, which drops it first.
         Err(failure) => unsafe { throw(failure) },
     }

@@ -12,12 +12,12 @@ use std::ffi::{c_char, c_int, c_void};
 use std::sync::OnceLock;
 
 use pgrx::pg_sys;
-use pgrx::pg_sys::panic::pgrx_extern_c_guard;
 
-use crate::error::{Failure, Kind, throw};
+use crate::call::guarded;
+use crate::error::{Failure, Kind};
 use crate::guard::Attempt;
 use crate::member::{is_member, is_trail, trail_name};
-use crate::{ending, settings, shared_heads, statements};
+use crate::{ending, memory, settings, shared_heads, statements};
 
 static PREVIOUS_UTILITY: OnceLock<pg_sys::ProcessUtility_hook_type> = OnceLock::new();
 static PREVIOUS_ACCESS: OnceLock<pg_sys::object_access_hook_type> = OnceLock::new();
@@ -55,9 +55,12 @@ unsafe extern "C-unwind" {
 /// To be called from a hook, with nothing that has a destructor in the caller's frame.
 unsafe fn refuse_if(check: impl FnOnce() -> Result<(), Failure>) {
     // SAFETY: the only frames above are PostgreSQL's and the hook's own.
-    if let Err(failure) = unsafe { pgrx_extern_c_guard(check) } {
-        // SAFETY: as above.
-        unsafe { throw(failure) }
+    unsafe {
+        guarded(|| {
+            // Without it the statement is judged all the same: a ROLLBACK passes through here too.
+            memory::take_ballast();
+            check()
+        })
     }
 }
 
@@ -73,11 +76,14 @@ unsafe extern "C-unwind" fn utility(
     qc: *mut pg_sys::QueryCompletion,
 ) {
     // SAFETY: PostgreSQL passes a live statement.
-    unsafe { refuse_if(|| check_statement((*pstmt).utilityStmt)) };
-    // SAFETY: as above.
-    if unsafe { commits_prepared((*pstmt).utilityStmt) } {
-        ending::watch();
-        shared_heads::outsider_of_all_begins(); // it may have brought rows of its own
+    unsafe {
+        refuse_if(|| {
+            if commits_prepared((*pstmt).utilityStmt) {
+                ending::watch();
+                shared_heads::outsider_of_all_begins(); // it may have brought rows of its own
+            }
+            check_statement((*pstmt).utilityStmt)
+        });
     }
     let next = PREVIOUS_UTILITY.get().copied().flatten().unwrap_or(standard_ProcessUtility);
     // SAFETY: the next hook, or the standard function, with our own arguments.

@@ -3,9 +3,12 @@
 //! pgrx knows only PostgreSQL's own SQLSTATEs, so a [`Failure`] is raised here by `ereport`'s own steps, from
 //! [`throw`], after every Rust frame with a destructor is gone.
 
+use std::borrow::Cow;
 use std::ffi::{CString, c_char, c_int};
+use std::panic::AssertUnwindSafe;
 
-use pgrx::pg_sys;
+use pgrx::pg_sys::panic::CaughtError;
+use pgrx::{PgSqlErrorCode, PgTryBuilder};
 
 /// What went wrong, as a user reads it.
 #[derive(Debug)]
@@ -13,7 +16,7 @@ pub struct Failure {
     kind: Kind,
     message: String,
     detail: Option<String>,
-    hint: Option<&'static str>,
+    hint: Option<Cow<'static, str>>,
 }
 
 /// What went wrong, as a program reads it.
@@ -37,6 +40,8 @@ pub enum Kind {
     InvalidArgument,
     /// `audit_events` is not as the extension made it.
     UnexpectedTable,
+    /// No memory of the process, or no room in the lock table; PostgreSQL's own SQLSTATE.
+    OutOfMemory,
 }
 
 impl Kind {
@@ -52,6 +57,7 @@ impl Kind {
             // ZA008, a database that is not UTF-8, is raised by the install script.
             Kind::InvalidArgument => b"ZA009",
             Kind::UnexpectedTable => b"ZA010",
+            Kind::OutOfMemory => b"53200",
         }
     }
 }
@@ -83,9 +89,39 @@ impl Failure {
     /// Adds a sentence that says what to do.
     #[must_use]
     pub fn hint(mut self, hint: &'static str) -> Self {
-        self.hint = Some(hint);
+        self.hint = Some(Cow::Borrowed(hint));
         self
     }
+}
+
+/// Runs `body`; an error of PostgreSQL inside it about memory becomes a [`Failure`], so that [`throw`] raises it again: pgrx would
+/// palloc for that, and an error there ends the process. Every other error goes on as it is.
+pub fn without_memory_errors<T>(body: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    let payload = match std::panic::catch_unwind(AssertUnwindSafe(body)) {
+        Ok(result) => return result,
+        Err(payload) => payload,
+    };
+    let memory = match payload.downcast_ref::<CaughtError>() {
+        Some(CaughtError::PostgresError(error)) => {
+            error.sql_error_code() == PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY
+        }
+        _ => false,
+    };
+    if !memory {
+        std::panic::resume_unwind(payload);
+    }
+    // Through pgrx once more: it takes back what it noted of the place of the panic.
+    PgTryBuilder::new(AssertUnwindSafe(|| -> Result<T, Failure> { std::panic::resume_unwind(payload) }))
+        .catch_others(|caught| match caught {
+            CaughtError::PostgresError(error) => Err(Failure {
+                kind: Kind::OutOfMemory,
+                message: error.message().to_owned(),
+                detail: error.detail().map(str::to_owned),
+                hint: error.hint().map(|hint| Cow::Owned(hint.to_owned())),
+            }),
+            other => other.rethrow(),
+        })
+        .execute()
 }
 
 // Not wrapped by pgrx on purpose: `throw` is where Rust ends and PostgreSQL's own error handling begins.
@@ -100,48 +136,50 @@ unsafe extern "C-unwind" {
     fn errfinish(filename: *const c_char, lineno: c_int, funcname: *const c_char);
 }
 
-/// `text` in memory that PostgreSQL frees when the error has been reported.
-fn palloced(text: &str) -> *const c_char {
-    let clean: Vec<u8> = text.bytes().filter(|&b| b != 0).collect();
-    let owned = CString::new(clean).unwrap_or_default();
-    // SAFETY: copies a NUL-terminated string into the current memory context.
-    unsafe { pg_sys::pstrdup(owned.as_ptr()) }
+/// `text` as C has it, without what would end it early.
+fn c_string(text: impl Into<Vec<u8>>) -> CString {
+    let mut bytes: Vec<u8> = text.into();
+    bytes.retain(|&byte| byte != 0);
+    CString::new(bytes).unwrap_or_default()
 }
 
 /// Raises `failure` as a PostgreSQL ERROR.
 ///
+/// Nothing is palloc'ed for it: PostgreSQL copies the texts into memory it keeps for errors, so that it can be raised when there
+/// is no other memory left.
+///
 /// # Safety
 /// Leaves by `longjmp`: no frame between the caller and PostgreSQL may hold anything with a destructor.
 pub unsafe fn throw(failure: Failure) -> ! {
-    let code = packed(failure.kind.sqlstate());
-    let message = palloced(&failure.message);
-    let detail = failure.detail.as_deref().map_or(std::ptr::null(), palloced);
-    let hint = failure.hint.map_or(std::ptr::null(), palloced);
-    drop(failure);
-    // SAFETY: ereport(ERROR)'s own sequence of calls; every string is palloc'ed and NUL-terminated; nothing in this
-    // frame has a destructor any more.
+    let Failure { kind, message, detail, hint } = failure;
+    let message = c_string(message);
+    let detail = detail.map(c_string);
+    let hint = hint.map(|hint| c_string(hint.into_owned()));
+    // SAFETY: ereport(ERROR)'s own sequence of calls; every string is NUL-terminated, and copied by the call that gets it.
     unsafe {
         errstart(pgrx::PgLogLevel::ERROR as c_int, std::ptr::null());
-        errcode(code);
-        errmsg(c"%s".as_ptr(), message);
-        if !detail.is_null() {
-            errdetail(c"%s".as_ptr(), detail);
+        errcode(packed(kind.sqlstate()));
+        errmsg(c"%s".as_ptr(), message.as_ptr());
+        if let Some(detail) = &detail {
+            errdetail(c"%s".as_ptr(), detail.as_ptr());
         }
-        if !hint.is_null() {
-            errhint(c"%s".as_ptr(), hint);
+        if let Some(hint) = &hint {
+            errhint(c"%s".as_ptr(), hint.as_ptr());
         }
-        errfinish(std::ptr::null(), 0, std::ptr::null());
     }
+    drop((message, detail, hint));
+    // SAFETY: begun above; nothing in this frame has a destructor any more.
+    unsafe { errfinish(std::ptr::null(), 0, std::ptr::null()) };
     unreachable!("errfinish returned from an ERROR")
 }
 
 /// Writes `line` to the server log, alone: without the statement, which may hold what no log should.
 pub fn log_line(line: &str) {
-    let line = palloced(line);
-    // SAFETY: ereport(LOG)'s own sequence of calls; the string is palloc'ed and NUL-terminated.
+    let line = c_string(line);
+    // SAFETY: ereport(LOG)'s own sequence of calls, none of which raises; the string is NUL-terminated, and copied.
     unsafe {
         if errstart(pgrx::PgLogLevel::LOG_SERVER_ONLY as c_int, std::ptr::null()) {
-            errmsg(c"%s".as_ptr(), line);
+            errmsg(c"%s".as_ptr(), line.as_ptr());
             errhidestmt(true);
             errhidecontext(true);
             errfinish(std::ptr::null(), 0, std::ptr::null());

@@ -23,7 +23,7 @@ use crate::columns::{self, at};
 use crate::error::{Failure, Kind};
 use crate::lock::Claim;
 use crate::shared_heads::{self, Place, State};
-use crate::{compat, drill, ending};
+use crate::{compat, drill, ending, memory};
 
 // Never raise: called without pgrx's guard, which costs more than they do.
 unsafe extern "C-unwind" {
@@ -188,9 +188,14 @@ pub unsafe fn remember(relation: pg_sys::Relation, tenant: &[u8], head: Head) {
         if memory.heads.len() >= MOST_HEADS {
             memory.heads.clear();
         }
-        match memory.heads.get_mut(tenant) {
-            Some(remembered) => *remembered = head,
-            None => drop(memory.heads.insert(tenant.to_vec(), head)),
+        if let Some(remembered) = memory.heads.get_mut(tenant) {
+            *remembered = head;
+        } else if memory.heads.try_reserve(1).is_ok() {
+            memory.heads.insert(tenant.to_vec(), head);
+        }
+        if memory::is_short() {
+            // Heads can be read again: the memory goes back.
+            memory.heads = HashMap::new();
         }
     });
 }

@@ -10,7 +10,7 @@
 //! | [`drill`] | the scratch table that `audit_drill()` plays attacks on |
 //! | [`columns`], [`jsonb`], [`hashes`] | stored values as the core sees them; the two hashes as SQL functions |
 //! | [`query`], [`access`], [`progress`], [`srf`] | reading through SQL, who may check what, how far a check is, returning rows |
-//! | [`call`], [`error`], [`settings`], [`random`], [`compat`] | the edge to PostgreSQL |
+//! | [`call`], [`error`], [`memory`], [`settings`], [`random`], [`compat`] | the edge to PostgreSQL |
 
 mod access;
 mod call;
@@ -27,6 +27,7 @@ mod head;
 mod jsonb;
 mod lock;
 mod member;
+mod memory;
 mod pass;
 mod progress;
 mod query;

@@ -9,6 +9,7 @@ use std::ffi::CString;
 use pgrx::pg_sys;
 
 use crate::error::Failure;
+use crate::memory;
 
 /// A query parameter.
 #[derive(Clone, Copy)]
@@ -45,10 +46,10 @@ impl Row<'_> {
     }
 
     /// A `text` column.
-    pub fn text(&self, n: usize) -> Option<String> {
+    pub fn text(&self, n: usize) -> Result<Option<String>, Failure> {
         // SAFETY: the query selects a text there.
         let bytes = self.datum(n).map(|datum| unsafe { crate::columns::varlena_bytes(datum) });
-        bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+        bytes.map(memory::text).transpose()
     }
 }
 
@@ -109,6 +110,7 @@ impl Session {
         parameters: &[Parameter<'_>],
         mut each: impl FnMut(&Row<'_>) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
+        memory::check()?;
         let mut bound = Bound::new(sql, parameters);
         // SAFETY: connected; the arrays have one element for each parameter.
         unsafe {
@@ -133,6 +135,7 @@ impl Session {
         parameters: &[Parameter<'_>],
         mut each: impl FnMut(&Row<'_>) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
+        memory::check()?;
         let mut bound = Bound::new(sql, parameters);
         // SAFETY: connected; the arrays have one element for each parameter.
         let portal = unsafe {
@@ -186,7 +189,8 @@ impl Session {
                 (0..count).try_for_each(|n| {
                     let tuple = *(*table).vals.add(n);
                     pg_sys::heap_deform_tuple(tuple, desc, values.as_mut_ptr(), nulls.as_mut_ptr());
-                    each(&Row { values: &values, nulls: &nulls })
+                    each(&Row { values: &values, nulls: &nulls })?;
+                    memory::check()
                 })
             })
         };
@@ -208,6 +212,15 @@ struct Bound {
     sql: CString,
     types: Vec<pg_sys::Oid>,
     values: Vec<pg_sys::Datum>,
+}
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        for (_, text) in self.types.iter().zip(&self.values).filter(|(oid, _)| **oid == pg_sys::TEXTOID) {
+            // SAFETY: palloc'ed in `new`; the query that read it is over.
+            unsafe { pg_sys::pfree(text.cast_mut_ptr()) };
+        }
+    }
 }
 
 impl Bound {

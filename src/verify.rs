@@ -14,6 +14,7 @@ use crate::access::Trail;
 use crate::call::{Arguments, sql_function};
 use crate::columns;
 use crate::error::{Failure, Kind};
+use crate::memory;
 use crate::progress::Progress;
 use crate::query::{Parameter, PlannerSettings, Session};
 use crate::random;
@@ -123,7 +124,9 @@ impl<'a> Check<'a> {
                 Failure::new(Kind::UnexpectedTable, "audit_chain_check is not ours")
                     .hint("Drop and create the extension, or restore its aggregate.")
             })?;
-            sums.entry(row.text(0)).or_default().push(Sum { chain: row.int2(1), state });
+            let chains = sums.entry(row.text(0)?).or_default();
+            memory::grow(chains)?;
+            chains.push(Sum { chain: row.int2(1), state });
             Ok(())
         })?;
         sums.values_mut().for_each(|chains| chains.sort_by_key(|sum| sum.chain));
@@ -155,6 +158,7 @@ impl<'a> Check<'a> {
                 }
             }
             verdicts.insert(tenant, verdict);
+            memory::check()?;
         }
         Ok(verdicts)
     }
@@ -164,6 +168,7 @@ impl<'a> Check<'a> {
         let mut stretches = Vec::new();
         let parameters = [Parameter::Text(tenant), Parameter::Int8(n)];
         self.session.all(&last_query(self.trail), &parameters, |row| {
+            memory::grow(&mut stretches)?;
             stretches.push(Stretch {
                 tenant: Some(tenant.to_owned()),
                 chain: row.int2(0),
@@ -205,7 +210,8 @@ impl<'a> Check<'a> {
         );
         let mut tenants = Vec::new();
         self.session.all(&sql, &[], |row| {
-            tenants.extend(row.text(0));
+            memory::grow(&mut tenants)?;
+            tenants.extend(row.text(0)?);
             Ok(())
         })?;
         Ok(tenants)
@@ -276,16 +282,24 @@ fn disagreement(stretch: &Stretch) -> Failure {
     .hint("Check the index with amcheck (bt_index_check), REINDEX it, and verify again.")
 }
 
+/// As many characters of a tenant's name are shown in an error.
+const SHOWN: usize = 128;
+
 fn unknown(tenant: &str) -> Failure {
-    Failure::new(Kind::UnknownTenant, format!("no events of tenant {tenant:?}"))
+    // No tenant's name is that long: the error shows where it begins.
+    let (shown, more) = match tenant.char_indices().nth(SHOWN) {
+        Some((end, _)) => (&tenant[..end], ".."),
+        None => (tenant, ""),
+    };
+    Failure::new(Kind::UnknownTenant, format!("no events of tenant {shown:?}{more}"))
         .hint("Tenant names are compared byte for byte.")
 }
 
 /// Argument `n` as text.
-fn text(arguments: &Arguments, n: usize) -> Option<String> {
+fn text(arguments: &Arguments, n: usize) -> Result<Option<String>, Failure> {
     // SAFETY: declared as text.
     let bytes = arguments.datum(n).map(|datum| unsafe { columns::varlena_bytes(datum) });
-    bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+    bytes.map(memory::text).transpose()
 }
 
 /// Argument `n` as a number of events.
@@ -301,7 +315,7 @@ fn limit(arguments: &Arguments, n: usize) -> Result<Option<i64>, Failure> {
 
 /// `audit_verify(tenant, n)`
 fn audit_verify(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
-    let tenant = text(arguments, 0).ok_or_else(|| {
+    let tenant = text(arguments, 0)?.ok_or_else(|| {
         Failure::new(Kind::InvalidArgument, "tenant is null").hint("Use audit_verify_all().")
     })?;
     let n = limit(arguments, 1)?;
@@ -332,7 +346,7 @@ fn audit_verify_all(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
 
 /// `audit_findings(tenant, n)`
 fn audit_findings(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
-    let tenant = text(arguments, 0);
+    let tenant = text(arguments, 0)?;
     let n = limit(arguments, 1)?;
     let trail = Trail::open(arguments)?;
     let mut rows = Rows::start(arguments);

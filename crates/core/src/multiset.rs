@@ -33,7 +33,8 @@ impl Key {
     }
 }
 
-/// What is kept of one chain.
+/// What is kept of one chain. Its counts stop at the end of their range: a state read from bytes may be there already, and
+/// one that started over would forget what was bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChainState {
     /// Events seen.
@@ -69,8 +70,8 @@ impl ChainState {
     /// Adds an event whose content has been checked (`content_ok`).
     #[inline]
     pub fn add(&mut self, key: &Key, seq: i64, prev: &Digest, hash: &Digest, content_ok: bool) {
-        self.events += 1;
-        self.bad_events += u64::from(!content_ok);
+        self.events = self.events.saturating_add(1);
+        self.bad_events = self.bad_events.saturating_add(u64::from(!content_ok));
         self.first_seq = self.first_seq.min(seq);
         if seq > self.last_seq {
             self.last_seq = seq;
@@ -86,14 +87,14 @@ impl ChainState {
     /// Counts a row that is no event: a field that every event has is NULL or of the wrong size.
     #[inline]
     pub fn add_unreadable(&mut self) {
-        self.events += 1;
-        self.bad_events += 1;
+        self.events = self.events.saturating_add(1);
+        self.bad_events = self.bad_events.saturating_add(1);
     }
 
     /// Adds what another worker saw of the same chain.
     pub fn merge(&mut self, other: &ChainState) {
-        self.events += other.events;
-        self.bad_events += other.bad_events;
+        self.events = self.events.saturating_add(other.events);
+        self.bad_events = self.bad_events.saturating_add(other.bad_events);
         self.first_seq = self.first_seq.min(other.first_seq);
         if other.last_seq > self.last_seq {
             self.last_seq = other.last_seq;

@@ -9,6 +9,7 @@ mod demo;
 mod failure;
 mod process;
 mod setup;
+mod soak;
 mod test;
 mod versions;
 
@@ -53,6 +54,12 @@ enum Task {
         #[arg(long, hide = true)]
         inside: bool,
     },
+    /// Random queries, fuzz targets, the storm and crashes, for longer than a test has time for.
+    Soak {
+        /// For how long, about.
+        #[arg(long, default_value_t = 5)]
+        minutes: u64,
+    },
     /// Compare with the same table without the extension; writes docs/benchmarks.md.
     Bench {
         /// Shorter runs and fewer rows: shows that it works, not how fast it is; writes nothing.
@@ -71,6 +78,7 @@ fn main() -> ExitCode {
         Task::Test { filter, deny, pg, also_pg, inside } => {
             test::run(filter.as_deref(), &test::Where { pg, also_pg, inside }, deny)
         }
+        Task::Soak { minutes } => soak::run(minutes),
         Task::Bench { quick, filter } => bench::run(quick, filter.as_deref()),
     };
     done.unwrap_or_else(|error| failure::report(&error))

@@ -157,9 +157,10 @@ fn rows_that_came_without_the_chain_s_lock_make_heads_in_shared_memory_void() {
     }
     let copy = Database::create("heads_prepared", &format!("TEMPLATE {}", database.name));
     assert_eq!(copy.client().line(ONE), "0/7");
+    assert_eq!(copy.client().line(ONE), "0/8");
     let mut row = Vec::new();
     copy.client()
-        .copy_out("COPY (SELECT * FROM audit_events WHERE seq = 7) TO STDOUT")
+        .copy_out("COPY (SELECT * FROM audit_events WHERE seq = 8) TO STDOUT")
         .unwrap()
         .read_to_end(&mut row)
         .unwrap();
@@ -169,7 +170,8 @@ fn rows_that_came_without_the_chain_s_lock_make_heads_in_shared_memory_void() {
     load.write_all(&row).unwrap();
     load.finish().unwrap();
     one.run("PREPARE TRANSACTION 'heads_outsider'");
+    // Number 8 is there and not to be seen yet; number 7 comes from here, and is the head in shared memory.
+    assert_eq!(one.line(ONE), "0/7");
     other.run("COMMIT PREPARED 'heads_outsider'");
-    assert_eq!(one.line(ONE), "0/8");
-    assert_whole(&mut other);
+    assert_eq!(one.line(ONE), "0/9");
 }

@@ -55,6 +55,16 @@ pub(crate) fn run() -> Result<Ready> {
     Ok(Ready { installation, feature: pgrx.feature })
 }
 
+/// Whether Debian packages can be had here.
+pub(crate) fn can_install() -> bool {
+    packages::have_apt()
+}
+
+/// Installs the Debian packages among `wanted` that are missing.
+pub(crate) fn need(wanted: &[&'static str]) -> Result<()> {
+    packages::need(wanted)
+}
+
 /// Says what is being done, on standard error: standard output belongs to results.
 pub(crate) fn say(text: &str) {
     eprintln!("xtask: {text}");

@@ -31,7 +31,7 @@ fn server(major: u32) -> Vec<String> {
 /// Installs what is missing with apt, through sudo when we are not root. On a system without apt it only looks whether the
 /// server and its headers are there.
 pub(crate) fn install_missing() -> Result<()> {
-    if !Path::new("/usr/bin/apt-get").exists() {
+    if !have_apt() {
         return headers_fit().map_err(failure::environment);
     }
     // Another installation was asked for by name: its packages are the user's own affair.
@@ -51,8 +51,19 @@ pub(crate) fn install_missing() -> Result<()> {
     headers_fit().map_err(failure::environment)
 }
 
-/// Installs packages on this machine.
-pub(crate) fn install(missing: &[String]) -> Result<()> {
+/// Whether this system has apt.
+pub(crate) fn have_apt() -> bool {
+    Path::new("/usr/bin/apt-get").exists()
+}
+
+/// Installs what is missing of `wanted`, which not everybody needs.
+pub(crate) fn need(wanted: &[&'static str]) -> Result<()> {
+    let missing: Vec<String> =
+        wanted.iter().filter(|package| !is_installed(package)).map(|package| (*package).to_owned()).collect();
+    if missing.is_empty() { Ok(()) } else { install(&missing) }
+}
+
+fn install(missing: &[String]) -> Result<()> {
     say(&format!("installing {}", missing.join(" ")));
     let by_hand = format!("apt-get update && apt-get install -y {}", missing.join(" "));
     let mut command = as_root("sh").map_err(|_| {

@@ -2,10 +2,10 @@
 //!
 //! A check that fails does not keep the others from running. Standard output ends with `N passed, N failed`.
 
-mod deny;
-mod pgspot;
-mod rust;
-mod tally;
+pub(crate) mod deny;
+pub(crate) mod pgspot;
+pub(crate) mod rust;
+pub(crate) mod tally;
 
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ use anyhow::Result;
 use zeroauth_audit_tests::BadEnvironment;
 
 use crate::setup::{self, Ready, say};
-use crate::{process, versions};
+use crate::{process, soak, versions};
 pub(crate) use rust::closing;
 pub(crate) use tally::Tally;
 
@@ -47,6 +47,9 @@ pub(crate) fn run(filter: Option<&str>, place: &Where, deny: bool) -> Result<Exi
         sum.add("unit tests", rust::unit_tests(filter)?);
     }
     sum.add("tests on servers", rust::server_tests(filter, &ready.installation)?);
+    if filter.is_none() && !place.inside {
+        sum.add("a minute of soak", soak::short()?);
+    }
     if let Some(major) = place.also_pg {
         sum.add(&format!("PostgreSQL {major}"), if_possible(major, filter, &ready)?);
     }

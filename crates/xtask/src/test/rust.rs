@@ -38,12 +38,22 @@ pub(crate) fn unit_tests(filter: Option<&str>) -> Result<Tally> {
 /// Every test that starts servers. Two at a time: each brings its own server's processes.
 pub(crate) fn server_tests(filter: Option<&str>, installation: &Installation) -> Result<Tally> {
     say("testing: on real servers");
+    server_tests_with(filter, installation, &[])
+}
+
+/// The same, with environment variables that say how long a test takes.
+pub(crate) fn server_tests_with(
+    filter: Option<&str>,
+    installation: &Installation,
+    length: &[(&str, String)],
+) -> Result<Tally> {
     let mut command = process::cargo();
     command.args(["test", "--quiet", "--locked", "--no-fail-fast", "--package", SERVER_TESTS, "--"]);
     command.args(["--test-threads", "2"]).args(filter).env("PG_CONFIG", &installation.pg_config);
     if env::var_os(from_15::VARIABLE).is_some() {
         command.arg("--include-ignored");
     }
+    command.envs(length.iter().map(|(name, value)| (name, value)));
     counted(command)
 }
 

@@ -98,7 +98,7 @@ impl Folder {
 
     fn make(&self, suite: &str) -> Result<()> {
         if !Path::new(DEBOOTSTRAP).exists() {
-            packages::install(&["debootstrap".into()])?;
+            packages::need(&["debootstrap"])?;
         }
         say(&format!("making a Debian {suite} in {}", self.root.display()));
         let mut command = packages::as_root("sh")?;

@@ -1,0 +1,20 @@
+-- What the random queries find: a trail with events of every kind, a table beside it, and an ordinary role with the
+-- grants of the README.
+CREATE EXTENSION zeroauth_audit;
+INSERT INTO audit_events (tenant_id, action, outcome, resource, status_code, latency_ms, payload_size, trace_id, actor_type, actor_id, ip, user_agent, details)
+SELECT 'soak ' || i % 7, 'action ' || i % 3, (ARRAY['success', 'failure', 'denied', 'error'])[i % 4 + 1], 'r/' || i, i % 600, i, i * 1000,
+       md5(i::text), 'user', 'u' || i % 50, ('203.0.113.' || i % 250)::inet, 'soak', jsonb_build_object('i', i, 'deep', jsonb_build_array(i, NULL, 'x'))
+FROM generate_series(1, 2000) i;
+CREATE TABLE orders (id integer PRIMARY KEY, tenant text, event uuid, amount numeric, at timestamptz DEFAULT now(), data jsonb);
+INSERT INTO orders SELECT i, 'soak ' || i % 7, NULL, i * 1.5, now(), '{}' FROM generate_series(1, 200) i;
+ANALYZE;
+
+CREATE ROLE smith LOGIN;
+GRANT ALL ON orders TO smith;
+GRANT INSERT, SELECT ON audit_events TO smith;
+GRANT EXECUTE ON FUNCTION audit_uuid_v7 TO smith;
+GRANT EXECUTE ON FUNCTION audit_verify, audit_verify_all, audit_findings, audit_chain_check TO smith;
+GRANT EXECUTE ON FUNCTION audit_export, audit_require_every_row TO smith;
+GRANT EXECUTE ON FUNCTION audit_guard_status, audit_preloaded, audit_progress_slots TO smith;
+GRANT SELECT ON audit_verify_progress TO smith;
+GRANT EXECUTE ON FUNCTION audit_event_hash, audit_private_hash TO smith;
