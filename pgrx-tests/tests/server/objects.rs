@@ -12,7 +12,7 @@ fn every_object_and_every_column_says_what_it_is() {
     let mut client = database.client();
     let silent = client.lines(&format!(
         "WITH members AS ({MEMBERS}), parts AS (
-           -- From some version on a table's row type and its array are members too; the table speaks for them.
+           -- From 17 on a table's row type and its array are members too; the table speaks for them.
            SELECT classid, objid, 0 AS objsubid FROM members
              WHERE NOT (classid = 'pg_type'::regclass AND objid IN (SELECT unnest(ARRAY[t.oid, t.typarray]) FROM pg_type t WHERE t.typrelid <> 0))
            UNION ALL SELECT 'pg_class'::regclass, a.attrelid, a.attnum FROM pg_attribute a JOIN members m ON m.classid = 'pg_class'::regclass AND m.objid = a.attrelid
