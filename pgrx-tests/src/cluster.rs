@@ -47,6 +47,8 @@ pub struct Cluster {
     pid: Mutex<Option<i32>>,
     /// How many of its processes were killed on purpose.
     killed: AtomicUsize,
+    /// Parts of log lines that a test brings about on purpose.
+    asked_for: Mutex<Vec<String>>,
 }
 
 /// How a `psql` run ended and what it printed.
@@ -79,7 +81,8 @@ impl Cluster {
 
     pub(crate) fn start(parts: Parts) -> Result<Self> {
         // Made first, so that a failed start is cleaned up by the drop.
-        let cluster = Self { parts, pid: Mutex::new(None), killed: AtomicUsize::new(0) };
+        let cluster =
+            Self { parts, pid: Mutex::new(None), killed: AtomicUsize::new(0), asked_for: Mutex::default() };
         cluster.start_again()?;
         Ok(cluster)
     }
@@ -235,7 +238,17 @@ impl Cluster {
     #[must_use]
     pub fn trouble(&self) -> Vec<String> {
         let log = self.log();
-        trouble::lines(&log, self.killed.load(Ordering::Relaxed)).into_iter().map(str::to_owned).collect()
+        let asked_for = self.asked_for.lock().unwrap_or_else(PoisonError::into_inner);
+        trouble::lines(&log, self.killed.load(Ordering::Relaxed))
+            .into_iter()
+            .filter(|line| !asked_for.iter().any(|part| line.contains(part)))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Says that this test brings about lines of the log with `part` in them: they are no [`Cluster::trouble`].
+    pub fn asks_for(&self, part: &str) {
+        self.asked_for.lock().unwrap_or_else(PoisonError::into_inner).push(part.to_owned());
     }
 
     /// The postmaster's process id, locked. A thread that panicked while it held the lock left a valid value behind.
