@@ -37,6 +37,8 @@ pub enum Kind {
     InvalidArgument,
     /// `audit_events` is not as the extension made it.
     UnexpectedTable,
+    /// No cron expression, or no time zone.
+    InvalidSchedule,
 }
 
 impl Kind {
@@ -52,6 +54,8 @@ impl Kind {
             // ZA008, a database that is not UTF-8, is raised by the install script.
             Kind::InvalidArgument => b"ZA009",
             Kind::UnexpectedTable => b"ZA010",
+            Kind::InvalidSchedule => b"ZA021",
+            // ZA022 to ZA024, about jobs, are raised by functions written in SQL.
         }
     }
 }
@@ -65,6 +69,12 @@ const fn packed(sqlstate: &[u8; 5]) -> c_int {
         i += 1;
     }
     code
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
 }
 
 impl Failure {

@@ -32,3 +32,5 @@ mod unloaded;
 mod vectors;
 mod verify;
 mod verify_long;
+mod worker_jobs;
+mod worker_life;
