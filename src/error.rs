@@ -39,6 +39,8 @@ pub enum Kind {
     UnexpectedTable,
     /// No cron expression, or no time zone.
     InvalidSchedule,
+    /// pg_cron is not here, or cannot run a job when it is to run.
+    PgCron,
 }
 
 impl Kind {
@@ -55,7 +57,8 @@ impl Kind {
             Kind::InvalidArgument => b"ZA009",
             Kind::UnexpectedTable => b"ZA010",
             Kind::InvalidSchedule => b"ZA021",
-            // ZA022 to ZA024, about jobs, are raised by functions written in SQL.
+            // ZA022 and ZA023, about jobs, are raised by functions written in SQL.
+            Kind::PgCron => b"ZA024",
         }
     }
 }

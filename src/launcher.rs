@@ -97,7 +97,11 @@ fn run(standby: bool) -> ! {
             }
             Next::Wait(until) => {
                 show(false, "waiting for a database that needs a worker");
-                wait(until.map(|at| Duration::from_micros(u64::try_from(at - now).unwrap_or(0))));
+                let woken = wait(until.map(|at| Duration::from_micros(u64::try_from(at - now).unwrap_or(0))));
+                // Also when the server has seen off a worker: only then is its place free.
+                if woken && room.refused > 0 {
+                    launch::retry_postponed();
+                }
             }
         }
     }

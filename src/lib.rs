@@ -9,7 +9,7 @@
 //! | [`columns`], [`hashes`] | stored values as the core sees them; the two hashes as SQL functions |
 //! | [`query`], [`access`], [`progress`], [`srf`] | reading through SQL, who may check what, how far a check is, returning rows |
 //! | [`launcher`], [`registry`], [`process`] | one background worker for each database that has the extension |
-//! | [`worker`], [`schedule`], [`run`], [`transaction`], [`standby`], [`jobs`] | what a worker does: jobs, when they are due |
+//! | [`worker`], [`schedule`], [`run`], [`transaction`], [`standby`], [`jobs`], [`pg_cron`] | what a worker does: jobs, when they are due |
 //! | [`tell`], [`hold`] | what sessions tell launcher and workers, and statements that a worker must make way for |
 //! | [`call`], [`error`], [`settings`], [`random`], [`compat`] | the edge to PostgreSQL |
 
@@ -29,6 +29,7 @@ mod launcher;
 mod lock;
 mod member;
 mod pass;
+mod pg_cron;
 mod process;
 mod progress;
 mod query;

@@ -76,8 +76,8 @@ pub fn reload_if_asked() -> bool {
     true
 }
 
-/// Waits for the latch, for at most `longest` (`None`: for ever).
-pub fn wait(longest: Option<Duration>) {
+/// Waits for the latch, for at most `longest` (`None`: for ever). Whether the latch was set.
+pub fn wait(longest: Option<Duration>) -> bool {
     let mut events = pg_sys::WL_LATCH_SET | pg_sys::WL_EXIT_ON_PM_DEATH;
     let timeout = longest.map_or(-1, |longest| {
         events |= pg_sys::WL_TIMEOUT;
@@ -85,13 +85,16 @@ pub fn wait(longest: Option<Duration>) {
         i64::try_from(longest.as_millis()).map_or(i64::from(i32::MAX), |ms| (ms + 1).min(i64::from(i32::MAX)))
     });
     // SAFETY: the process's own latch, set up at its start.
-    unsafe { pg_sys::WaitLatch(pg_sys::MyLatch, events as c_int, timeout as _, crate::compat::wait_event()) };
+    let happened = unsafe {
+        pg_sys::WaitLatch(pg_sys::MyLatch, events as c_int, timeout as _, crate::compat::wait_event())
+    };
     // SAFETY: as above.
     unsafe { pg_sys::ResetLatch(pg_sys::MyLatch) };
     if !dying() {
         // Barriers and catalog messages are handled here; a SIGTERM is handled by the caller, in good order.
         pgrx::check_for_interrupts!();
     }
+    happened as u32 & pg_sys::WL_LATCH_SET != 0
 }
 
 /// Shows in pg_stat_activity what this process does.

@@ -332,6 +332,15 @@ pub mod launch {
             (entry.state, entry.retry_at) = (State::Waiting, retry_at);
         }
     }
+
+    /// There may be room now: whoever waits for it, and did not fail, may try at once.
+    pub fn retry_postponed() {
+        for entry in
+            BOARD.exclusive().entries.iter_mut().filter(|e| e.state == State::Waiting && e.failures == 0)
+        {
+            entry.retry_at = 0;
+        }
+    }
 }
 
 /// The worker's side.
@@ -389,10 +398,6 @@ pub mod work {
                         (entry.state, entry.retry_at) = (State::Waiting, now() + wait * SECOND);
                     }
                 }
-            }
-            // Whoever waits for room among the background workers may try at once.
-            for entry in board.entries.iter_mut().filter(|e| e.state == State::Waiting && e.failures == 0) {
-                entry.retry_at = 0;
             }
             board.launcher
         };

@@ -12,6 +12,8 @@ use crate::transaction::{self, Trouble};
 /// How often it is tried to record a run's end before it is left to the next worker.
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(2);
+/// The statement timeout counts in whole milliseconds, and fires that much before the deadline.
+const SLACK: Duration = Duration::from_millis(50);
 
 /// A run that has begun.
 pub struct Run {
@@ -139,7 +141,7 @@ impl Run {
         self.steps += 1;
         let failed = |code: Option<String>, message: String| {
             // A cancelled step of a run whose time is over: the timeout did it.
-            if self.deadline <= Instant::now() {
+            if self.deadline <= Instant::now() + SLACK {
                 timed_out()
             } else {
                 End { outcome: "failed", code, message: Some(message) }

@@ -45,6 +45,11 @@ pub extern "C-unwind" fn zeroauth_audit_worker_main(argument: pg_sys::Datum) {
     DATABASE.store(database, Relaxed);
     // SAFETY: after the claim, which it gives back; it runs after this process is gone from the list of backends.
     unsafe { pg_sys::on_shmem_exit(Some(at_exit), pg_sys::Datum::from(0)) };
+    // SAFETY: reads shared state.
+    if on_standby && !unsafe { pg_sys::RecoveryInProgress() } {
+        // Promoted in between: the new launcher did not see this process, and starts a full worker.
+        leave(0);
+    }
     accept_signals();
     // SAFETY: once, at the start. An error, such as a database that is gone, ends the process.
     unsafe {

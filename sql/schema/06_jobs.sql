@@ -108,21 +108,26 @@ COMMENT ON INDEX @extschema@.audit_job_runs_job_idx IS 'The newest runs of a job
 
 CREATE FUNCTION @extschema@.audit_job_check() RETURNS trigger
     LANGUAGE plpgsql
-    SET search_path = pg_catalog, @extschema@, pg_temp
+    SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     changed boolean := TG_OP = 'INSERT';
 BEGIN
-    IF to_regprocedure(format('@extschema@.%I()', 'audit_job_' || NEW.name)) IS NULL THEN
+    IF to_regprocedure('@extschema@.' || quote_ident('audit_job_' || NEW.name) || '()') IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'ZA022', MESSAGE = format('there is no job %L', NEW.name),
-            HINT = format('A job NAME is the function audit_job_NAME(). The jobs there are: %s.', (SELECT string_agg(name, ', ' ORDER BY name) FROM audit_jobs));
+            HINT = format('A job NAME is the function audit_job_NAME(). The jobs there are: %s.', (SELECT string_agg(name, ', ' ORDER BY name) FROM @extschema@.audit_jobs));
     END IF;
     IF TG_OP = 'UPDATE' THEN
         changed := (NEW.schedule, NEW.time_zone, NEW.enabled) IS DISTINCT FROM (OLD.schedule, OLD.time_zone, OLD.enabled);
+        IF changed AND OLD.scheduler = 'pg_cron' AND NEW.scheduler = 'pg_cron' THEN
+            RAISE EXCEPTION USING ERRCODE = 'ZA024', MESSAGE = format('job %s is scheduled by pg_cron', NEW.name),
+                HINT = 'Take the jobs back with audit_use_worker(), change them, and hand them over again with audit_use_pg_cron().';
+        END IF;
+        changed := changed OR NEW.scheduler <> OLD.scheduler;
     END IF;
     IF changed THEN
-        NEW.next_run := audit_schedule_next(NEW.schedule, NEW.time_zone, clock_timestamp());
-        NEW.overdue_at := audit_schedule_overdue(NEW.schedule, NEW.time_zone, clock_timestamp());
+        NEW.next_run := @extschema@.audit_schedule_next(NEW.schedule, NEW.time_zone, clock_timestamp());
+        NEW.overdue_at := @extschema@.audit_schedule_overdue(NEW.schedule, NEW.time_zone, clock_timestamp());
         IF NEW.next_run IS NULL THEN
             RAISE EXCEPTION USING ERRCODE = 'ZA021', MESSAGE = format('schedule %L never comes', NEW.schedule),
                 HINT = 'Look at the day and the month: is there such a day?';
@@ -133,7 +138,7 @@ BEGIN
         END IF;
     END IF;
     IF TG_OP = 'INSERT' THEN
-        UPDATE audit_jobs j
+        UPDATE @extschema@.audit_jobs j
         SET schedule = NEW.schedule, time_zone = NEW.time_zone, enabled = NEW.enabled, timeout = NEW.timeout, scheduler = NEW.scheduler,
             last_success = coalesce(j.last_success, NEW.last_success)
         WHERE j.name = NEW.name;
@@ -172,18 +177,18 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_job_runs_id_seq', 
 
 CREATE FUNCTION @extschema@.audit_job_alert(job text, overdue boolean) RETURNS void
     LANGUAGE plpgsql
-    SET search_path = pg_catalog, @extschema@, pg_temp
+    SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF to_regprocedure('@extschema@.audit_raise_alert(text, smallint, text, text, text, jsonb)') IS NULL THEN
         RETURN;
     END IF;
     IF overdue THEN
-        PERFORM audit_raise_alert('job_overdue', 2::smallint, NULL, 'job_overdue:' || job,
+        PERFORM @extschema@.audit_raise_alert('job_overdue', 2::smallint, NULL, 'job_overdue:' || job,
             format('job %s has not ended well for two of its intervals', job),
-            (SELECT jsonb_build_object('job', j.name, 'last_success', j.last_success, 'overdue_since', j.overdue_at, 'schedule', j.schedule, 'time_zone', j.time_zone) FROM audit_jobs j WHERE j.name = job));
+            (SELECT jsonb_build_object('job', j.name, 'last_success', j.last_success, 'overdue_since', j.overdue_at, 'schedule', j.schedule, 'time_zone', j.time_zone) FROM @extschema@.audit_jobs j WHERE j.name = job));
     ELSE
-        PERFORM audit_resolve_alert('job_overdue:' || job, 'the job ended well');
+        PERFORM @extschema@.audit_resolve_alert('job_overdue:' || job, 'the job ended well');
     END IF;
 END
 $$;
@@ -193,20 +198,20 @@ COMMENT ON FUNCTION @extschema@.audit_job_alert(text, boolean) IS
 
 CREATE FUNCTION @extschema@.audit_job_begin(job text, exclusive boolean) RETURNS bigint
     LANGUAGE plpgsql
-    SET search_path = pg_catalog, @extschema@, pg_temp
+    SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    due audit_jobs;
+    due @extschema@.audit_jobs;
     run bigint;
 BEGIN
-    SELECT * INTO due FROM audit_jobs j
+    SELECT * INTO due FROM @extschema@.audit_jobs j
     WHERE j.name = job AND j.enabled AND j.scheduler = 'worker' AND j.next_run <= clock_timestamp()
     FOR UPDATE SKIP LOCKED;
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
-    UPDATE audit_jobs j SET next_run = audit_schedule_following(due.schedule, due.time_zone, due.next_run, clock_timestamp()) WHERE j.name = job;
-    INSERT INTO audit_job_runs AS r (job, scheduled_for, run_by, status, finished_at)
+    UPDATE @extschema@.audit_jobs j SET next_run = @extschema@.audit_schedule_following(due.schedule, due.time_zone, due.next_run, clock_timestamp()) WHERE j.name = job;
+    INSERT INTO @extschema@.audit_job_runs AS r (job, scheduled_for, run_by, status, finished_at)
     VALUES (job, due.next_run, 'worker', CASE WHEN exclusive THEN 'running' ELSE 'skipped' END, CASE WHEN NOT exclusive THEN clock_timestamp() END)
     RETURNING r.id INTO run;
     RETURN CASE WHEN exclusive THEN run END;
@@ -218,7 +223,7 @@ COMMENT ON FUNCTION @extschema@.audit_job_begin(text, boolean) IS
 
 CREATE FUNCTION @extschema@.audit_job_step(job text, summary jsonb) RETURNS jsonb
     LANGUAGE plpgsql
-    SET search_path = pg_catalog, @extschema@, pg_temp
+    SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     result jsonb;
@@ -226,7 +231,7 @@ DECLARE
     message text;
 BEGIN
     BEGIN
-        EXECUTE format('SELECT @extschema@.%I()', 'audit_job_' || job) INTO result;
+        EXECUTE 'SELECT @extschema@.' || quote_ident('audit_job_' || job) || '()' INTO result;
     EXCEPTION WHEN OTHERS OR query_canceled OR assert_failure THEN
         GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT;
         RETURN jsonb_build_object('more', false, 'summary', summary, 'code', code, 'error', message);
@@ -246,20 +251,20 @@ COMMENT ON FUNCTION @extschema@.audit_job_step(text, jsonb) IS
 
 CREATE FUNCTION @extschema@.audit_job_end(run bigint, outcome text, steps integer, summary jsonb, code text, message text) RETURNS void
     LANGUAGE plpgsql
-    SET search_path = pg_catalog, @extschema@, pg_temp
+    SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     ended text;
 BEGIN
-    UPDATE audit_job_runs r
+    UPDATE @extschema@.audit_job_runs r
     SET status = outcome, finished_at = clock_timestamp(), steps = audit_job_end.steps, summary = audit_job_end.summary, error_code = code, error = message
     WHERE r.id = run
     RETURNING r.job INTO ended;
     IF outcome = 'succeeded' THEN
-        UPDATE audit_jobs j
-        SET last_success = clock_timestamp(), overdue_at = CASE WHEN j.enabled THEN audit_schedule_overdue(j.schedule, j.time_zone, clock_timestamp()) END
+        UPDATE @extschema@.audit_jobs j
+        SET last_success = clock_timestamp(), overdue_at = CASE WHEN j.enabled THEN @extschema@.audit_schedule_overdue(j.schedule, j.time_zone, clock_timestamp()) END
         WHERE j.name = ended;
-        PERFORM audit_job_alert(ended, false);
+        PERFORM @extschema@.audit_job_alert(ended, false);
     END IF;
 END
 $$;
@@ -269,18 +274,18 @@ COMMENT ON FUNCTION @extschema@.audit_job_end(bigint, text, integer, jsonb, text
 
 CREATE FUNCTION @extschema@.audit_jobs_settle() RETURNS void
     LANGUAGE plpgsql
-    SET search_path = pg_catalog, @extschema@, pg_temp
+    SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    UPDATE audit_job_runs r SET status = 'failed', finished_at = clock_timestamp(), error_code = '57P01', error = 'the worker ended during this run'
+    UPDATE @extschema@.audit_job_runs r SET status = 'failed', finished_at = clock_timestamp(), error_code = '57P01', error = 'the worker ended during this run'
     WHERE r.status = 'running' AND r.run_by = 'worker';
     -- Nobody could run jobs while there was no worker; but a job that failed before counts on.
-    UPDATE audit_jobs j SET overdue_at = audit_schedule_overdue(j.schedule, j.time_zone, clock_timestamp())
-    WHERE j.enabled AND j.overdue_at < audit_schedule_overdue(j.schedule, j.time_zone, clock_timestamp())
+    UPDATE @extschema@.audit_jobs j SET overdue_at = @extschema@.audit_schedule_overdue(j.schedule, j.time_zone, clock_timestamp())
+    WHERE j.enabled AND j.overdue_at < @extschema@.audit_schedule_overdue(j.schedule, j.time_zone, clock_timestamp())
       AND NOT EXISTS (
-          SELECT FROM audit_job_runs r
+          SELECT FROM @extschema@.audit_job_runs r
           WHERE r.job = j.name AND r.status IN ('failed', 'timed_out') AND r.started_at > coalesce(j.last_success, '-infinity'));
-    PERFORM audit_jobs_correct();
+    PERFORM @extschema@.audit_jobs_correct();
 END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_jobs_settle() FROM PUBLIC;
@@ -289,13 +294,13 @@ COMMENT ON FUNCTION @extschema@.audit_jobs_settle() IS
 
 CREATE FUNCTION @extschema@.audit_jobs_correct() RETURNS void
     LANGUAGE plpgsql
-    SET search_path = pg_catalog, @extschema@, pg_temp
+    SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    UPDATE audit_jobs j
-    SET next_run = audit_schedule_corrected(j.schedule, j.time_zone, j.next_run, clock_timestamp()),
-        overdue_at = audit_schedule_overdue(j.schedule, j.time_zone, clock_timestamp())
-    WHERE j.enabled AND audit_schedule_corrected(j.schedule, j.time_zone, j.next_run, clock_timestamp()) IS NOT NULL;
+    UPDATE @extschema@.audit_jobs j
+    SET next_run = @extschema@.audit_schedule_corrected(j.schedule, j.time_zone, j.next_run, clock_timestamp()),
+        overdue_at = @extschema@.audit_schedule_overdue(j.schedule, j.time_zone, clock_timestamp())
+    WHERE j.enabled AND @extschema@.audit_schedule_corrected(j.schedule, j.time_zone, j.next_run, clock_timestamp()) IS NOT NULL;
 END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_jobs_correct() FROM PUBLIC;
@@ -304,14 +309,14 @@ COMMENT ON FUNCTION @extschema@.audit_jobs_correct() IS
 
 CREATE FUNCTION @extschema@.audit_jobs_check_overdue() RETURNS integer
     LANGUAGE plpgsql
-    SET search_path = pg_catalog, @extschema@, pg_temp
+    SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     late text;
     count integer := 0;
 BEGIN
-    FOR late IN SELECT j.name FROM audit_jobs j WHERE j.enabled AND j.overdue_at <= clock_timestamp() LOOP
-        PERFORM audit_job_alert(late, true);
+    FOR late IN SELECT j.name FROM @extschema@.audit_jobs j WHERE j.enabled AND j.overdue_at <= clock_timestamp() LOOP
+        PERFORM @extschema@.audit_job_alert(late, true);
         count := count + 1;
     END LOOP;
     RETURN count;
@@ -323,57 +328,78 @@ COMMENT ON FUNCTION @extschema@.audit_jobs_check_overdue() IS
 
 CREATE FUNCTION @extschema@.audit_run_job(name text, run_by text DEFAULT 'session') RETURNS jsonb
     LANGUAGE plpgsql
-    SET search_path = pg_catalog, @extschema@, pg_temp
+    SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    job audit_jobs;
+    job @extschema@.audit_jobs;
     run bigint;
     steps integer := 0;
     step jsonb := jsonb_build_object('more', true, 'summary', '{}'::jsonb);
     began timestamptz := clock_timestamp();
     outcome text;
 BEGIN
-    SELECT * INTO job FROM audit_jobs j WHERE j.name = audit_run_job.name;
+    SELECT * INTO job FROM @extschema@.audit_jobs j WHERE j.name = audit_run_job.name;
     IF NOT FOUND THEN
         RAISE EXCEPTION USING ERRCODE = 'ZA022', MESSAGE = format('there is no job %L', audit_run_job.name),
-            HINT = format('The jobs there are: %s.', (SELECT string_agg(j.name, ', ' ORDER BY j.name) FROM audit_jobs j));
+            HINT = format('The jobs there are: %s.', (SELECT string_agg(j.name, ', ' ORDER BY j.name) FROM @extschema@.audit_jobs j));
     END IF;
-    IF NOT audit_job_lock(job.name) THEN
+    IF audit_run_job.run_by = 'pg_cron' AND job.scheduler <> 'pg_cron' THEN
+        RAISE EXCEPTION USING ERRCODE = 'ZA024', MESSAGE = format('job %s is not scheduled by pg_cron', job.name),
+            HINT = 'The worker runs it since audit_use_worker(); a call without the second argument runs it now.';
+    END IF;
+    IF NOT @extschema@.audit_job_lock(job.name) THEN
         RAISE EXCEPTION USING ERRCODE = 'ZA023', MESSAGE = format('job %s is running already', job.name),
             HINT = 'Look at audit_job_runs, and try again when it has ended.';
     END IF;
-    INSERT INTO audit_job_runs AS r (job, run_by) VALUES (job.name, audit_run_job.run_by) RETURNING r.id INTO run;
+    INSERT INTO @extschema@.audit_job_runs AS r (job, run_by) VALUES (job.name, audit_run_job.run_by) RETURNING r.id INTO run;
+    IF audit_run_job.run_by = 'pg_cron' THEN
+        UPDATE @extschema@.audit_jobs j SET next_run = @extschema@.audit_schedule_next(j.schedule, j.time_zone, clock_timestamp()) WHERE j.name = job.name;
+    END IF;
     WHILE outcome IS NULL LOOP
         IF clock_timestamp() > began + job.timeout THEN
             outcome := 'timed_out';
             EXIT;
         END IF;
-        step := audit_job_step(job.name, step -> 'summary');
+        step := @extschema@.audit_job_step(job.name, step -> 'summary');
         steps := steps + 1;
         outcome := CASE WHEN step ? 'error' THEN 'failed' WHEN NOT (step ->> 'more')::boolean THEN 'succeeded' END;
     END LOOP;
-    PERFORM audit_job_end(run, outcome, steps, step -> 'summary', step ->> 'code', step ->> 'error');
+    PERFORM @extschema@.audit_job_end(run, outcome, steps, step -> 'summary', step ->> 'code', step ->> 'error');
     RETURN jsonb_strip_nulls(jsonb_build_object('run', run, 'job', job.name, 'status', outcome, 'steps', steps, 'summary', step -> 'summary', 'code', step -> 'code', 'error', step -> 'error'));
 END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_run_job(text, text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_run_job(text, text) IS
-    'Runs a job now, in this transaction and without the pauses between its steps, and returns what became of it: status, summary, and the error if it failed. The timeout is looked at between steps. ZA022 for an unknown job, ZA023 when it is running already. run_by is for pg_cron.';
+    'Runs a job now, in this transaction and without the pauses between its steps, and returns what became of it: status, summary, and the error if it failed. The timeout is looked at between steps. ZA022 for an unknown job, ZA023 when it is running already. run_by is pg_cron in pg_cron''s own calls, which are refused (ZA024) when the worker runs the jobs.';
+
+CREATE FUNCTION @extschema@.audit_use_pg_cron() RETURNS integer
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_use_pg_cron';
+REVOKE ALL ON FUNCTION @extschema@.audit_use_pg_cron() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_use_pg_cron() IS
+    'Hands the schedules of all jobs to pg_cron, which runs them as the calling role, and returns how many it got; the worker runs none of them from then on. ZA024 when pg_cron is not installed in this database, or a schedule has no exact equal in its time zone (GMT before 1.5).';
+
+CREATE FUNCTION @extschema@.audit_use_worker() RETURNS integer
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_use_worker';
+REVOKE ALL ON FUNCTION @extschema@.audit_use_worker() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_use_worker() IS
+    'Takes the schedules back from pg_cron, and returns how many jobs changed hands. Works when pg_cron is gone, too.';
 
 CREATE FUNCTION @extschema@.audit_job_prune() RETURNS jsonb
     LANGUAGE plpgsql
-    SET search_path = pg_catalog, @extschema@, pg_temp
+    SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     removed bigint;
 BEGIN
     WITH old AS (
-        SELECT r.id FROM audit_job_runs r
+        SELECT r.id FROM @extschema@.audit_job_runs r
         WHERE r.finished_at < clock_timestamp() - interval '7 days'
-          AND (SELECT count(*) FROM (SELECT FROM audit_job_runs newer WHERE newer.job = r.job AND newer.started_at > r.started_at LIMIT 100) n) >= 100
+          AND (SELECT count(*) FROM (SELECT FROM @extschema@.audit_job_runs newer WHERE newer.job = r.job AND newer.started_at > r.started_at LIMIT 100) n) >= 100
         LIMIT 5000
     )
-    DELETE FROM audit_job_runs r USING old WHERE r.id = old.id;
+    DELETE FROM @extschema@.audit_job_runs r USING old WHERE r.id = old.id;
     GET DIAGNOSTICS removed = ROW_COUNT;
     RETURN jsonb_build_object('more', removed = 5000, 'pause_ms', 100, 'done', jsonb_build_object('runs_removed', removed));
 END

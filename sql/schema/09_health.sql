@@ -11,10 +11,10 @@ COMMENT ON FUNCTION @extschema@.audit_worker_status() IS
 
 CREATE FUNCTION @extschema@.audit_health_database() RETURNS jsonb
     LANGUAGE plpgsql STABLE
-    SET search_path = pg_catalog, @extschema@, pg_temp
+    SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    preloaded boolean := audit_preloaded();
+    preloaded boolean := @extschema@.audit_preloaded();
     maintenance boolean := current_setting('zeroauth_audit.maintenance')::boolean;
     reasons text[] := '{}';
 BEGIN
@@ -37,14 +37,14 @@ COMMENT ON FUNCTION @extschema@.audit_health_database() IS
 
 CREATE FUNCTION @extschema@.audit_health_worker() RETURNS jsonb
     LANGUAGE plpgsql STABLE
-    SET search_path = pg_catalog, @extschema@, pg_temp
+    SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     w record;
     state text;
     reason text;
 BEGIN
-    SELECT * INTO w FROM audit_worker_status();
+    SELECT * INTO w FROM @extschema@.audit_worker_status();
     IF w.enabled IS NULL OR NOT w.enabled THEN
         state := 'degraded';
         reason := 'worker_off';
@@ -70,7 +70,7 @@ COMMENT ON FUNCTION @extschema@.audit_health_worker() IS
 
 CREATE FUNCTION @extschema@.audit_health_jobs() RETURNS jsonb
     LANGUAGE plpgsql STABLE
-    SET search_path = pg_catalog, @extschema@, pg_temp
+    SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     jobs jsonb;
@@ -81,7 +81,10 @@ BEGIN
                'overdue', coalesce(j.overdue_at <= clock_timestamp(), false))), '{}'),
            coalesce(array_agg('job_overdue:' || j.name ORDER BY j.name) FILTER (WHERE j.enabled AND j.overdue_at <= clock_timestamp()), '{}')
     INTO jobs, late
-    FROM audit_jobs j;
+    FROM @extschema@.audit_jobs j;
+    IF EXISTS (SELECT FROM @extschema@.audit_jobs j WHERE j.scheduler = 'pg_cron' AND j.enabled) AND NOT EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'pg_cron') THEN
+        late := late || 'pg_cron_missing'::text;
+    END IF;
     -- A standby runs no jobs; what its tables say is about the primary.
     IF pg_is_in_recovery() THEN
         late := '{}';
@@ -91,17 +94,17 @@ END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_health_jobs() FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_health_jobs() IS
-    'Part of audit_health(): each job, its last success and next run. Failing: job_overdue:NAME.';
+    'Part of audit_health(): each job, its last success and next run. Failing: job_overdue:NAME, pg_cron_missing.';
 
 CREATE FUNCTION @extschema@.audit_health() RETURNS jsonb
     LANGUAGE plpgsql STABLE
-    SET search_path = pg_catalog, @extschema@, pg_temp
+    SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     parts jsonb := jsonb_build_object(
-        'database', audit_health_database(),
-        'worker', audit_health_worker(),
-        'jobs', audit_health_jobs());
+        'database', @extschema@.audit_health_database(),
+        'worker', @extschema@.audit_health_worker(),
+        'jobs', @extschema@.audit_health_jobs());
     states text[];
     reasons jsonb;
 BEGIN

@@ -247,7 +247,7 @@ fn a_waiting_worker_costs_nothing() {
 }
 
 #[test]
-fn with_the_setting_off_and_under_pg_upgrade_nothing_runs() {
+fn with_the_setting_off_nothing_runs() {
     let cluster = Cluster::builder("worker_off")
         .conf("fsync", "off")
         .conf("zeroauth_audit.worker", "off")
