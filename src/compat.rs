@@ -130,3 +130,21 @@ pub fn report_statistics() {
     // SAFETY: outside of a transaction.
     unsafe { pg_sys::pgstat_report_stat(true) };
 }
+
+/// A signal handler of PostgreSQL's.
+pub type SignalHandler = unsafe extern "C-unwind" fn(std::ffi::c_int);
+
+// By address, without pgrx's guard. A macro for another name in 18; what it returned before that is not needed.
+unsafe extern "C-unwind" {
+    #[cfg_attr(feature = "pg18", link_name = "pqsignal_be")]
+    fn pqsignal(signal: std::ffi::c_int, handler: Option<SignalHandler>);
+}
+
+/// Installs a signal handler.
+///
+/// # Safety
+/// `handler` must be safe to run whenever the signal comes.
+pub unsafe fn handle_signal(signal: std::ffi::c_int, handler: SignalHandler) {
+    // SAFETY: by contract.
+    unsafe { pqsignal(signal, Some(handler)) };
+}

@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use pgrx::pg_sys;
 
+use crate::compat;
+
 // PostgreSQL's signal handlers, passed by address; pgrx's own wrappers could not run in one.
 unsafe extern "C-unwind" {
     fn die(signal: c_int);
     fn SignalHandlerForConfigReload(signal: c_int);
-    fn pqsignal(signal: c_int, handler: Option<unsafe extern "C-unwind" fn(c_int)>) -> *const ();
 }
 
 /// Describes a background process that runs `function` of this library.
@@ -50,8 +51,8 @@ fn fill(field: &mut [c_char], text: &CStr) {
 pub fn accept_signals() {
     // SAFETY: PostgreSQL's own handlers, in a background process that has just started.
     unsafe {
-        pqsignal(libc::SIGTERM, Some(die));
-        pqsignal(libc::SIGHUP, Some(SignalHandlerForConfigReload));
+        compat::handle_signal(libc::SIGTERM, die);
+        compat::handle_signal(libc::SIGHUP, SignalHandlerForConfigReload);
     }
     // SAFETY: as above; everything that a signal looks at is set up.
     unsafe { pg_sys::BackgroundWorkerUnblockSignals() };
@@ -85,9 +86,8 @@ pub fn wait(longest: Option<Duration>) -> bool {
         i64::try_from(longest.as_millis()).map_or(i64::from(i32::MAX), |ms| (ms + 1).min(i64::from(i32::MAX)))
     });
     // SAFETY: the process's own latch, set up at its start.
-    let happened = unsafe {
-        pg_sys::WaitLatch(pg_sys::MyLatch, events as c_int, timeout as _, crate::compat::wait_event())
-    };
+    let happened =
+        unsafe { pg_sys::WaitLatch(pg_sys::MyLatch, events as c_int, timeout as _, compat::wait_event()) };
     // SAFETY: as above.
     unsafe { pg_sys::ResetLatch(pg_sys::MyLatch) };
     if !dying() {

@@ -366,3 +366,27 @@ fn a_dump_brings_the_settings_of_the_jobs_and_their_history() {
     assert_eq!(copy.lines(history), client.lines(history));
     assert_eq!(copy.line("SELECT (audit_run_job('prune') ->> 'run')::int"), "2", "numbers go on");
 }
+
+#[test]
+fn what_a_wrong_clock_planned_is_planned_anew_and_a_small_step_back_repeats_nothing() {
+    let database = Database::audited("jobs_clock");
+    let mut client = database.client();
+    let plan =
+        "SELECT next_run < now() + interval '1 day', overdue_at < now() + interval '2 days' FROM audit_jobs";
+    client.run("UPDATE audit_jobs SET next_run = next_run + interval '400 days', overdue_at = overdue_at + interval '400 days'");
+    assert_eq!(client.line(plan), "f|f");
+    client.run("SELECT audit_jobs_correct()");
+    assert_eq!(client.line(plan), "t|t");
+    // The clock went back by 20 hours after the run that was due then: it is not due again.
+    client.run("UPDATE audit_jobs SET schedule = '0 * * * *'; UPDATE audit_jobs SET next_run = date_trunc('hour', now()) + interval '21 hours'; SELECT audit_jobs_correct()");
+    assert_eq!(
+        client.line("SELECT next_run = date_trunc('hour', now()) + interval '21 hours' FROM audit_jobs"),
+        "t"
+    );
+    // A job whose next run is far away by its schedule stays as it is.
+    client.run("UPDATE audit_jobs SET schedule = '0 0 1 1 *'; SELECT audit_jobs_correct()");
+    assert_eq!(
+        client.line("SELECT next_run = audit_schedule_next('0 0 1 1 *', 'UTC', now()) FROM audit_jobs"),
+        "t"
+    );
+}
