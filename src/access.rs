@@ -3,12 +3,13 @@
 //! A verifier that some rows are hidden from would report gaps that are not there, or miss those that are. So it is
 //! refused up front, as "could not check", and so is one whose snapshot cannot show a whole trail.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_char};
 
 use pgrx::pg_sys;
 
 use crate::call::{Arguments, sql_function};
 use crate::error::{Failure, Kind};
+use crate::{columns, drill};
 
 /// `audit_events` of the extension that the called function belongs to.
 pub struct Trail {
@@ -32,11 +33,54 @@ impl Trail {
         }
         require_every_row(oid)?;
         require_whole_snapshot()?;
-        // SAFETY: the schema exists, the function is in it; quote_identifier returns a NUL-terminated string.
-        let schema = unsafe { CStr::from_ptr(pg_sys::quote_identifier(pg_sys::get_namespace_name(schema))) };
-        let schema = schema.to_string_lossy().into_owned();
+        // SAFETY: the schema exists, the function is in it.
+        let schema = unsafe { quoted(pg_sys::get_namespace_name(schema)) };
         Ok(Self { oid, name: format!("{schema}.audit_events"), schema })
     }
+}
+
+impl Trail {
+    /// A table of the trail's shape that this transaction created, as `audit_drill()` does. Its snapshot need not be
+    /// asked for: nobody else can have written to it.
+    pub fn created_here(arguments: &Arguments) -> Result<Self, Failure> {
+        let refused = || {
+            Failure::new(Kind::InvalidArgument, "not a table that this transaction created")
+                .hint("It is called by audit_drill(); the trail itself is for audit_findings().")
+        };
+        let oid =
+            arguments.datum(0).map_or(pg_sys::Oid::INVALID, |datum| pg_sys::Oid::from(datum.value() as u32));
+        // SAFETY: opened and closed here; raises for what is no table, NULL for what is gone.
+        let (created_here, layout) = unsafe {
+            let relation = pg_sys::try_table_open(oid, pg_sys::AccessShareLock as i32);
+            if relation.is_null() {
+                return Err(refused());
+            }
+            let found = (drill::is_created_here(relation), columns::check_layout((*relation).rd_att));
+            pg_sys::table_close(relation, pg_sys::NoLock as i32);
+            found
+        };
+        if !created_here {
+            return Err(refused());
+        }
+        layout?;
+        require_every_row(oid)?;
+        // SAFETY: the relation is locked, and so is the schema it is in.
+        let (schema, table) = unsafe {
+            (pg_sys::get_namespace_name(pg_sys::get_rel_namespace(oid)), pg_sys::get_rel_name(oid))
+        };
+        // SAFETY: both are NUL-terminated.
+        let name = unsafe { quoted(schema) + "." + &quoted(table) };
+        // SAFETY: the schema exists, the called function is in it.
+        let schema = unsafe { quoted(pg_sys::get_namespace_name(arguments.schema())) };
+        Ok(Self { oid, schema, name })
+    }
+}
+
+/// # Safety
+/// `name` must be NUL-terminated.
+unsafe fn quoted(name: *const c_char) -> String {
+    // SAFETY: by contract; quote_identifier returns a NUL-terminated string.
+    unsafe { CStr::from_ptr(pg_sys::quote_identifier(name)) }.to_string_lossy().into_owned()
 }
 
 fn require_every_row(table: pg_sys::Oid) -> Result<(), Failure> {

@@ -14,7 +14,8 @@ use crate::call::{Arguments, sql_function};
 use crate::columns::{self, COLUMNS, COUNT, ContentFinding, Scratch, ShortVarlena, at};
 use crate::error::{Failure, Kind};
 use crate::head::{self, Head};
-use crate::{guard, lock, random, settings};
+use crate::lock::Claim;
+use crate::{drill, ending, guard, lock, random, settings, shared_heads};
 
 /// Columns that only the server sets.
 const SERVER_SET: [usize; 9] = [
@@ -99,6 +100,9 @@ fn chain_event(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     }
     if row.supplied().next().is_some() {
         head::forget();
+        ending::watch();
+        // SAFETY: the relation is open.
+        shared_heads::outsider_begins(unsafe { head::place(relation) });
         check_supplied(&row)?;
         return Ok(unchanged);
     }
@@ -106,9 +110,18 @@ fn chain_event(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let head = match unsafe { head::recall(relation, tenant_bytes) } {
         Some(head) => head,
         None => {
-            let claim = lock::claim_chain(tenant_bytes);
-            // SAFETY: as above; the chain's lock is held.
-            unsafe { head::read(relation, key, tenant, claim)? }
+            // SAFETY: the relation is open.
+            let place = unsafe { head::place(relation) };
+            // A table that nobody else sees yet needs no lock: loading it, or a drill, disturbs no other transaction.
+            // SAFETY: the relation is open.
+            let alone = unsafe { drill::is_created_here(relation) };
+            let claim = if alone { Claim::default() } else { lock::claim_chain(tenant_bytes) };
+            let known = if alone { None } else { shared_heads::take(place, tenant_bytes, claim.chain) };
+            match known {
+                Some(head) => head,
+                // SAFETY: the relation is open; the chain's lock is held, or not needed.
+                None => unsafe { head::read(relation, key, tenant, claim)? },
+            }
         }
     };
     // SAFETY: relation open, row taken apart by its descriptor.

@@ -9,6 +9,7 @@ use zeroauth_audit_core::{Digest, PrivateFields, PublicFields, Salt};
 
 use crate::compat;
 use crate::error::{Failure, Kind};
+use crate::jsonb;
 use crate::random::POSTGRES_EPOCH;
 
 /// Names and types, in the order of the install script.
@@ -129,17 +130,18 @@ unsafe fn long_varlena_bytes<'a>(mut pointer: *mut pg_sys::varlena) -> &'a [u8] 
     }
 }
 
-/// Room for the text of an IPv4 network, so that it needs no allocation.
+/// Room for texts that are made of stored values, so that they need no allocation.
 #[derive(Default)]
 pub struct Scratch {
     ip: [u8; 24],
+    details: jsonb::Text,
 }
 
 /// `inet::text` of `datum`.
 ///
 /// # Safety
 /// `datum` must be a valid inet.
-unsafe fn inet_text(datum: pg_sys::Datum, scratch: &mut Scratch) -> &[u8] {
+unsafe fn inet_text(datum: pg_sys::Datum, room: &mut [u8; 24]) -> &[u8] {
     // SAFETY: valid by contract. Layout of inet_struct: family, bits, address.
     let stored = unsafe { varlena_bytes(datum) };
     if let [2, bits, a, b, c, d] = *stored {
@@ -147,14 +149,14 @@ unsafe fn inet_text(datum: pg_sys::Datum, scratch: &mut Scratch) -> &[u8] {
         for (octet, after) in [(a, b'.'), (b, b'.'), (c, b'.'), (d, b'/'), (bits, 0)] {
             for (divisor, digit) in [(100, octet / 100), (10, octet / 10 % 10), (1, octet % 10)] {
                 if octet >= divisor || divisor == 1 {
-                    scratch.ip[end] = b'0' + digit;
+                    room[end] = b'0' + digit;
                     end += 1;
                 }
             }
-            scratch.ip[end] = after;
+            room[end] = after;
             end += usize::from(after != 0);
         }
-        return &scratch.ip[..end];
+        return &room[..end];
     }
     // SAFETY: network_show is the cast inet::text; it takes one inet and returns a text.
     unsafe {
@@ -167,7 +169,11 @@ unsafe fn inet_text(datum: pg_sys::Datum, scratch: &mut Scratch) -> &[u8] {
 ///
 /// # Safety
 /// `datum` must be a valid jsonb; the text lives as long as the current memory context.
-unsafe fn jsonb_text<'a>(datum: pg_sys::Datum) -> &'a [u8] {
+unsafe fn jsonb_text<'a>(datum: pg_sys::Datum, room: &'a mut jsonb::Text) -> &'a [u8] {
+    // SAFETY: valid by contract.
+    if jsonb::write(unsafe { varlena_bytes(datum) }, room).is_some() {
+        return room;
+    }
     // SAFETY: valid by contract; a whole, uncompressed value is what JsonbToCString reads.
     unsafe {
         let jsonb = pg_sys::pg_detoast_datum(datum.cast_mut_ptr()).cast::<pg_sys::Jsonb>();
@@ -245,11 +251,11 @@ pub unsafe fn private_fields<'a>(
         actor_type: text(0),
         actor_id: text(1),
         // SAFETY: an inet, by contract.
-        ip: value(2).map(|datum| unsafe { inet_text(datum, scratch) }),
+        ip: value(2).map(|datum| unsafe { inet_text(datum, &mut scratch.ip) }),
         user_agent: text(3),
         error_message: text(4),
         // SAFETY: a jsonb, by contract.
-        details: value(5).map(|datum| unsafe { jsonb_text(datum) }),
+        details: value(5).map(|datum| unsafe { jsonb_text(datum, &mut scratch.details) }),
     }
 }
 

@@ -13,6 +13,19 @@ pub fn local_transaction() -> u32 {
     return unsafe { (*pg_sys::MyProc).vxid.lxid };
 }
 
+/// The file of a relation: another after TRUNCATE or a rewrite.
+///
+/// # Safety
+/// `relation` must be open.
+pub unsafe fn file_number(relation: pg_sys::Relation) -> u32 {
+    #[cfg(feature = "pg15")]
+    // SAFETY: the caller holds the relation open.
+    return unsafe { (*relation).rd_node.relNode }.to_u32();
+    #[cfg(not(feature = "pg15"))]
+    // SAFETY: as above.
+    return unsafe { (*relation).rd_locator.relNumber }.to_u32();
+}
+
 /// The oid of a table's primary key, invalid when it has none.
 ///
 /// # Safety

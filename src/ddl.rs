@@ -16,8 +16,8 @@ use pgrx::pg_sys::panic::pgrx_extern_c_guard;
 
 use crate::error::{Failure, Kind, throw};
 use crate::guard::Attempt;
-use crate::member::{is_member, is_trail};
-use crate::{hold, settings, statements, tell};
+use crate::member::{is_member, is_trail, trail_name};
+use crate::{ending, hold, settings, shared_heads, statements, tell};
 
 static PREVIOUS_UTILITY: OnceLock<pg_sys::ProcessUtility_hook_type> = OnceLock::new();
 static PREVIOUS_ACCESS: OnceLock<pg_sys::object_access_hook_type> = OnceLock::new();
@@ -75,6 +75,12 @@ unsafe extern "C-unwind" fn utility(
     // SAFETY: PostgreSQL passes a live statement.
     unsafe { refuse_if(|| check_statement((*pstmt).utilityStmt)) };
     // SAFETY: as above.
+    let commits_prepared = unsafe { commits_prepared((*pstmt).utilityStmt) };
+    if commits_prepared {
+        ending::watch();
+        shared_heads::outsider_of_all_begins(); // it may have brought rows of its own
+    }
+    // SAFETY: as above.
     unsafe {
         refuse_if(|| {
             hold::make_way((*pstmt).utilityStmt);
@@ -82,7 +88,7 @@ unsafe extern "C-unwind" fn utility(
         });
     }
     // SAFETY: as above; looked at before the statement runs, which may change it.
-    let (commits_prepared, updates_extension) = unsafe { watched((*pstmt).utilityStmt) };
+    let updates_extension = unsafe { (*(*pstmt).utilityStmt).type_ } == pg_sys::NodeTag::T_AlterExtensionStmt;
     let next = PREVIOUS_UTILITY.get().copied().flatten().unwrap_or(standard_ProcessUtility);
     // SAFETY: the next hook, or the standard function, with our own arguments.
     unsafe { next(pstmt, query_string, read_only_tree, context, params, query_env, dest, qc) };
@@ -100,21 +106,16 @@ unsafe extern "C-unwind" fn utility(
     }
 }
 
-/// Whether a statement commits a prepared transaction, and whether it updates an extension.
+/// Whether `statement` is COMMIT PREPARED.
 ///
 /// # Safety
-/// `statement` must be NULL or a live utility statement.
-unsafe fn watched(statement: *mut pg_sys::Node) -> (bool, bool) {
-    use pg_sys::NodeTag as tag;
-    // SAFETY: by contract; the cast follows the tag.
+/// `statement` must be a live node.
+unsafe fn commits_prepared(statement: *mut pg_sys::Node) -> bool {
+    // SAFETY: a node begins with its tag, which says what it is.
     unsafe {
-        if statement.is_null() {
-            return (false, false);
-        }
-        let commits = (*statement).type_ == tag::T_TransactionStmt
+        (*statement).type_ == pg_sys::NodeTag::T_TransactionStmt
             && (*statement.cast::<pg_sys::TransactionStmt>()).kind
-                == pg_sys::TransactionStmtKind::TRANS_STMT_COMMIT_PREPARED;
-        (commits, (*statement).type_ == tag::T_AlterExtensionStmt)
+                == pg_sys::TransactionStmtKind::TRANS_STMT_COMMIT_PREPARED
     }
 }
 
@@ -176,7 +177,7 @@ fn check_access(
     }
     match (kind, class) {
         (access::OAT_DROP, pg_sys::RelationRelationId) if is_trail(object) && has_events(object) => {
-            attempt("DROP", "audit_events")
+            attempt("DROP", &trail_name(object))
         }
         (access::OAT_POST_CREATE | access::OAT_POST_ALTER, pg_sys::ProcedureRelationId)
             if is_member(class, object) =>

@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use crate::call::{Arguments, sql_function};
 use crate::error::{Failure, Kind, log_line};
-use crate::settings;
+use crate::member::trail_name;
+use crate::{ending, head, settings, shared_heads};
 
 /// The trigger's part of the call.
 pub fn trigger_data(arguments: &Arguments) -> Result<&pg_sys::TriggerData, Failure> {
@@ -75,6 +76,11 @@ fn operation(event: u32) -> &'static str {
     }
 }
 
+fn object(trigger: &pg_sys::TriggerData) -> String {
+    // SAFETY: the executor holds the relation open while its triggers run.
+    trail_name(unsafe { (*trigger.tg_relation).rd_id })
+}
+
 fn refused(operation: &str) -> Failure {
     Failure::new(Kind::ChangeRefused, format!("{operation} of audit_events is refused"))
         .detail("Events can only be added.")
@@ -82,12 +88,16 @@ fn refused(operation: &str) -> Failure {
 }
 
 fn refuse_statement(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
-    let operation = operation(trigger_data(arguments)?.tg_event);
+    let trigger = trigger_data(arguments)?;
+    let operation = operation(trigger.tg_event);
     if settings::maintenance() {
-        Attempt::log("change_allowed", operation, "audit_events");
+        ending::watch();
+        // SAFETY: the executor holds the relation open while its triggers run.
+        shared_heads::outsider_begins(unsafe { head::place(trigger.tg_relation) });
+        Attempt::log("change_allowed", operation, &object(trigger));
         return Ok(pg_sys::Datum::null());
     }
-    Attempt::log("change_refused", operation, "audit_events");
+    Attempt::log("change_refused", operation, &object(trigger));
     Err(refused(operation))
 }
 
@@ -95,9 +105,12 @@ fn refuse_row(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let trigger = trigger_data(arguments)?;
     let operation = operation(trigger.tg_event);
     if !settings::maintenance() {
-        Attempt::log("change_refused", operation, "audit_events");
+        Attempt::log("change_refused", operation, &object(trigger));
         return Err(refused(operation));
     }
+    ending::watch();
+    // SAFETY: as for statements.
+    shared_heads::outsider_begins(unsafe { head::place(trigger.tg_relation) });
     let row = if operation == "UPDATE" { trigger.tg_newtuple } else { trigger.tg_trigtuple };
     Ok(pg_sys::Datum::from(row))
 }

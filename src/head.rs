@@ -9,17 +9,21 @@
 //! subtransaction of one transaction, and only while the relation's own counters say that since the previous call
 //! exactly one row was inserted and none was updated or deleted ([`Counters`]). Anything else, a row that brought its
 //! own hashes, a change of the table, or no counters (`track_counts = off`), and every head is read again.
+//!
+//! When the transaction commits, what it remembers by then goes to [`crate::shared_heads`], for the next that appends.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ptr::NonNull;
 
 use pgrx::pg_sys;
 use zeroauth_audit_core::Digest;
 
 use crate::columns::{self, at};
-use crate::compat;
 use crate::error::{Failure, Kind};
 use crate::lock::Claim;
+use crate::shared_heads::{self, Place, State};
+use crate::{compat, drill, ending};
 
 // Never raise: called without pgrx's guard, which costs more than they do.
 unsafe extern "C-unwind" {
@@ -48,10 +52,10 @@ struct Counters {
 
 impl Counters {
     /// # Safety
-    /// `relation` must be open.
-    unsafe fn read(relation: pg_sys::Relation) -> Option<Self> {
-        // SAFETY: open by contract; pgstat_info lives as long as the relcache entry.
-        let table = unsafe { (*relation).pgstat_info.as_ref() }?;
+    /// `table` must be null, or the counters of a relation that this transaction has open or had open.
+    unsafe fn read(table: *const pg_sys::PgStat_TableStatus) -> Option<Self> {
+        // SAFETY: PostgreSQL hands counters over and frees them between transactions only.
+        let table = unsafe { table.as_ref() }?;
         // SAFETY: lives to the end of the transaction; written by this process only.
         let counts = unsafe { table.trans.as_ref() };
         // SAFETY: reads transaction state of this process.
@@ -76,7 +80,9 @@ impl Counters {
 struct Scope {
     transaction: u32,
     subtransaction: u32,
-    relation: pg_sys::Oid,
+    place: Place,
+    /// Not needed for the memory of this transaction, but for what goes back to shared memory at its end.
+    outsiders: State,
 }
 
 /// More heads than this are not remembered at once: a transaction over very many tenants reads them again.
@@ -87,7 +93,20 @@ struct Memory {
     scope: Scope,
     /// What the counters must say for the previous call's row to be stored.
     expected: Option<Counters>,
+    /// Where those counters are, in this transaction.
+    counted: Option<NonNull<pg_sys::PgStat_TableStatus>>,
     heads: HashMap<Vec<u8>, Head>,
+    /// The transaction is about to commit, and all heads are those of stored rows.
+    stored: bool,
+}
+
+impl Memory {
+    fn forget(&mut self) {
+        self.expected = None;
+        self.counted = None;
+        self.stored = false;
+        self.heads.clear();
+    }
 }
 
 thread_local! {
@@ -101,21 +120,33 @@ struct Layout {
     key: pg_sys::Oid,
 }
 
+/// # Safety
+/// `relation` must be open.
+pub unsafe fn place(relation: pg_sys::Relation) -> Place {
+    // SAFETY: open by contract.
+    unsafe { Place { relation: (*relation).rd_id, file: compat::file_number(relation) } }
+}
+
 /// The head remembered for `tenant`; `None` when it has to be claimed and read.
 ///
 /// # Safety
 /// `relation` must be open.
 pub unsafe fn recall(relation: pg_sys::Relation, tenant: &[u8]) -> Option<Head> {
+    // SAFETY: open by contract.
+    let place = unsafe { place(relation) };
     let scope = Scope {
         transaction: compat::local_transaction(),
         // SAFETY: reads transaction state of this process.
         subtransaction: unsafe { GetCurrentSubTransactionId() },
+        place,
+        // Rows of a table that this transaction created have no locks, so none are held when it commits.
         // SAFETY: open by contract.
-        relation: unsafe { (*relation).rd_id },
+        outsiders: if unsafe { drill::is_created_here(relation) } { State::LOUD } else { place.state() },
     };
     // SAFETY: open by contract.
-    let counters = unsafe { Counters::read(relation) };
+    let counters = unsafe { Counters::read((*relation).pgstat_info) };
     MEMORY.with_borrow_mut(|memory| {
+        memory.stored = false;
         let stored = memory.expected.take().is_some_and(|expected| Some(expected) == counters);
         if memory.scope != scope || !stored {
             memory.heads.clear();
@@ -131,10 +162,14 @@ pub unsafe fn recall(relation: pg_sys::Relation, tenant: &[u8]) -> Option<Head> 
 /// # Safety
 /// `relation` must be open; to be called once, last, for every row that [`recall`] was called for.
 pub unsafe fn remember(relation: pg_sys::Relation, tenant: &[u8], head: Head) {
+    ending::watch();
     // SAFETY: open by contract.
-    let counters = unsafe { Counters::read(relation) };
+    let counted = unsafe { (*relation).pgstat_info };
+    // SAFETY: the counters of an open relation.
+    let counters = unsafe { Counters::read(counted) };
     MEMORY.with_borrow_mut(|memory| {
         memory.expected = counters.map(Counters::after_one_insert);
+        memory.counted = NonNull::new(counted);
         if memory.heads.len() >= MOST_HEADS {
             memory.heads.clear();
         }
@@ -149,6 +184,43 @@ pub unsafe fn remember(relation: pg_sys::Relation, tenant: &[u8], head: Head) {
 /// before it.
 pub fn forget() {
     MEMORY.with_borrow_mut(|memory| memory.expected = None);
+}
+
+/// The transaction is about to commit: were all remembered rows stored? Raises nothing.
+pub fn commit_begins() {
+    let _ = MEMORY.try_with(|memory| {
+        let Ok(mut memory) = memory.try_borrow_mut() else { return };
+        let Some(expected) = memory.expected.take() else { return };
+        // What a subtransaction appended is left out, committed or not: its counters have been added to those of another.
+        // SAFETY: reads transaction state of this process.
+        let outermost = memory.scope.subtransaction == unsafe { GetCurrentSubTransactionId() };
+        let counted = memory.counted.map_or(std::ptr::null(), |counted| counted.as_ptr().cast_const());
+        // SAFETY: of a relation that this transaction had open.
+        let counters = unsafe { Counters::read(counted) };
+        memory.stored = outermost && counters == Some(expected);
+    });
+}
+
+/// The transaction has committed and still holds its locks: its heads are those of their chains. Raises nothing.
+pub fn committed() {
+    let _ = MEMORY.try_with(|memory| {
+        let Ok(mut memory) = memory.try_borrow_mut() else { return };
+        if memory.stored {
+            for (tenant, head) in &memory.heads {
+                shared_heads::put(memory.scope.place, memory.scope.outsiders, tenant, head);
+            }
+        }
+        memory.forget();
+    });
+}
+
+/// The transaction did not commit, or not yet. Raises nothing.
+pub fn not_committed() {
+    let _ = MEMORY.try_with(|memory| {
+        if let Ok(mut memory) = memory.try_borrow_mut() {
+            memory.forget();
+        }
+    });
 }
 
 /// Forgets everything: called when any relation was altered or truncated, or a trigger of it switched off.

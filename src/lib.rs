@@ -4,9 +4,11 @@
 //! |---|---|
 //! | [`chain`] | BEFORE INSERT trigger: gives every event its place and its hash |
 //! | [`lock`], [`head`] | which chain a transaction may append to, and where that chain ends |
+//! | [`shared_heads`], [`ending`] | ends of chains in shared memory, and what follows a transaction's end |
 //! | [`guard`], [`ddl`], [`statements`], [`member`] | refuse changes of rows, and of the table itself |
 //! | [`verify`], [`pass`], [`walk`] | replay: SQL functions, the one pass in any order, the walk in order |
-//! | [`columns`], [`hashes`] | stored values as the core sees them; the two hashes as SQL functions |
+//! | [`drill`] | the scratch table that `audit_drill()` plays attacks on |
+//! | [`columns`], [`jsonb`], [`hashes`] | stored values as the core sees them; the two hashes as SQL functions |
 //! | [`query`], [`access`], [`progress`], [`srf`] | reading through SQL, who may check what, how far a check is, returning rows |
 //! | [`launcher`], [`registry`], [`process`] | one background worker for each database that has the extension |
 //! | [`worker`], [`schedule`], [`run`], [`transaction`], [`standby`], [`jobs`], [`pg_cron`] | what a worker does: jobs, when they are due |
@@ -19,12 +21,15 @@ mod chain;
 mod columns;
 mod compat;
 mod ddl;
+mod drill;
+mod ending;
 mod error;
 mod guard;
 mod hashes;
 mod head;
 mod hold;
 mod jobs;
+mod jsonb;
 mod launcher;
 mod lock;
 mod member;
@@ -38,6 +43,7 @@ mod registry;
 mod run;
 mod schedule;
 mod settings;
+mod shared_heads;
 mod srf;
 mod standby;
 mod statements;
@@ -52,7 +58,8 @@ mod worker;
 pgrx::extension_sql_file!("../sql/schema/01_functions.sql", name = "functions", bootstrap);
 pgrx::extension_sql_file!("../sql/schema/02_events.sql", name = "events", requires = ["functions"]);
 pgrx::extension_sql_file!("../sql/schema/03_verify.sql", name = "verify", requires = ["events"]);
-pgrx::extension_sql_file!("../sql/schema/06_jobs.sql", name = "jobs", requires = ["verify"]);
+pgrx::extension_sql_file!("../sql/schema/04_drill.sql", name = "drill", requires = ["verify"]);
+pgrx::extension_sql_file!("../sql/schema/06_jobs.sql", name = "jobs", requires = ["drill"]);
 pgrx::extension_sql_file!("../sql/schema/09_health.sql", name = "health", requires = ["jobs"]);
 
 /// Called by PostgreSQL when the library is loaded: at server start, or by the first session that needs it.

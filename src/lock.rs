@@ -10,6 +10,7 @@
 //! | tenant (`max_chains = 1`) | database, hash of the tenant, 0, 0x5A42 | exclusive | waits |
 //! | chain 0 (`max_chains = 1`) | as chain | share | waits, and only while a session without the setting holds it |
 //!
+//! None is taken for a table that the transaction itself created: nobody else can append there ([`crate::chain`]).
 //! A transaction over any number of tenants takes one chain of each bucket: at most 256 locks.
 //! Two tenants that share a bucket never wait for each other: the second takes another chain.
 //! Chain 0 is shared under `max_chains = 1`, so that the tenants of a bucket stay apart, and yet no session without
@@ -70,8 +71,8 @@ fn acquire(fields: (u32, u32, u16), mode: u32, wait: bool) -> bool {
     result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
 }
 
-/// A chain that this transaction alone appends to, until it ends.
-#[derive(Clone, Copy)]
+/// A chain that this transaction alone appends to, until it ends. The default is chain 0.
+#[derive(Clone, Copy, Default)]
 pub struct Claim {
     /// Its number.
     pub chain: u16,

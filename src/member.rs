@@ -4,6 +4,8 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
+use crate::drill;
+
 /// The extension's name.
 pub const EXTENSION: &CStr = c"zeroauth_audit";
 const TABLE: &CStr = c"audit_events";
@@ -23,14 +25,26 @@ pub fn is_member(class: pg_sys::Oid, object: pg_sys::Oid) -> bool {
     })
 }
 
-/// Whether `relation` is the extension's `audit_events`.
+/// Whether `relation` is the extension's `audit_events`, or the table that stands for it in a drill of this transaction.
 pub fn is_trail(relation: pg_sys::Oid) -> bool {
     // SAFETY: a catalog look-up by oid, NULL for none.
     let name = unsafe { pg_sys::get_rel_name(relation) };
     // SAFETY: NUL-terminated unless NULL.
     !name.is_null()
         && unsafe { CStr::from_ptr(name) } == TABLE
-        && is_member(pg_sys::RelationRelationId, relation)
+        && (is_member(pg_sys::RelationRelationId, relation) || stands_for_trail(relation))
+}
+
+/// A drill's table is guarded only if the trail is: otherwise the drill would pass what the trail fails.
+fn stands_for_trail(relation: pg_sys::Oid) -> bool {
+    drill::scratch_schema(relation).is_some()
+        && trail_oid().is_some_and(|trail| is_member(pg_sys::RelationRelationId, trail))
+}
+
+/// What a log line calls the trail that was tried: a drill's with its schema, so that it alarms nobody.
+pub fn trail_name(relation: pg_sys::Oid) -> String {
+    let schema = drill::scratch_schema(relation).map(|schema| schema + ".");
+    schema.unwrap_or_default() + "audit_events"
 }
 
 /// The extension's `audit_events` in this database.

@@ -7,6 +7,7 @@ use std::ffi::{CStr, c_char};
 
 use pgrx::pg_sys;
 
+use crate::drill;
 use crate::member::{EXTENSION, extension_schema, is_member, is_trail, our_extension, trail_oid};
 
 /// Our triggers on the table; a user's own AFTER triggers may be dropped.
@@ -199,9 +200,14 @@ unsafe fn names_ours(name: *const pg_sys::RangeVar) -> Option<String> {
     if oid == pg_sys::Oid::INVALID {
         return None;
     }
-    let ours = is_member(pg_sys::RelationRelationId, oid) || is_constraint_of_trail(oid);
+    let ours = is_member(pg_sys::RelationRelationId, oid) || is_trail(oid) || is_constraint_of_trail(oid);
+    if !ours {
+        return None;
+    }
+    let schema = drill::scratch_schema(oid).map(|schema| schema + ".");
     // SAFETY: a relation name is NUL-terminated.
-    ours.then(|| unsafe { CStr::from_ptr((*name).relname) }.to_string_lossy().into_owned())
+    let name = unsafe { CStr::from_ptr((*name).relname) }.to_string_lossy();
+    Some(schema.unwrap_or_default() + &name)
 }
 
 /// The name of the function that `node` resolves to, if it belongs to the extension.

@@ -357,6 +357,16 @@ fn audit_findings(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     }
 }
 
+/// `audit_drill_findings(scratch)`: what `audit_findings()` would say if the table were the trail.
+fn audit_drill_findings(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
+    let trail = Trail::created_here(arguments)?;
+    let mut rows = Rows::start(arguments);
+    let mut check = Check::start(&trail, None)?;
+    check.whole(None, &mut |finding| rows.push(finding_row(finding)))?;
+    Ok(pg_sys::Datum::null())
+}
+
+sql_function!(zeroauth_audit_drill_findings, pg_finfo_zeroauth_audit_drill_findings, audit_drill_findings);
 sql_function!(zeroauth_audit_verify, pg_finfo_zeroauth_audit_verify, audit_verify);
 sql_function!(zeroauth_audit_verify_all, pg_finfo_zeroauth_audit_verify_all, audit_verify_all);
 sql_function!(zeroauth_audit_findings, pg_finfo_zeroauth_audit_findings, audit_findings);

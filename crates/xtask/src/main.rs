@@ -48,7 +48,7 @@ enum Task {
         /// Shorter runs and fewer rows: shows that it works, not how fast it is; writes nothing.
         #[arg(long)]
         quick: bool,
-        /// Run only the scenarios whose name contains this; writes nothing.
+        /// Run only the scenarios whose name contains this, or only count `instructions`; writes nothing.
         filter: Option<String>,
     },
 }

@@ -100,6 +100,8 @@ fn a_hot_standby_verifies_and_exports_and_goes_on_after_promotion() {
     );
     on_standby.refused("25006", "INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')");
     on_standby.refused("ZA005", "SELECT * FROM audit_verify('nobody')");
+    let refusal = on_standby.refused("25006", "SELECT * FROM audit_drill()");
+    assert!(refusal.message.starts_with("audit_drill() "), "{refusal:?}");
 
     // What is tampered with at the primary is found at the standby.
     on_primary.run("SET zeroauth_audit.maintenance = on; UPDATE audit_events SET action = 'forged' WHERE tenant_id = 'globex' AND seq = 4711");

@@ -1,3 +1,1 @@
-\set n random(1, 1000000000)
-\set t random(1, @tenants@)
 INSERT INTO @table@ (tenant_id, category, action, resource, service_name, env, request_id, trace_id, span_id, status_code, latency_ms, payload_size, actor_type, actor_id, ip, user_agent, details) VALUES ('tenant-' || :t::int, 'auth', 'login', 'account/' || :n::int % 5000, 'gateway', 'prod', 'req-' || :n::int, lpad(to_hex(:n::int), 32, '0'), lpad(to_hex(:n::int), 16, '0'), 200, :n::int % 900, 512, 'user', 'user-' || :n::int % 5000, '10.1.2.3', 'Mozilla/5.0 (X11; Linux x86_64)', jsonb_build_object('method', 'password', 'attempt', :n::int % 3, 'session', :n::int));

@@ -3,7 +3,11 @@
 //! The sides of a comparison take turns, round by round, on one server: a noisy machine then disturbs both. The ratio is
 //! the median of the rounds' ratios.
 
+mod chart;
+mod instructions;
 mod machine;
+mod pgbench;
+mod reading;
 mod report;
 mod round;
 mod scenario;
@@ -27,10 +31,14 @@ pub(crate) struct Effort {
     pub(crate) seconds: u32,
     /// Rows of a bulk load.
     pub(crate) rows: u32,
+    /// Events of a large table.
+    pub(crate) large: u64,
+    /// Events of a huge one.
+    pub(crate) huge: u64,
 }
 
-const FULL: Effort = Effort { rounds: 5, seconds: 10, rows: 300_000 };
-const QUICK: Effort = Effort { rounds: 3, seconds: 2, rows: 30_000 };
+const FULL: Effort = Effort { rounds: 5, seconds: 10, rows: 300_000, large: 2_000_000, huge: 10_000_000 };
+const QUICK: Effort = Effort { rounds: 3, seconds: 2, rows: 30_000, large: 100_000, huge: 300_000 };
 
 /// Settings of the measured server; they are printed with the results.
 pub(crate) const SETTINGS: [(&str, &str); 5] = [
@@ -54,6 +62,10 @@ pub(crate) fn run(quick: bool, filter: Option<&str>) -> Result<ExitCode> {
     client.batch_execute("CREATE EXTENSION zeroauth_audit").context("cannot create the extension")?;
     tables::create(&mut client, effort.rows)?;
 
+    if filter == Some("instructions") {
+        println!("{}", instructions::count(cluster)?);
+        return Ok(ExitCode::SUCCESS);
+    }
     let wanted: Vec<&Scenario> = SCENARIOS
         .iter()
         .filter(|scenario| filter.is_none_or(|filter| scenario.name.contains(filter)))
@@ -66,11 +78,19 @@ pub(crate) fn run(quick: bool, filter: Option<&str>) -> Result<ExitCode> {
     let table = report::table(&lines);
     println!("{table}");
     if !quick && filter.is_none() {
-        let path = workspace().join("docs/benchmarks.md");
-        fs::create_dir_all(workspace().join("docs"))?;
-        fs::write(&path, report::document(&table, &machine::describe(&mut client)?, &effort))
+        let docs = workspace().join("docs");
+        fs::create_dir_all(&docs)?;
+        let machine = machine::describe(&mut client)?;
+        drop(client);
+        say("counting instructions");
+        let instructions = instructions::count(cluster)?;
+        println!("{instructions}");
+        let path = docs.join("benchmarks.md");
+        fs::write(&path, report::document(&table, &instructions, &machine, &effort))
             .with_context(|| format!("cannot write {}", path.display()))?;
-        say("wrote docs/benchmarks.md");
+        let bars: Vec<report::Bar> = lines.iter().filter_map(Line::bar).collect();
+        chart::draw(&docs.join("benchmarks.svg"), &bars)?;
+        say("wrote docs/benchmarks.md and docs/benchmarks.svg");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -78,7 +98,7 @@ pub(crate) fn run(quick: bool, filter: Option<&str>) -> Result<ExitCode> {
 /// All rounds of one scenario. Every other round runs the sides in the other order.
 fn compare(scenario: &'static Scenario, cluster: &Cluster, effort: &Effort) -> Result<Line> {
     let mut line = Line::new(scenario);
-    for number in 0..effort.rounds {
+    for number in 0..scenario.work.rounds(effort.rounds) {
         let measure = |side| round::measure(scenario, side, cluster, effort).with_context(|| scenario.name);
         let (baseline, ours) = match scenario.baseline {
             None => (None, measure(scenario.subject)?),

@@ -1,6 +1,6 @@
 //! The results as a table, and as docs/benchmarks.md.
 
-use super::scenario::Scenario;
+use super::scenario::{Scenario, Target, Unit};
 use super::{Effort, SETTINGS};
 
 /// The rounds of one scenario.
@@ -41,37 +41,63 @@ impl Line {
     }
 
     fn row(&self) -> [String; 7] {
-        let rate = |rates: &[f64]| {
-            median(rates.to_vec()).map_or_else(String::new, |rate| grouped(rate.round() as u64))
-        };
+        let unit = self.scenario.work.unit();
+        let value =
+            |values: &[f64]| median(values.to_vec()).map_or_else(String::new, |value| shown(value, unit));
         let ratio = self.ratio();
-        let (target, reached) = match (self.scenario.target, self.scenario.baseline) {
-            (None, _) => (String::new(), None),
-            (Some(target), Some(_)) => (format!(">= {target:.2}"), ratio.map(|ratio| ratio >= target)),
-            (Some(target), None) => (
-                format!(">= {}/s", grouped(target.round() as u64)),
-                median(self.ours.clone()).map(|rate| rate >= target),
-            ),
-        };
+        let judged = if self.scenario.baseline.is_some() { ratio } else { median(self.ours.clone()) };
+        let (target, reached) = self.scenario.target.map_or((String::new(), None), |target| {
+            let (sign, bound) = match target {
+                Target::AtLeast(least) => (">=", least),
+                Target::AtMost(most) => ("<=", most),
+            };
+            let bound =
+                if self.scenario.baseline.is_some() { format!("{bound:.2}") } else { shown(bound, unit) };
+            (format!("{sign} {bound}"), judged.map(|value| target.is_met(value)))
+        });
         [
             self.scenario.name.to_owned(),
-            rate(&self.baseline),
-            rate(&self.ours),
+            value(&self.baseline),
+            value(&self.ours),
             ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}")),
             self.spread(),
             target,
             reached.map_or("", |reached| if reached { "met" } else { "missed" }).to_owned(),
         ]
     }
+
+    /// What the drawing shows of it: its name, the ratio and the target; `None` for what has no ratio.
+    pub(crate) fn bar(&self) -> Option<Bar> {
+        Some(Bar { name: self.scenario.name, ratio: self.ratio()?, target: self.scenario.target })
+    }
 }
 
-/// A Markdown table that reads well as plain text.
+/// One bar of the drawing.
+pub(crate) struct Bar {
+    pub(crate) name: &'static str,
+    pub(crate) ratio: f64,
+    pub(crate) target: Option<Target>,
+}
+
+/// A value with its unit.
+fn shown(value: f64, unit: Unit) -> String {
+    match unit {
+        Unit::Rate => format!("{}/s", grouped(value.round() as u64)),
+        Unit::Milliseconds => format!("{value:.1} ms"),
+        Unit::Mebibytes => format!("{value:.1} MiB"),
+    }
+}
+
+/// The results as a table.
 pub(crate) fn table(lines: &[Line]) -> String {
-    let head = ["scenario", "plain, events/s", "measured, events/s", "ratio", "of the rounds", "target", ""]
-        .map(str::to_owned);
-    let rows: Vec<[String; 7]> = std::iter::once(head).chain(lines.iter().map(Line::row)).collect();
-    let mut widths = [3; 7];
-    for row in &rows {
+    let head = ["scenario", "plain", "measured", "ratio", "of the rounds", "target", ""].map(str::to_owned);
+    markdown(&std::iter::once(head).chain(lines.iter().map(Line::row)).collect::<Vec<_>>())
+}
+
+/// A Markdown table that reads well as plain text; the first row is its head, the first column its names.
+pub(crate) fn markdown<const N: usize>(rows: &[[String; N]]) -> String {
+    let mut widths = [3; N];
+    for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
@@ -97,25 +123,18 @@ pub(crate) fn table(lines: &[Line]) -> String {
 }
 
 /// The text of docs/benchmarks.md.
-pub(crate) fn document(table: &str, machine: &str, effort: &Effort) -> String {
+pub(crate) fn document(table: &str, instructions: &str, machine: &str, effort: &Effort) -> String {
     let settings: Vec<String> = SETTINGS.iter().map(|(name, value)| format!("{name} = {value}")).collect();
     format!(
-        "# Benchmarks\n\n\
-         Made by `cargo xtask bench`, which writes this file.\n\n\
-         {table}\n\
-         - *plain* is the same table: columns, CHECKs and both indexes of `audit_events`, without the triggers. Its hash columns are\n  \
-         filled by constants of the same length, its `seq` by a sequence.\n\
-         - *measured* is `audit_events`; in the lines named PL/pgSQL it is the plain table with a trigger that locks a head row per\n  \
-         tenant and calls `sha256()`, which is what one writes without the extension.\n\
-         - The sides take turns on one server. Rates are medians of {rounds} rounds, the ratio is the median of the rounds' ratios,\n  \
-         whose least and greatest stand beside it: far apart, the machine was busy with something else.\n  \
-         Every round starts from an empty table, and from a checkpoint.\n\
-         - inserts: pgbench, prepared single-row inserts, {seconds} s a round. INSERT .. SELECT, COPY and audit_verify_all: {rows} events.\n\n\
-         ## Machine\n\n{machine}\
-         - settings: {settings}; fsync and synchronous_commit on, as they are by default\n",
+        include_str!("document.md"),
+        table = table,
+        instructions = instructions,
+        machine = machine,
         rounds = effort.rounds,
         seconds = effort.seconds,
         rows = grouped(effort.rows.into()),
+        large = grouped(effort.large),
+        huge = grouped(effort.huge),
         settings = settings.join(", "),
     )
 }
@@ -130,7 +149,7 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 }
 
 /// `1234567` as `1,234,567`.
-fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

@@ -22,7 +22,16 @@ impl Side {
     }
 }
 
-/// What is done to the table, in events a second.
+/// How many events a table holds while it is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Size {
+    /// 2 million, unless the run is a quick one.
+    Large,
+    /// 10 million, unless the run is a quick one.
+    Huge,
+}
+
+/// What is done to the table.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Work {
     /// Prepared single-row inserts by pgbench.
@@ -31,6 +40,16 @@ pub(crate) enum Work {
         clients: u32,
         /// Tenants they write to.
         tenants: u32,
+    },
+    /// The slowest hundredth of prepared single-row inserts.
+    Tail {
+        /// Connections at once.
+        clients: u32,
+    },
+    /// A transaction of five statements, one of them the insert, with 5 ms of think time in all.
+    Business {
+        /// Connections at once.
+        clients: u32,
     },
     /// One INSERT .. SELECT.
     InsertSelect,
@@ -41,6 +60,52 @@ pub(crate) enum Work {
         /// Parallel workers beside the session's own process.
         workers: u32,
     },
+    /// One audit_verify(tenant, 1000).
+    VerifyLast,
+    /// Memory of the session's processes while audit_verify_all() runs.
+    VerifyMemory,
+    /// Memory of the session's process while audit_export() runs.
+    ExportMemory,
+}
+
+/// What a measurement is counted in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unit {
+    /// Events, or transactions, a second.
+    Rate,
+    Milliseconds,
+    Mebibytes,
+}
+
+impl Work {
+    pub(crate) fn unit(self) -> Unit {
+        match self {
+            Self::Tail { .. } | Self::VerifyLast => Unit::Milliseconds,
+            Self::VerifyMemory | Self::ExportMemory => Unit::Mebibytes,
+            _ => Unit::Rate,
+        }
+    }
+
+    /// Memory does not depend on what else the machine does: once is enough.
+    pub(crate) fn rounds(self, rounds: usize) -> usize {
+        if self.unit() == Unit::Mebibytes { 1 } else { rounds }
+    }
+}
+
+/// What is good enough: of the ratio, or of the value where there is no baseline.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Target {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+impl Target {
+    pub(crate) fn is_met(self, value: f64) -> bool {
+        match self {
+            Self::AtLeast(least) => value >= least,
+            Self::AtMost(most) => value <= most,
+        }
+    }
 }
 
 /// One line of the results.
@@ -48,48 +113,54 @@ pub(crate) enum Work {
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) work: Work,
-    /// What is compared with; None where only the rate itself says something.
+    /// What is compared with; None where only the value itself says something.
     pub(crate) baseline: Option<Side>,
     pub(crate) subject: Side,
-    /// The least ratio, or without a baseline the least rate, that is good enough.
-    pub(crate) target: Option<f64>,
+    pub(crate) target: Option<Target>,
 }
 
 /// Everything that is measured, in the order of the table.
 pub(crate) const SCENARIOS: &[Scenario] = &[
-    inserts("inserts: 1 tenant, 16 clients", 16, 1, Side::Ours, Some(0.90)),
-    inserts("inserts: 1 tenant, 64 clients", 64, 1, Side::Ours, None),
-    inserts("inserts: 100 tenants, 16 clients", 16, 100, Side::Ours, None),
-    Scenario {
-        name: "INSERT .. SELECT",
-        work: Work::InsertSelect,
-        baseline: Some(Side::Plain),
-        subject: Side::Ours,
-        target: Some(0.75),
-    },
-    Scenario {
-        name: "COPY",
-        work: Work::Copy,
-        baseline: Some(Side::Plain),
-        subject: Side::Ours,
-        target: Some(0.60),
-    },
-    inserts("PL/pgSQL chain instead: 1 tenant, 16 clients", 16, 1, Side::PlPgSql, None),
-    inserts("PL/pgSQL chain instead: 100 tenants, 16 clients", 16, 100, Side::PlPgSql, None),
-    verify("audit_verify_all, one core", 0, Some(600_000.0)),
-    verify("audit_verify_all, two processes", 1, None),
+    compared("inserts: 1 tenant, 16 clients", inserts(16, 1), Side::Ours, Some(Target::AtLeast(0.90))),
+    compared("inserts: 1 tenant, 64 clients", inserts(64, 1), Side::Ours, Some(Target::AtLeast(0.85))),
+    compared("inserts: 100 tenants, 16 clients", inserts(16, 100), Side::Ours, Some(Target::AtLeast(0.92))),
+    compared(
+        "p99 of an insert: 1 tenant, 16 clients",
+        Work::Tail { clients: 16 },
+        Side::Ours,
+        Some(Target::AtMost(1.3)),
+    ),
+    compared(
+        "business transactions: 1 tenant, 32 clients",
+        Work::Business { clients: 32 },
+        Side::Ours,
+        Some(Target::AtLeast(0.95)),
+    ),
+    compared("INSERT .. SELECT, 100 tenants", Work::InsertSelect, Side::Ours, Some(Target::AtLeast(0.75))),
+    compared("COPY, 100 tenants", Work::Copy, Side::Ours, Some(Target::AtLeast(0.65))),
+    compared("PL/pgSQL chain instead: 1 tenant, 16 clients", inserts(16, 1), Side::PlPgSql, None),
+    compared("PL/pgSQL chain instead: 100 tenants, 16 clients", inserts(16, 100), Side::PlPgSql, None),
+    compared(
+        "PL/pgSQL chain instead: business transactions",
+        Work::Business { clients: 32 },
+        Side::PlPgSql,
+        None,
+    ),
+    alone("audit_verify_all, one core", Work::VerifyAll { workers: 0 }, None),
+    alone("audit_verify_all, two cores", Work::VerifyAll { workers: 1 }, Some(Target::AtLeast(1_200_000.0))),
+    alone("audit_verify(tenant, 1000)", Work::VerifyLast, Some(Target::AtMost(10.0))),
+    alone("memory of audit_verify_all", Work::VerifyMemory, Some(Target::AtMost(64.0))),
+    alone("memory of audit_export", Work::ExportMemory, Some(Target::AtMost(64.0))),
 ];
 
-const fn inserts(
-    name: &'static str,
-    clients: u32,
-    tenants: u32,
-    subject: Side,
-    target: Option<f64>,
-) -> Scenario {
-    Scenario { name, work: Work::Inserts { clients, tenants }, baseline: Some(Side::Plain), subject, target }
+const fn inserts(clients: u32, tenants: u32) -> Work {
+    Work::Inserts { clients, tenants }
 }
 
-const fn verify(name: &'static str, workers: u32, target: Option<f64>) -> Scenario {
-    Scenario { name, work: Work::VerifyAll { workers }, baseline: None, subject: Side::Ours, target }
+const fn compared(name: &'static str, work: Work, subject: Side, target: Option<Target>) -> Scenario {
+    Scenario { name, work, baseline: Some(Side::Plain), subject, target }
+}
+
+const fn alone(name: &'static str, work: Work, target: Option<Target>) -> Scenario {
+    Scenario { name, work, baseline: None, subject: Side::Ours, target }
 }

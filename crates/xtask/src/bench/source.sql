@@ -1,6 +1,6 @@
--- What bulk loads read: @rows@ events of one tenant.
+-- What bulk loads read: @rows@ events of @tenants@ tenants.
 CREATE UNLOGGED TABLE source AS
-SELECT 'acme'::text AS tenant_id, 'auth'::text AS category, 'login'::text AS action,
+SELECT 'tenant-' || n % @tenants@ AS tenant_id, 'auth'::text AS category, 'login'::text AS action,
        'account/' || n % 5000 AS resource, 'gateway'::text AS service_name, 'prod'::text AS env,
        'req-' || n AS request_id, lpad(to_hex(n), 32, '0') AS trace_id, lpad(to_hex(n), 16, '0') AS span_id,
        200 AS status_code, n % 900 AS latency_ms, 512::bigint AS payload_size,

@@ -33,3 +33,9 @@ BEGIN
 END
 $$;
 CREATE TRIGGER chain BEFORE INSERT ON plpgsql_events FOR EACH ROW EXECUTE FUNCTION plpgsql_chain();
+
+-- What the business transactions work on.
+CREATE TABLE business_accounts (id integer PRIMARY KEY, balance bigint NOT NULL);
+INSERT INTO business_accounts SELECT n, 0 FROM generate_series(1, 100000) n;
+CREATE TABLE business_transfers (id bigserial PRIMARY KEY, account integer NOT NULL, amount bigint NOT NULL);
+CREATE INDEX ON business_transfers (account);

@@ -1,0 +1,329 @@
+//! The drill: one row for every pitfall, and each of them honest: what is broken makes it fail.
+
+use std::collections::BTreeSet;
+
+use postgres::Client;
+use zeroauth_audit_tests::{wait_until, workspace};
+
+use crate::guards::log_lines;
+use crate::support::{DEADLINE, Database, Sql, assert_whole, quoted};
+
+/// Every row that was played, as `pitfall|attack|expected|found`, where it did not pass.
+#[track_caller]
+pub fn failed(client: &mut Client) -> Vec<String> {
+    client.lines("SELECT pitfall, attack, expected, found FROM audit_drill() WHERE NOT passed")
+}
+
+/// How many rows passed, failed and were not played.
+#[track_caller]
+pub fn counts(client: &mut Client) -> String {
+    client.line("SELECT count(*) FILTER (WHERE passed), count(*) FILTER (WHERE NOT passed), count(*) FILTER (WHERE passed IS NULL) FROM audit_drill()")
+}
+
+/// What a superuser's drill comes to when all is well.
+pub const WELL: &str = "39|0|13";
+
+#[test]
+fn every_pitfall_has_a_row_and_what_is_played_passes_within_seconds() {
+    let database = Database::audited("drill_rows");
+    let mut client = database.client();
+    let rows = client.rows("SELECT pitfall, attack, expected, found, detected_in > '0s' AND detected_in < '10s', passed FROM audit_drill()");
+    let cell = |row: &[Option<String>], n: usize| row[n].clone().unwrap_or_else(|| "~".into());
+    let pitfalls: BTreeSet<String> = rows.iter().map(|row| cell(row, 0)).collect();
+    assert_eq!(pitfalls, (1..=28).map(|n| n.to_string()).collect(), "every row of the list");
+    let attacks: BTreeSet<(String, String)> = rows.iter().map(|row| (cell(row, 0), cell(row, 1))).collect();
+    assert_eq!(attacks.len(), rows.len(), "no attack twice");
+    let mut not_played = BTreeSet::new();
+    for row in &rows {
+        let (expected, found, quick, passed) = (cell(row, 2), cell(row, 3), cell(row, 4), cell(row, 5));
+        if passed == "~" {
+            assert_eq!(quick, "~", "{row:?}");
+            not_played.insert(format!("{}: {found}", cell(row, 0)));
+        } else {
+            assert_eq!((found, quick.as_str(), passed.as_str()), (expected, "t", "t"), "{row:?}");
+        }
+    }
+    let two = [2, 3, 4, 6, 22].map(|n| format!("{n}: not played: needs two sessions"));
+    let memory = [15, 16, 17, 18, 24, 25, 27, 28].map(|n| format!("{n}: not covered yet"));
+    assert_eq!(not_played, two.into_iter().chain(memory).collect());
+}
+
+#[test]
+fn each_column_that_is_hashed_is_changed_by_an_attack_of_its_own() {
+    let database = Database::audited("drill_columns");
+    let mut client = database.client();
+    let untouched = client.line(
+        "SELECT coalesce(string_agg(attname, ',' ORDER BY attnum), '') FROM pg_attribute
+         WHERE attrelid = 'audit_events'::regclass AND attnum > 0
+           AND NOT EXISTS (SELECT FROM audit_drill_attacks() a, unnest(a.played) p
+                           WHERE p LIKE '%UPDATE {table} SET ' || attname || ' = %' OR p LIKE '%UPDATE {table} SET ' || quote_ident(attname) || ' = %')",
+    );
+    assert_eq!(untouched, "");
+}
+
+#[test]
+fn pitfall_23_a_verification_that_finds_nothing_or_only_says_broken_fails_the_drill() {
+    let database = Database::audited("drill_blind");
+    let mut client = database.client();
+    for (says, when, failing) in [("broken", "false", 15), ("broken", "true", 25)] {
+        client.run(&format!(
+            "SET zeroauth_audit.maintenance = on;
+             CREATE OR REPLACE FUNCTION audit_drill_findings(scratch regclass) RETURNS TABLE (
+                 class text, tenant_id text, chain smallint, seq bigint, event_id uuid, expected bytea, actual bytea, detail text)
+             LANGUAGE sql AS $$ SELECT '{says}', '', 0::smallint, 0::bigint, NULL::uuid, NULL::bytea, NULL::bytea, '' WHERE {when} $$;
+             RESET zeroauth_audit.maintenance"
+        ));
+        let failed = failed(&mut client);
+        let found = if when == "true" { "|broken" } else { "|none" };
+        assert!(failed.iter().all(|row| row.ends_with(found)), "{failed:#?}");
+        assert_eq!(failed.len(), failing, "{failed:#?}");
+    }
+}
+
+#[test]
+fn an_attack_that_leaves_no_trace_fails_the_drill() {
+    let database = Database::audited("drill_left_out");
+    let mut client = database.client();
+    // The list as it is, but one column's change and the swap change nothing.
+    client.run(
+        "SET zeroauth_audit.maintenance = on;
+         CREATE TABLE list AS SELECT * FROM audit_drill_attacks();
+         UPDATE list SET played[7] = 'SELECT 1' WHERE attack LIKE 'each column%';
+         UPDATE list SET played = ARRAY['SELECT 1'] WHERE attack = 'two events swap their places';
+         UPDATE list SET then_true = 'SELECT false' WHERE pitfall = 8;
+         CREATE OR REPLACE FUNCTION audit_drill_attacks() RETURNS TABLE (
+             pitfall integer, attack text, expected text, guarded boolean, played text[], then_true text, not_played text)
+         LANGUAGE sql AS $$ SELECT * FROM public.list ORDER BY pitfall $$;
+         RESET zeroauth_audit.maintenance",
+    );
+    assert_eq!(
+        failed(&mut client),
+        [
+            "8|1000 events in one statement|none|none, but not stored as given",
+            "26|each column is changed by itself, the hashes left as they are|content_mismatch|content_mismatch; none",
+            "27|two events swap their places|content_mismatch, link_broken|none",
+        ]
+    );
+}
+
+#[test]
+fn pitfall_24_a_guard_that_was_taken_off_the_trail_is_missing_in_the_drill() {
+    let (row, statement, chain) =
+        ("zeroauth_audit_refuse_row", "zeroauth_audit_refuse_statement", "zzz_zeroauth_audit_chain");
+    let disable = |trigger: &str| format!("ALTER TABLE audit_events DISABLE TRIGGER {trigger}");
+    let cases: [(String, &[&str]); 9] = [
+        // One of the two is enough to refuse rows; TRUNCATE and what touches no row have only the statement's.
+        (disable(statement), &["19|events are changed in replica role|ZA003|ZA003; none", "21|UPDATE|ZA003|ZA003; none", "21|TRUNCATE|ZA003|none"]),
+        (disable(row), &[]),
+        (format!("{}; {}", disable(row), disable(statement)), &["19|events are changed", "21|UPDATE|ZA003|content_mismatch; none", "21|DELETE|ZA003|none", "21|TRUNCATE|ZA003|none"]),
+        (format!("DROP TRIGGER {statement} ON audit_events"), &["19|", "21|UPDATE", "21|TRUNCATE"]),
+        // ENABLE instead of ENABLE ALWAYS is only off in replica role.
+        (format!("ALTER TABLE audit_events ENABLE TRIGGER {row}; ALTER TABLE audit_events ENABLE TRIGGER {statement}"), &["19|events are changed in replica role|ZA003|content_mismatch; none"]),
+        (format!("ALTER TABLE audit_events ENABLE TRIGGER {chain}"), &["19|events are added in replica role|none|23502"]),
+        // A trigger of that name which does something else is none of ours.
+        (format!("DROP TRIGGER {statement} ON audit_events; CREATE TRIGGER {statement} BEFORE TRUNCATE ON audit_events FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse_statement()"), &["19|", "21|UPDATE", "21|TRUNCATE"]),
+        (format!("DROP TRIGGER {row} ON audit_events; DROP TRIGGER {statement} ON audit_events; CREATE TRIGGER {row} BEFORE UPDATE OF action OR DELETE ON audit_events FOR EACH ROW EXECUTE FUNCTION audit_refuse_row()"), &["19|", "21|UPDATE", "21|DELETE", "21|TRUNCATE"]),
+        ("CREATE OR REPLACE FUNCTION audit_refuse_statement() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'".into(), &["19|", "21|UPDATE", "21|TRUNCATE"]),
+    ];
+    let database = Database::audited("drill_guards");
+    let mut client = database.client();
+    for (weakening, expected) in cases {
+        client.run(&format!("BEGIN; SET LOCAL zeroauth_audit.maintenance = on; {weakening}; SET LOCAL zeroauth_audit.maintenance = off"));
+        let failed = failed(&mut client);
+        let as_expected = failed.len() == expected.len()
+            && failed.iter().zip(expected).all(|(row, start)| row.starts_with(start));
+        assert!(as_expected, "{weakening}: {failed:#?}");
+        client.run("ROLLBACK");
+    }
+    assert_eq!(counts(&mut client), WELL);
+}
+
+#[test]
+fn pitfall_24_a_trail_that_left_the_extension_has_no_ddl_guard_in_the_drill_either() {
+    let database = Database::audited("drill_member");
+    let mut client = database.client();
+    client.run(
+        "BEGIN; SET LOCAL zeroauth_audit.maintenance = on;
+         ALTER EXTENSION zeroauth_audit DROP TABLE audit_events; SET LOCAL zeroauth_audit.maintenance = off",
+    );
+    let failed = failed(&mut client);
+    assert_eq!(failed.len(), 7, "{failed:#?}");
+    assert!(failed.iter().all(|row| row.contains("|ZA004|")), "{failed:#?}");
+    // And so it is: what the drill says of the copy holds for the trail.
+    client.run("ALTER TABLE audit_events DISABLE TRIGGER ALL; ROLLBACK");
+    assert_eq!(counts(&mut client), WELL);
+}
+
+#[test]
+fn pitfall_24_without_chaining_or_primary_key_nothing_passes() {
+    let database = Database::audited("drill_unchained");
+    let mut client = database.client();
+    for (weakening, code) in [
+        ("ALTER TABLE audit_events DISABLE TRIGGER zzz_zeroauth_audit_chain", "23502"),
+        ("DROP TRIGGER zzz_zeroauth_audit_chain ON audit_events", "23502"),
+        ("ALTER TABLE audit_events DROP CONSTRAINT audit_events_pkey", "ZA010"),
+    ] {
+        client.run(&format!("BEGIN; SET LOCAL zeroauth_audit.maintenance = on; {weakening}; SET LOCAL zeroauth_audit.maintenance = off"));
+        let failed = failed(&mut client);
+        assert_eq!(failed.len(), 39, "{weakening}: {failed:#?}");
+        assert!(
+            failed.iter().all(|row| row.ends_with(&format!("|no events to play on: {code}"))),
+            "{weakening}: {failed:#?}"
+        );
+        client.run("ROLLBACK");
+    }
+}
+
+#[test]
+fn an_open_maintenance_lets_attacks_through_and_fails_the_drill() {
+    let database = Database::audited("drill_maintenance");
+    let mut client = database.client();
+    client.run("SET zeroauth_audit.maintenance = on");
+    let failed = failed(&mut client);
+    assert!(failed.len() >= 10, "{failed:#?}");
+    assert!(failed.iter().all(|row| ["18|", "19|", "21|"].iter().any(|n| row.starts_with(n))), "{failed:#?}");
+    client.run("SET zeroauth_audit.maintenance = off");
+    assert_eq!(counts(&mut client), WELL);
+}
+
+/// The README's section.
+fn readme_section() -> String {
+    let readme = std::fs::read_to_string(workspace().join("README.md")).unwrap();
+    let section = readme.split("\n## The drill\n").nth(1).and_then(|rest| rest.split("\n## ").next());
+    section.expect("a section on the drill").to_owned()
+}
+
+/// The documented grants, for `role` in `database`.
+fn grants(role: &str, database: &str) -> String {
+    let section = readme_section();
+    let sql = section.split("```sql\n").nth(2).and_then(|rest| rest.split("```").next()).unwrap();
+    assert!(sql.contains("CREATE ROLE audit_driller;") && sql.contains("DATABASE mydb "), "{sql}");
+    sql.replace("audit_driller;", &format!("{};", quoted(role)))
+        .replace("audit_driller ", &format!("{} ", quoted(role)))
+        .replace("DATABASE mydb ", &format!("DATABASE {} ", quoted(database)))
+}
+
+#[test]
+fn the_documented_grants_are_enough_and_each_of_them_is_needed() {
+    let database = Database::audited("drill roles");
+    let role = format!("{} driller", database.name);
+    let mut admin = database.client();
+    let grants = grants(&role, &database.name);
+    admin.run(&format!("{grants}; ALTER ROLE {} LOGIN", quoted(&role)));
+    admin.run("INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')");
+    let mut driller = database.client_as(&role);
+    // Replica role is out of its reach, and so are events that bring their hashes.
+    assert_eq!(counts(&mut driller), "37|0|15");
+    assert_eq!(
+        driller.lines("SELECT attack, expected, found FROM audit_drill() WHERE pitfall IN (19, 20)"),
+        [
+            "events are added in replica role|none|not played: needs SET on session_replication_role",
+            "events are changed in replica role|ZA003|not played: needs SET on session_replication_role",
+            "an event comes with a hash that is not its own|ZA001|ZA001",
+            "the events are copied out and restored|ZA001|ZA001",
+            "the same, with one event changed in between|ZA001|ZA001",
+        ]
+    );
+    for refused in [
+        "INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')",
+        "UPDATE audit_events SET action = 'y'",
+        "SELECT * FROM audit_verify_all()",
+    ] {
+        driller.refused("42501", refused);
+    }
+    // Without any one of them it fails, and says so: nothing in the list is there for nothing.
+    let one_by_one = one_by_one(&grants);
+    assert_eq!(one_by_one.len(), 12, "{one_by_one:#?}");
+    for grant in one_by_one {
+        admin.run(&grant.replacen("GRANT", "REVOKE", 1).replacen(" TO ", " FROM ", 1));
+        match driller.simple_query("SELECT * FROM audit_drill() WHERE NOT passed") {
+            Ok(messages) => assert!(messages.len() > 2, "all passed without: {grant}"),
+            Err(error) => assert_eq!(error.code().map(|code| code.code()), Some("42501"), "without: {grant}"),
+        }
+        admin.run(&grant);
+    }
+    assert_eq!(counts(&mut driller), "37|0|15");
+    assert_whole(&mut admin);
+    database.client_as(&database.role("nobody")).refused("42501", "SELECT * FROM audit_drill()");
+}
+
+/// Each function's grant by itself.
+fn one_by_one(grants: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for statement in grants.split(';').map(str::trim).filter(|statement| statement.starts_with("GRANT")) {
+        let (what, to) = statement.split_once(" TO ").unwrap();
+        match what.strip_prefix("GRANT EXECUTE ON FUNCTION ") {
+            Some(names) => found.extend(
+                names.split(',').map(|name| format!("GRANT EXECUTE ON FUNCTION {} TO {to}", name.trim())),
+            ),
+            None => found.push(statement.to_owned()),
+        }
+    }
+    found
+}
+
+#[test]
+fn log_lines_of_the_drill_name_its_scratch_schema() {
+    let database = Database::audited("drill_log");
+    let mut client = database.client();
+    let pid = client.line("SELECT pg_backend_pid()");
+    assert_eq!(counts(&mut client), WELL);
+    client.refused("ZA003", "TRUNCATE audit_events");
+    wait_until(DEADLINE, "the line after the drill", || {
+        log_lines(&database)
+            .iter()
+            .any(|line| line["object"] == "audit_events" && line["operation"] == "TRUNCATE")
+    });
+    let lines = log_lines(&database);
+    let of_the_drill = lines.iter().filter(|line| {
+        line["object"].as_str().unwrap().starts_with(&format!("zeroauth_audit_drill_{pid}_"))
+            && line["object"].as_str().unwrap().ends_with(".audit_events")
+            && line["event"].as_str().unwrap().ends_with("_refused")
+    });
+    assert!(of_the_drill.count() > 15, "{lines:#?}");
+    let others: Vec<_> = lines
+        .iter()
+        .filter(|line| !line["object"].as_str().unwrap().starts_with("zeroauth_audit_drill_"))
+        .collect();
+    assert_eq!(others.len(), 1, "only the attempt on the trail itself: {others:#?}");
+}
+
+#[test]
+fn only_a_table_that_this_transaction_created_is_a_scratch_table() {
+    let database = Database::audited("drill_scratch");
+    let mut client = database.client();
+    client.run("CREATE SCHEMA zeroauth_audit_drill_1; CREATE TABLE zeroauth_audit_drill_1.audit_events (LIKE audit_events)");
+    for table in ["'audit_events'", "'zeroauth_audit_drill_1.audit_events'", "0"] {
+        let refusal =
+            client.refused("ZA009", &format!("SELECT * FROM audit_drill_findings({table}::regclass)"));
+        assert!(!refusal.hint.is_empty(), "{refusal:?}");
+    }
+    client
+        .refused("ZA010", "CREATE TABLE other (tenant_id text); SELECT * FROM audit_drill_findings('other')");
+    client.refused(
+        "42809",
+        "CREATE INDEX by_time ON audit_events (occurred_at); SELECT * FROM audit_drill_findings('by_time')",
+    );
+    assert_eq!(client.line("SELECT count(*) FROM audit_drill_findings(NULL)"), "0");
+    // What somebody left under such a name is a table like any other.
+    client.run("ALTER TABLE zeroauth_audit_drill_1.audit_events ADD COLUMN x int; DROP TABLE zeroauth_audit_drill_1.audit_events");
+}
+#[test]
+fn the_readme_shows_a_real_run() {
+    let database = Database::audited("drill_readme");
+    let section = readme_section();
+    let shown = section.split("```text\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let shown: Vec<Vec<&str>> = shown
+        .lines()
+        .skip(2)
+        .filter(|line| line.contains(" | "))
+        .map(|line| line.split('|').map(str::trim).collect())
+        .collect();
+    let real =
+        database.client().rows("SELECT pitfall, attack, expected, found, '', passed FROM audit_drill()");
+    assert_eq!(shown.len(), real.len());
+    for (shown, real) in shown.iter().zip(&real) {
+        let real: Vec<&str> = real.iter().map(|cell| cell.as_deref().unwrap_or_default()).collect();
+        assert_eq!((&shown[..4], shown[5]), (&real[..4], real[5]));
+    }
+}

@@ -1,0 +1,314 @@
+-- The drill: attacks that a running system can play on itself, on a scratch table that is never committed.
+
+CREATE FUNCTION @extschema@.audit_drill_findings(scratch regclass) RETURNS TABLE (
+    class text, tenant_id text, chain smallint, seq bigint, event_id uuid, expected bytea, actual bytea, detail text)
+    LANGUAGE c STABLE STRICT PARALLEL UNSAFE
+    SET search_path = pg_catalog, @extschema@, pg_temp
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_drill_findings';
+REVOKE ALL ON FUNCTION @extschema@.audit_drill_findings(regclass) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drill_findings(regclass) IS
+    'Part of audit_drill(): what audit_findings() says, by the same code, of a table of the trail''s shape that this transaction created. ZA009 for any other table.';
+
+-- played: variants of one attack, each played by itself on an untouched trail; {table} is the scratch table, {schema} its schema,
+-- {ours} the schema of the extension. guarded: the table has the guards that audit_events has; otherwise only the chaining.
+-- then_true: what must hold of the stored rows, too. not_played: why nothing is played.
+CREATE FUNCTION @extschema@.audit_drill_attacks() RETURNS TABLE (
+    pitfall integer, attack text, expected text, guarded boolean, played text[], then_true text, not_played text)
+    LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 50
+    SET search_path = pg_catalog, pg_temp
+    SET standard_conforming_strings = on
+AS $attacks$
+SELECT list.*
+FROM (
+    SELECT
+        r.rolsuper AS super,
+        CASE WHEN NOT has_parameter_privilege('session_replication_role', 'SET') THEN 'not played: needs SET on session_replication_role' END AS no_replica
+    FROM pg_roles r WHERE r.rolname = CURRENT_USER
+) caller
+CROSS JOIN LATERAL (VALUES
+    (1, 'a second event is put at a taken place', '23505', false, ARRAY[
+        $$ALTER TABLE {table} DISABLE TRIGGER USER;
+          INSERT INTO {table} SELECT * FROM {table} WHERE tenant_id = 'acme' AND seq = 5$$], NULL, NULL),
+    (1, 'the same, with the primary key dropped', 'fork', false, ARRAY[
+        $$ALTER TABLE {table} DISABLE TRIGGER USER, DROP CONSTRAINT events_pkey, DROP CONSTRAINT events_tenant_id_event_id_key;
+          INSERT INTO {table} SELECT * FROM {table} WHERE tenant_id = 'acme' AND seq = 5$$], NULL, NULL),
+    (2, 'one request audits on two connections', 'none', NULL, NULL, NULL, 'not played: needs two sessions'),
+    (3, 'locks of events against locks of the application', 'none', NULL, NULL, NULL, 'not played: needs two sessions'),
+    (4, 'two tenants wait for each other', 'none', NULL, NULL, NULL, 'not played: needs two sessions'),
+    (5, 'events come with times that run backwards', 'none', true, ARRAY[
+        $$INSERT INTO {table} (tenant_id, action, occurred_at)
+          SELECT 'acme', 'late', now() - n * interval '1 hour' FROM generate_series(1, 5) n$$],
+        $$SELECT array_agg(seq ORDER BY occurred_at DESC) = '{9,10,11,12,13}' FROM {table} WHERE action = 'late'$$, NULL),
+    (6, 'an old snapshot appends to a newer head', 'none', NULL, NULL, NULL, 'not played: needs two sessions'),
+    (7, 'ON CONFLICT DO NOTHING drops events among others', 'none', true, ARRAY[
+        $$INSERT INTO {table} (tenant_id, event_id, action)
+          SELECT tenant_id, event_id, 'again' FROM {table} WHERE seq = 3 UNION ALL VALUES ('acme', gen_random_uuid(), 'new')
+          ON CONFLICT DO NOTHING;
+          INSERT INTO {table} (tenant_id, action) VALUES ('acme', 'next')$$],
+        $$SELECT count(*) = 18 FROM {table}$$, NULL),
+    (8, '1000 events in one statement', 'none', true, ARRAY[
+        $$INSERT INTO {table} (tenant_id, action) SELECT 'acme', 'load' FROM generate_series(1, 1000)$$],
+        $$SELECT count(*) = 1016 FROM {table}$$, NULL),
+    (9, 'a savepoint with events is rolled back', 'none', true, ARRAY[
+        $$DO $do$
+          BEGIN
+              INSERT INTO {table} (tenant_id, action) VALUES ('acme', 'kept');
+              BEGIN
+                  INSERT INTO {table} (tenant_id, action) VALUES ('acme', 'undone'), ('acme', 'undone');
+                  RAISE division_by_zero;
+              EXCEPTION WHEN division_by_zero THEN
+                  INSERT INTO {table} (tenant_id, action) VALUES ('acme', 'instead');
+              END;
+          END
+          $do$;$$],
+        $$SELECT count(*) = 18 FROM {table}$$, NULL),
+    (10, 'a time has nanoseconds', 'none', true, ARRAY[
+        $$INSERT INTO {table} (tenant_id, action, occurred_at) VALUES ('acme', 'nanoseconds', '2001-02-03 04:05:06.123456789+00')$$],
+        $$SELECT count(*) = 17 FROM {table}$$, NULL),
+    (11, 'details come with unordered and repeated keys', 'none', true, ARRAY[
+        $$INSERT INTO {table} (tenant_id, action, details) VALUES ('acme', 'unordered', '{"bb": 1, "a": 2.50, "a": 3.0, "c": {"z": 1, "y": 2}}')$$],
+        $$SELECT count(*) = 17 FROM {table}$$, NULL),
+    (12, 'text has backslashes and escapes', 'none', true, ARRAY[
+        $$INSERT INTO {table} (tenant_id, action, details) VALUES ('acme', '\x41 \\ \101 \u0041 %s ''', '{"path": "C:\\x00\\101"}')$$],
+        $$SELECT count(*) = 1 FROM {table} WHERE action = '\x41 \\ \101 \u0041 %s ''' AND details ->> 'path' = 'C:\x00\101'$$, NULL),
+    (13, 'text moves from one field to the next', 'content_mismatch', false, ARRAY[
+        $$UPDATE {table} SET category = category || left(action, 1), action = substr(action, 2) WHERE tenant_id = 'acme' AND seq = 5$$], NULL, NULL),
+    (13, 'nothing becomes an empty text', 'content_mismatch', false, ARRAY[
+        $$UPDATE {table} SET error_code = '' WHERE tenant_id = 'acme' AND seq = 5$$,
+        $$UPDATE {table} SET error_message = '' WHERE tenant_id = 'acme' AND seq = 5$$], NULL, NULL),
+    (14, 'the table gets another column', 'none', false, ARRAY[
+        $$ALTER TABLE {table} ADD COLUMN later text DEFAULT 'x'$$], NULL, NULL),
+    (14, 'an event claims an unknown hash version', 'content_mismatch', false, ARRAY[
+        $$UPDATE {table} SET hash_version = 2 WHERE tenant_id = 'acme' AND seq = 5$$], NULL, NULL),
+    (15, 'the newest events of a chain are deleted', 'tail_truncated', NULL, NULL, NULL, 'not covered yet'),
+    (16, 'all events of a tenant are deleted', 'tenant_missing', NULL, NULL, NULL, 'not covered yet'),
+    (17, 'the oldest events are deleted', 'gap', false, ARRAY[
+        $$DELETE FROM {table} WHERE tenant_id = 'acme' AND seq < 4$$], NULL, NULL),
+    (17, 'the oldest events are deleted, the rest is renumbered and all hashes recomputed', 'checkpoint_mismatch', NULL, NULL, NULL, 'not covered yet'),
+    (18, 'the triggers are switched off', 'ZA004', true, ARRAY[
+        $$ALTER TABLE {table} DISABLE TRIGGER ALL$$,
+        $$ALTER TABLE {table} DISABLE TRIGGER zzz_zeroauth_audit_chain$$,
+        $$ALTER TABLE {table} ENABLE REPLICA TRIGGER zeroauth_audit_refuse_row$$,
+        $$DROP TRIGGER zeroauth_audit_refuse_statement ON {table}$$], NULL, NULL),
+    (18, 'with the triggers off, an event is rewritten', 'content_mismatch', false, ARRAY[
+        $$ALTER TABLE {table} DISABLE TRIGGER USER;
+          UPDATE {table} SET outcome = 'failure' WHERE tenant_id = 'acme' AND seq = 5;
+          ALTER TABLE {table} ENABLE ALWAYS TRIGGER zzz_zeroauth_audit_chain$$], NULL, NULL),
+    (18, 'with the triggers off, an event is rewritten and the whole chain recomputed', 'checkpoint_mismatch', NULL, NULL, NULL, 'not covered yet'),
+    (19, 'events are added in replica role', 'none', true, ARRAY[
+        $$SET LOCAL session_replication_role = replica;
+          INSERT INTO {table} (tenant_id, action) VALUES ('acme', 'in replica role')$$],
+        $$SELECT count(*) = 17 FROM {table}$$, caller.no_replica),
+    (19, 'events are changed in replica role', 'ZA003', true, ARRAY[
+        $$SET LOCAL session_replication_role = replica; UPDATE {table} SET outcome = 'failure'$$,
+        $$SET LOCAL session_replication_role = replica; DELETE FROM {table}$$,
+        $$SET LOCAL session_replication_role = replica; TRUNCATE {table}$$], NULL, caller.no_replica),
+    (19, 'an event comes with a hash that is not its own', CASE WHEN caller.super THEN 'ZA002' ELSE 'ZA001' END, true, ARRAY[
+        $$INSERT INTO {table} (tenant_id, chain, seq, event_id, occurred_at, recorded_at, action, db_role, salt, prev_hash, event_hash, hash_version)
+          SELECT tenant_id, chain, seq + 1, gen_random_uuid(), occurred_at, recorded_at, action, db_role, salt, event_hash, event_hash, hash_version
+          FROM {table} WHERE tenant_id = 'acme' AND seq = 8$$], NULL, NULL),
+    (20, 'the events are copied out and restored', CASE WHEN caller.super THEN 'none' ELSE 'ZA001' END, false, ARRAY[
+        $$CREATE TABLE {schema}.dump AS TABLE {table}; DELETE FROM {table}; INSERT INTO {table} TABLE {schema}.dump$$],
+        $$SELECT (SELECT count(*) = 16 FROM {table}) AND NOT EXISTS (TABLE {schema}.dump EXCEPT TABLE {table})$$, NULL),
+    (20, 'the same, with one event changed in between', CASE WHEN caller.super THEN 'ZA002' ELSE 'ZA001' END, false, ARRAY[
+        $$CREATE TABLE {schema}.dump AS TABLE {table}; DELETE FROM {table};
+          UPDATE {schema}.dump SET actor_id = 'somebody else' WHERE tenant_id = 'acme' AND seq = 5;
+          INSERT INTO {table} TABLE {schema}.dump$$], NULL, NULL),
+    (21, 'UPDATE', 'ZA003', true, ARRAY[$$UPDATE {table} SET outcome = 'failure'$$, $$UPDATE {table} SET seq = seq WHERE false$$], NULL, NULL),
+    (21, 'DELETE', 'ZA003', true, ARRAY[$$DELETE FROM {table}$$], NULL, NULL),
+    (21, 'TRUNCATE', 'ZA003', true, ARRAY[$$TRUNCATE {table}$$], NULL, NULL),
+    (21, 'DROP, of the table and of its schema', 'ZA004', true, ARRAY[$$DROP TABLE {table}$$, $$DROP SCHEMA {schema} CASCADE$$], NULL, NULL),
+    (21, 'ALTER TYPE, which writes every row anew', 'ZA004', true, ARRAY[
+        $$ALTER TABLE {table} ALTER COLUMN action TYPE text USING 'nothing'$$], NULL, NULL),
+    (21, 'rename, and move to another schema', 'ZA004', true, ARRAY[
+        $$ALTER TABLE {table} RENAME TO harmless$$, $$ALTER TABLE {table} SET SCHEMA pg_catalog$$], NULL, NULL),
+    (21, 'ATTACH as a partition', 'ZA004', true, ARRAY[
+        $$CREATE TABLE {schema}.parent (LIKE {table}) PARTITION BY LIST (tenant_id);
+          ALTER TABLE {schema}.parent ATTACH PARTITION {table} DEFAULT$$], NULL, NULL),
+    (21, 'a rule', 'ZA004', true, ARRAY[$$CREATE RULE drop_it AS ON INSERT TO {table} DO INSTEAD NOTHING$$], NULL, NULL),
+    (21, 'inheritance', 'ZA004', true, ARRAY[$$CREATE TABLE {schema}.child () INHERITS ({table})$$], NULL, NULL),
+    (22, 'events arrive while a replay runs', 'none', NULL, NULL, NULL, 'not played: needs two sessions'),
+    (23, 'three different defects at once', 'content_mismatch, gap, link_broken', false, ARRAY[
+        $$UPDATE {table} SET action = 'forged' WHERE tenant_id = 'acme' AND seq = 2;
+          DELETE FROM {table} WHERE tenant_id = 'acme' AND seq = 5;
+          UPDATE {table} SET prev_hash = event_hash WHERE tenant_id = 'globex' AND seq = 5$$], NULL, NULL),
+    (24, 'the checks are switched off', 'guard_disabled', NULL, NULL, NULL, 'not covered yet'),
+    (25, 'an hour without events is not sealed', 'tail_truncated', NULL, NULL, NULL, 'not covered yet'),
+    (26, 'each column is changed by itself, the hashes left as they are', 'content_mismatch', false, (
+        SELECT array_agg(format($$UPDATE {table} SET %1$I = %2$s WHERE tenant_id = 'acme' AND seq = 5$$, a.attname,
+            format(CASE a.atttypid
+                WHEN 'text'::regtype THEN $$coalesce(%1$I, '') || 'x'$$
+                WHEN 'uuid'::regtype THEN 'gen_random_uuid()'
+                WHEN 'timestamptz'::regtype THEN $$%1$I + interval '1 microsecond'$$
+                WHEN 'inet'::regtype THEN '%1$I + 1'
+                WHEN 'jsonb'::regtype THEN $$%1$I || '{"forged": true}'$$
+                WHEN 'bytea'::regtype THEN 'coalesce(set_byte(%1$I, 0, 255 - get_byte(%1$I, 0)), event_hash)'
+                ELSE 'coalesce(%1$I, 0) + 1' END, a.attname)) ORDER BY a.attnum)
+        FROM pg_attribute a
+        WHERE a.attrelid = '@extschema@.audit_events'::regclass AND a.attnum BETWEEN 1 AND 34
+          AND a.attname NOT IN ('tenant_id', 'chain', 'seq', 'prev_hash', 'event_hash')), NULL, NULL),
+    (26, 'a hash is changed', 'content_mismatch, link_broken', false, ARRAY[
+        $$UPDATE {table} SET event_hash = prev_hash WHERE tenant_id = 'acme' AND seq = 5$$,
+        $$UPDATE {table} SET prev_hash = event_hash WHERE tenant_id = 'acme' AND seq = 5$$], NULL, NULL),
+    (27, 'an event in the middle is deleted', 'gap', false, ARRAY[
+        $$DELETE FROM {table} WHERE tenant_id = 'acme' AND seq = 5$$], NULL, NULL),
+    (27, 'the same, and the rest is renumbered', 'content_mismatch, link_broken', false, ARRAY[
+        $$DELETE FROM {table} WHERE tenant_id = 'acme' AND seq = 5;
+          UPDATE {table} SET seq = -seq WHERE tenant_id = 'acme' AND seq > 5;
+          UPDATE {table} SET seq = -seq - 1 WHERE tenant_id = 'acme' AND seq < 0$$], NULL, NULL),
+    (27, 'two events swap their places', 'content_mismatch, link_broken', false, ARRAY[
+        $$UPDATE {table} SET seq = -seq WHERE tenant_id = 'acme' AND seq IN (4, 5);
+          UPDATE {table} SET seq = 9 + seq WHERE tenant_id = 'acme' AND seq < 0$$], NULL, NULL),
+    (27, 'an event moves to another tenant', 'content_mismatch, gap, link_broken', false, ARRAY[
+        $$UPDATE {table} SET tenant_id = 'globex', seq = 9 WHERE tenant_id = 'acme' AND seq = 5$$], NULL, NULL),
+    (27, 'an event moves to another chain', 'content_mismatch, gap', false, ARRAY[
+        $$UPDATE {table} SET chain = 1 WHERE tenant_id = 'acme' AND seq = 5$$], NULL, NULL),
+    (27, 'an event is rewritten and its own hash recomputed', 'link_broken', false, ARRAY[
+        $$UPDATE {table} SET event_hash = {ours}.audit_event_hash(prev_hash, tenant_id, chain, seq, event_id, occurred_at, recorded_at, category, 'forged',
+              outcome, severity, resource, service_name, env, provider, request_id, correlation_id, trace_id, span_id, status_code,
+              latency_ms, payload_size, error_code, db_role, {ours}.audit_private_hash(salt, actor_type, actor_id, ip, user_agent, error_message, details)),
+            action = 'forged'
+          WHERE tenant_id = 'acme' AND seq = 5$$], NULL, NULL),
+    (27, 'an event is rewritten and all hashes from it on recomputed', 'checkpoint_mismatch', NULL, NULL, NULL, 'not covered yet'),
+    (28, 'whatever in the database remembers the head is changed, too', 'anchor_mismatch', NULL, NULL, NULL, 'not covered yet')
+) list (pitfall, attack, expected, guarded, played, then_true, not_played)
+$attacks$;
+REVOKE ALL ON FUNCTION @extschema@.audit_drill_attacks() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drill_attacks() IS
+    'Part of audit_drill(): the attacks as they are played. {table} is the scratch table, guarded says whether it has the guards of audit_events; the variants in played are played each on an untouched trail; then_true must hold afterwards; not_played says why nothing is played.';
+
+CREATE FUNCTION @extschema@.audit_drill() RETURNS TABLE (
+    pitfall integer, attack text, expected text, found text, detected_in interval, passed boolean)
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE ROWS 50
+    SET search_path = pg_catalog, pg_temp
+    SET client_min_messages = warning
+    SET standard_conforming_strings = on
+    SET default_tablespace = ''
+    SET default_table_access_method = heap
+    -- For sixteen events these only cost time, if the session would use them.
+    SET jit = off
+    SET max_parallel_workers_per_gather = 0
+AS $drill$
+DECLARE
+    scratch CONSTANT text := format('zeroauth_audit_drill_%s_%s', pg_backend_pid(), left(gen_random_uuid()::text, 8));
+    guarded CONSTANT text := scratch || '.audit_events';
+    unguarded CONSTANT text := scratch || '.events';
+    ours CONSTANT regnamespace := '@extschema@';
+    trail CONSTANT regclass := '@extschema@.audit_events';
+    constraints text;
+    a record;
+    item record;
+    variant text;
+    target text;
+    outcome text;
+    outcomes text[];
+    result text;
+    began timestamptz;
+    took interval;
+    holds boolean;
+    no_trail text;
+BEGIN
+    IF current_setting('transaction_read_only')::boolean THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'read_only_sql_transaction',
+            MESSAGE = 'audit_drill() cannot run in a read-only transaction',
+            DETAIL = 'It creates a scratch schema, and rolls it back.',
+            HINT = 'Run it on the primary, in a transaction that may write.';
+    END IF;
+
+    -- Everything below is undone by the error at its end, which this block catches: nothing of it is ever committed.
+    BEGIN
+        EXECUTE format('CREATE SCHEMA %I', scratch);
+
+        -- The columns, places and guards of audit_events as they are now, not as they should be: a guard that was taken off is
+        -- missing here, too. Neither columns nor constraints, defaults, indexes or triggers of others are taken along: they
+        -- could run code of theirs as the caller.
+        SELECT string_agg(', ' || pg_get_constraintdef(c.oid), '') INTO constraints
+        FROM pg_constraint c
+        WHERE c.conrelid = trail AND c.conname IN ('audit_events_pkey', 'audit_events_event_id_key') AND c.contype IN ('p', 'u');
+        FOREACH target IN ARRAY ARRAY[scratch || '.building', unguarded] LOOP
+            EXECUTE format('CREATE TABLE %s (LIKE %s%s)', target, trail, constraints);
+            FOR item IN
+                SELECT c.attname FROM pg_attribute c WHERE c.attrelid = target::regclass AND c.attnum > 34 AND NOT c.attisdropped
+            LOOP
+                EXECUTE format('ALTER TABLE %s DROP COLUMN %I', target, item.attname);
+            END LOOP;
+            EXECUTE format($sql$ALTER TABLE %s ALTER outcome SET DEFAULT 'success', ALTER severity SET DEFAULT 'info'$sql$, target);
+            FOR item IN
+                SELECT t.tgname, t.tgenabled, ours_is.shape, t.tgfoid::regprocedure AS function
+                FROM (VALUES
+                    ('zzz_zeroauth_audit_chain'::name, 7, 'BEFORE INSERT ON %s FOR EACH ROW', 'audit_chain_event()', true),
+                    ('zeroauth_audit_refuse_row', 27, 'BEFORE UPDATE OR DELETE ON %s FOR EACH ROW', 'audit_refuse_row()', false),
+                    ('zeroauth_audit_refuse_statement', 58, 'BEFORE UPDATE OR DELETE OR TRUNCATE ON %s FOR EACH STATEMENT', 'audit_refuse_statement()', false)
+                ) ours_is (tgname, tgtype, shape, function, chains)
+                JOIN pg_trigger t ON t.tgrelid = trail AND t.tgname = ours_is.tgname AND t.tgtype = ours_is.tgtype
+                    AND t.tgfoid = to_regprocedure(format('%s.%s', ours, ours_is.function)) AND t.tgqual IS NULL AND t.tgattr::text = ''
+                WHERE ours_is.chains OR target <> unguarded
+            LOOP
+                EXECUTE format('CREATE TRIGGER %I ' || item.shape || ' EXECUTE FUNCTION %s', item.tgname, target, item.function);
+                EXECUTE format('ALTER TABLE %s %s TRIGGER %I', target,
+                    CASE item.tgenabled WHEN 'A' THEN 'ENABLE ALWAYS' WHEN 'R' THEN 'ENABLE REPLICA' WHEN 'D' THEN 'DISABLE' ELSE 'ENABLE' END,
+                    item.tgname);
+            END LOOP;
+        END LOOP;
+        -- From here on the DDL guard takes it for a trail.
+        EXECUTE format('ALTER TABLE %s.building RENAME TO audit_events', scratch);
+
+        BEGIN
+            FOREACH target IN ARRAY ARRAY[guarded, unguarded] LOOP
+                EXECUTE format($sql$
+                    INSERT INTO %s (tenant_id, category, action, resource, actor_type, actor_id, ip, details)
+                    SELECT tenant, 'drill', 'step ' || n, 'file/' || n, 'user', 'zoe', '192.0.2.7', jsonb_build_object('n', n)
+                    FROM unnest(ARRAY['acme', 'globex']) tenant, generate_series(1, 8) n$sql$, target);
+            END LOOP;
+        EXCEPTION WHEN OTHERS THEN
+            no_trail := format('no events to play on: %s', SQLSTATE);
+        END;
+
+        FOR a IN SELECT list.* FROM @extschema@.audit_drill_attacks() WITH ORDINALITY list ORDER BY list.ordinality LOOP
+            IF a.not_played IS NOT NULL THEN
+                RETURN QUERY SELECT a.pitfall, a.attack, a.expected, a.not_played, NULL::interval, NULL::boolean;
+                CONTINUE;
+            END IF;
+            took := NULL;
+            outcomes := '{}';
+            target := CASE WHEN a.guarded THEN guarded ELSE unguarded END;
+            FOREACH variant IN ARRAY CASE WHEN no_trail IS NULL THEN a.played ELSE '{}' END LOOP
+                began := clock_timestamp();
+                BEGIN
+                    EXECUTE replace(replace(replace(variant, '{table}', target), '{schema}', scratch), '{ours}', ours::text);
+                    began := clock_timestamp();
+                    SELECT coalesce(string_agg(DISTINCT f.class, ', ' ORDER BY f.class), 'none') INTO outcome
+                    FROM @extschema@.audit_drill_findings(target::regclass) f;
+                    took := greatest(took, clock_timestamp() - began);
+                    IF a.then_true IS NOT NULL THEN
+                        EXECUTE replace(replace(a.then_true, '{table}', target), '{schema}', scratch) INTO holds;
+                        IF holds IS NOT TRUE THEN
+                            outcome := outcome || ', but not stored as given';
+                        END IF;
+                    END IF;
+                    RAISE EXCEPTION USING ERRCODE = 'ZAD00', MESSAGE = 'the attack is taken back';
+                EXCEPTION
+                    WHEN SQLSTATE 'ZAD00' THEN
+                        NULL;
+                    WHEN OTHERS THEN
+                        outcome := SQLSTATE;
+                        took := greatest(took, clock_timestamp() - began);
+                END;
+                IF outcome = 'ZA004' AND NOT @extschema@.audit_preloaded() THEN
+                    outcome := 'ZA004 in this session only';
+                END IF;
+                outcomes := outcomes || outcome;
+            END LOOP;
+            SELECT coalesce(string_agg(DISTINCT o, '; '), no_trail, 'nothing was played') INTO result FROM unnest(outcomes) o;
+            RETURN QUERY SELECT a.pitfall, a.attack, a.expected, result, took, result = a.expected;
+        END LOOP;
+        RAISE EXCEPTION USING ERRCODE = 'ZAD00', MESSAGE = 'the scratch schema is taken back';
+    EXCEPTION WHEN SQLSTATE 'ZAD00' THEN
+        NULL;
+    END;
+END
+$drill$;
+REVOKE ALL ON FUNCTION @extschema@.audit_drill() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drill() IS
+    'Plays the known attacks on a scratch table that has the guards of audit_events, and gives one row for each: number of the pitfall, what was done, the class or SQLSTATE expected, what was found ("none": nothing), how long the verification or refusal took, passed (NULL: not played, found says why). Everything is rolled back before it returns. Needs CREATE on the database. 25006 in a read-only transaction.';
