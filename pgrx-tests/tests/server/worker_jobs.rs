@@ -208,6 +208,23 @@ fn a_run_that_the_worker_could_not_end_is_settled_by_the_next() {
 }
 
 #[test]
+fn a_running_job_blocks_no_drop_of_its_database() {
+    let cluster = cluster("jobs_drop", "");
+    let mut watcher = watcher(&cluster);
+    watcher.run("CREATE DATABASE busy");
+    let mut client = cluster.connect("postgres", "busy").unwrap();
+    client.run("CREATE EXTENSION zeroauth_audit");
+    client.run(&job("long", "PERFORM pg_sleep(600); RETURN NULL;"));
+    worker_after(&mut watcher, "busy", None);
+    due(&mut client, "long");
+    wait_until(DEADLINE, "the job to run", || {
+        client.line("SELECT count(*) FROM audit_job_runs WHERE status = 'running'") == "1"
+    });
+    drop(client);
+    assert!(timed(|| watcher.run("DROP DATABASE busy")).as_secs() < 3);
+}
+
+#[test]
 fn nothing_of_a_user_runs_with_more_than_the_owners_rights() {
     let spy = "CREATE FUNCTION spy() RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN INSERT INTO did (job, who) VALUES ('spy', session_user || '/' || current_user); BEGIN SET SESSION AUTHORIZATION postgres; EXCEPTION WHEN OTHERS THEN INSERT INTO did (job) VALUES (SQLSTATE); END; RETURN NULL; END $f$;
                CREATE TRIGGER spy AFTER INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION spy();";

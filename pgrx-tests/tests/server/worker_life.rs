@@ -201,6 +201,11 @@ fn without_room_there_is_one_line_and_it_is_tried_again() {
     };
     wait_until(STARTS, "the warning", || lines(&cluster.log()) == 1);
     assert!(cluster.log().contains("HINT:  Raise max_worker_processes"), "{}", cluster.log());
+    let mut unlucky = cluster.connect("postgres", "d2").unwrap();
+    let health = "SELECT h ->> 'state', h -> 'reasons', h #> '{worker,alive}' FROM audit_health() h";
+    wait_until(STARTS, "the health to say so", || {
+        unlucky.line(health) == r#"failing|["worker_not_alive"]|false"#
+    });
     // Room is made: no need to wait for the next try.
     watcher.run("DROP DATABASE d0");
     worker_after(&mut watcher, "d2", None);
