@@ -169,7 +169,7 @@ unsafe fn inet_text(datum: pg_sys::Datum, room: &mut [u8; 24]) -> &[u8] {
 ///
 /// # Safety
 /// `datum` must be a valid jsonb; the text lives as long as the current memory context.
-unsafe fn jsonb_text<'a>(datum: pg_sys::Datum, room: &'a mut jsonb::Text) -> &'a [u8] {
+unsafe fn jsonb_text(datum: pg_sys::Datum, room: &mut jsonb::Text) -> &[u8] {
     // SAFETY: valid by contract.
     if jsonb::write(unsafe { varlena_bytes(datum) }, room).is_some() {
         return room;

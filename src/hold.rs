@@ -86,30 +86,53 @@ unsafe fn owned(name: *const c_char) -> Option<pg_sys::Oid> {
     unsafe { by_name(name) }.filter(|database| compat::owns_database(*database))
 }
 
-/// A database that the current role can copy: its own, or any if the role may create databases, since what it may not copy is
-/// refused a moment later.
+/// A database that the current role can copy: its own, or one marked as a template if the role may create databases.
 ///
 /// # Safety
 /// As for [`by_name`].
 unsafe fn template(name: *const c_char) -> Option<pg_sys::Oid> {
     // SAFETY: by contract.
-    unsafe { by_name(name) }.filter(|database| compat::owns_database(*database) || may_create_databases())
+    unsafe { by_name(name) }.filter(|database| {
+        compat::owns_database(*database) || (is_template(*database) && may_create_databases())
+    })
 }
 
 fn may_create_databases() -> bool {
-    // SAFETY: a syscache look-up of the current role, released below.
-    unsafe {
-        let key = pg_sys::Datum::from(pg_sys::GetUserId());
-        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::AUTHOID as i32, key);
-        if tuple.is_null() {
-            return false;
-        }
-        let header = (*tuple).t_data;
-        let row = header.cast::<u8>().add((*header).t_hoff as usize).cast::<pg_sys::FormData_pg_authid>();
-        let may = (*row).rolcreatedb;
-        pg_sys::ReleaseSysCache(tuple);
-        may
+    // SAFETY: looks at the current role.
+    let role = pg_sys::Datum::from(unsafe { pg_sys::GetUserId() });
+    let may = |row: &pg_sys::FormData_pg_authid| row.rolcreatedb;
+    // SAFETY: the rows of this cache are of this type.
+    unsafe { cached(pg_sys::SysCacheIdentifier::AUTHOID, role, may) }
+}
+
+fn is_template(database: pg_sys::Oid) -> bool {
+    let is = |row: &pg_sys::FormData_pg_database| row.datistemplate;
+    // SAFETY: the rows of this cache are of this type.
+    unsafe { cached(pg_sys::SysCacheIdentifier::DATABASEOID, pg_sys::Datum::from(database), is) }
+}
+
+/// What `look` says of a catalog row; false when there is none.
+///
+/// # Safety
+/// `Row` must be the fixed part of the rows of `cache`.
+unsafe fn cached<Row>(
+    cache: pg_sys::SysCacheIdentifier::Type,
+    key: pg_sys::Datum,
+    look: impl FnOnce(&Row) -> bool,
+) -> bool {
+    // SAFETY: a look-up by the cache's own key.
+    let tuple = unsafe { pg_sys::SearchSysCache1(cache as i32, key) };
+    if tuple.is_null() {
+        return false;
     }
+    // SAFETY: a tuple that the cache holds until it is released.
+    let said = unsafe {
+        let header = (*tuple).t_data;
+        look(&*header.cast::<u8>().add((*header).t_hoff as usize).cast::<Row>())
+    };
+    // SAFETY: found above.
+    unsafe { pg_sys::ReleaseSysCache(tuple) };
+    said
 }
 
 /// # Safety

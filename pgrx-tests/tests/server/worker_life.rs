@@ -84,7 +84,7 @@ fn a_statement_that_fails_gives_the_worker_back_and_a_stranger_cannot_stop_it() 
     cluster.client().run(
         "CREATE EXTENSION zeroauth_audit; INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')",
     );
-    watcher.run("CREATE ROLE stranger LOGIN");
+    watcher.run("CREATE ROLE stranger LOGIN CREATEDB");
     let pid = worker_after(&mut watcher, "audit", None);
     let mut stranger = cluster.connect("stranger", "postgres").unwrap();
     for sql in [
