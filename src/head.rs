@@ -127,6 +127,21 @@ pub unsafe fn place(relation: pg_sys::Relation) -> Place {
     unsafe { Place { relation: (*relation).rd_id, file: compat::file_number(relation) } }
 }
 
+/// The counters of `relation`, null when nothing is counted. They are made at the first count after they were last sent, which may be
+/// that of the row about to be stored.
+///
+/// # Safety
+/// `relation` must be open.
+unsafe fn counted(relation: pg_sys::Relation) -> *const pg_sys::PgStat_TableStatus {
+    // SAFETY: open by contract; the call asks for exactly these two conditions.
+    unsafe {
+        if (*relation).pgstat_info.is_null() && (*relation).pgstat_enabled {
+            pg_sys::pgstat_assoc_relation(relation);
+        }
+        (*relation).pgstat_info
+    }
+}
+
 /// The head remembered for `tenant`; `None` when it has to be claimed and read.
 ///
 /// # Safety
@@ -144,7 +159,7 @@ pub unsafe fn recall(relation: pg_sys::Relation, tenant: &[u8]) -> Option<Head> 
         outsiders: if unsafe { drill::is_created_here(relation) } { State::LOUD } else { place.state() },
     };
     // SAFETY: open by contract.
-    let counters = unsafe { Counters::read((*relation).pgstat_info) };
+    let counters = unsafe { Counters::read(counted(relation)) };
     MEMORY.with_borrow_mut(|memory| {
         memory.stored = false;
         let stored = memory.expected.take().is_some_and(|expected| Some(expected) == counters);
@@ -164,12 +179,12 @@ pub unsafe fn recall(relation: pg_sys::Relation, tenant: &[u8]) -> Option<Head> 
 pub unsafe fn remember(relation: pg_sys::Relation, tenant: &[u8], head: Head) {
     ending::watch();
     // SAFETY: open by contract.
-    let counted = unsafe { (*relation).pgstat_info };
+    let counted = unsafe { counted(relation) };
     // SAFETY: the counters of an open relation.
     let counters = unsafe { Counters::read(counted) };
     MEMORY.with_borrow_mut(|memory| {
         memory.expected = counters.map(Counters::after_one_insert);
-        memory.counted = NonNull::new(counted);
+        memory.counted = NonNull::new(counted.cast_mut());
         if memory.heads.len() >= MOST_HEADS {
             memory.heads.clear();
         }

@@ -25,11 +25,12 @@ pub struct Builder {
     preload: bool,
     home: Option<PathBuf>,
     conf: Vec<(String, String)>,
+    data: Option<PathBuf>,
 }
 
 impl Builder {
     pub(crate) fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), preload: true, home: None, conf: Vec::new() }
+        Self { name: name.to_owned(), preload: true, home: None, conf: Vec::new(), data: None }
     }
 
     /// Whether the library is in `shared_preload_libraries`; it is, unless told otherwise.
@@ -54,6 +55,14 @@ impl Builder {
         self
     }
 
+    /// Takes over this data directory, such as what `pg_basebackup` wrote, instead of a fresh one. It is moved into the
+    /// cluster's own folder.
+    #[must_use]
+    pub fn data(mut self, data: &Path) -> Self {
+        self.data = Some(data.to_path_buf());
+        self
+    }
+
     /// Makes the cluster, starts it and waits until it answers.
     pub fn start(self) -> Result<Cluster> {
         let user = OsUser::current()?;
@@ -75,7 +84,11 @@ impl Builder {
             sweep::sweep(&base);
             fs::create_dir(&home).with_context(|| format!("cannot make {}", home.display()))?;
             user.own(&home)?;
-            template::copy(&base, &home.join("data"), user, &installation)?;
+            match &self.data {
+                Some(data) => fs::rename(data, home.join("data"))
+                    .with_context(|| format!("cannot move {}", data.display()))?,
+                None => template::copy(&base, &home.join("data"), user, &installation)?,
+            }
         }
         // A sweep, and a command in a later process, find the socket folder by this link.
         symlink(sockets.path(), home.join("socket")).context("cannot link the socket folder")?;

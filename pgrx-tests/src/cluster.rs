@@ -1,25 +1,27 @@
 //! A running cluster: connections, client programs, crashes and restarts.
 //!
-//! Dropping it stops its postmaster at once and removes its folders; [`Cluster::keep`] leaves it running.
+//! Dropping it stops its postmaster at once and removes its folders, and panics when its log tells of trouble inside the
+//! server (see [`Cluster::trouble`]), so that every test looks there; [`Cluster::keep`] leaves it running.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use postgres::{Client, NoTls};
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::builder::Builder;
 use crate::environment::OsUser;
 use crate::installation::Installation;
-use crate::postmaster;
+use crate::{postmaster, trouble};
 
 /// The database every cluster has, and the one connections go to unless told otherwise.
 const DATABASE: &str = "audit";
@@ -43,6 +45,8 @@ pub struct Cluster {
     /// The postmaster, while it runs. Behind a lock, so that one thread can crash and restart the server while others
     /// share the cluster to connect.
     pid: Mutex<Option<i32>>,
+    /// How many of its processes were killed on purpose.
+    killed: AtomicUsize,
 }
 
 /// How a `psql` run ended and what it printed.
@@ -75,7 +79,7 @@ impl Cluster {
 
     pub(crate) fn start(parts: Parts) -> Result<Self> {
         // Made first, so that a failed start is cleaned up by the drop.
-        let cluster = Self { parts, pid: Mutex::new(None) };
+        let cluster = Self { parts, pid: Mutex::new(None), killed: AtomicUsize::new(0) };
         cluster.start_again()?;
         Ok(cluster)
     }
@@ -211,6 +215,29 @@ impl Cluster {
         Ok(())
     }
 
+    /// Kills one process of this server with SIGKILL, as the kernel does when memory runs out; the postmaster then
+    /// restarts all others. Returns whether there was such a process.
+    pub fn kill(&self, pid: i32) -> Result<bool> {
+        let parent = fs::read_to_string(format!("/proc/{pid}/stat"))
+            .ok()
+            .and_then(|stat| stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok());
+        if parent.is_none() || parent != self.pid() {
+            return Ok(false);
+        }
+        let pid = Pid::from_raw(pid).context("not a process id")?;
+        self.killed.fetch_add(1, Ordering::Relaxed);
+        kill_process(pid, Signal::KILL).context("cannot kill a server process")?;
+        Ok(true)
+    }
+
+    /// The lines of the log that no test ever wants: a PANIC, a process that died of a signal nobody sent, a damaged
+    /// table, or PostgreSQL's warnings about what was left open at the end of a transaction. Looked at by every drop.
+    #[must_use]
+    pub fn trouble(&self) -> Vec<String> {
+        let log = self.log();
+        trouble::lines(&log, self.killed.load(Ordering::Relaxed)).into_iter().map(str::to_owned).collect()
+    }
+
     /// The postmaster's process id, locked. A thread that panicked while it held the lock left a valid value behind.
     fn postmaster(&self) -> MutexGuard<'_, Option<i32>> {
         self.pid.lock().unwrap_or_else(PoisonError::into_inner)
@@ -273,7 +300,13 @@ impl Drop for Cluster {
         if let Some(pid) = pid.or_else(|| postmaster::pid_of(&data)) {
             let _ = postmaster::stop(pid, &data, Signal::QUIT);
         }
+        let trouble = self.trouble();
         remove(&self.parts.home);
+        assert!(
+            trouble.is_empty() || std::thread::panicking(),
+            "trouble in the server's log:\n{}",
+            trouble.join("\n")
+        );
     }
 }
 

@@ -19,6 +19,7 @@ mod postmaster;
 mod stage;
 mod sweep;
 mod template;
+mod trouble;
 mod wait;
 
 pub use builder::Builder;

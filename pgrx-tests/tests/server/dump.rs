@@ -1,9 +1,13 @@
 //! pg_dump and pg_restore: every way back gives the same bytes, checked row by row as they load.
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::sync::atomic::AtomicBool;
+use std::thread;
 
-use crate::support::{Database, Sql, assert_whole, shared};
+use zeroauth_audit_tests::wait_until;
+
+use crate::fault_load::load;
+use crate::support::{DEADLINE, Database, SetOnDrop, Sql, assert_whole, shared, succeed};
 
 /// Everything that is stored, in an order of its own.
 pub const DIGEST: &str = "SELECT count(*), md5(string_agg(e::text, E'\\n' ORDER BY tenant_id COLLATE \"C\", chain, seq)), md5(string_agg(encode(event_hash || prev_hash || coalesce(salt, '') || coalesce(private_hash, ''), 'hex'), '' ORDER BY tenant_id COLLATE \"C\", chain, seq)) FROM audit_events e";
@@ -52,14 +56,6 @@ fn assert_same(original: &Database, copy: &Database) {
     client.refused("ZA003", "DELETE FROM audit_events");
     assert_eq!(client.lines("SELECT guard FROM audit_guard_status() WHERE NOT active"), [] as [&str; 0]);
     assert_whole(&mut client);
-}
-
-#[track_caller]
-fn succeed(command: &mut Command) -> String {
-    let output = command.output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && !stderr.to_lowercase().contains("error"), "{command:?}: {stderr}");
-    String::from_utf8(output.stdout).unwrap()
 }
 
 /// A path in the cluster's own folder, which goes with it.
@@ -126,6 +122,49 @@ fn pitfall_20_a_parallel_dump_and_restore_give_the_same_bytes() {
     succeed(shared().command("pg_dump").args(["-Fd", "--jobs", "2", "-f"]).arg(&folder).arg(&from.name));
     succeed(shared().command("pg_restore").args(["--exit-on-error", "-j", "2", "-d", &to.name]).arg(&folder));
     assert_same(&from, &to);
+}
+
+#[test]
+fn pitfall_20_a_tar_and_a_folder_of_files_give_the_same_bytes() {
+    let from = source("dump_files");
+    for (format, name) in [("-Ft", "dump_files.tar"), ("-Fd", "dump_files.dir")] {
+        let (to, file) = (Database::empty("dump_files_to"), path(name));
+        succeed(shared().command("pg_dump").args([format, "-f"]).arg(&file).arg(&from.name));
+        succeed(shared().command("pg_restore").args(["--exit-on-error", "-d", &to.name]).arg(&file));
+        assert_same(&from, &to);
+    }
+}
+
+#[test]
+fn pitfall_20_a_parallel_dump_taken_while_others_append_holds_a_prefix_of_every_chain() {
+    let (from, to) = (source("dump_load"), Database::empty("dump_load_to"));
+    let folder = path("dump_load.dir");
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for seed in 0..4 {
+            let (over, mut client) = (&over, from.client());
+            scope.spawn(move || load(&mut client, seed, over));
+        }
+        let _over = SetOnDrop(&over);
+        let more_than = |count: u32| {
+            let mut client = from.client();
+            wait_until(DEADLINE, "more events", || {
+                client.line("SELECT count(*) FROM audit_events").parse::<u32>().unwrap() > count
+            });
+            client.line("SELECT count(*) FROM audit_events").parse::<u32>().unwrap()
+        };
+        more_than(500);
+        succeed(shared().command("pg_dump").args(["-Fd", "--jobs", "2", "-f"]).arg(&folder).arg(&from.name));
+        more_than(more_than(0));
+    });
+    succeed(shared().command("pg_restore").args(["--exit-on-error", "-j", "2", "-d", &to.name]).arg(&folder));
+    let (mut all, mut there) = (from.client(), to.client());
+    assert_whole(&mut all);
+    assert_whole(&mut there);
+    let events = "SELECT encode(event_hash, 'hex') FROM audit_events ORDER BY 1";
+    let (all, there) = (all.lines(events), there.lines(events));
+    assert!(500 < there.len() && there.len() < all.len(), "{} of {} events", there.len(), all.len());
+    assert!(there.iter().all(|event| all.binary_search(event).is_ok()), "nothing but what was written");
 }
 
 #[test]

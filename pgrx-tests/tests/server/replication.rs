@@ -21,12 +21,28 @@ fn cluster(name: &str) -> Cluster {
     cluster
 }
 
-fn subscribe(publisher: &Cluster, subscriber: &mut Client) {
+fn subscribe(name: &str, publisher: &Cluster, subscriber: &mut Client) {
     subscriber.run(&format!(
-        "CREATE SUBSCRIPTION hub CONNECTION 'host={} port={} user=postgres dbname=audit' PUBLICATION trail",
+        "CREATE SUBSCRIPTION {name} CONNECTION 'host={} port={} user=postgres dbname=audit' PUBLICATION trail",
         publisher.socket_dir().display(),
         publisher.port()
     ));
+}
+
+/// Ends a subscription whose publisher may be gone: its slot stays there.
+fn unsubscribe(name: &str, subscriber: &mut Client) {
+    subscriber.run(&format!("ALTER SUBSCRIPTION {name} DISABLE; ALTER SUBSCRIPTION {name} SET (slot_name = NONE); DROP SUBSCRIPTION {name}"));
+}
+
+/// What a superuser does to get a row with a hash of his own choice into the trail.
+fn forge(tenant: &str) -> String {
+    format!(
+        "BEGIN; SET LOCAL zeroauth_audit.maintenance = on; ALTER TABLE audit_events DISABLE TRIGGER ALL;
+         INSERT INTO audit_events (tenant_id, chain, seq, recorded_at, action, db_role, salt, prev_hash, event_hash, hash_version)
+           SELECT '{tenant}', 0, 999, now(), 'forged', 'postgres', salt, event_hash, sha256(event_hash), 1 FROM audit_events WHERE tenant_id = '{tenant}' LIMIT 1;
+         ALTER TABLE audit_events ENABLE ALWAYS TRIGGER zzz_zeroauth_audit_chain; ALTER TABLE audit_events ENABLE ALWAYS TRIGGER zeroauth_audit_refuse_row;
+         ALTER TABLE audit_events ENABLE ALWAYS TRIGGER zeroauth_audit_refuse_statement; COMMIT"
+    )
 }
 
 #[track_caller]
@@ -43,7 +59,7 @@ fn pitfall_19_a_subscriber_gets_the_same_bytes_checks_them_and_stops_at_a_forged
     // Some events are there before the subscription (copied), some come after it (applied).
     from.run("INSERT INTO audit_events (tenant_id, action, details, ip) SELECT 'tenant ' || i % 3, 'before', jsonb_build_object('b', i * 1.50, 'a', i), '10.0.0.7/8' FROM generate_series(1, 90) i");
     from.run("CREATE PUBLICATION trail FOR TABLE audit_events");
-    subscribe(&publisher, &mut to);
+    subscribe("hub", &publisher, &mut to);
     caught_up(&mut from, &mut to);
     let mut holder = publisher.client();
     holder.run("BEGIN; INSERT INTO audit_events (tenant_id, action) VALUES ('tenant 1', 'open')");
@@ -59,13 +75,7 @@ fn pitfall_19_a_subscriber_gets_the_same_bytes_checks_them_and_stops_at_a_forged
 
     // A forged row at the publisher: nothing that follows it arrives.
     let before = to.line(DIGEST);
-    from.run(
-        "BEGIN; SET LOCAL zeroauth_audit.maintenance = on; ALTER TABLE audit_events DISABLE TRIGGER ALL;
-         INSERT INTO audit_events (tenant_id, chain, seq, recorded_at, action, db_role, salt, prev_hash, event_hash, hash_version)
-           SELECT 'tenant 2', 0, 999, now(), 'forged', 'postgres', salt, event_hash, sha256(event_hash), 1 FROM audit_events WHERE tenant_id = 'tenant 2' LIMIT 1;
-         ALTER TABLE audit_events ENABLE ALWAYS TRIGGER zzz_zeroauth_audit_chain; ALTER TABLE audit_events ENABLE ALWAYS TRIGGER zeroauth_audit_refuse_row;
-         ALTER TABLE audit_events ENABLE ALWAYS TRIGGER zeroauth_audit_refuse_statement; COMMIT",
-    );
+    from.run(&forge("tenant 2"));
     from.run("INSERT INTO audit_events (tenant_id, action) VALUES ('tenant 0', 'later')");
     wait_until(DEADLINE, "ZA002 in the subscriber's log", || {
         subscriber
@@ -75,7 +85,7 @@ fn pitfall_19_a_subscriber_gets_the_same_bytes_checks_them_and_stops_at_a_forged
     });
     assert_eq!(to.line(DIGEST), before);
     assert_whole(&mut to);
-    to.run("ALTER SUBSCRIPTION hub DISABLE; ALTER SUBSCRIPTION hub SET (slot_name = NONE); DROP SUBSCRIPTION hub");
+    unsubscribe("hub", &mut to);
 }
 
 #[test]
@@ -83,7 +93,7 @@ fn an_update_or_delete_made_in_maintenance_does_not_reach_the_subscriber() {
     let (publisher, subscriber) = (cluster("publisher_b"), cluster("subscriber_b"));
     let (mut from, mut to) = (publisher.client(), subscriber.client());
     from.run("INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'x' FROM generate_series(1, 10); CREATE PUBLICATION trail FOR TABLE audit_events");
-    subscribe(&publisher, &mut to);
+    subscribe("hub", &publisher, &mut to);
     caught_up(&mut from, &mut to);
     let before = to.line(DIGEST);
     from.run("SET zeroauth_audit.maintenance = on; UPDATE audit_events SET action = 'forged' WHERE seq = 3; RESET zeroauth_audit.maintenance");
@@ -91,5 +101,57 @@ fn an_update_or_delete_made_in_maintenance_does_not_reach_the_subscriber() {
     assert_eq!(to.line(DIGEST), before, "the hub keeps what was written");
     let refused = |line: &str| line.contains("\"change_refused\"") && line.contains("\"UPDATE\"");
     assert!(subscriber.log().lines().any(refused), "and says that somebody tried");
-    to.run("ALTER SUBSCRIPTION hub DISABLE; ALTER SUBSCRIPTION hub SET (slot_name = NONE); DROP SUBSCRIPTION hub");
+    unsubscribe("hub", &mut to);
+}
+
+/// Waits for the refusal of one event in the server's log.
+#[track_caller]
+fn refused(subscriber: &Cluster, place: &str) {
+    let error = format!("ZA002 ERROR:  event does not match its hash: {place}");
+    wait_until(DEADLINE, &error, || subscriber.log().lines().any(|line| line.ends_with(&error)));
+}
+
+#[test]
+fn a_hub_stops_taking_from_the_publisher_that_forged_and_goes_on_taking_from_the_other() {
+    let (honest, forger, hub) = (cluster("honest"), cluster("forger"), cluster("hub"));
+    let (mut at_honest, mut at_forger, mut at_hub) = (honest.client(), forger.client(), hub.client());
+    let append = |client: &mut Client, whose: &str, count: u32| {
+        client.run(&format!("INSERT INTO audit_events (tenant_id, action) SELECT '{whose} ' || i % 3, 'x' FROM generate_series(1, {count}) i"));
+    };
+    let caught_up = |from: &mut Client, to: &mut Client, whose: &str| {
+        let digest = format!("{DIGEST} WHERE tenant_id LIKE '{whose} %'");
+        wait_until(DEADLINE, "the hub to have what the publisher has", || {
+            from.line(&digest) == to.line(&digest)
+        });
+    };
+    append(&mut at_honest, "honest", 300);
+    append(&mut at_forger, "forger", 300);
+    at_honest.run("CREATE PUBLICATION trail FOR TABLE audit_events");
+    at_forger.run("CREATE PUBLICATION trail FOR TABLE audit_events");
+
+    // Changed before the hub asks for the first copy: none of that copy is taken, until the row is what it was.
+    at_forger.run("SET zeroauth_audit.maintenance = on; UPDATE audit_events SET action = 'forged' WHERE tenant_id = 'forger 1' AND seq = 42");
+    subscribe("of_forger", &forger, &mut at_hub);
+    subscribe("of_honest", &honest, &mut at_hub);
+    refused(&hub, "tenant \"forger 1\", chain 0, seq 42");
+    append(&mut at_honest, "honest", 60);
+    caught_up(&mut at_honest, &mut at_hub, "honest");
+    assert_eq!(at_hub.line("SELECT count(*) FROM audit_events WHERE tenant_id LIKE 'forger %'"), "0");
+    at_forger.run("UPDATE audit_events SET action = 'x' WHERE tenant_id = 'forger 1' AND seq = 42; RESET zeroauth_audit.maintenance");
+    caught_up(&mut at_forger, &mut at_hub, "forger");
+    append(&mut at_forger, "forger", 60);
+    caught_up(&mut at_forger, &mut at_hub, "forger");
+    assert_whole(&mut at_hub);
+
+    // Forged in the stream: what the same publisher sends after it does not arrive, what the other one sends does.
+    at_forger.run(&forge("forger 2"));
+    append(&mut at_forger, "forger", 3);
+    refused(&hub, "tenant \"forger 2\", chain 0, seq 999");
+    append(&mut at_honest, "honest", 60);
+    caught_up(&mut at_honest, &mut at_hub, "honest");
+    assert_eq!(at_hub.line("SELECT count(*) FROM audit_events WHERE tenant_id LIKE 'forger %'"), "360");
+    assert_whole(&mut at_hub);
+    assert_whole(&mut at_honest);
+    unsubscribe("of_forger", &mut at_hub);
+    unsubscribe("of_honest", &mut at_hub);
 }

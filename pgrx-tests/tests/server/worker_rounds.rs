@@ -1,14 +1,12 @@
 //! Workers under load and across servers: many rounds of CREATE and DROP, promotion, reload, pg_upgrade's mode.
 
-use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use zeroauth_audit_tests::{Cluster, wait_until};
 
-use crate::standby::Standby;
 use crate::support::worker::{ENDS, STARTS, no_worker, timed, watcher, worker, worker_after};
-use crate::support::{DEADLINE, SetOnDrop, Sql};
+use crate::support::{DEADLINE, SetOnDrop, Sql, standby_of};
 
 #[test]
 fn twenty_rounds_of_create_and_drop_under_load_leak_no_worker_and_block_no_drop() {
@@ -77,13 +75,13 @@ fn a_promoted_standby_gets_its_worker_and_has_none_before() {
         "CREATE EXTENSION zeroauth_audit; INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')",
     );
     worker_after(&mut watcher(&primary), "audit", None);
-    let standby = Standby::start(&primary);
+    let standby = standby_of(&primary, "worker_standby");
     let mut client = standby.client();
     wait_until(DEADLINE, "the events to arrive", || client.line("SELECT count(*) FROM audit_events") == "1");
     assert_eq!(client.line(OURS), "0");
     assert_eq!(client.line("SELECT audit_health() ->> 'state'"), "ok");
     primary.crash().unwrap();
-    standby.pg_ctl(&["promote", "-w"]);
+    client.run("SELECT pg_promote()");
     worker_after(&mut client, "audit", None);
     assert_eq!(client.line("SELECT h ->> 'state', h -> 'reasons' FROM audit_health() h"), "ok|[]");
 }
@@ -99,10 +97,11 @@ fn a_standby_that_is_told_to_verifies_and_becomes_a_full_worker_when_promoted() 
     client.run("CREATE EXTENSION zeroauth_audit; INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'x' FROM generate_series(1, 10)");
     client.run("SET zeroauth_audit.maintenance = on; UPDATE audit_events SET action = 'y' WHERE seq = 7");
     worker_after(&mut watcher(&primary), "audit", None);
-    let standby = Standby::start(&primary);
-    let log = || fs::read_to_string(primary.data_dir().parent().unwrap().join("standby.log")).unwrap();
+    let standby = standby_of(&primary, "worker_standby");
     wait_until(STARTS, "the standby to verify", || {
-        log().contains(r#"{"event":"standby_verified","tenants":1,"events":10,"not_ok":1,"first_finding":{"#)
+        standby
+            .log()
+            .contains(r#"{"event":"standby_verified","tenants":1,"events":10,"not_ok":1,"first_finding":{"#)
     });
     let mut client = standby.client();
     let pid = worker(&mut client, "audit").expect("it stays");
@@ -111,7 +110,7 @@ fn a_standby_that_is_told_to_verifies_and_becomes_a_full_worker_when_promoted() 
         "waiting to verify again"
     );
     primary.crash().unwrap();
-    standby.pg_ctl(&["promote", "-w"]);
+    client.run("SELECT pg_promote()");
     let pid = worker_after(&mut client, "audit", Some(pid));
     wait_until(STARTS, "a full worker", || {
         client.line(&format!("SELECT query FROM pg_stat_activity WHERE pid = {pid}"))

@@ -8,6 +8,7 @@ pub mod sql;
 pub mod worker;
 
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -16,7 +17,7 @@ use std::time::Duration;
 use postgres::Client;
 use zeroauth_audit_tests::Cluster;
 
-pub use audit::{assert_whole, findings, places, verdict};
+pub use audit::{assert_replays, assert_whole, findings, places, verdict};
 pub use sql::Sql;
 
 /// How long a test polls for something that normally takes milliseconds.
@@ -113,6 +114,43 @@ impl Database {
         self.client().run(&format!("CREATE ROLE {} LOGIN", quoted(&role)));
         role
     }
+}
+
+impl Drop for Database {
+    /// Every test that leaves the shared server looks into its log. Trouble may come from a neighbour: the line says who.
+    fn drop(&mut self) {
+        let trouble = shared().trouble();
+        assert!(
+            trouble.is_empty() || std::thread::panicking(),
+            "trouble in the server's log:\n{}",
+            trouble.join("\n")
+        );
+    }
+}
+
+/// Runs a command that has to end well and without a word of an error, and returns what it printed.
+#[track_caller]
+pub fn succeed(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+    let well = output.status.success() && !stderr.to_lowercase().contains("error");
+    assert!(well, "{command:?}: {stderr}\n{stdout}");
+    stdout
+}
+
+/// A base backup of `cluster`, in its own folder.
+#[track_caller]
+pub fn base_backup(cluster: &Cluster, options: &[&str]) -> PathBuf {
+    let path = cluster.data_dir().with_file_name("backup");
+    succeed(cluster.command("pg_basebackup").args(["-c", "fast", "-D"]).arg(&path).args(options));
+    path
+}
+
+/// A hot standby of `primary`, whose settings come along with the backup.
+#[track_caller]
+pub fn standby_of(primary: &Cluster, name: &str) -> Cluster {
+    Cluster::builder(name).data(&base_backup(primary, &["-X", "stream", "-R"])).start().unwrap()
 }
 
 /// An identifier in double quotes.
