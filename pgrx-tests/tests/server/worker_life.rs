@@ -122,11 +122,11 @@ fn it_comes_back_after_every_kind_of_end() {
     one.run(&format!("SELECT pg_terminate_backend({pid})"));
     let pid = worker_after(&mut one, "audit", Some(pid));
     // A crash of the worker, and one of another backend.
-    kill(&cluster, pid);
+    assert!(cluster.kill(pid).unwrap());
     let mut one = reconnected(&cluster);
     let pid = worker_after(&mut one, "audit", Some(pid));
     let victim = one.line("SELECT pg_backend_pid()").parse().unwrap();
-    kill(&cluster, victim);
+    assert!(cluster.kill(victim).unwrap());
     let mut one = reconnected(&cluster);
     let pid = worker_after(&mut one, "audit", Some(pid));
     // A restart, and a crash of the whole server.
@@ -137,10 +137,6 @@ fn it_comes_back_after_every_kind_of_end() {
     cluster.crash().unwrap();
     cluster.start_again().unwrap();
     worker_after(&mut reconnected(&cluster), "audit", Some(pid));
-}
-
-fn kill(cluster: &Cluster, pid: i32) {
-    assert!(cluster.command("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
 }
 
 /// A connection to a server that may be restarting after a crash.
