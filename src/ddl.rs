@@ -17,7 +17,7 @@ use crate::call::guarded;
 use crate::error::{Failure, Kind};
 use crate::guard::Attempt;
 use crate::member::{is_member, is_trail, trail_name};
-use crate::{ending, memory, settings, shared_heads, statements};
+use crate::{ending, hold, memory, settings, shared_heads, statements, tell};
 
 static PREVIOUS_UTILITY: OnceLock<pg_sys::ProcessUtility_hook_type> = OnceLock::new();
 static PREVIOUS_ACCESS: OnceLock<pg_sys::object_access_hook_type> = OnceLock::new();
@@ -76,18 +76,36 @@ unsafe extern "C-unwind" fn utility(
     qc: *mut pg_sys::QueryCompletion,
 ) {
     // SAFETY: PostgreSQL passes a live statement.
+    let commits_prepared = unsafe { commits_prepared((*pstmt).utilityStmt) };
+    // SAFETY: as above.
     unsafe {
         refuse_if(|| {
-            if commits_prepared((*pstmt).utilityStmt) {
+            if commits_prepared {
                 ending::watch();
                 shared_heads::outsider_of_all_begins(); // it may have brought rows of its own
             }
-            check_statement((*pstmt).utilityStmt)
+            check_statement((*pstmt).utilityStmt)?;
+            hold::make_way((*pstmt).utilityStmt);
+            Ok(())
         });
     }
+    // SAFETY: as above; looked at before the statement runs, which may change it.
+    let updates_extension = unsafe { (*(*pstmt).utilityStmt).type_ } == pg_sys::NodeTag::T_AlterExtensionStmt;
     let next = PREVIOUS_UTILITY.get().copied().flatten().unwrap_or(standard_ProcessUtility);
     // SAFETY: the next hook, or the standard function, with our own arguments.
     unsafe { next(pstmt, query_string, read_only_tree, context, params, query_env, dest, qc) };
+    if updates_extension {
+        tell::extension_touched();
+    }
+    if commits_prepared {
+        // SAFETY: the statement is over, and its transaction is not.
+        unsafe {
+            refuse_if(|| {
+                tell::after_commit_prepared();
+                Ok(())
+            });
+        }
+    }
 }
 
 /// Whether `statement` is COMMIT PREPARED.
@@ -117,6 +135,11 @@ unsafe extern "C-unwind" fn access(
     use pg_sys::ObjectAccessType::{OAT_DROP, OAT_POST_ALTER, OAT_POST_CREATE};
     // Every look-up of a schema and every first call of a function comes this way too: those leave at once.
     if matches!(kind, OAT_DROP | OAT_POST_ALTER | OAT_POST_CREATE) {
+        if class == pg_sys::ExtensionRelationId {
+            tell::extension_touched();
+        } else if class == pg_sys::DatabaseRelationId && kind != OAT_DROP {
+            tell::database_touched(object);
+        }
         // SAFETY: called by PostgreSQL inside a transaction.
         unsafe { refuse_if(|| check_access(kind, class, object)) };
     }

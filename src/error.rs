@@ -42,6 +42,10 @@ pub enum Kind {
     UnexpectedTable,
     /// No memory of the process, or no room in the lock table; PostgreSQL's own SQLSTATE.
     OutOfMemory,
+    /// No cron expression, or no time zone.
+    InvalidSchedule,
+    /// pg_cron is not here, or cannot run a job when it is to run.
+    PgCron,
 }
 
 impl Kind {
@@ -58,6 +62,9 @@ impl Kind {
             Kind::InvalidArgument => b"ZA009",
             Kind::UnexpectedTable => b"ZA010",
             Kind::OutOfMemory => b"53200",
+            Kind::InvalidSchedule => b"ZA021",
+            // ZA022 and ZA023, about jobs, are raised by functions written in SQL.
+            Kind::PgCron => b"ZA024",
         }
     }
 }
@@ -71,6 +78,12 @@ const fn packed(sqlstate: &[u8; 5]) -> c_int {
         i += 1;
     }
     code
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
 }
 
 impl Failure {

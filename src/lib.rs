@@ -10,6 +10,9 @@
 //! | [`drill`] | the scratch table that `audit_drill()` plays attacks on |
 //! | [`columns`], [`jsonb`], [`hashes`] | stored values as the core sees them; the two hashes as SQL functions |
 //! | [`query`], [`access`], [`progress`], [`srf`] | reading through SQL, who may check what, how far a check is, returning rows |
+//! | [`launcher`], [`registry`], [`process`] | one background worker for each database that has the extension |
+//! | [`worker`], [`schedule`], [`run`], [`transaction`], [`standby`], [`jobs`], [`pg_cron`] | what a worker does: jobs, when they are due |
+//! | [`tell`], [`hold`] | what sessions tell launcher and workers, and statements that a worker must make way for |
 //! | [`call`], [`error`], [`memory`], [`settings`], [`random`], [`compat`] | the edge to PostgreSQL |
 
 mod access;
@@ -24,20 +27,32 @@ mod error;
 mod guard;
 mod hashes;
 mod head;
+mod hold;
+mod jobs;
 mod jsonb;
+mod launcher;
 mod lock;
 mod member;
 mod memory;
 mod pass;
+mod pg_cron;
+mod process;
 mod progress;
 mod query;
 mod random;
+mod registry;
+mod run;
+mod schedule;
 mod settings;
 mod shared_heads;
 mod srf;
+mod standby;
 mod statements;
+mod tell;
+mod transaction;
 mod verify;
 mod walk;
+mod worker;
 
 ::pgrx::pg_module_magic!();
 
@@ -45,6 +60,8 @@ pgrx::extension_sql_file!("../sql/schema/01_functions.sql", name = "functions", 
 pgrx::extension_sql_file!("../sql/schema/02_events.sql", name = "events", requires = ["functions"]);
 pgrx::extension_sql_file!("../sql/schema/03_verify.sql", name = "verify", requires = ["events"]);
 pgrx::extension_sql_file!("../sql/schema/04_drill.sql", name = "drill", requires = ["verify"]);
+pgrx::extension_sql_file!("../sql/schema/06_jobs.sql", name = "jobs", requires = ["drill"]);
+pgrx::extension_sql_file!("../sql/schema/09_health.sql", name = "health", requires = ["jobs"]);
 
 /// Called by PostgreSQL when the library is loaded: at server start, or by the first session that needs it.
 #[allow(non_snake_case)]
@@ -57,4 +74,9 @@ pub extern "C-unwind" fn _PG_init() {
     }
     ddl::install_hooks();
     progress::request_shared_memory();
+    tell::install();
+    // SAFETY: set by PostgreSQL around the loading of the libraries.
+    if unsafe { pgrx::pg_sys::process_shared_preload_libraries_in_progress } {
+        launcher::register();
+    }
 }

@@ -65,6 +65,7 @@ pub fn request_shared_memory() {
     }
     pgrx::pg_shmem_init!(BOARD = empty_board());
     crate::shared_heads::request_shared_memory();
+    crate::registry::request_shared_memory();
     SHARED.store(true, Ordering::Relaxed);
 }
 

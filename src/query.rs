@@ -1,4 +1,4 @@
-//! Reading through SQL (SPI), always read-only: every query of one call sees the snapshot of the statement that made the call, no
+//! Reading through SQL (SPI), read-only but for [`Session::change`]: every query of one call sees the snapshot of the statement that made the call, no
 //! transaction id is assigned, and it works on a hot standby.
 //!
 //! Going through SQL rather than scanning the table keeps verification right where the rows are elsewhere (a
@@ -108,6 +108,26 @@ impl Session {
         &self,
         sql: &str,
         parameters: &[Parameter<'_>],
+        each: impl FnMut(&Row<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.execute(true, sql, parameters, each)
+    }
+
+    /// As [`Session::all`], for a statement that may change something, and sees what the ones before it changed.
+    pub fn change(
+        &self,
+        sql: &str,
+        parameters: &[Parameter<'_>],
+        each: impl FnMut(&Row<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.execute(false, sql, parameters, each)
+    }
+
+    fn execute(
+        &self,
+        read_only: bool,
+        sql: &str,
+        parameters: &[Parameter<'_>],
         mut each: impl FnMut(&Row<'_>) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         memory::check()?;
@@ -120,7 +140,7 @@ impl Session {
                 bound.types.as_mut_ptr(),
                 bound.values.as_mut_ptr(),
                 std::ptr::null(),
-                true,
+                read_only,
                 0,
             );
         }

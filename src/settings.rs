@@ -4,6 +4,8 @@ use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_sys};
 
 static MAX_CHAINS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static MAX_DETAILS_BYTES: GucSetting<i32> = GucSetting::<i32>::new(1024 * 1024);
+static WORKER: GucSetting<bool> = GucSetting::<bool>::new(true);
+static VERIFY_ON_STANDBY: GucSetting<bool> = GucSetting::<bool>::new(false);
 static MAINTENANCE: GucSetting<bool> = GucSetting::<bool>::new(false);
 
 /// Chain numbers are `smallint`.
@@ -17,6 +19,16 @@ pub fn max_chains() -> Option<u16> {
 /// The longest `details` accepted, in bytes of its text form.
 pub fn max_details_bytes() -> usize {
     usize::try_from(MAX_DETAILS_BYTES.get()).unwrap_or(0)
+}
+
+/// Whether the server has a launcher and workers.
+pub fn worker() -> bool {
+    WORKER.get()
+}
+
+/// Whether a hot standby has workers too, which only verify.
+pub fn verify_on_standby() -> bool {
+    VERIFY_ON_STANDBY.get()
 }
 
 /// Whether a superuser has opened the trail for maintenance in this session, and is still the one who acts: the setting
@@ -56,6 +68,31 @@ pub fn define() {
         GucContext::Suset,
         GucFlags::default(),
     );
+    define_of_the_server();
     // SAFETY: called from _PG_init with a NUL-terminated name; refuses misspelt settings under our prefix.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"zeroauth_audit".as_ptr()) };
+}
+
+/// What is fixed when the server starts, and means nothing to a library that one session loaded.
+fn define_of_the_server() {
+    // SAFETY: set by PostgreSQL around the loading of the libraries.
+    if !unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
+        return;
+    }
+    GucRegistry::define_bool_guc(
+        c"zeroauth_audit.worker",
+        c"Starts a background worker for every database that has the extension.",
+        c"Without it no job runs by itself.",
+        &WORKER,
+        GucContext::Postmaster,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"zeroauth_audit.verify_on_standby",
+        c"Starts workers on a hot standby too, which only verify.",
+        c"What they find is in the server log of the standby.",
+        &VERIFY_ON_STANDBY,
+        GucContext::Postmaster,
+        GucFlags::default(),
+    );
 }

@@ -25,7 +25,12 @@ pub(crate) fn needed(major: u32) -> Vec<String> {
 }
 
 fn server(major: u32) -> Vec<String> {
-    vec![format!("postgresql-{major}"), format!("postgresql-server-dev-{major}")]
+    ["postgresql", "postgresql-server-dev"]
+        .map(|name| format!("{name}-{major}"))
+        .into_iter()
+        // Its tests run the jobs by pg_cron.
+        .chain([format!("postgresql-{major}-cron")])
+        .collect()
 }
 
 /// Installs what is missing with apt, through sudo when we are not root. On a system without apt it only looks whether the

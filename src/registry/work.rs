@@ -1,0 +1,60 @@
+//! A worker's side of the board: it claims its database, says how far it is, and gives it back.
+
+use super::{BOARD, End, LONGEST_WAIT, NO_ENTRY, SECOND, SETTLED, State, me, now, set_latch};
+
+/// This process becomes the worker of `database`. False when it is not wanted: somebody holds the database, or there is
+/// another worker. To be called before connecting, so that a hold need not wait for a process that only starts.
+pub fn claim(database: u32, standby: bool) -> bool {
+    let mut board = BOARD.exclusive();
+    let held = board.held(database);
+    let Some(entry) = board.find(database).filter(|entry| entry.pid == 0) else { return false };
+    if held {
+        entry.state = State::Waiting;
+        return false;
+    }
+    (entry.state, entry.pid, entry.since, entry.standby) = (State::Looking, me(), now(), standby);
+    // Whatever was asked before is looked at now.
+    (entry.wake, entry.stop) = (false, false);
+    true
+}
+
+/// The database has the extension: this process stays.
+pub fn settle(database: u32) {
+    let launcher = {
+        let mut board = BOARD.exclusive();
+        if let Some(entry) = board.find(database) {
+            (entry.state, entry.since) = (State::Running, now());
+        }
+        board.launcher
+    };
+    set_latch(launcher);
+}
+
+/// Whether this process shall go, and whether it was woken since the last call.
+pub fn asked(database: u32) -> (bool, bool) {
+    BOARD.exclusive().find(database).map_or((true, false), |e| (e.stop, std::mem::take(&mut e.wake)))
+}
+
+/// This process ends.
+pub fn leave(database: u32, end: End) {
+    let launcher = {
+        let mut board = BOARD.exclusive();
+        if let Some(entry) = board.find(database).filter(|entry| entry.pid == me()) {
+            let ran = now() - entry.since;
+            entry.pid = 0;
+            match end {
+                // Asked again after it had looked.
+                End::NothingToDo if entry.wake => (entry.state, entry.retry_at) = (State::Asked, 0),
+                End::NothingToDo => *entry = NO_ENTRY,
+                _ if entry.stop => (entry.state, entry.retry_at, entry.failures) = (State::Waiting, 0, 0),
+                End::Ended => {
+                    entry.failures = if ran > SETTLED { 1 } else { entry.failures.saturating_add(1) };
+                    let wait = (1i64 << (entry.failures - 1).min(10)).min(LONGEST_WAIT);
+                    (entry.state, entry.retry_at) = (State::Waiting, now() + wait * SECOND);
+                }
+            }
+        }
+        board.launcher
+    };
+    set_latch(launcher);
+}
