@@ -7,10 +7,12 @@
 //! | [`guard`], [`ddl`], [`statements`], [`member`] | refuse changes of rows, and of the table itself |
 //! | [`verify`], [`pass`], [`walk`] | replay: SQL functions, the one pass in any order, the walk in order |
 //! | [`columns`], [`hashes`] | stored values as the core sees them; the two hashes as SQL functions |
+//! | [`alerts`] | what an alert leaves behind besides its row: an event of our own, a log line |
 //! | [`query`], [`access`], [`progress`], [`srf`] | reading through SQL, who may check what, how far a check is, returning rows |
 //! | [`call`], [`error`], [`settings`], [`random`], [`compat`] | the edge to PostgreSQL |
 
 mod access;
+mod alerts;
 mod call;
 mod chain;
 mod columns;
@@ -37,6 +39,7 @@ mod walk;
 pgrx::extension_sql_file!("../sql/schema/01_functions.sql", name = "functions", bootstrap);
 pgrx::extension_sql_file!("../sql/schema/02_events.sql", name = "events", requires = ["functions"]);
 pgrx::extension_sql_file!("../sql/schema/03_verify.sql", name = "verify", requires = ["events"]);
+pgrx::extension_sql_file!("../sql/schema/05_alerts.sql", name = "alerts", requires = ["verify"]);
 
 /// Called by PostgreSQL when the library is loaded: at server start, or by the first session that needs it.
 #[allow(non_snake_case)]
