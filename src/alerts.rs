@@ -1,13 +1,14 @@
 //! What an alert leaves behind besides its row and its deliveries: an event of the extension's own tenant, and a line in the
 //! server log. The rest of it is SQL (`sql/schema/05_alerts.sql`).
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString, c_char, c_int, c_long};
 
 use pgrx::pg_sys;
+use pgrx::pg_sys::panic::pgrx_extern_c_guard;
 
-use crate::call::{Arguments, sql_function};
+use crate::call::{Arguments, raw_sql_function, sql_function};
 use crate::columns;
-use crate::error::{Failure, Kind, log_line};
+use crate::error::{Failure, Kind, log_line, throw};
 use crate::member::trail_oid;
 use crate::random;
 
@@ -16,74 +17,57 @@ const TENANT: &str = "zeroauth_audit";
 /// `$1` id, `$2` tenant, `$3` action, `$4` severity, `$5` resource, `$6` details.
 const PARAMETERS: usize = 6;
 
+fn present(arguments: &Arguments, n: usize) -> Result<pg_sys::Datum, Failure> {
+    arguments.datum(n).ok_or_else(|| {
+        Failure::new(Kind::InvalidArgument, "an argument of a function of alerts is NULL")
+            .hint("It is called by the extension.")
+    })
+}
+
 fn text(arguments: &Arguments, n: usize) -> Result<String, Failure> {
-    let datum = arguments.datum(n).ok_or_else(|| {
-        Failure::new(Kind::InvalidArgument, "an event of our own has no NULL in it")
-            .hint("Called by the extension.")
-    })?;
     // SAFETY: these arguments are declared as text.
-    let bytes = unsafe { columns::varlena_bytes(datum) };
+    let bytes = unsafe { columns::varlena_bytes(present(arguments, n)?) };
     Ok(String::from_utf8_lossy(bytes).into_owned())
 }
 
 /// A jsonb argument in its text form.
 fn json(arguments: &Arguments, n: usize) -> Result<String, Failure> {
-    let datum = arguments.datum(n).ok_or_else(|| {
-        Failure::new(Kind::InvalidArgument, "an event of our own has no NULL in it")
-            .hint("Called by the extension.")
-    })?;
     // SAFETY: the argument is declared as jsonb; the output function returns a palloc'ed, NUL-terminated string.
-    let out = unsafe { pg_sys::OidOutputFunctionCall(pg_sys::F_JSONB_OUT.into(), datum) };
+    let out = unsafe { pg_sys::OidOutputFunctionCall(pg_sys::F_JSONB_OUT.into(), present(arguments, n)?) };
     // SAFETY: as above.
-    Ok(unsafe { std::ffi::CStr::from_ptr(out) }.to_string_lossy().into_owned())
+    Ok(unsafe { CStr::from_ptr(out) }.to_string_lossy().into_owned())
 }
 
-/// The user that acts, put back when dropped; after an error PostgreSQL puts it back itself.
-struct ActingAs(pg_sys::Oid, i32);
-
-impl ActingAs {
-    /// `user`, who may not change what the session looks like afterwards.
-    fn restricted(user: pg_sys::Oid) -> Self {
-        let (mut before, mut context) = (pg_sys::Oid::INVALID, 0);
-        let flags = (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) as i32;
-        // SAFETY: reads and sets state of this process, inside a transaction.
-        unsafe {
-            pg_sys::GetUserIdAndSecContext(&mut before, &mut context);
-            pg_sys::SetUserIdAndSecContext(user, context | flags);
-        }
-        Self(before, context)
-    }
+/// An INSERT that is parsed and has its values, all of it in PostgreSQL's memory; nothing to destroy.
+#[derive(Clone, Copy)]
+struct Prepared {
+    plan: pg_sys::SPIPlanPtr,
+    values: *mut pg_sys::Datum,
+    owner: pg_sys::Oid,
 }
 
-impl Drop for ActingAs {
-    fn drop(&mut self) {
-        // SAFETY: what was read when this was made.
-        unsafe { pg_sys::SetUserIdAndSecContext(self.0, self.1) };
-    }
-}
-
-fn append_own(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
+fn prepare(arguments: &Arguments) -> Result<Prepared, Failure> {
     let missing = || {
         Failure::new(Kind::UnexpectedTable, "audit_events is not there")
             .hint("Create the extension in this database.")
     };
     let trail = trail_oid().ok_or_else(missing)?;
-    // SAFETY: a catalog look-up by oid.
+    // SAFETY: inside a transaction.
     let owner = unsafe { owner_of(trail) }.ok_or_else(missing)?;
-    let schema = arguments.schema();
     // SAFETY: the name of a schema that is there, quoted; NUL-terminated.
     let schema =
-        unsafe { std::ffi::CStr::from_ptr(pg_sys::quote_identifier(pg_sys::get_namespace_name(schema))) };
+        unsafe { CStr::from_ptr(pg_sys::quote_identifier(pg_sys::get_namespace_name(arguments.schema()))) };
     let sql = format!(
         "INSERT INTO {}.audit_events (event_id, tenant_id, category, action, severity, resource, service_name, details)
          VALUES ($1::pg_catalog.uuid, $2, 'alert', $3, $4, $5, 'zeroauth_audit', $6::pg_catalog.jsonb)",
         schema.to_string_lossy()
     );
+    let sql = CString::new(sql).unwrap_or_default();
     // SAFETY: reads the clock.
     let now = unsafe { pg_sys::GetCurrentTimestamp() };
     // Ours, so that the table's owner needs no right on the default's function.
     let id = pgrx::datum::Uuid::from_bytes(random::uuid_v7(now + random::POSTGRES_EPOCH)).to_string();
-    let values = [
+    let texts = [
         id,
         TENANT.to_owned(),
         text(arguments, 0)?,
@@ -91,34 +75,60 @@ fn append_own(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         text(arguments, 2)?,
         json(arguments, 3)?,
     ];
-    insert_as(owner, &sql, &values)?;
-    Ok(pg_sys::Datum::from(0))
-}
-
-/// Runs an INSERT with text parameters as `user`. It is parsed as the caller, who can surely see the schema.
-fn insert_as(user: pg_sys::Oid, sql: &str, values: &[String; PARAMETERS]) -> Result<(), Failure> {
-    let sql = CString::new(sql).unwrap_or_default();
     let mut types = [pg_sys::TEXTOID; PARAMETERS];
-    // SAFETY: SPI is connected and finished here, and by the end of the transaction after an error; the arrays have one
-    // element for each parameter.
+    // SAFETY: SPI is finished in `append_own`, or by the end of the transaction after an error; the arrays have one element
+    // for each parameter. Parsed as the caller, who can see the schema, whether the table's owner can or not.
     unsafe {
         pg_sys::SPI_connect();
         let plan = pg_sys::SPI_prepare(sql.as_ptr(), PARAMETERS as i32, types.as_mut_ptr());
-        let mut datums = values
-            .each_ref()
-            .map(|value| pg_sys::Datum::from(pgrx::varlena::rust_str_to_text_p(value).into_pg()));
-        let acting = ActingAs::restricted(user);
-        let done = pg_sys::SPI_execute_plan(plan, datums.as_mut_ptr(), std::ptr::null(), false, 0);
-        drop(acting);
-        let stored = pg_sys::SPI_processed;
-        pg_sys::SPI_finish();
-        if done != pg_sys::SPI_OK_INSERT as i32 || stored != 1 {
-            return Err(Failure::new(Kind::UnexpectedTable, "audit_events did not store an event")
-                .detail("A trigger or a rule of somebody else's left it out.")
-                .hint("Look for triggers of audit_events that are not the extension's."));
+        let values = pg_sys::palloc(PARAMETERS * size_of::<pg_sys::Datum>()).cast::<pg_sys::Datum>();
+        for (n, text) in texts.iter().enumerate() {
+            values.add(n).write(pg_sys::Datum::from(pgrx::varlena::rust_str_to_text_p(text).into_pg()));
         }
+        Ok(Prepared { plan, values, owner })
     }
-    Ok(())
+}
+
+// Called without pgrx's guard on purpose: what a trigger raises has to arrive with its own SQLSTATE.
+unsafe extern "C-unwind" {
+    fn SPI_execute_plan(
+        plan: pg_sys::SPIPlanPtr,
+        values: *mut pg_sys::Datum,
+        nulls: *const c_char,
+        read_only: bool,
+        count: c_long,
+    ) -> c_int;
+}
+
+/// # Safety
+/// To be called by PostgreSQL's function manager.
+unsafe fn append_own(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    // SAFETY: the only frames above are PostgreSQL's; the closure owns nothing with a destructor.
+    let prepared = match unsafe { pgrx_extern_c_guard(|| prepare(&Arguments::new(fcinfo))) } {
+        Ok(prepared) => prepared,
+        // SAFETY: nothing in this frame has a destructor.
+        Err(failure) => unsafe { throw(failure) },
+    };
+    let (mut user, mut context) = (pg_sys::Oid::INVALID, 0);
+    let restricted = (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) as i32;
+    // SAFETY: state of this process, inside a transaction whose abort puts the user back; the plan is of this SPI connection
+    // and its values are as many as it has parameters.
+    let stored = unsafe {
+        pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
+        pg_sys::SetUserIdAndSecContext(prepared.owner, context | restricted);
+        let done = SPI_execute_plan(prepared.plan, prepared.values, std::ptr::null(), false, 0);
+        pg_sys::SetUserIdAndSecContext(user, context);
+        let stored = done == pg_sys::SPI_OK_INSERT as c_int && pg_sys::SPI_processed == 1;
+        pg_sys::SPI_finish();
+        stored
+    };
+    if !stored {
+        let failure = Failure::new(Kind::UnexpectedTable, "audit_events did not store an event")
+            .hint("Look for triggers and rules of audit_events that are not the extension's.");
+        // SAFETY: nothing in this frame has a destructor but what is thrown.
+        unsafe { throw(failure) }
+    }
+    pg_sys::Datum::from(0)
 }
 
 /// # Safety
@@ -141,5 +151,5 @@ fn log(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     Ok(pg_sys::Datum::from(0))
 }
 
-sql_function!(zeroauth_audit_append_own, pg_finfo_zeroauth_audit_append_own, append_own);
+raw_sql_function!(zeroauth_audit_append_own, pg_finfo_zeroauth_audit_append_own, append_own);
 sql_function!(zeroauth_audit_log, pg_finfo_zeroauth_audit_log, log);

@@ -6,9 +6,11 @@
 
 mod support;
 
+mod alerts;
 mod chain;
 mod checks;
 mod conflicts;
+mod deliveries;
 mod dump;
 mod environments;
 mod formats;
