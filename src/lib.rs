@@ -8,6 +8,7 @@
 //! | [`verify`], [`pass`], [`walk`] | replay: SQL functions, the one pass in any order, the walk in order |
 //! | [`columns`], [`hashes`] | stored values as the core sees them; the two hashes as SQL functions |
 //! | [`alerts`] | what an alert leaves behind besides its row: an event of our own, a log line |
+//! | [`deliver`] | the worker's part in sending alerts |
 //! | [`query`], [`access`], [`progress`], [`srf`] | reading through SQL, who may check what, how far a check is, returning rows |
 //! | [`call`], [`error`], [`settings`], [`random`], [`compat`] | the edge to PostgreSQL |
 
@@ -18,6 +19,8 @@ mod chain;
 mod columns;
 mod compat;
 mod ddl;
+#[expect(dead_code, reason = "called by the loop of the worker, which comes next")]
+mod deliver;
 mod error;
 mod guard;
 mod hashes;

@@ -1,5 +1,5 @@
-//! Reading through SQL (SPI), always read-only: every query of one call sees the snapshot of the statement that made the call, no
-//! transaction id is assigned, and it works on a hot standby.
+//! Reading through SQL (SPI), read-only but for [`Session::change`]: every query of one call sees the snapshot of the
+//! statement that made the call, no transaction id is assigned, and it works on a hot standby.
 //!
 //! Going through SQL rather than scanning the table keeps verification right where the rows are elsewhere (a
 //! distributed table), and lets the planner run it in parallel.
@@ -107,6 +107,26 @@ impl Session {
         &self,
         sql: &str,
         parameters: &[Parameter<'_>],
+        each: impl FnMut(&Row<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.execute(true, sql, parameters, each)
+    }
+
+    /// As [`Session::all`], for a statement that may change something, and sees what the ones before it changed.
+    pub fn change(
+        &self,
+        sql: &str,
+        parameters: &[Parameter<'_>],
+        each: impl FnMut(&Row<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.execute(false, sql, parameters, each)
+    }
+
+    fn execute(
+        &self,
+        read_only: bool,
+        sql: &str,
+        parameters: &[Parameter<'_>],
         mut each: impl FnMut(&Row<'_>) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let mut bound = Bound::new(sql, parameters);
@@ -118,7 +138,7 @@ impl Session {
                 bound.types.as_mut_ptr(),
                 bound.values.as_mut_ptr(),
                 std::ptr::null(),
-                true,
+                read_only,
                 0,
             );
         }

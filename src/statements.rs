@@ -7,7 +7,7 @@ use std::ffi::{CStr, c_char};
 
 use pgrx::pg_sys;
 
-use crate::member::{EXTENSION, extension_schema, is_member, is_trail, our_extension, trail_oid};
+use crate::member::{EXTENSION, extension_schema, is_member, our_extension, trail_oid};
 
 /// Our triggers on the table; a user's own AFTER triggers may be dropped.
 const OUR_TRIGGERS: [&CStr; 3] =

@@ -14,10 +14,12 @@ mod endpoint;
 mod file;
 mod notice;
 mod outcome;
+mod pace;
 mod senders;
 pub mod signature;
 
 pub use client::{DEADLINE, Target};
 pub use notice::{Kind, Route, Shipment};
 pub use outcome::Outcome;
+pub use pace::{Pace, Settlement};
 pub use senders::{Batch, Report, Senders};

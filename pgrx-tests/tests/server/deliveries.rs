@@ -74,8 +74,9 @@ fn routes_are_chosen_by_severity_and_level_and_an_alert_is_never_told_to_nobody(
     client.run("DELETE FROM audit_alert_routes WHERE name IN ('all', 'urgent')");
     assert_eq!(routes(&mut client, &one, "raised", 1), "late");
     assert_eq!(routes(&mut client, &four, "raised", 1), "~");
-    // What waited for a route that is gone went with it.
-    assert_eq!(client.line("SELECT count(*) FROM audit_deliveries"), "0");
+    // What waited for a route that is gone is not sent, and harms nobody.
+    assert_eq!(take(&mut client, ""), [] as [&str; 0]);
+    assert_eq!(client.line("SELECT audit_next_delivery('{}')"), "~");
     // Told that it began: told how it ended, also by a route that would not be chosen any more.
     let five = raise(&mut client, 2, "gap::5");
     client.run("UPDATE audit_alert_routes SET min_severity = 1 WHERE name = 'late'");
@@ -145,8 +146,8 @@ fn a_burst_is_taken_in_portions_and_a_route_that_is_off_keeps_its_queue() {
     );
     client.run("SELECT audit_raise_alert('gap', 2::smallint, 't' || i, 'gap:t' || i, 'x', NULL) FROM generate_series(1, 120) i");
     client.run("UPDATE audit_alert_routes SET enabled = false WHERE name = 'c'");
-    let portion = "SELECT route, count(*), min(id) = (SELECT min(id) FROM audit_deliveries d WHERE d.route = t.route AND d.state = 'sending') FROM audit_take_deliveries('{}', 1, 50) t GROUP BY route";
-    assert_eq!(client.lines(portion), ["a|50|t"]);
+    let portion = "SELECT route, count(*) FROM audit_take_deliveries('{}', 1, 50) t GROUP BY route";
+    assert_eq!(client.lines(portion), ["a|50"]);
     assert_eq!(client.line("SELECT count(*), max(id) < (SELECT min(id) FROM audit_deliveries WHERE state = 'pending' AND route = 'a') FROM audit_deliveries WHERE state = 'sending'"), "50|t");
     assert_eq!(
         client.lines("SELECT route, count(*) FROM audit_take_deliveries('{a}', 16, 1000) t GROUP BY route"),
