@@ -34,6 +34,8 @@ CREATE TABLE @extschema@.audit_alerts (
     CONSTRAINT audit_alerts_acknowledged_check CHECK (state <> 'acknowledged' OR pg_catalog.num_nonnulls(acknowledged_at, acknowledged_by) = 2),
     CONSTRAINT audit_alerts_resolved_check CHECK ((state = 'resolved') = (resolved_at IS NOT NULL))
 );
+COMMENT ON SEQUENCE @extschema@.audit_alerts_id_seq IS 'Numbers of alerts.';
+REVOKE ALL ON SEQUENCE @extschema@.audit_alerts_id_seq FROM PUBLIC;
 CREATE UNIQUE INDEX audit_alerts_unresolved ON @extschema@.audit_alerts (fingerprint) WHERE state <> 'resolved';
 CREATE INDEX audit_alerts_unacknowledged ON @extschema@.audit_alerts (raised_at) WHERE state = 'open' AND severity = 1;
 REVOKE ALL ON TABLE @extschema@.audit_alerts FROM PUBLIC;
@@ -104,6 +106,7 @@ COMMENT ON CONSTRAINT audit_alert_routes_secret_check ON @extschema@.audit_alert
 COMMENT ON CONSTRAINT audit_alert_routes_min_severity_check ON @extschema@.audit_alert_routes IS 'The four severities.';
 COMMENT ON CONSTRAINT audit_alert_routes_from_level_check ON @extschema@.audit_alert_routes IS 'The four levels.';
 
+-- Without foreign keys: a parallel restore loads these tables in any order.
 CREATE TABLE @extschema@.audit_deliveries (
     id bigint GENERATED ALWAYS AS IDENTITY,
     delivery_key uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
@@ -121,13 +124,13 @@ CREATE TABLE @extschema@.audit_deliveries (
     last_error text,
     delivered_at timestamptz,
     CONSTRAINT audit_deliveries_pkey PRIMARY KEY (id),
-    CONSTRAINT audit_deliveries_alert_id_fkey FOREIGN KEY (alert_id) REFERENCES @extschema@.audit_alerts (id) ON DELETE CASCADE,
-    CONSTRAINT audit_deliveries_route_fkey FOREIGN KEY (route) REFERENCES @extschema@.audit_alert_routes (name) ON UPDATE CASCADE ON DELETE CASCADE,
     CONSTRAINT audit_deliveries_what_check CHECK (what IN ('raised', 'escalated', 'acknowledged', 'resolved')),
     CONSTRAINT audit_deliveries_level_check CHECK (level BETWEEN 1 AND 4),
     CONSTRAINT audit_deliveries_state_check CHECK (state IN ('pending', 'sending', 'delivered')),
     CONSTRAINT audit_deliveries_delivered_check CHECK ((state = 'delivered') = (delivered_at IS NOT NULL))
 );
+COMMENT ON SEQUENCE @extschema@.audit_deliveries_id_seq IS 'Numbers of deliveries.';
+REVOKE ALL ON SEQUENCE @extschema@.audit_deliveries_id_seq FROM PUBLIC;
 CREATE INDEX audit_deliveries_undelivered ON @extschema@.audit_deliveries (route, fingerprint, id) WHERE state <> 'delivered';
 CREATE INDEX audit_deliveries_alert ON @extschema@.audit_deliveries (alert_id, route);
 REVOKE ALL ON TABLE @extschema@.audit_deliveries FROM PUBLIC;
@@ -136,7 +139,7 @@ COMMENT ON COLUMN @extschema@.audit_deliveries.id IS 'Number of the delivery; th
 COMMENT ON COLUMN @extschema@.audit_deliveries.delivery_key IS 'What a receiver tells a repeated delivery by: the same in every attempt.';
 COMMENT ON COLUMN @extschema@.audit_deliveries.alert_id IS 'The alert.';
 COMMENT ON COLUMN @extschema@.audit_deliveries.fingerprint IS 'The alert''s fingerprint: what the order is kept for.';
-COMMENT ON COLUMN @extschema@.audit_deliveries.route IS 'The route.';
+COMMENT ON COLUMN @extschema@.audit_deliveries.route IS 'The route. What is undelivered on one that is not there any more waits until there is one of that name again.';
 COMMENT ON COLUMN @extschema@.audit_deliveries.what IS 'raised, escalated, acknowledged or resolved.';
 COMMENT ON COLUMN @extschema@.audit_deliveries.level IS 'Escalation level: 1 for what was raised, 2 to 4 for what was escalated.';
 COMMENT ON COLUMN @extschema@.audit_deliveries.payload IS 'The body of the request; Alertmanager''s is made from it.';
@@ -148,8 +151,6 @@ COMMENT ON COLUMN @extschema@.audit_deliveries.next_attempt_at IS 'Not tried bef
 COMMENT ON COLUMN @extschema@.audit_deliveries.last_error IS 'Why the last failed attempt failed. Never contains a part of a URL.';
 COMMENT ON COLUMN @extschema@.audit_deliveries.delivered_at IS 'When it was accepted.';
 COMMENT ON CONSTRAINT audit_deliveries_pkey ON @extschema@.audit_deliveries IS 'Deliveries are told apart by their number.';
-COMMENT ON CONSTRAINT audit_deliveries_alert_id_fkey ON @extschema@.audit_deliveries IS 'A delivery is about an alert.';
-COMMENT ON CONSTRAINT audit_deliveries_route_fkey ON @extschema@.audit_deliveries IS 'What waits for a route that is deleted goes with it.';
 COMMENT ON CONSTRAINT audit_deliveries_what_check ON @extschema@.audit_deliveries IS 'The four turns of events.';
 COMMENT ON CONSTRAINT audit_deliveries_level_check ON @extschema@.audit_deliveries IS 'The four levels.';
 COMMENT ON CONSTRAINT audit_deliveries_state_check ON @extschema@.audit_deliveries IS 'The three states.';

@@ -9,7 +9,7 @@ use zeroauth_audit_tests::Installation;
 use super::say;
 use crate::{failure, process};
 
-const NEEDED: [&str; 9] = [
+const NEEDED: [&str; 10] = [
     "postgresql-15",
     "postgresql-server-dev-15",
     "libclang-dev",
@@ -19,6 +19,7 @@ const NEEDED: [&str; 9] = [
     "ca-certificates",
     "git",
     "python3-venv",
+    "prometheus-alertmanager",
 ];
 
 /// Installs what is missing with apt, through sudo when we are not root. On a system without apt it only looks whether the
