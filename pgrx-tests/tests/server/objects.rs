@@ -14,7 +14,7 @@ fn every_object_and_every_column_says_what_it_is() {
         "WITH members AS ({MEMBERS}), parts AS (
            SELECT classid, objid, 0 AS objsubid FROM members
            UNION ALL SELECT 'pg_class'::regclass, a.attrelid, a.attnum FROM pg_attribute a JOIN members m ON m.classid = 'pg_class'::regclass AND m.objid = a.attrelid
-             JOIN pg_class c ON c.oid = a.attrelid AND c.relkind <> 'S' WHERE a.attnum > 0 AND NOT a.attisdropped
+             WHERE a.attnum > 0 AND NOT a.attisdropped AND NOT EXISTS (SELECT FROM pg_class s WHERE s.oid = a.attrelid AND s.relkind = 'S')
            UNION ALL SELECT 'pg_trigger'::regclass, t.oid, 0 FROM pg_trigger t JOIN members m ON m.classid = 'pg_class'::regclass AND m.objid = t.tgrelid WHERE NOT t.tgisinternal)
          SELECT pg_describe_object(classid, objid, objsubid) FROM parts
          WHERE coalesce((SELECT description FROM pg_description WHERE (classoid, pg_description.objoid, pg_description.objsubid) = (parts.classid, parts.objid, parts.objsubid)), '') = ''
@@ -84,7 +84,7 @@ fn the_table_is_as_documented() {
         client.lines("SELECT attname FROM pg_attribute WHERE attrelid = 'audit_events'::regclass AND attnum > 0 AND attnotnull ORDER BY attnum"),
         ["tenant_id", "chain", "seq", "event_id", "occurred_at", "recorded_at", "action", "outcome", "severity", "db_role", "prev_hash", "event_hash", "hash_version"]
     );
-    assert_eq!(client.line("SELECT extrelocatable, extconfig[1] = 'audit_events'::regclass FROM pg_extension WHERE extname = 'zeroauth_audit'"), "f|t");
+    assert_eq!(client.line("SELECT extrelocatable, extconfig @> ARRAY['audit_events'::regclass::oid] FROM pg_extension WHERE extname = 'zeroauth_audit'"), "f|t");
     assert_eq!(client.line("SELECT collname FROM pg_attribute a JOIN pg_collation c ON c.oid = attcollation WHERE attrelid = 'audit_events'::regclass AND attname = 'tenant_id'"), "C");
     assert_eq!(client.lines("SELECT guard FROM audit_guard_status() WHERE NOT active"), [] as [&str; 0]);
 }
