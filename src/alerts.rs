@@ -10,7 +10,7 @@ use crate::call::{Arguments, raw_sql_function, sql_function};
 use crate::columns;
 use crate::error::{Failure, Kind, log_line, throw};
 use crate::member::trail_oid;
-use crate::random;
+use crate::{random, tell};
 
 /// The tenant of the extension's own events.
 const TENANT: &str = "zeroauth_audit";
@@ -148,6 +148,8 @@ unsafe fn owner_of(relation: pg_sys::Oid) -> Option<pg_sys::Oid> {
 
 fn log(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     log_line(&format!("zeroauth_audit: {}", json(arguments, 0)?));
+    // There may be something to deliver.
+    tell::jobs_touched();
     Ok(pg_sys::Datum::from(0))
 }
 

@@ -68,3 +68,65 @@ pub fn leader_pid() -> i32 {
     // SAFETY: the lock group leader's PGPROC lives in shared memory.
     unsafe { (*leader).pid }
 }
+
+/// What `pg_stat_activity` shows as the event that a background process of ours waits for.
+pub fn wait_event() -> u32 {
+    #[cfg(any(feature = "pg15", feature = "pg16"))]
+    return pg_sys::PG_WAIT_EXTENSION;
+    #[cfg(any(feature = "pg17", feature = "pg18"))]
+    {
+        // SAFETY: a NUL-terminated name; the same number for the same name in every process.
+        static EVENT: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
+        *EVENT.get_or_init(|| unsafe { pg_sys::WaitEventExtensionNew(c"ZeroauthAuditMain".as_ptr()) })
+    }
+}
+
+/// Whether the current role owns a database.
+pub fn owns_database(database: pg_sys::Oid) -> bool {
+    #[cfg(feature = "pg15")]
+    // SAFETY: a catalog look-up by oid.
+    return unsafe { pg_sys::pg_database_ownercheck(database, pg_sys::GetUserId()) };
+    #[cfg(not(feature = "pg15"))]
+    // SAFETY: as above.
+    return unsafe { pg_sys::object_ownercheck(pg_sys::DatabaseRelationId, database, pg_sys::GetUserId()) };
+}
+
+/// Whether the current role owns an extension.
+pub fn owns_extension(extension: pg_sys::Oid) -> bool {
+    #[cfg(feature = "pg15")]
+    // SAFETY: a catalog look-up by oid.
+    return unsafe { pg_sys::pg_extension_ownercheck(extension, pg_sys::GetUserId()) };
+    #[cfg(not(feature = "pg15"))]
+    // SAFETY: as above.
+    return unsafe { pg_sys::object_ownercheck(pg_sys::ExtensionRelationId, extension, pg_sys::GetUserId()) };
+}
+
+// Not bound by pgrx. Never raise.
+unsafe extern "C-unwind" {
+    fn enable_timeout_after(id: std::ffi::c_int, delay_ms: std::ffi::c_int);
+    fn disable_timeout(id: std::ffi::c_int, keep_indicator: bool);
+}
+
+/// `STATEMENT_TIMEOUT` of utils/timeout.h, the same in 15 to 18.
+const STATEMENT_TIMEOUT: std::ffi::c_int = 3;
+
+/// Has what runs now cancelled after `limit`, or not at all.
+pub fn statement_timeout(limit: Option<std::time::Duration>) {
+    match limit {
+        // SAFETY: the timeout is registered in every process that connects to a database.
+        Some(limit) => unsafe {
+            enable_timeout_after(
+                STATEMENT_TIMEOUT,
+                i32::try_from(limit.as_millis()).unwrap_or(i32::MAX).max(1),
+            );
+        },
+        // SAFETY: as above; harmless when it is not running.
+        None => unsafe { disable_timeout(STATEMENT_TIMEOUT, false) },
+    }
+}
+
+/// Sends what this process counted to the statistics, at once.
+pub fn report_statistics() {
+    // SAFETY: outside of a transaction.
+    unsafe { pg_sys::pgstat_report_stat(true) };
+}

@@ -17,7 +17,7 @@ use pgrx::pg_sys::panic::pgrx_extern_c_guard;
 use crate::error::{Failure, Kind, throw};
 use crate::guard::Attempt;
 use crate::member::{is_member, is_trail};
-use crate::{settings, statements};
+use crate::{hold, settings, statements, tell};
 
 static PREVIOUS_UTILITY: OnceLock<pg_sys::ProcessUtility_hook_type> = OnceLock::new();
 static PREVIOUS_ACCESS: OnceLock<pg_sys::object_access_hook_type> = OnceLock::new();
@@ -74,9 +74,48 @@ unsafe extern "C-unwind" fn utility(
 ) {
     // SAFETY: PostgreSQL passes a live statement.
     unsafe { refuse_if(|| check_statement((*pstmt).utilityStmt)) };
+    // SAFETY: as above.
+    unsafe {
+        refuse_if(|| {
+            hold::make_way((*pstmt).utilityStmt);
+            Ok(())
+        });
+    }
+    // SAFETY: as above; looked at before the statement runs, which may change it.
+    let (commits_prepared, updates_extension) = unsafe { watched((*pstmt).utilityStmt) };
     let next = PREVIOUS_UTILITY.get().copied().flatten().unwrap_or(standard_ProcessUtility);
     // SAFETY: the next hook, or the standard function, with our own arguments.
     unsafe { next(pstmt, query_string, read_only_tree, context, params, query_env, dest, qc) };
+    if updates_extension {
+        tell::extension_touched();
+    }
+    if commits_prepared {
+        // SAFETY: the statement is over, and its transaction is not.
+        unsafe {
+            refuse_if(|| {
+                tell::after_commit_prepared();
+                Ok(())
+            });
+        }
+    }
+}
+
+/// Whether a statement commits a prepared transaction, and whether it updates an extension.
+///
+/// # Safety
+/// `statement` must be NULL or a live utility statement.
+unsafe fn watched(statement: *mut pg_sys::Node) -> (bool, bool) {
+    use pg_sys::NodeTag as tag;
+    // SAFETY: by contract; the cast follows the tag.
+    unsafe {
+        if statement.is_null() {
+            return (false, false);
+        }
+        let commits = (*statement).type_ == tag::T_TransactionStmt
+            && (*statement.cast::<pg_sys::TransactionStmt>()).kind
+                == pg_sys::TransactionStmtKind::TRANS_STMT_COMMIT_PREPARED;
+        (commits, (*statement).type_ == tag::T_AlterExtensionStmt)
+    }
 }
 
 unsafe extern "C-unwind" fn access(
@@ -93,6 +132,11 @@ unsafe extern "C-unwind" fn access(
     use pg_sys::ObjectAccessType::{OAT_DROP, OAT_POST_ALTER, OAT_POST_CREATE};
     // Every look-up of a schema and every first call of a function comes this way too: those leave at once.
     if matches!(kind, OAT_DROP | OAT_POST_ALTER | OAT_POST_CREATE) {
+        if class == pg_sys::ExtensionRelationId {
+            tell::extension_touched();
+        } else if class == pg_sys::DatabaseRelationId && kind != OAT_DROP {
+            tell::database_touched(object);
+        }
         // SAFETY: called by PostgreSQL inside a transaction.
         unsafe { refuse_if(|| check_access(kind, class, object)) };
     }

@@ -59,6 +59,11 @@ impl Delivery {
         })
     }
 
+    /// Whether to call [`Delivery::tick`] now.
+    pub fn is_due(&self) -> bool {
+        self.senders.has_report() || self.next_due.is_some_and(|due| due <= Instant::now())
+    }
+
     /// Readable when something has come back: call [`Delivery::tick`].
     pub fn wake_fd(&self) -> RawFd {
         self.senders.wake_fd().as_raw_fd()

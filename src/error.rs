@@ -37,6 +37,10 @@ pub enum Kind {
     InvalidArgument,
     /// `audit_events` is not as the extension made it.
     UnexpectedTable,
+    /// No cron expression, or no time zone.
+    InvalidSchedule,
+    /// pg_cron is not here, or cannot run a job when it is to run.
+    PgCron,
 }
 
 impl Kind {
@@ -52,6 +56,9 @@ impl Kind {
             // ZA008, a database that is not UTF-8, is raised by the install script.
             Kind::InvalidArgument => b"ZA009",
             Kind::UnexpectedTable => b"ZA010",
+            Kind::InvalidSchedule => b"ZA021",
+            // ZA022 and ZA023, about jobs, are raised by functions written in SQL.
+            Kind::PgCron => b"ZA024",
         }
     }
 }
@@ -65,6 +72,12 @@ const fn packed(sqlstate: &[u8; 5]) -> c_int {
         i += 1;
     }
     code
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
 }
 
 impl Failure {

@@ -10,6 +10,9 @@
 //! | [`alerts`] | what an alert leaves behind besides its row: an event of our own, a log line |
 //! | [`deliver`] | the worker's part in sending alerts |
 //! | [`query`], [`access`], [`progress`], [`srf`] | reading through SQL, who may check what, how far a check is, returning rows |
+//! | [`launcher`], [`registry`], [`process`] | one background worker for each database that has the extension |
+//! | [`worker`], [`schedule`], [`run`], [`transaction`], [`standby`], [`jobs`], [`pg_cron`] | what a worker does: jobs, when they are due |
+//! | [`tell`], [`hold`] | what sessions tell launcher and workers, and statements that a worker must make way for |
 //! | [`call`], [`error`], [`settings`], [`random`], [`compat`] | the edge to PostgreSQL |
 
 mod access;
@@ -19,23 +22,34 @@ mod chain;
 mod columns;
 mod compat;
 mod ddl;
-#[expect(dead_code, reason = "called by the loop of the worker, which comes next")]
 mod deliver;
 mod error;
 mod guard;
 mod hashes;
 mod head;
+mod hold;
+mod jobs;
+mod launcher;
 mod lock;
 mod member;
 mod pass;
+mod pg_cron;
+mod process;
 mod progress;
 mod query;
 mod random;
+mod registry;
+mod run;
+mod schedule;
 mod settings;
 mod srf;
+mod standby;
 mod statements;
+mod tell;
+mod transaction;
 mod verify;
 mod walk;
+mod worker;
 
 ::pgrx::pg_module_magic!();
 
@@ -43,6 +57,8 @@ pgrx::extension_sql_file!("../sql/schema/01_functions.sql", name = "functions", 
 pgrx::extension_sql_file!("../sql/schema/02_events.sql", name = "events", requires = ["functions"]);
 pgrx::extension_sql_file!("../sql/schema/03_verify.sql", name = "verify", requires = ["events"]);
 pgrx::extension_sql_file!("../sql/schema/05_alerts.sql", name = "alerts", requires = ["verify"]);
+pgrx::extension_sql_file!("../sql/schema/06_jobs.sql", name = "jobs", requires = ["verify"]);
+pgrx::extension_sql_file!("../sql/schema/09_health.sql", name = "health", requires = ["jobs"]);
 
 /// Called by PostgreSQL when the library is loaded: at server start, or by the first session that needs it.
 #[allow(non_snake_case)]
@@ -55,4 +71,9 @@ pub extern "C-unwind" fn _PG_init() {
     }
     ddl::install_hooks();
     progress::request_shared_memory();
+    tell::install();
+    // SAFETY: set by PostgreSQL around the loading of the libraries.
+    if unsafe { pgrx::pg_sys::process_shared_preload_libraries_in_progress } {
+        launcher::register();
+    }
 }

@@ -43,6 +43,11 @@ pub fn trail_oid() -> Option<pg_sys::Oid> {
 
 /// The schema of the extension, when it is installed in this database.
 pub fn extension_schema() -> Option<pg_sys::Oid> {
+    extension_row().map(|(schema, _)| schema)
+}
+
+/// The schema of the extension and its owner, when it is installed in this database.
+pub fn extension_row() -> Option<(pg_sys::Oid, pg_sys::Oid)> {
     // SAFETY: look-ups in the catalog of extensions under its own lock; a NULL result is no extension.
     unsafe {
         let oid = pg_sys::get_extension_oid(EXTENSION.as_ptr(), true);
@@ -56,14 +61,14 @@ pub fn extension_schema() -> Option<pg_sys::Oid> {
         let index = pg_sys::ExtensionOidIndexId.into();
         let scan = pg_sys::systable_beginscan(catalog, index, true, std::ptr::null_mut(), 1, &mut key);
         let tuple = pg_sys::systable_getnext(scan);
-        let schema = (!tuple.is_null()).then(|| {
+        let row = (!tuple.is_null()).then(|| {
             let header = (*tuple).t_data;
             let form =
                 header.cast::<u8>().add((*header).t_hoff as usize).cast::<pg_sys::FormData_pg_extension>();
-            (*form).extnamespace
+            ((*form).extnamespace, (*form).extowner)
         });
         pg_sys::systable_endscan(scan);
         pg_sys::table_close(catalog, pg_sys::AccessShareLock as i32);
-        schema
+        row
     }
 }

@@ -64,6 +64,7 @@ pub fn request_shared_memory() {
         return;
     }
     pgrx::pg_shmem_init!(BOARD = empty_board());
+    crate::registry::request_shared_memory();
     SHARED.store(true, Ordering::Relaxed);
 }
 

@@ -7,6 +7,8 @@ static MAX_DETAILS_BYTES: GucSetting<i32> = GucSetting::<i32>::new(1024 * 1024);
 static ESCALATE_2_AFTER: GucSetting<i32> = GucSetting::<i32>::new(5 * 60);
 static ESCALATE_3_AFTER: GucSetting<i32> = GucSetting::<i32>::new(15 * 60);
 static ESCALATE_4_AFTER: GucSetting<i32> = GucSetting::<i32>::new(60 * 60);
+static WORKER: GucSetting<bool> = GucSetting::<bool>::new(true);
+static VERIFY_ON_STANDBY: GucSetting<bool> = GucSetting::<bool>::new(false);
 static MAINTENANCE: GucSetting<bool> = GucSetting::<bool>::new(false);
 
 /// Chain numbers are `smallint`.
@@ -20,6 +22,16 @@ pub fn max_chains() -> Option<u16> {
 /// The longest `details` accepted, in bytes of its text form.
 pub fn max_details_bytes() -> usize {
     usize::try_from(MAX_DETAILS_BYTES.get()).unwrap_or(0)
+}
+
+/// Whether the server has a launcher and workers.
+pub fn worker() -> bool {
+    WORKER.get()
+}
+
+/// Whether a hot standby has workers too, which only verify.
+pub fn verify_on_standby() -> bool {
+    VERIFY_ON_STANDBY.get()
 }
 
 /// Whether a superuser has opened the trail for maintenance in this session, and is still the one who acts: the setting
@@ -88,6 +100,31 @@ pub fn define() {
             GucFlags::UNIT_S,
         );
     }
+    define_of_the_server();
     // SAFETY: called from _PG_init with a NUL-terminated name; refuses misspelt settings under our prefix.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"zeroauth_audit".as_ptr()) };
+}
+
+/// What is fixed when the server starts, and means nothing to a library that one session loaded.
+fn define_of_the_server() {
+    // SAFETY: set by PostgreSQL around the loading of the libraries.
+    if !unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
+        return;
+    }
+    GucRegistry::define_bool_guc(
+        c"zeroauth_audit.worker",
+        c"Starts a background worker for every database that has the extension.",
+        c"Without it no job runs by itself.",
+        &WORKER,
+        GucContext::Postmaster,
+        GucFlags::default(),
+    );
+    GucRegistry::define_bool_guc(
+        c"zeroauth_audit.verify_on_standby",
+        c"Starts workers on a hot standby too, which only verify.",
+        c"What they find is in the server log of the standby.",
+        &VERIFY_ON_STANDBY,
+        GucContext::Postmaster,
+        GucFlags::default(),
+    );
 }

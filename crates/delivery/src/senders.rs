@@ -10,6 +10,7 @@ use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -53,6 +54,8 @@ pub struct Senders {
     deadline: Duration,
     reports: Receiver<Told>,
     report: Sender<Told>,
+    /// Whether there is a report that nobody took.
+    news: Arc<AtomicBool>,
     wake: PipeReader,
     waker: Arc<PipeWriter>,
 }
@@ -71,13 +74,27 @@ impl Senders {
             rustix::fs::fcntl_setfl(end, rustix::fs::OFlags::NONBLOCK)?;
         }
         let (report, reports) = channel();
-        Ok(Self { busy: HashSet::new(), deadline, reports, report, wake, waker: Arc::new(waker) })
+        Ok(Self {
+            busy: HashSet::new(),
+            deadline,
+            reports,
+            report,
+            news: Arc::default(),
+            wake,
+            waker: Arc::new(waker),
+        })
     }
 
     /// Readable when there is a report.
     #[must_use]
     pub fn wake_fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
+    }
+
+    /// Whether there is a report, without waiting.
+    #[must_use]
+    pub fn has_report(&self) -> bool {
+        self.news.load(Ordering::Acquire)
     }
 
     /// The routes that have a batch under way.
@@ -95,6 +112,7 @@ impl Senders {
     /// the report says that nothing was tried.
     pub fn send(&mut self, batch: Batch) {
         let (report, waker, deadline) = (self.report.clone(), Arc::clone(&self.waker), self.deadline);
+        let news = Arc::clone(&self.news);
         let name = batch.route.name.clone();
         let numbers: Vec<i64> = batch.shipments.iter().map(|shipment| shipment.id).collect();
         let free = self.room() > 0 && !self.busy.contains(&name);
@@ -103,6 +121,7 @@ impl Senders {
                 thread::Builder::new().name("audit delivery".into()).spawn(move || {
                     // The owner is gone when nobody listens: so is the need to tell.
                     let _ = report.send(Told(true, attempted(&batch, deadline)));
+                    news.store(true, Ordering::Release);
                     let _ = (&*waker).write(&[1]);
                 })
             })
@@ -112,12 +131,15 @@ impl Senders {
         } else {
             let _ =
                 self.report.send(Told(false, Report { route: name, outcomes: Vec::new(), untried: numbers }));
+            self.news.store(true, Ordering::Release);
             let _ = (&*self.waker).write(&[1]);
         }
     }
 
     /// What has come back since the last call.
     pub fn reports(&mut self) -> Vec<Report> {
+        // Before the reports are taken: one that comes meanwhile is news again.
+        self.news.store(false, Ordering::Release);
         let mut bytes = [0; 256];
         while matches!((&self.wake).read(&mut bytes), Ok(n) if n > 0) {}
         let told: Vec<Told> = self.reports.try_iter().collect();

@@ -34,3 +34,7 @@ mod unloaded;
 mod vectors;
 mod verify;
 mod verify_long;
+mod worker_cron;
+mod worker_jobs;
+mod worker_life;
+mod worker_rounds;

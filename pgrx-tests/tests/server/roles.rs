@@ -5,9 +5,9 @@ use postgres::Client;
 
 use crate::support::{Database, Sql, assert_whole, quoted};
 
-/// The SQL blocks of the README's section on roles: writer, writer with RETURNING, reader, auditor. They are run as they
+/// The SQL blocks of the README's section on roles: writer, writer with RETURNING, reader, auditor, monitor. They are run as they
 /// stand there, under role names of this database.
-fn grants(block: usize, what: &str, role: &str) -> String {
+pub fn grants(block: usize, what: &str, role: &str) -> String {
     let readme = std::fs::read_to_string(zeroauth_audit_tests::workspace().join("README.md")).unwrap();
     let section = readme
         .split("\n## Roles\n")

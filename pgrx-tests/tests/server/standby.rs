@@ -13,7 +13,7 @@ use crate::support::{Sql, assert_whole, findings};
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A standby in its primary's folder, on the same socket folder under another port.
-struct Standby<'a> {
+pub struct Standby<'a> {
     primary: &'a Cluster,
 }
 
@@ -22,14 +22,14 @@ impl<'a> Standby<'a> {
         "53999"
     }
 
-    fn start(primary: &'a Cluster) -> Self {
+    pub fn start(primary: &'a Cluster) -> Self {
         succeed(primary.command("pg_basebackup").args(["-D", "standby", "-R", "-X", "stream", "-c", "fast"]));
         let standby = Self { primary };
         standby.pg_ctl(&["start", "-w", "-l", "standby.log", "-o", &format!("-p {}", Self::port())]);
         standby
     }
 
-    fn pg_ctl(&self, arguments: &[&str]) {
+    pub fn pg_ctl(&self, arguments: &[&str]) {
         // The server inherits the output, and with it a pipe that would never end: it gets none.
         let status = self
             .primary
@@ -48,7 +48,7 @@ impl<'a> Standby<'a> {
         );
     }
 
-    fn client(&self) -> Client {
+    pub fn client(&self) -> Client {
         let mut config = self.primary.config();
         // A second port on one configuration pairs with a second host: start from a new one.
         config = postgres::Config::new()

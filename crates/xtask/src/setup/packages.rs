@@ -9,8 +9,9 @@ use zeroauth_audit_tests::Installation;
 use super::say;
 use crate::{failure, process};
 
-const NEEDED: [&str; 10] = [
+const NEEDED: [&str; 11] = [
     "postgresql-15",
+    "postgresql-15-cron",
     "postgresql-server-dev-15",
     "libclang-dev",
     "pkg-config",

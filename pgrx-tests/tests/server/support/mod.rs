@@ -5,6 +5,7 @@
 
 pub mod audit;
 pub mod sql;
+pub mod worker;
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -28,6 +29,8 @@ pub fn shared() -> &'static Cluster {
         let cluster = Cluster::builder("shared")
             // The extension has to get along with another one that is preloaded.
             .conf("shared_preload_libraries", "pg_stat_statements,zeroauth_audit")
+            // Hundreds of databases would have as many workers; those are tested on servers of their own.
+            .conf("zeroauth_audit.worker", "off")
             .conf("max_prepared_transactions", "20")
             .conf("max_connections", "150")
             // What would hang for ever fails instead; tests of waiting set shorter ones.
