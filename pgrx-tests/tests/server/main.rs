@@ -34,6 +34,7 @@ mod unloaded;
 mod vectors;
 mod verify;
 mod verify_long;
+mod worker_alerts;
 mod worker_cron;
 mod worker_jobs;
 mod worker_life;

@@ -4,6 +4,7 @@
 //! end of a pipe whose write end is ours: it ends the server and removes its folder when we are gone, however we went.
 
 pub mod audit;
+pub mod receiver;
 pub mod sql;
 pub mod worker;
 
