@@ -61,6 +61,7 @@ fn an_endpoint_that_was_away_gets_everything_once_and_in_order_after_a_restart_o
     let mut client = cluster.client();
     client.run(&webhook(&cluster, "hook", address));
     raise(&mut client, 2, "gap::1");
+    client.run("SELECT audit_acknowledge(id, 'on it') FROM audit_alerts");
     client.run("SELECT audit_resolve_alert('gap::1', 'gone')");
     raise(&mut client, 2, "gap::1");
     raise(&mut client, 2, "gap::2");
@@ -77,9 +78,18 @@ fn an_endpoint_that_was_away_gets_everything_once_and_in_order_after_a_restart_o
     wait_until(Duration::from_secs(60), "everything arrives", || undelivered(&mut client) == "0");
     let mut told = receiver.told();
     let first: Vec<String> = told.iter().filter(|line| line.ends_with("gap::1")).cloned().collect();
-    assert_eq!(first, ["raised 1 gap::1", "resolved 1 gap::1", "raised 1 gap::1"]);
+    assert_eq!(first, ["raised 1 gap::1", "acknowledged 1 gap::1", "resolved 1 gap::1", "raised 1 gap::1"]);
     told.sort();
-    assert_eq!(told, ["raised 1 gap::1", "raised 1 gap::1", "raised 1 gap::2", "resolved 1 gap::1"]);
+    assert_eq!(
+        told,
+        [
+            "acknowledged 1 gap::1",
+            "raised 1 gap::1",
+            "raised 1 gap::1",
+            "raised 1 gap::2",
+            "resolved 1 gap::1"
+        ]
+    );
     assert!(
         !cluster.log().contains("t0ken") && !cluster.log().contains("twenty bytes"),
         "no secret in the log"
