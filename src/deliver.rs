@@ -159,7 +159,7 @@ impl Delivery {
         let mut milliseconds = None;
         session.change(
             &format!(
-                "SELECT GREATEST(0, pg_catalog.date_part('epoch', {schema}.audit_next_delivery($1::pg_catalog.text[]) - pg_catalog.clock_timestamp()) * 1000)::pg_catalog.int8"
+                "SELECT (pg_catalog.date_part('epoch', {schema}.audit_next_delivery($1::pg_catalog.text[]) - pg_catalog.clock_timestamp()) * 1000)::pg_catalog.int8"
             ),
             &[Parameter::Text(&format!("{{{}}}", busy.join(",")))],
             |row| {
@@ -170,8 +170,8 @@ impl Delivery {
         let no_room = found.batches.len() >= self.senders.room();
         found.next_due = milliseconds
             .filter(|_| !no_room)
-            .and_then(|milliseconds| u64::try_from(milliseconds).ok())
-            .map(Duration::from_millis);
+            // What is due already is due now; NULL is nothing at all.
+            .map(|milliseconds| Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0)));
         Ok(found)
     }
 }
