@@ -18,6 +18,11 @@ pub struct Arguments {
 }
 
 impl Arguments {
+    /// The arguments of `fcinfo`, a call that is being made.
+    pub fn new(fcinfo: pg_sys::FunctionCallInfo) -> Self {
+        Self { fcinfo }
+    }
+
     /// The raw call information, for what has no safe form.
     pub fn raw(&self) -> pg_sys::FunctionCallInfo {
         self.fcinfo
@@ -91,6 +96,29 @@ pub unsafe fn guarded<T>(body: impl FnOnce() -> Result<T, Failure>) -> T {
         Err(failure) => unsafe { throw(failure) },
     }
 }
+
+/// As [`sql_function!`], for a function that enters pgrx's guard by itself, and leaves it to call what must be able to raise
+/// any error.
+macro_rules! raw_sql_function {
+    ($symbol:ident, $info:ident, $function:path) => {
+        #[doc(hidden)]
+        #[unsafe(no_mangle)]
+        pub extern "C" fn $info() -> &'static pgrx::pg_sys::Pg_finfo_record {
+            const V1: pgrx::pg_sys::Pg_finfo_record = pgrx::pg_sys::Pg_finfo_record { api_version: 1 };
+            &V1
+        }
+
+        #[doc(hidden)]
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C-unwind" fn $symbol(
+            fcinfo: pgrx::pg_sys::FunctionCallInfo,
+        ) -> pgrx::pg_sys::Datum {
+            // SAFETY: called by PostgreSQL's function manager.
+            unsafe { $function(fcinfo) }
+        }
+    };
+}
+pub(crate) use raw_sql_function;
 
 /// Exports `$body` to SQL under `$symbol`, with the record that PostgreSQL asks for its calling convention.
 macro_rules! sql_function {

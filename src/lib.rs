@@ -9,6 +9,8 @@
 //! | [`verify`], [`pass`], [`walk`] | replay: SQL functions, the one pass in any order, the walk in order |
 //! | [`drill`] | the scratch table that `audit_drill()` plays attacks on |
 //! | [`columns`], [`jsonb`], [`hashes`] | stored values as the core sees them; the two hashes as SQL functions |
+//! | [`alerts`] | what an alert leaves behind besides its row: an event of our own, a log line |
+//! | [`deliver`] | the worker's part in sending alerts |
 //! | [`query`], [`access`], [`progress`], [`srf`] | reading through SQL, who may check what, how far a check is, returning rows |
 //! | [`launcher`], [`registry`], [`process`] | one background worker for each database that has the extension |
 //! | [`worker`], [`schedule`], [`run`], [`transaction`], [`standby`], [`jobs`], [`pg_cron`] | what a worker does: jobs, when they are due |
@@ -16,11 +18,13 @@
 //! | [`call`], [`error`], [`memory`], [`settings`], [`random`], [`compat`] | the edge to PostgreSQL |
 
 mod access;
+mod alerts;
 mod call;
 mod chain;
 mod columns;
 mod compat;
 mod ddl;
+mod deliver;
 mod drill;
 mod ending;
 mod error;
@@ -60,7 +64,8 @@ pgrx::extension_sql_file!("../sql/schema/01_functions.sql", name = "functions", 
 pgrx::extension_sql_file!("../sql/schema/02_events.sql", name = "events", requires = ["functions"]);
 pgrx::extension_sql_file!("../sql/schema/03_verify.sql", name = "verify", requires = ["events"]);
 pgrx::extension_sql_file!("../sql/schema/04_drill.sql", name = "drill", requires = ["verify"]);
-pgrx::extension_sql_file!("../sql/schema/06_jobs.sql", name = "jobs", requires = ["drill"]);
+pgrx::extension_sql_file!("../sql/schema/05_alerts.sql", name = "alerts", requires = ["drill"]);
+pgrx::extension_sql_file!("../sql/schema/06_jobs.sql", name = "jobs", requires = ["alerts"]);
 pgrx::extension_sql_file!("../sql/schema/09_health.sql", name = "health", requires = ["jobs"]);
 
 /// Called by PostgreSQL when the library is loaded: at server start, or by the first session that needs it.

@@ -79,15 +79,25 @@ pub fn reload_if_asked() -> bool {
 
 /// Waits for the latch, for at most `longest` (`None`: for ever). Whether the latch was set.
 pub fn wait(longest: Option<Duration>) -> bool {
+    wait_also_for(pg_sys::PGINVALID_SOCKET, longest)
+}
+
+/// As [`wait`], or until `descriptor` is readable.
+pub fn wait_also_for(descriptor: c_int, longest: Option<Duration>) -> bool {
     let mut events = pg_sys::WL_LATCH_SET | pg_sys::WL_EXIT_ON_PM_DEATH;
     let timeout = longest.map_or(-1, |longest| {
         events |= pg_sys::WL_TIMEOUT;
         // Rounded up: woken a moment too early it would only wait again.
         i64::try_from(longest.as_millis()).map_or(i64::from(i32::MAX), |ms| (ms + 1).min(i64::from(i32::MAX)))
     });
-    // SAFETY: the process's own latch, set up at its start.
-    let happened =
-        unsafe { pg_sys::WaitLatch(pg_sys::MyLatch, events as c_int, timeout as _, compat::wait_event()) };
+    if descriptor != pg_sys::PGINVALID_SOCKET {
+        events |= pg_sys::WL_SOCKET_READABLE;
+    }
+    let event = crate::compat::wait_event();
+    // SAFETY: the process's own latch, set up at its start, and a descriptor that its owner keeps open.
+    let happened = unsafe {
+        pg_sys::WaitLatchOrSocket(pg_sys::MyLatch, events as c_int, descriptor, timeout as _, event)
+    };
     // SAFETY: as above.
     unsafe { pg_sys::ResetLatch(pg_sys::MyLatch) };
     if !dying() {

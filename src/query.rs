@@ -1,5 +1,5 @@
-//! Reading through SQL (SPI), read-only but for [`Session::change`]: every query of one call sees the snapshot of the statement that made the call, no
-//! transaction id is assigned, and it works on a hot standby.
+//! Reading through SQL (SPI), read-only but for [`Session::change`]: every query of one call sees the snapshot of the
+//! statement that made the call, no transaction id is assigned, and it works on a hot standby.
 //!
 //! Going through SQL rather than scanning the table keeps verification right where the rows are elsewhere (a
 //! distributed table), and lets the planner run it in parallel.

@@ -4,6 +4,9 @@ use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_sys};
 
 static MAX_CHAINS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static MAX_DETAILS_BYTES: GucSetting<i32> = GucSetting::<i32>::new(1024 * 1024);
+static ESCALATE_2_AFTER: GucSetting<i32> = GucSetting::<i32>::new(5 * 60);
+static ESCALATE_3_AFTER: GucSetting<i32> = GucSetting::<i32>::new(15 * 60);
+static ESCALATE_4_AFTER: GucSetting<i32> = GucSetting::<i32>::new(60 * 60);
 static WORKER: GucSetting<bool> = GucSetting::<bool>::new(true);
 static VERIFY_ON_STANDBY: GucSetting<bool> = GucSetting::<bool>::new(false);
 static MAINTENANCE: GucSetting<bool> = GucSetting::<bool>::new(false);
@@ -68,6 +71,35 @@ pub fn define() {
         GucContext::Suset,
         GucFlags::default(),
     );
+    // Read through SQL, by the function that escalates.
+    for (name, summary, setting) in [
+        (
+            c"zeroauth_audit.escalate_2_after",
+            c"Age at which an unacknowledged severity-1 alert reaches level 2.",
+            &ESCALATE_2_AFTER,
+        ),
+        (
+            c"zeroauth_audit.escalate_3_after",
+            c"Age at which an unacknowledged severity-1 alert reaches level 3.",
+            &ESCALATE_3_AFTER,
+        ),
+        (
+            c"zeroauth_audit.escalate_4_after",
+            c"Age at which an unacknowledged severity-1 alert reaches level 4.",
+            &ESCALATE_4_AFTER,
+        ),
+    ] {
+        GucRegistry::define_int_guc(
+            name,
+            summary,
+            c"-1 leaves the level out.",
+            setting,
+            -1,
+            i32::MAX,
+            GucContext::Sighup,
+            GucFlags::UNIT_S,
+        );
+    }
     define_of_the_server();
     // SAFETY: called from _PG_init with a NUL-terminated name; refuses misspelt settings under our prefix.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"zeroauth_audit".as_ptr()) };

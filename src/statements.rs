@@ -14,6 +14,9 @@ use crate::member::{EXTENSION, extension_schema, is_member, is_trail, our_extens
 const OUR_TRIGGERS: [&CStr; 3] =
     [c"zzz_zeroauth_audit_chain", c"zeroauth_audit_refuse_row", c"zeroauth_audit_refuse_statement"];
 
+/// The one index that enforces something without a constraint.
+const ONE_UNRESOLVED: &CStr = c"audit_alerts_unresolved";
+
 /// What a statement tries, and on what.
 pub type Try = Option<(&'static str, String)>;
 
@@ -186,7 +189,7 @@ unsafe fn names_owner(roles: *mut pg_sys::List) -> Option<String> {
 }
 
 /// The name of the relation that `name` resolves to, if it belongs to the extension: a table or view of it, or the
-/// index behind a constraint of `audit_events`.
+/// index that enforces something of a table.
 ///
 /// # Safety
 /// `name` must be NULL or a live range variable.
@@ -200,7 +203,7 @@ unsafe fn names_ours(name: *const pg_sys::RangeVar) -> Option<String> {
     if oid == pg_sys::Oid::INVALID {
         return None;
     }
-    let ours = is_member(pg_sys::RelationRelationId, oid) || is_trail(oid) || is_constraint_of_trail(oid);
+    let ours = is_member(pg_sys::RelationRelationId, oid) || is_trail(oid) || enforces(oid);
     if !ours {
         return None;
     }
@@ -229,13 +232,20 @@ unsafe fn names_our_function(kind: pg_sys::ObjectType::Type, node: *mut pg_sys::
     Some(unsafe { CStr::from_ptr(pg_sys::get_func_name(oid)) }.to_string_lossy().into_owned())
 }
 
-/// Whether `index` is what enforces a constraint of `audit_events`; an index that a user added is not.
-fn is_constraint_of_trail(index: pg_sys::Oid) -> bool {
-    // SAFETY: catalog look-ups by oid; invalid for what is no index, or none of a constraint.
+/// Whether `index` enforces something of the extension's tables: a constraint, or that a condition has one unresolved
+/// alert; an index that a user added does not.
+fn enforces(index: pg_sys::Oid) -> bool {
+    // SAFETY: catalog look-ups by oid; invalid for what is no index, or none of a constraint; the name is NULL or
+    // NUL-terminated.
     unsafe {
-        pg_sys::get_rel_relkind(index) as u8 == pg_sys::RELKIND_INDEX
-            && pg_sys::get_index_constraint(index) != pg_sys::Oid::INVALID
-            && is_trail(pg_sys::IndexGetRelation(index, true))
+        if pg_sys::get_rel_relkind(index) as u8 != pg_sys::RELKIND_INDEX {
+            return false;
+        }
+        let name = pg_sys::get_rel_name(index);
+        let ours = pg_sys::get_index_constraint(index) != pg_sys::Oid::INVALID
+            || !name.is_null() && CStr::from_ptr(name) == ONE_UNRESOLVED;
+        let table = pg_sys::IndexGetRelation(index, true);
+        ours && (is_member(pg_sys::RelationRelationId, table) || is_trail(table))
     }
 }
 

@@ -10,12 +10,15 @@ use std::time::{Duration, Instant};
 
 use pgrx::{pg_guard, pg_sys};
 
+use crate::deliver::Delivery;
 use crate::jobs::Exclusive;
-use crate::process::{accept_signals, dying, leave, reload_if_asked, set_parameter, show, wait};
+use crate::process::{
+    accept_signals, dying, leave, reload_if_asked, set_parameter, show, wait, wait_also_for,
+};
 use crate::registry::{self, End, work};
 use crate::run::Run;
 use crate::schedule::{Clock, Plan};
-use crate::transaction::Trouble;
+use crate::transaction::{self, Trouble};
 use crate::{schedule, standby};
 
 static DATABASE: AtomicU32 = AtomicU32::new(0);
@@ -23,6 +26,8 @@ static NOTHING_TO_DO: AtomicBool = AtomicBool::new(false);
 
 /// How long to leave something alone that went wrong.
 const PAUSE_AFTER_TROUBLE: Duration = Duration::from_secs(5);
+/// What is recorded and taken of deliveries in one transaction takes no longer.
+const DELIVERY_LIMIT: Option<Duration> = Some(Duration::from_secs(60));
 /// The longest sleep: a clock that is set forward is noticed within this time.
 const LONGEST_SLEEP: Duration = Duration::from_secs(300);
 
@@ -91,6 +96,13 @@ fn serve(database: u32) -> End {
         Ok(()) => {}
     }
     work::settle(database);
+    let mut delivery = match Delivery::new() {
+        Ok(delivery) => delivery,
+        Err(error) => {
+            troubles.log("preparing delivery", &error.to_string());
+            return End::Ended;
+        }
+    };
     let (mut plan, mut runs, mut clock) = (Plan::default(), Vec::<Run>::new(), Clock::start());
     loop {
         let (stop, woken) = work::asked(database);
@@ -111,6 +123,16 @@ fn serve(database: u32) -> End {
                     wait(Some(PAUSE_AFTER_TROUBLE));
                     continue;
                 }
+                Ok(()) => {}
+            }
+        }
+        if woken || delivery.is_due() {
+            show(true, "delivering alerts");
+            match delivery
+                .tick(|step| transaction::run(DELIVERY_LIMIT, |open| step(&open.session, &open.schema)))
+            {
+                Err(Trouble::Gone) => return End::NothingToDo,
+                Err(Trouble::Error(message)) => troubles.log("delivering alerts", &message),
                 Ok(()) => {}
             }
         }
@@ -156,7 +178,9 @@ fn serve(database: u32) -> End {
         }
         show(false, &plan.waiting_for());
         let step = runs.first().map(|run| run.next_step.saturating_duration_since(Instant::now()));
-        wait(Some(plan.sleep().into_iter().chain(step).fold(LONGEST_SLEEP, Duration::min)));
+        let due = delivery.next_due().map(|due| due.saturating_duration_since(Instant::now()));
+        let longest = plan.sleep().into_iter().chain(step).chain(due).fold(LONGEST_SLEEP, Duration::min);
+        wait_also_for(delivery.wake_fd(), Some(longest));
     }
 }
 

@@ -6,9 +6,11 @@
 
 mod support;
 
+mod alerts;
 mod chain;
 mod checks;
 mod conflicts;
+mod deliveries;
 mod details;
 mod drill;
 mod drill_around;
@@ -50,6 +52,7 @@ mod unloaded;
 mod vectors;
 mod verify;
 mod verify_long;
+mod worker_alerts;
 mod worker_cron;
 mod worker_jobs;
 mod worker_life;

@@ -2,11 +2,21 @@
 set -eu
 export DEBIAN_FRONTEND=noninteractive
 apt-get -qq update
-# A fresh postgresql-15 would make and start a cluster of its own. Nobody asked for one.
 drop_in=/etc/postgresql-common/createcluster.d/zeroauth-audit-setup.conf
-if ! dpkg-query -W -f '${Status}' postgresql-common 2>/dev/null | grep -q 'ok installed'; then
+unit=/etc/systemd/system/prometheus-alertmanager.service
+fresh() { ! dpkg-query -W -f '${Status}' "$1" 2>/dev/null | grep -q 'ok installed'; }
+undo=
+trap 'eval "$undo"' EXIT
+# A fresh postgresql-15 would make and start a cluster of its own. Nobody asked for one.
+if fresh postgresql-common; then
     mkdir -p "${drop_in%/*}"
     echo 'create_main_cluster = false' >"$drop_in"
-    trap 'rm -f "$drop_in"; rmdir --ignore-fail-on-non-empty "${drop_in%/*}" 2>/dev/null || true' EXIT
+    undo='rm -f "$drop_in"; rmdir --ignore-fail-on-non-empty "${drop_in%/*}" 2>/dev/null || true;'
+fi
+# Nor for an Alertmanager that runs, now or after the next boot: tests start their own.
+if fresh prometheus-alertmanager && [ ! -e "$unit" ]; then
+    mkdir -p "${unit%/*}"
+    ln -s /dev/null "$unit"
+    undo="$undo"' rm -f "$unit"; deb-systemd-helper disable prometheus-alertmanager.service >/dev/null 2>&1 || true;'
 fi
 apt-get -qq install -y --no-install-recommends "$@"

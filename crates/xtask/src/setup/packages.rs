@@ -14,8 +14,17 @@ const MAJOR: u32 = 15;
 /// The script that installs the packages given as its arguments, as root.
 pub(crate) const INSTALL: &str = include_str!("install.sh");
 
-const TOOLS: [&str; 7] =
-    ["libclang-dev", "pkg-config", "libssl-dev", "build-essential", "ca-certificates", "git", "python3-venv"];
+const TOOLS: [&str; 8] = [
+    "libclang-dev",
+    "pkg-config",
+    "libssl-dev",
+    "build-essential",
+    "ca-certificates",
+    "git",
+    "python3-venv",
+    // The tests send alerts to it.
+    "prometheus-alertmanager",
+];
 
 /// What building for PostgreSQL `major` and running it need.
 pub(crate) fn needed(major: u32) -> Vec<String> {

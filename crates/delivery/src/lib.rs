@@ -1,0 +1,25 @@
+//! Delivery of alerts over HTTP: to Alertmanager's v2 API and to webhooks with a signature.
+//!
+//! Knows nothing of Postgres. One attempt is [`Target::send`]: it ends within [`DEADLINE`], follows no redirect, asks no
+//! proxy, reads no more of an answer than its head, and returns an [`Outcome`], never a panic. [`Senders`] runs attempts in
+//! threads of their own, one for each route at a time. When to try again is [`backoff::pause`].
+//!
+//! URLs count as secrets: no error and no `Debug` of this crate contains a part of one.
+#![forbid(unsafe_code)]
+
+mod alertmanager;
+pub mod backoff;
+mod client;
+mod endpoint;
+mod file;
+mod notice;
+mod outcome;
+mod pace;
+mod senders;
+pub mod signature;
+
+pub use client::{DEADLINE, Target};
+pub use notice::{Kind, Route, Shipment};
+pub use outcome::Outcome;
+pub use pace::{Pace, Settlement};
+pub use senders::{Batch, Report, Senders};

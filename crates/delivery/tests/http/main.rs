@@ -1,0 +1,10 @@
+//! Attempts against servers that behave, servers that do not, and the real Alertmanager.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![forbid(unsafe_code)]
+
+mod alertmanager;
+mod answers;
+mod route;
+mod senders;
+mod server;
+mod tls;
