@@ -3,7 +3,7 @@
 
 use postgres::Client;
 
-use crate::support::{Database, Sql, assert_whole, quoted};
+use crate::support::{Database, Sql, assert_whole, quoted, shared};
 
 /// The SQL blocks of the README's section on roles: writer, writer with RETURNING, reader, auditor, monitor. They are run as they
 /// stand there, under role names of this database.
@@ -202,8 +202,10 @@ fn pitfall_23_rows_hidden_by_row_level_security_are_could_not_check_never_ok_nev
     for call in CALLS {
         for setting in ["on", "off"] {
             auditor.run(&format!("SET row_security = {setting}"));
-            // With row_security off PostgreSQL refuses plain SQL over the table on its own, and as loudly.
-            let by_postgres = setting == "off" && call.contains("export");
+            // With row_security off PostgreSQL refuses plain SQL over the table on its own, and as loudly. From 18 on it plans
+            // a function's statements one by one, and ours comes first.
+            let by_postgres =
+                setting == "off" && call.contains("export") && shared().installation().major() < 18;
             let refusal = auditor.refused(if by_postgres { "42501" } else { "ZA006" }, call);
             assert!(by_postgres || !refusal.hint.is_empty(), "{refusal:?}");
         }

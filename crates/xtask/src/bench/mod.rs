@@ -37,7 +37,7 @@ pub(crate) struct Effort {
     pub(crate) huge: u64,
 }
 
-const FULL: Effort = Effort { rounds: 5, seconds: 10, rows: 300_000, large: 2_000_000, huge: 10_000_000 };
+const FULL: Effort = Effort { rounds: 5, seconds: 8, rows: 300_000, large: 2_000_000, huge: 10_000_000 };
 const QUICK: Effort = Effort { rounds: 3, seconds: 2, rows: 30_000, large: 100_000, huge: 300_000 };
 
 /// Settings of the measured server; they are printed with the results.

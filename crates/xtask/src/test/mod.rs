@@ -29,6 +29,10 @@ pub(crate) struct Where {
 
 /// Runs the checks; with a filter only the Rust tests whose name contains it.
 pub(crate) fn run(filter: Option<&str>, place: &Where, deny: bool) -> Result<ExitCode> {
+    for major in place.pg.iter().chain(&place.also_pg) {
+        // Told before anything is built.
+        versions::suite(*major)?;
+    }
     let ready = setup::run()?;
     let mut sum = Sum::default();
     if let Some(major) = place.pg {

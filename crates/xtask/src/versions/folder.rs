@@ -67,6 +67,11 @@ impl Folder {
         if !missing.is_empty() {
             folder.install(suite, &missing)?;
         }
+        // pg_upgrade of 18 asks for the library where it would be installed and nowhere else.
+        let library = format!("usr/lib/postgresql/{major}/lib/zeroauth_audit.so");
+        let staged = workspace().join("target/stage").join(&library);
+        let mut link = folder.command(As::Root, "ln")?;
+        process::run(link.arg("-sfn").arg(staged).arg(Path::new("/").join(&library)))?;
         Ok(folder)
     }
 

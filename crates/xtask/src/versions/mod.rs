@@ -30,8 +30,8 @@ pub(crate) fn test(major: u32, filter: Option<&str>, ready: &Ready) -> Result<Ta
     closing(command)
 }
 
-/// The Debian release with PostgreSQL `major`.
-fn suite(major: u32) -> Result<&'static str> {
+/// The Debian release with PostgreSQL `major`; a [`failure::environment`] error when none has it.
+pub(crate) fn suite(major: u32) -> Result<&'static str> {
     match major {
         17 => Ok("trixie"),
         18 => Ok("sid"),
