@@ -147,10 +147,7 @@ impl Delivery {
                  FROM {schema}.audit_take_deliveries($1::pg_catalog.text[], $2::pg_catalog.int4, $3::pg_catalog.int4) t"
             ),
             &[Parameter::Text(not_on), Parameter::Int8(room), Parameter::Int8(MOST_EACH)],
-            |row| {
-                found.add(row);
-                Ok(())
-            },
+            |row| found.add(row),
         )?;
         // Those just taken are under way: a report of theirs wakes the worker.
         let mut busy: Vec<&str> = found.batches.iter().map(|batch| batch.route.name.as_str()).collect();
@@ -178,25 +175,26 @@ impl Delivery {
 
 impl Found {
     /// Adds a delivery to its route's batch; rows come ordered by route.
-    fn add(&mut self, row: &Row<'_>) {
-        let text = |n| row.text(n).unwrap_or_default();
-        let (Some(id), name) = (row.int8(0), text(2)) else { return };
+    fn add(&mut self, row: &Row<'_>) -> Result<(), Failure> {
+        let text = |n| Ok::<_, Failure>(row.text(n)?.unwrap_or_default());
+        let (Some(id), name) = (row.int8(0), text(2)?) else { return Ok(()) };
         let attempts = row.int8(7).and_then(|attempts| u32::try_from(attempts).ok()).unwrap_or(0);
         self.attempts.push((id, attempts));
-        let shipment = Shipment { id, key: text(1), body: text(8) };
+        let shipment = Shipment { id, key: text(1)?, body: text(8)? };
         match self.batches.last_mut() {
             Some(batch) if batch.route.name == name => batch.shipments.push(shipment),
             _ => self.batches.push(Batch {
                 route: Route {
                     name,
-                    kind: if text(3) == "webhook" { Kind::Webhook } else { Kind::Alertmanager },
-                    url_file: PathBuf::from(text(4)),
-                    secret_file: row.text(5).map(PathBuf::from),
-                    ca_file: row.text(6).map(PathBuf::from),
+                    kind: if text(3)? == "webhook" { Kind::Webhook } else { Kind::Alertmanager },
+                    url_file: PathBuf::from(text(4)?),
+                    secret_file: row.text(5)?.map(PathBuf::from),
+                    ca_file: row.text(6)?.map(PathBuf::from),
                 },
                 shipments: vec![shipment],
             }),
         }
+        Ok(())
     }
 }
 

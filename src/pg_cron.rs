@@ -77,7 +77,7 @@ impl<'a> PgCron<'a> {
 fn setting(session: &Session, name: &str) -> Result<Option<String>, Failure> {
     let mut value = None;
     session.all("SELECT pg_catalog.current_setting($1, true)", &[Parameter::Text(name)], |row| {
-        value = row.text(0).filter(|value| !value.is_empty());
+        value = row.text(0)?.filter(|value| !value.is_empty());
         Ok(())
     })?;
     Ok(value)
@@ -111,8 +111,8 @@ fn use_pg_cron(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         "SELECT j.name::pg_catalog.text, j.schedule, j.time_zone, j.enabled::pg_catalog.text FROM {schema}.audit_jobs j ORDER BY j.name FOR UPDATE"
     );
     session.change(&sql, &[], |row| {
-        let text = |n| row.text(n).unwrap_or_default();
-        jobs.push((text(0), text(1), text(2), text(3) == "true"));
+        let text = |n| Ok::<_, Failure>(row.text(n)?.unwrap_or_default());
+        jobs.push((text(0)?, text(1)?, text(2)?, text(3)? == "true"));
         Ok(())
     })?;
     cron.unschedule_ours()?;

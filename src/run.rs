@@ -133,7 +133,7 @@ impl Run {
                 format!("SELECT {}.audit_job_step($1, $2::pg_catalog.jsonb)::pg_catalog.text", open.schema);
             let summary = self.summary.to_string();
             open.session.change(&sql, &[Parameter::Text(&self.job), Parameter::Text(&summary)], |row| {
-                result = row.text(0).unwrap_or_default();
+                result = row.text(0)?.unwrap_or_default();
                 Ok(())
             })?;
             Ok(result)

@@ -58,7 +58,7 @@ impl Plan {
             let sql = include_str!("../sql/worker/jobs.sql").replace("@extschema@", &open.schema);
             open.session.all(&sql, &[], |row| {
                 jobs.push(Job {
-                    name: row.text(0).unwrap_or_default(),
+                    name: row.text(0)?.unwrap_or_default(),
                     next_run: row.int8(1),
                     overdue_at: row.int8(2),
                     timeout: Duration::from_millis(

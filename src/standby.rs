@@ -62,7 +62,7 @@ fn verify() -> Result<Line, Trouble> {
             line.tenants = row.int8(0).unwrap_or(0);
             line.events = row.int8(1).unwrap_or(0);
             line.not_ok = row.int8(2).unwrap_or(0);
-            line.first_finding = row.text(3).and_then(|json| serde_json::from_str(&json).ok());
+            line.first_finding = row.text(3)?.and_then(|json| serde_json::from_str(&json).ok());
             Ok(())
         })?;
         Ok(line)
