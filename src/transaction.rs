@@ -10,10 +10,10 @@ use std::time::Duration;
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::CaughtError;
 
-use crate::compat;
 use crate::error::Failure;
 use crate::member::extension_row;
 use crate::query::Session;
+use crate::{compat, memory};
 
 /// Why a transaction did not commit.
 #[derive(Debug)]
@@ -34,6 +34,9 @@ pub struct Open {
 
 /// Runs `work` in a transaction of its own, and commits. With a `limit`, it is cancelled after that time.
 pub fn run<T>(limit: Option<Duration>, work: impl FnOnce(&Open) -> Result<T, Failure>) -> Result<T, Trouble> {
+    if !memory::take_ballast() {
+        return Err(Trouble::Error(memory::failure().to_string()));
+    }
     let done = pgrx::PgTryBuilder::new(AssertUnwindSafe(|| committed(limit, work)))
         .catch_others(|cause| Err(Trouble::Error(words(&cause))))
         .execute();

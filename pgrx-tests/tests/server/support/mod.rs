@@ -6,8 +6,8 @@
 pub mod audit;
 pub mod backend;
 pub mod clean_log;
-pub mod small_disk;
 pub mod receiver;
+pub mod small_disk;
 pub mod sql;
 pub mod worker;
 
