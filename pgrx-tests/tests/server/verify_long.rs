@@ -29,7 +29,8 @@ fn big() -> &'static Database {
 /// Calls that read everything again for each of many rounds, so that they are long on any machine.
 const ENDLESS: [&str; 4] = [
     "SELECT count(*) FROM generate_series(1, 1000) g, LATERAL audit_verify('big' || left(g::text, 0)) v",
-    "SELECT count(*) FROM generate_series(1, 1000) g WHERE (SELECT count(*) FROM audit_verify_all() WHERE g > 0) > 0",
+    // In a select list: in FROM, what does not depend on the round is read once and kept.
+    "SELECT count(v) FROM (SELECT audit_verify_all() v FROM generate_series(1, 1000) OFFSET 0) rounds",
     "SELECT count(*) FROM generate_series(1, 1000) g, LATERAL audit_findings('big' || left(g::text, 0)) v",
     "SELECT count(length(e)) FROM generate_series(1, 1000) g, LATERAL audit_export('big' || left(g::text, 0)) e",
 ];
