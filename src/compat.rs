@@ -95,9 +95,11 @@ pub fn wait_event() -> u32 {
     return pg_sys::PG_WAIT_EXTENSION;
     #[cfg(any(feature = "pg17", feature = "pg18"))]
     {
-        // SAFETY: a NUL-terminated name; the same number for the same name in every process.
         static EVENT: std::sync::OnceLock<u32> = std::sync::OnceLock::new();
-        *EVENT.get_or_init(|| unsafe { pg_sys::WaitEventExtensionNew(c"ZeroauthAuditMain".as_ptr()) })
+        *EVENT.get_or_init(|| {
+            // SAFETY: a NUL-terminated name; the same number for the same name in every process.
+            unsafe { pg_sys::WaitEventExtensionNew(c"ZeroauthAuditMain".as_ptr()) }
+        })
     }
 }
 
