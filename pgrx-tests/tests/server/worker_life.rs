@@ -122,11 +122,16 @@ fn it_comes_back_after_every_kind_of_end() {
     one.run(&format!("SELECT pg_terminate_backend({pid})"));
     let pid = worker_after(&mut one, "audit", Some(pid));
     // A crash of the worker, and one of another backend.
+    // A session of before is ended by the restart: one that is made sooner may be ended with it.
+    let mut witness = watcher(&cluster);
     assert!(cluster.kill(pid).unwrap());
+    wait_until(STARTS, "the restart", || witness.simple_query("SELECT 1").is_err());
     let mut one = reconnected(&cluster);
     let pid = worker_after(&mut one, "audit", Some(pid));
+    let mut witness = watcher(&cluster);
     let victim = one.line("SELECT pg_backend_pid()").parse().unwrap();
     assert!(cluster.kill(victim).unwrap());
+    wait_until(STARTS, "the restart", || witness.simple_query("SELECT 1").is_err());
     let mut one = reconnected(&cluster);
     let pid = worker_after(&mut one, "audit", Some(pid));
     // A restart, and a crash of the whole server.
