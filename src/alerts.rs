@@ -4,10 +4,8 @@
 use std::ffi::{CStr, CString, c_char, c_int, c_long};
 
 use pgrx::pg_sys;
-use pgrx::pg_sys::panic::pgrx_extern_c_guard;
 
-use crate::call::{Arguments, raw_sql_function, sql_function};
-use crate::columns;
+use crate::call::{Arguments, enter, raw_sql_function, sql_function};
 use crate::error::{Failure, Kind, log_line, throw};
 use crate::member::trail_oid;
 use crate::{random, tell};
@@ -17,23 +15,20 @@ const TENANT: &str = "zeroauth_audit";
 /// `$1` id, `$2` tenant, `$3` action, `$4` severity, `$5` resource, `$6` details.
 const PARAMETERS: usize = 6;
 
-fn present(arguments: &Arguments, n: usize) -> Result<pg_sys::Datum, Failure> {
-    arguments.datum(n).ok_or_else(|| {
-        Failure::new(Kind::InvalidArgument, "an argument of a function of alerts is NULL")
-            .hint("It is called by the extension.")
-    })
+fn absent() -> Failure {
+    Failure::new(Kind::InvalidArgument, "an argument of a function of alerts is NULL")
+        .hint("It is called by the extension.")
 }
 
 fn text(arguments: &Arguments, n: usize) -> Result<String, Failure> {
-    // SAFETY: these arguments are declared as text.
-    let bytes = unsafe { columns::varlena_bytes(present(arguments, n)?) };
-    Ok(String::from_utf8_lossy(bytes).into_owned())
+    arguments.text(n)?.ok_or_else(absent)
 }
 
 /// A jsonb argument in its text form.
 fn json(arguments: &Arguments, n: usize) -> Result<String, Failure> {
+    let stored = arguments.datum(n).ok_or_else(absent)?;
     // SAFETY: the argument is declared as jsonb; the output function returns a palloc'ed, NUL-terminated string.
-    let out = unsafe { pg_sys::OidOutputFunctionCall(pg_sys::F_JSONB_OUT.into(), present(arguments, n)?) };
+    let out = unsafe { pg_sys::OidOutputFunctionCall(pg_sys::F_JSONB_OUT.into(), stored) };
     // SAFETY: as above.
     Ok(unsafe { CStr::from_ptr(out) }.to_string_lossy().into_owned())
 }
@@ -104,11 +99,7 @@ unsafe extern "C-unwind" {
 /// To be called by PostgreSQL's function manager.
 unsafe fn append_own(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     // SAFETY: the only frames above are PostgreSQL's; the closure owns nothing with a destructor.
-    let prepared = match unsafe { pgrx_extern_c_guard(|| prepare(&Arguments::new(fcinfo))) } {
-        Ok(prepared) => prepared,
-        // SAFETY: nothing in this frame has a destructor.
-        Err(failure) => unsafe { throw(failure) },
-    };
+    let prepared = unsafe { enter(fcinfo, prepare) };
     let (mut user, mut context) = (pg_sys::Oid::INVALID, 0);
     let restricted = (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) as i32;
     // SAFETY: state of this process, inside a transaction whose abort puts the user back; the plan is of this SPI connection

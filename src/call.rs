@@ -7,10 +7,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::pgrx_extern_c_guard;
 
 use crate::error::{Failure, throw, without_memory_errors};
-use crate::memory;
-
-/// What a function of this library gets and returns.
-pub type Body = fn(&Arguments) -> Result<pg_sys::Datum, Failure>;
+use crate::{columns, memory};
 
 /// The arguments of one call.
 pub struct Arguments {
@@ -18,11 +15,6 @@ pub struct Arguments {
 }
 
 impl Arguments {
-    /// The arguments of `fcinfo`, a call that is being made.
-    pub fn new(fcinfo: pg_sys::FunctionCallInfo) -> Self {
-        Self { fcinfo }
-    }
-
     /// The raw call information, for what has no safe form.
     pub fn raw(&self) -> pg_sys::FunctionCallInfo {
         self.fcinfo
@@ -41,6 +33,13 @@ impl Arguments {
     #[inline]
     pub fn int8(&self, n: usize) -> Option<i64> {
         self.datum(n).map(|datum| datum.value() as i64)
+    }
+
+    /// Argument `n`, declared as text.
+    pub fn text(&self, n: usize) -> Result<Option<String>, Failure> {
+        // SAFETY: declared as text, so a valid one.
+        let bytes = self.datum(n).map(|datum| unsafe { columns::varlena_bytes(datum) });
+        bytes.map(memory::text).transpose()
     }
 
     /// Says that the result is NULL.
@@ -62,9 +61,12 @@ impl Arguments {
 /// Runs `body`; its error becomes a PostgreSQL ERROR.
 ///
 /// # Safety
-/// To be called by PostgreSQL only, through [`sql_function!`].
+/// To be called from a function that PostgreSQL calls, with nothing that has a destructor in its frame.
 #[inline]
-pub unsafe fn enter(fcinfo: pg_sys::FunctionCallInfo, body: Body) -> pg_sys::Datum {
+pub unsafe fn enter<T>(
+    fcinfo: pg_sys::FunctionCallInfo,
+    body: impl FnOnce(&Arguments) -> Result<T, Failure>,
+) -> T {
     // SAFETY: the only frames above are PostgreSQL's; the closure owns nothing with a destructor.
     unsafe {
         guarded(|| if memory::take_ballast() { body(&Arguments { fcinfo }) } else { Err(memory::failure()) })
@@ -97,10 +99,10 @@ pub unsafe fn guarded<T>(body: impl FnOnce() -> Result<T, Failure>) -> T {
     }
 }
 
-/// As [`sql_function!`], for a function that enters pgrx's guard by itself, and leaves it to call what must be able to raise
-/// any error.
+/// Exports `$function` to SQL under `$symbol`, with the record that PostgreSQL asks for its calling convention. It enters pgrx's guard
+/// by itself, with [`enter`], and may leave it to call what must be able to raise any error.
 macro_rules! raw_sql_function {
-    ($symbol:ident, $info:ident, $function:path) => {
+    ($symbol:ident, $info:ident, $function:expr) => {
         #[doc(hidden)]
         #[unsafe(no_mangle)]
         pub extern "C" fn $info() -> &'static pgrx::pg_sys::Pg_finfo_record {
@@ -120,24 +122,10 @@ macro_rules! raw_sql_function {
 }
 pub(crate) use raw_sql_function;
 
-/// Exports `$body` to SQL under `$symbol`, with the record that PostgreSQL asks for its calling convention.
+/// Exports `$body` to SQL under `$symbol`: all of it runs inside the guard.
 macro_rules! sql_function {
     ($symbol:ident, $info:ident, $body:path) => {
-        #[doc(hidden)]
-        #[unsafe(no_mangle)]
-        pub extern "C" fn $info() -> &'static pgrx::pg_sys::Pg_finfo_record {
-            const V1: pgrx::pg_sys::Pg_finfo_record = pgrx::pg_sys::Pg_finfo_record { api_version: 1 };
-            &V1
-        }
-
-        #[doc(hidden)]
-        #[unsafe(no_mangle)]
-        pub unsafe extern "C-unwind" fn $symbol(
-            fcinfo: pgrx::pg_sys::FunctionCallInfo,
-        ) -> pgrx::pg_sys::Datum {
-            // SAFETY: called by PostgreSQL's function manager.
-            unsafe { $crate::call::enter(fcinfo, $body) }
-        }
+        $crate::call::raw_sql_function!($symbol, $info, |fcinfo| $crate::call::enter(fcinfo, $body));
     };
 }
 pub(crate) use sql_function;
