@@ -15,6 +15,7 @@ use crate::columns::{self, COLUMNS, COUNT, ContentFinding, Scratch, ShortVarlena
 use crate::error::{Failure, Kind};
 use crate::head::{self, Head};
 use crate::lock::Claim;
+use crate::registry::loading;
 use crate::{drill, ending, guard, lock, random, settings, shared_heads};
 
 /// Columns that only the server sets.
@@ -104,6 +105,10 @@ fn chain_event(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         // SAFETY: the relation is open.
         shared_heads::outsider_begins(unsafe { head::place(relation) });
         check_supplied(&row)?;
+        // SAFETY: looks at the state of this process.
+        if !unsafe { pg_sys::IsLogicalWorker() } {
+            loading::note();
+        }
         return Ok(unchanged);
     }
     // SAFETY: the relation is open, and passed checked_key.

@@ -99,6 +99,13 @@ fn job_lock(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     Ok(pg_sys::Datum::from(acquire(&text(arguments, 0), false)))
 }
 
+/// `audit_restore_runs()`: whether events are being restored into this database.
+fn restore_runs(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
+    // SAFETY: set when the backend connected.
+    let here = unsafe { pg_sys::MyDatabaseId }.to_u32();
+    Ok(pg_sys::Datum::from(progress::is_shared() && registry::loading::runs_in(here)))
+}
+
 fn jobs_changed(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     crate::guard::trigger_data(arguments)?;
     if progress::is_shared() {
@@ -140,4 +147,5 @@ sql_function!(zeroauth_audit_schedule_corrected, pg_finfo_zeroauth_audit_schedul
 sql_function!(zeroauth_audit_schedule_overdue, pg_finfo_zeroauth_audit_schedule_overdue, overdue);
 sql_function!(zeroauth_audit_job_lock, pg_finfo_zeroauth_audit_job_lock, job_lock);
 sql_function!(zeroauth_audit_jobs_changed, pg_finfo_zeroauth_audit_jobs_changed, jobs_changed);
+sql_function!(zeroauth_audit_restore_runs, pg_finfo_zeroauth_audit_restore_runs, restore_runs);
 sql_function!(zeroauth_audit_worker_status, pg_finfo_zeroauth_audit_worker_status, worker_status);

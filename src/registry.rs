@@ -6,11 +6,13 @@
 //! | `state` from `Starting` on, `pid`, `since`, `standby` | the worker of that database |
 //! | `state` to `Asked`, `stop`, `wake`; the holds | any session, in its hooks and at the end of its transaction |
 //! | `launcher` | the launcher |
+//! | `loaders` | sessions that restore events: see [`loading`] |
 //!
 //! All under one lock, held for a few loads and stores, never across anything that can raise or wait. A crash of any process
 //! rebuilds the board empty; the launcher, started anew, then asks for every database again.
 
 pub mod launch;
+pub mod loading;
 pub mod work;
 
 use pgrx::{AssertPGRXSharedMemory, PgLwLock, pg_guard, pg_sys};
@@ -19,6 +21,8 @@ use pgrx::{AssertPGRXSharedMemory, PgLwLock, pg_guard, pg_sys};
 const ENTRIES: usize = 512;
 /// Statements at once that need a database free of its worker.
 const HOLDS: usize = 64;
+/// Sessions at once that restore events.
+const LOADERS: usize = 64;
 /// A worker that ran for so long did not fail at its start: the next failure counts as the first.
 const SETTLED: i64 = 60 * SECOND;
 /// The longest wait before a worker that fails is started again.
@@ -89,12 +93,21 @@ struct Hold {
     database: u32,
 }
 
+#[derive(Clone, Copy)]
+struct Loader {
+    pid: i32,
+    database: u32,
+    /// When it last brought an event.
+    at: i64,
+}
+
 struct Board {
     launcher: i32,
     /// Every database has to be asked for again.
     ask_all: bool,
     entries: [Entry; ENTRIES],
     holds: [Hold; HOLDS],
+    loaders: [Loader; LOADERS],
 }
 
 impl Board {
@@ -136,6 +149,7 @@ fn empty_board() -> AssertPGRXSharedMemory<Board> {
         ask_all: false,
         entries: [NO_ENTRY; ENTRIES],
         holds: [Hold { pid: 0, database: 0 }; HOLDS],
+        loaders: [Loader { pid: 0, database: 0, at: i64::MIN }; LOADERS],
     };
     // SAFETY: a board has no pointers and a fixed layout.
     unsafe { AssertPGRXSharedMemory::new(board) }

@@ -196,6 +196,24 @@ REVOKE ALL ON FUNCTION @extschema@.audit_job_alert(text, boolean) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_job_alert(text, boolean) IS
     'Raises the alert job_overdue of a job, or resolves it.';
 
+CREATE FUNCTION @extschema@.audit_restore_runs() RETURNS boolean
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_restore_runs';
+REVOKE ALL ON FUNCTION @extschema@.audit_restore_runs() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_restore_runs() IS
+    'Whether a session restores events into this database: one that brought events with their hashes less than a minute ago, or less than an hour ago and is still connected. Replication does not count. False when the library is not in shared_preload_libraries.';
+
+CREATE FUNCTION @extschema@.audit_jobs_held() RETURNS text
+    LANGUAGE sql VOLATILE PARALLEL RESTRICTED
+BEGIN ATOMIC
+    -- What a job writes would clash with rows that a restore brings: from CREATE EXTENSION until its session has ended.
+    SELECT CASE WHEN NOT EXISTS (SELECT FROM @extschema@.audit_events) THEN 'no_events'
+                WHEN @extschema@.audit_restore_runs() THEN 'restore_running' END;
+END;
+REVOKE ALL ON FUNCTION @extschema@.audit_jobs_held() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_jobs_held() IS
+    'Why no job of this database runs by itself: no_events (there is nothing to look after yet, and a dump may be about to be restored) or restore_running; NULL when jobs run.';
+
 CREATE FUNCTION @extschema@.audit_job_begin(job text, exclusive boolean) RETURNS bigint
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
@@ -210,6 +228,13 @@ BEGIN
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
+    IF @extschema@.audit_jobs_held() IS NOT NULL THEN
+        UPDATE @extschema@.audit_jobs j
+        SET next_run = @extschema@.audit_schedule_next(due.schedule, due.time_zone, clock_timestamp()),
+            overdue_at = @extschema@.audit_schedule_overdue(due.schedule, due.time_zone, clock_timestamp())
+        WHERE j.name = job;
+        RETURN NULL;
+    END IF;
     UPDATE @extschema@.audit_jobs j SET next_run = @extschema@.audit_schedule_following(due.schedule, due.time_zone, due.next_run, clock_timestamp()) WHERE j.name = job;
     INSERT INTO @extschema@.audit_job_runs AS r (job, scheduled_for, run_by, status, finished_at)
     VALUES (job, due.next_run, 'worker', CASE WHEN exclusive THEN 'running' ELSE 'skipped' END, CASE WHEN NOT exclusive THEN clock_timestamp() END)
@@ -219,7 +244,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_job_begin(text, boolean) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_job_begin(text, boolean) IS
-    'Called by the worker: begins the run of a job that is due, and plans the next one. NULL when it is not due any more, when its row is locked, or when another runs it already: then the run is recorded as skipped.';
+    'Called by the worker: begins the run of a job that is due, and plans the next one. NULL when it is not due any more, when its row is locked, when jobs are held (audit_jobs_held), or when another runs it already: then the run is recorded as skipped.';
 
 CREATE FUNCTION @extschema@.audit_job_step(job text, summary jsonb) RETURNS jsonb
     LANGUAGE plpgsql
@@ -315,6 +340,9 @@ DECLARE
     late text;
     count integer := 0;
 BEGIN
+    IF @extschema@.audit_jobs_held() IS NOT NULL THEN
+        RETURN 0;
+    END IF;
     FOR late IN SELECT j.name FROM @extschema@.audit_jobs j WHERE j.enabled AND j.overdue_at <= clock_timestamp() LOOP
         PERFORM @extschema@.audit_job_alert(late, true);
         count := count + 1;
@@ -346,6 +374,10 @@ BEGIN
     IF audit_run_job.run_by = 'pg_cron' AND job.scheduler <> 'pg_cron' THEN
         RAISE EXCEPTION USING ERRCODE = 'ZA024', MESSAGE = format('job %s is not scheduled by pg_cron', job.name),
             HINT = 'The worker runs it since audit_use_worker(); a call without the second argument runs it now.';
+    END IF;
+    IF audit_run_job.run_by = 'pg_cron' AND @extschema@.audit_jobs_held() IS NOT NULL THEN
+        UPDATE @extschema@.audit_jobs j SET overdue_at = @extschema@.audit_schedule_overdue(j.schedule, j.time_zone, clock_timestamp()) WHERE j.name = job.name;
+        RETURN jsonb_build_object('job', job.name, 'status', 'held', 'reason', @extschema@.audit_jobs_held());
     END IF;
     IF NOT @extschema@.audit_job_lock(job.name) THEN
         RAISE EXCEPTION USING ERRCODE = 'ZA023', MESSAGE = format('job %s is running already', job.name),

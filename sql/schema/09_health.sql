@@ -89,12 +89,16 @@ BEGIN
     IF pg_is_in_recovery() THEN
         late := '{}';
     END IF;
+    -- Nobody waits for a job while none may run.
+    IF @extschema@.audit_restore_runs() THEN
+        RETURN jsonb_build_object('state', 'degraded', 'reasons', ARRAY['restore_running'], 'jobs', jobs);
+    END IF;
     RETURN jsonb_build_object('state', CASE WHEN late = '{}' THEN 'ok' ELSE 'failing' END, 'reasons', late, 'jobs', jobs);
 END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_health_jobs() FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_health_jobs() IS
-    'Part of audit_health(): each job, its last success and next run. Failing: job_overdue:NAME, pg_cron_missing.';
+    'Part of audit_health(): each job, its last success and next run. Failing: job_overdue:NAME, pg_cron_missing. Degraded: restore_running.';
 
 CREATE FUNCTION @extschema@.audit_health() RETURNS jsonb
     LANGUAGE plpgsql STABLE

@@ -56,4 +56,5 @@ mod worker_alerts;
 mod worker_cron;
 mod worker_jobs;
 mod worker_life;
+mod worker_restore;
 mod worker_rounds;

@@ -16,7 +16,7 @@ fn cluster(name: &str) -> Cluster {
         .conf("max_worker_processes", "16")
         .start()
         .unwrap();
-    cluster.client().run("CREATE EXTENSION zeroauth_audit; CREATE EXTENSION pg_cron");
+    cluster.client().run("CREATE EXTENSION zeroauth_audit; CREATE EXTENSION pg_cron; INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'first')");
     cluster
 }
 

@@ -123,7 +123,7 @@ fn a_standby_that_is_told_to_verifies_and_becomes_a_full_worker_when_promoted() 
 fn a_reload_reaches_the_worker_and_leaves_it_running() {
     let cluster = Cluster::builder("worker_reload").conf("fsync", "off").start().unwrap();
     let mut client = cluster.client();
-    client.run("CREATE EXTENSION zeroauth_audit");
+    client.run("CREATE EXTENSION zeroauth_audit; INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'first')");
     client.run("CREATE FUNCTION audit_job_writes() RETURNS jsonb LANGUAGE plpgsql AS $f$ BEGIN INSERT INTO public.audit_events (tenant_id, action, details) VALUES ('acme', 'x', to_jsonb(repeat('x', 100))); RETURN NULL; END $f$; INSERT INTO audit_jobs (name, schedule) VALUES ('writes', '@yearly')");
     let mut watcher = watcher(&cluster);
     let pid = worker_after(&mut watcher, "audit", None);
