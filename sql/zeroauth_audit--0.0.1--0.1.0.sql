@@ -1319,6 +1319,931 @@ COMMENT ON FUNCTION @extschema@.audit_job_prune() IS
 
 INSERT INTO @extschema@.audit_jobs (name, schedule, timeout) VALUES ('prune', '17 3 * * *', '10 minutes');
 
+-- Drift: what the worker remembers of every tenant and chain, and what it found. The reading is done by functions in C, each from
+-- one snapshot; remembering, deciding and raising alerts is done in SQL.
+
+CREATE TABLE @extschema@.audit_tenants (
+    tenant_id text COLLATE pg_catalog."C" NOT NULL,
+    drift_rows integer,
+    first_seen timestamptz,
+    last_seen timestamptz,
+    checked_at timestamptz,
+    check_error text,
+    CONSTRAINT audit_tenants_pkey PRIMARY KEY (tenant_id),
+    CONSTRAINT audit_tenants_tenant_id_check CHECK (pg_catalog.octet_length(tenant_id) BETWEEN 1 AND 128),
+    CONSTRAINT audit_tenants_drift_rows_check CHECK (drift_rows BETWEEN 1 AND 100000)
+) WITH (fillfactor = 80);
+REVOKE ALL ON TABLE @extschema@.audit_tenants FROM PUBLIC;
+COMMENT ON TABLE @extschema@.audit_tenants IS
+    'The tenants that the worker has seen; no insert of an event writes here. drift_rows is yours, also of a tenant that has no events yet; the rest is set by the job drift. Inserting a tenant that is there changes its row, so that a restored dump brings its settings.';
+COMMENT ON COLUMN @extschema@.audit_tenants.tenant_id IS 'The tenant.';
+COMMENT ON COLUMN @extschema@.audit_tenants.drift_rows IS 'How many of its newest events every run recomputes; NULL: zeroauth_audit.drift_rows.';
+COMMENT ON COLUMN @extschema@.audit_tenants.first_seen IS 'When the job drift first saw an event of it.';
+COMMENT ON COLUMN @extschema@.audit_tenants.last_seen IS 'When it last saw one.';
+COMMENT ON COLUMN @extschema@.audit_tenants.checked_at IS 'When its newest events were last recomputed.';
+COMMENT ON COLUMN @extschema@.audit_tenants.check_error IS 'Why that could not be done the last time; NULL when it could.';
+COMMENT ON CONSTRAINT audit_tenants_pkey ON @extschema@.audit_tenants IS 'One row a tenant.';
+COMMENT ON CONSTRAINT audit_tenants_tenant_id_check ON @extschema@.audit_tenants IS 'As in audit_events.';
+COMMENT ON CONSTRAINT audit_tenants_drift_rows_check ON @extschema@.audit_tenants IS 'So many events are recomputed in one transaction.';
+
+CREATE TABLE @extschema@.audit_watermarks (
+    tenant_id text COLLATE pg_catalog."C" NOT NULL,
+    chain smallint NOT NULL,
+    trail uuid NOT NULL,
+    head_seq bigint NOT NULL,
+    head_hash bytea NOT NULL,
+    verified_at timestamptz NOT NULL,
+    verified_from bigint NOT NULL,
+    replay_pass bigint NOT NULL DEFAULT 0,
+    replay_started_at timestamptz,
+    replayed_at timestamptz,
+    replayed_seq bigint NOT NULL DEFAULT 0,
+    replayed_hash bytea,
+    whole_started_at timestamptz,
+    whole_ended_at timestamptz,
+    whole_seq bigint NOT NULL DEFAULT 0,
+    CONSTRAINT audit_watermarks_pkey PRIMARY KEY (tenant_id, chain, trail)
+) WITH (fillfactor = 70);
+REVOKE ALL ON TABLE @extschema@.audit_watermarks FROM PUBLIC;
+COMMENT ON TABLE @extschema@.audit_watermarks IS
+    'What the job drift remembers of each chain: its end, and how far its history has been recomputed. Kept in the database that it is about: whoever can change events can change it, too.';
+COMMENT ON COLUMN @extschema@.audit_watermarks.tenant_id IS 'The tenant.';
+COMMENT ON COLUMN @extschema@.audit_watermarks.chain IS 'The chain.';
+COMMENT ON COLUMN @extschema@.audit_watermarks.trail IS 'The trail that was seen (audit_drift_state.trail); of another one after a restore from a dump, until the events that it tells of are found here.';
+COMMENT ON COLUMN @extschema@.audit_watermarks.head_seq IS 'seq of the newest event that was seen.';
+COMMENT ON COLUMN @extschema@.audit_watermarks.head_hash IS 'event_hash of that event.';
+COMMENT ON COLUMN @extschema@.audit_watermarks.verified_at IS 'When the newest events of the chain were last recomputed.';
+COMMENT ON COLUMN @extschema@.audit_watermarks.verified_from IS 'seq of the first of those.';
+COMMENT ON COLUMN @extschema@.audit_watermarks.replay_pass IS 'The pass through all history that the next four columns are about.';
+COMMENT ON COLUMN @extschema@.audit_watermarks.replay_started_at IS 'When that pass began with the first event of the chain.';
+COMMENT ON COLUMN @extschema@.audit_watermarks.replayed_at IS 'When it came to replayed_seq.';
+COMMENT ON COLUMN @extschema@.audit_watermarks.replayed_seq IS 'How far it is: up to this event the chain has been recomputed.';
+COMMENT ON COLUMN @extschema@.audit_watermarks.replayed_hash IS 'event_hash of that event; NULL when the chain is done.';
+COMMENT ON COLUMN @extschema@.audit_watermarks.whole_started_at IS 'When the last pass that came to the end of the chain began with its first event.';
+COMMENT ON COLUMN @extschema@.audit_watermarks.whole_ended_at IS 'When that pass came to the end.';
+COMMENT ON COLUMN @extschema@.audit_watermarks.whole_seq IS 'seq of the last event then.';
+COMMENT ON CONSTRAINT audit_watermarks_pkey ON @extschema@.audit_watermarks IS 'One row a chain; those of a dump stand beside those of this trail.';
+
+CREATE TABLE @extschema@.audit_drift_findings (
+    tenant_id text COLLATE pg_catalog."C" NOT NULL,
+    kind text COLLATE pg_catalog."C" NOT NULL,
+    chain smallint NOT NULL,
+    source text COLLATE pg_catalog."C" NOT NULL,
+    trail uuid NOT NULL,
+    found_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    last_seen_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    alerted_at timestamptz,
+    events bigint NOT NULL,
+    first_seq bigint NOT NULL,
+    last_seq bigint NOT NULL,
+    places jsonb NOT NULL DEFAULT '[]',
+    expected jsonb NOT NULL DEFAULT '[]',
+    suspected boolean NOT NULL DEFAULT false,
+    absent_from bigint,
+    absent_to bigint,
+    seen_in_table boolean NOT NULL DEFAULT false,
+    checked_run bigint,
+    checked_seq bigint,
+    CONSTRAINT audit_drift_findings_pkey PRIMARY KEY (tenant_id, kind, chain, source, trail),
+    CONSTRAINT audit_drift_findings_source_check CHECK (source IN ('replay', 'memory'))
+);
+CREATE INDEX audit_drift_findings_suspected ON @extschema@.audit_drift_findings (tenant_id) WHERE suspected;
+REVOKE ALL ON TABLE @extschema@.audit_drift_findings FROM PUBLIC;
+COMMENT ON TABLE @extschema@.audit_drift_findings IS
+    'What the job drift found and has not found gone since: one row for each class, tenant and chain. Each has an alert with the fingerprint class:tenant:chain.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.tenant_id IS 'The tenant; empty: of rows without one.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.kind IS 'The class.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.chain IS 'The chain; -1: all chains of the tenant, or rows without one.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.source IS 'replay: the events contradict themselves or each other. memory: they contradict a watermark.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.trail IS 'The trail that it was found in, as in audit_watermarks.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.found_at IS 'When it was first found.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.last_seen_at IS 'When it was last found.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.alerted_at IS 'When its alert was raised; NULL while it is only suspected.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.events IS 'How many events it is about: the most that one step saw.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.first_seq IS 'seq of the first of them.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.last_seq IS 'seq of the last of them.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.places IS 'The first few of them.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.expected IS 'Of source memory: the events that were there, with chain, seq and event_hash.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.suspected IS 'The primary key does not show events that should be there, and the table itself has not been searched for them yet.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.absent_from IS 'First of the events to search for.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.absent_to IS 'Last of the events to search for.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.seen_in_table IS 'The search found one of them: nothing is missing, but the primary key may be damaged.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.checked_run IS 'The run that last looked whether it is gone.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.checked_seq IS 'How far that is; NULL at the beginning.';
+COMMENT ON CONSTRAINT audit_drift_findings_pkey ON @extschema@.audit_drift_findings IS 'One row for each class and place.';
+COMMENT ON CONSTRAINT audit_drift_findings_source_check ON @extschema@.audit_drift_findings IS 'The two sources.';
+COMMENT ON INDEX @extschema@.audit_drift_findings_suspected IS 'What has to be searched for.';
+
+CREATE TABLE @extschema@.audit_drift_state (
+    id boolean NOT NULL DEFAULT true,
+    trail uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
+    run bigint,
+    phase text NOT NULL DEFAULT 'idle',
+    started_at timestamptz,
+    finished_at timestamptz,
+    resumed boolean NOT NULL DEFAULT false,
+    tenants_total bigint NOT NULL DEFAULT 0,
+    tenants_done bigint NOT NULL DEFAULT 0,
+    events_done bigint NOT NULL DEFAULT 0,
+    recent_tenant text COLLATE pg_catalog."C" NOT NULL DEFAULT '',
+    recent_chain smallint,
+    recent_stop text COLLATE pg_catalog."C" NOT NULL DEFAULT '',
+    recent_wrapped boolean NOT NULL DEFAULT false,
+    careful boolean NOT NULL DEFAULT false,
+    pass bigint NOT NULL DEFAULT 0,
+    pass_started_at timestamptz,
+    pass_ended_at timestamptz,
+    pass_total bigint NOT NULL DEFAULT 0,
+    pass_done bigint NOT NULL DEFAULT 0,
+    pass_tenant text COLLATE pg_catalog."C" NOT NULL DEFAULT '',
+    pass_chain smallint NOT NULL DEFAULT -1,
+    history_left bigint,
+    confirm_block bigint NOT NULL DEFAULT 0,
+    errors bigint NOT NULL DEFAULT 0,
+    first_error text,
+    CONSTRAINT audit_drift_state_pkey PRIMARY KEY (id),
+    CONSTRAINT audit_drift_state_id_check CHECK (id),
+    CONSTRAINT audit_drift_state_phase_check CHECK (phase IN ('idle', 'recent', 'history', 'recheck', 'confirm', 'failing'))
+) WITH (fillfactor = 50);
+REVOKE ALL ON TABLE @extschema@.audit_drift_state FROM PUBLIC;
+COMMENT ON TABLE @extschema@.audit_drift_state IS
+    'Where the job drift is: one row, changed by every step, so that a run goes on where a crash or a timeout ended the one before. The only table that pg_dump leaves out: it is about this trail, not about its copy.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.id IS 'Always true.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.trail IS 'Names this trail since CREATE EXTENSION. A restored dump is another trail; a standby, a base backup and pg_upgrade keep the name.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.run IS 'The run in audit_job_runs.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.phase IS 'idle; recent: newest events and watermarks; history: the next part of all history; recheck: whether earlier findings are gone; confirm: the table is searched for events that the primary key does not show; failing: the run is about to fail.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.started_at IS 'When the run began.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.finished_at IS 'When the last run ended that came to its end.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.resumed IS 'Whether the run went on where the one before was interrupted.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.tenants_total IS 'How many tenants were known when it began.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.tenants_done IS 'How many are done.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.events_done IS 'How many events the run has recomputed.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.recent_tenant IS 'The last tenant that is done; empty: none.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.recent_chain IS 'Its last chain that is done; NULL: all.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.recent_stop IS 'The tenant that the run began behind: it ends there, after it came round. Empty: it began with the first.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.recent_wrapped IS 'Whether it came round.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.careful IS 'Whether the next step takes one tenant, because the last one failed.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.pass IS 'Number of the pass through all history.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.pass_started_at IS 'When it began; NULL: the next run begins one.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.pass_ended_at IS 'When the last pass ended.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.pass_total IS 'How many events there are in it, as of the last run.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.pass_done IS 'How many of them are done.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.pass_tenant IS 'Tenant of the last chain that is done.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.pass_chain IS 'That chain.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.history_left IS 'How many events this run still takes of it; NULL: not decided yet.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.confirm_block IS 'Up to which block the table has been searched.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.errors IS 'How many tenants or findings could not be checked in this run.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.first_error IS 'The first reason.';
+COMMENT ON CONSTRAINT audit_drift_state_pkey ON @extschema@.audit_drift_state IS 'One row.';
+COMMENT ON CONSTRAINT audit_drift_state_id_check ON @extschema@.audit_drift_state IS 'One row.';
+COMMENT ON CONSTRAINT audit_drift_state_phase_check ON @extschema@.audit_drift_state IS 'The phases.';
+INSERT INTO @extschema@.audit_drift_state DEFAULT VALUES;
+
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_tenants', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_watermarks', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_drift_findings', 'WHERE alerted_at IS NOT NULL');
+
+CREATE FUNCTION @extschema@.audit_tenants_serialize() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- What a restore inserts and what the job inserts would otherwise meet at the primary key.
+    LOCK TABLE @extschema@.audit_drift_state IN SHARE ROW EXCLUSIVE MODE;
+    RETURN NULL;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_tenants_serialize() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_tenants_serialize() IS
+    'Trigger of audit_tenants: inserts wait for each other.';
+
+CREATE FUNCTION @extschema@.audit_tenants_merge() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE @extschema@.audit_tenants t
+    SET drift_rows = coalesce(NEW.drift_rows, t.drift_rows), first_seen = least(NEW.first_seen, t.first_seen), last_seen = greatest(NEW.last_seen, t.last_seen)
+    WHERE t.tenant_id = NEW.tenant_id;
+    RETURN CASE WHEN FOUND THEN NULL ELSE NEW END;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_tenants_merge() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_tenants_merge() IS
+    'Trigger of audit_tenants: takes an insert of a tenant that is there as a change of it.';
+
+CREATE TRIGGER zeroauth_audit_tenants_serialize
+    BEFORE INSERT ON @extschema@.audit_tenants
+    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.audit_tenants_serialize();
+COMMENT ON TRIGGER zeroauth_audit_tenants_serialize ON @extschema@.audit_tenants IS 'A restore and the job do not meet.';
+CREATE TRIGGER zeroauth_audit_tenants_merge
+    BEFORE INSERT ON @extschema@.audit_tenants
+    FOR EACH ROW EXECUTE FUNCTION @extschema@.audit_tenants_merge();
+COMMENT ON TRIGGER zeroauth_audit_tenants_merge ON @extschema@.audit_tenants IS 'A restored row joins the one that is there.';
+ALTER TABLE @extschema@.audit_tenants ENABLE ALWAYS TRIGGER zeroauth_audit_tenants_serialize;
+ALTER TABLE @extschema@.audit_tenants ENABLE ALWAYS TRIGGER zeroauth_audit_tenants_merge;
+
+CREATE FUNCTION @extschema@.audit_drift_fingerprint(kind text, tenant text, chain smallint) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT concat_ws(':', audit_drift_fingerprint.kind, audit_drift_fingerprint.tenant, CASE WHEN audit_drift_fingerprint.chain >= 0 THEN audit_drift_fingerprint.chain::text ELSE '' END)
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_drift_fingerprint(text, text, smallint) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drift_fingerprint(text, text, smallint) IS
+    'Fingerprint of the alert of a finding: class:tenant:chain.';
+
+CREATE FUNCTION @extschema@.audit_drift_alert(tenant text, kind text, chain smallint, source text, trail uuid) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    f @extschema@.audit_drift_findings;
+BEGIN
+    UPDATE @extschema@.audit_drift_findings d SET alerted_at = coalesce(d.alerted_at, clock_timestamp()), suspected = false
+    WHERE d.tenant_id = audit_drift_alert.tenant AND d.kind = audit_drift_alert.kind AND d.chain = audit_drift_alert.chain
+      AND d.source = audit_drift_alert.source AND d.trail = audit_drift_alert.trail
+    RETURNING * INTO STRICT f;
+    PERFORM @extschema@.audit_raise_alert(f.kind, 1::smallint, nullif(f.tenant_id, ''), @extschema@.audit_drift_fingerprint(f.kind, f.tenant_id, f.chain),
+        CASE f.kind
+            WHEN 'tenant_missing' THEN format('the whole trail of tenant %s is gone: %s events in %s chains', to_json(f.tenant_id), f.events, jsonb_array_length(f.expected))
+            WHEN 'chain_missing' THEN format('chain %s of tenant %s is gone: %s events', f.chain, to_json(f.tenant_id), f.events)
+            WHEN 'tail_truncated' THEN format('the newest events of chain %s of tenant %s are gone: %s, from seq %s on', f.chain, to_json(f.tenant_id), f.events, f.first_seq)
+            WHEN 'gap' THEN format('events of chain %s of tenant %s are missing, from seq %s on', f.chain, to_json(f.tenant_id), f.first_seq)
+            WHEN 'link_broken' THEN format('events of chain %s of tenant %s do not follow each other, at seq %s first', f.chain, to_json(f.tenant_id), f.first_seq)
+            WHEN 'fork' THEN format('a place of chain %s of tenant %s is taken more than once, seq %s first', f.chain, to_json(f.tenant_id), f.first_seq)
+            ELSE format('events of chain %s of tenant %s are not what was written, seq %s first', f.chain, to_json(f.tenant_id), f.first_seq)
+        END,
+        jsonb_strip_nulls(jsonb_build_object(
+            'source', f.source, 'chain', CASE WHEN f.chain >= 0 THEN f.chain END, 'events', f.events, 'first_seq', f.first_seq, 'last_seq', f.last_seq,
+            'places', f.places, 'was_there', jsonb_path_query_array(f.expected, '$[0 to 9]'))));
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_drift_alert(text, text, smallint, text, uuid) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drift_alert(text, text, smallint, text, uuid) IS
+    'Part of the job drift: raises the alert of a finding, or counts it up.';
+
+CREATE FUNCTION @extschema@.audit_drift_note(finding jsonb) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    f @extschema@.audit_drift_findings;
+BEGIN
+    -- That an event is not there is only said after the table itself was searched: a damaged index must not look like a deletion.
+    INSERT INTO @extschema@.audit_drift_findings AS d (tenant_id, kind, chain, source, trail, events, first_seq, last_seq, places, expected, suspected, absent_from, absent_to)
+    SELECT n.tenant, n.kind, n.chain, n.source, s.trail, n.count, n.first_seq, n.last_seq, n.places, n.expected,
+        jsonb_typeof(n.absent) = 'array', (n.absent ->> 0)::bigint, (n.absent ->> 1)::bigint
+    FROM jsonb_to_record(audit_drift_note.finding) n (tenant text, kind text, chain smallint, source text, count bigint, first_seq bigint, last_seq bigint, places jsonb, expected jsonb, absent jsonb)
+    CROSS JOIN @extschema@.audit_drift_state s
+    ON CONFLICT (tenant_id, kind, chain, source, trail) DO UPDATE
+        SET last_seen_at = clock_timestamp(), events = greatest(d.events, excluded.events),
+            first_seq = least(d.first_seq, excluded.first_seq), last_seq = greatest(d.last_seq, excluded.last_seq),
+            expected = CASE WHEN d.expected @> excluded.expected OR jsonb_array_length(d.expected) >= 1000 THEN d.expected ELSE d.expected || excluded.expected END,
+            absent_from = coalesce(excluded.absent_from, d.absent_from), absent_to = coalesce(excluded.absent_to, d.absent_to),
+            seen_in_table = false,
+            -- One that a replay names again has been searched for. One that a watermark names is a new one: the watermark has moved on since.
+            suspected = d.suspected OR excluded.suspected AND (d.alerted_at IS NULL OR d.source = 'memory')
+    RETURNING * INTO STRICT f;
+    IF NOT f.suspected THEN
+        PERFORM @extschema@.audit_drift_alert(f.tenant_id, f.kind, f.chain, f.source, f.trail);
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_drift_note(jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drift_note(jsonb) IS
+    'Part of the job drift: remembers a finding, and raises its alert unless it has to be confirmed first.';
+
+CREATE FUNCTION @extschema@.audit_drift_gone(tenant text, kind text, chain smallint, source text, trail uuid) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    DELETE FROM @extschema@.audit_drift_findings d
+    WHERE d.tenant_id = audit_drift_gone.tenant AND d.kind = audit_drift_gone.kind AND d.chain = audit_drift_gone.chain
+      AND d.source = audit_drift_gone.source AND d.trail = audit_drift_gone.trail;
+    -- Replay and watermarks share the alert.
+    IF NOT EXISTS (SELECT FROM @extschema@.audit_drift_findings d WHERE d.tenant_id = audit_drift_gone.tenant AND d.kind = audit_drift_gone.kind AND d.chain = audit_drift_gone.chain) THEN
+        PERFORM @extschema@.audit_resolve_alert(@extschema@.audit_drift_fingerprint(audit_drift_gone.kind, audit_drift_gone.tenant, audit_drift_gone.chain),
+            'drift replay found the events as they should be');
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_drift_gone(text, text, smallint, text, uuid) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drift_gone(text, text, smallint, text, uuid) IS
+    'Part of the job drift: forgets a finding that was found gone, and resolves its alert when no other shares it.';
+
+CREATE FUNCTION @extschema@.audit_drift_could_not(tenant text, reason text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE @extschema@.audit_drift_state SET errors = errors + 1, first_error = coalesce(first_error, format('tenant %s: %s', to_json(audit_drift_could_not.tenant), reason));
+    INSERT INTO @extschema@.audit_tenants (tenant_id) SELECT audit_drift_could_not.tenant WHERE audit_drift_could_not.tenant <> '';
+    UPDATE @extschema@.audit_tenants t SET check_error = reason WHERE t.tenant_id = audit_drift_could_not.tenant;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_drift_could_not(text, text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drift_could_not(text, text) IS
+    'Part of the job drift: notes that a tenant could not be checked; the run goes on with the others, and fails at its end.';
+
+-- The job drift: what it reads, and its steps.
+
+-- The order of the primary key without a sort, which would read a whole chain for the first row.
+CREATE FUNCTION @extschema@.audit_replay_tenants(after text, after_chain smallint, upto text, n bigint, milliseconds integer) RETURNS jsonb
+    LANGUAGE c STABLE PARALLEL UNSAFE
+    SET search_path = pg_catalog, @extschema@, pg_temp
+    SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET jit = off
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_replay_tenants';
+REVOKE ALL ON FUNCTION @extschema@.audit_replay_tenants(text, smallint, text, bigint, integer) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_replay_tenants(text, smallint, text, bigint, integer) IS
+    'Part of the job drift: recomputes the newest n events of the tenants behind a place, up to a tenant (NULL: to the last), for so many milliseconds but at least of one tenant, and compares watermarks. Returns how far it came, the ends of the chains, and what is wrong. Changes nothing.';
+
+CREATE FUNCTION @extschema@.audit_replay_chain(tenant text, chain smallint, after bigint, upto bigint, stop_at text, most bigint, milliseconds integer) RETURNS jsonb
+    LANGUAGE c STABLE PARALLEL UNSAFE
+    SET search_path = pg_catalog, @extschema@, pg_temp
+    SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET jit = off
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_replay_chain';
+REVOKE ALL ON FUNCTION @extschema@.audit_replay_chain(text, smallint, bigint, bigint, text, bigint, integer) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_replay_chain(text, smallint, bigint, bigint, text, bigint, integer) IS
+    'Part of the job drift: recomputes the events of one chain behind a seq, up to another, at most so many, for so many milliseconds, or until a finding of one class (NULL: of none). Returns how far it came, and what is wrong. Changes nothing.';
+
+CREATE FUNCTION @extschema@.audit_process_cpu() RETURNS double precision
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_process_cpu';
+REVOKE ALL ON FUNCTION @extschema@.audit_process_cpu() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_process_cpu() IS
+    'Milliseconds of processor time that this process has used: what the job drift paces itself by.';
+
+CREATE FUNCTION @extschema@.audit_drift_begin(this_run bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    nameless bigint;
+BEGIN
+    -- A run that was interrupted goes on behind the last tenant that was done, and comes round to it.
+    UPDATE @extschema@.audit_drift_state s
+    SET run = this_run, phase = 'recent', started_at = clock_timestamp(), resumed = s.phase = 'recent' AND s.recent_tenant <> '',
+        recent_tenant = CASE WHEN s.phase = 'recent' THEN s.recent_tenant ELSE '' END,
+        recent_chain = CASE WHEN s.phase = 'recent' THEN s.recent_chain END,
+        recent_stop = CASE WHEN s.phase = 'recent' THEN s.recent_tenant ELSE '' END,
+        recent_wrapped = false, careful = false, tenants_done = 0, events_done = 0, history_left = NULL, confirm_block = 0, errors = 0, first_error = NULL,
+        tenants_total = (SELECT count(*) FROM @extschema@.audit_tenants t WHERE t.last_seen IS NOT NULL);
+    -- What the owner resolved by hand, because no check can ever find it gone, is settled.
+    DELETE FROM @extschema@.audit_drift_findings d
+    WHERE d.source = 'memory' AND d.alerted_at IS NOT NULL AND NOT EXISTS (
+        SELECT FROM @extschema@.audit_alerts a WHERE a.fingerprint = @extschema@.audit_drift_fingerprint(d.kind, d.tenant_id, d.chain) AND a.state <> 'resolved');
+    -- Only in a table that was changed; no tenant's replay comes past such rows.
+    SELECT count(*) INTO nameless FROM (SELECT FROM @extschema@.audit_events e WHERE e.tenant_id IS NULL LIMIT 1000) n;
+    IF nameless > 0 THEN
+        PERFORM @extschema@.audit_drift_note(jsonb_build_object('tenant', '', 'kind', 'content_mismatch', 'chain', -1, 'source', 'replay', 'count', nameless,
+            'first_seq', 0, 'last_seq', 0, 'expected', '[]'::jsonb, 'places', jsonb_build_array(jsonb_build_object('detail', 'tenant_id is null'))));
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_drift_begin(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drift_begin(bigint) IS
+    'Part of the job drift: begins a run.';
+
+CREATE FUNCTION @extschema@.audit_drift_keep(replayed jsonb) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    now timestamptz := clock_timestamp();
+    own uuid := (SELECT s.trail FROM @extschema@.audit_drift_state s);
+    finding jsonb;
+BEGIN
+    INSERT INTO @extschema@.audit_watermarks AS w (tenant_id, chain, trail, head_seq, head_hash, verified_at, verified_from)
+    SELECT c.tenant, c.chain, own, c.seq, decode(c.hash, 'hex'), now, c."from"
+    FROM jsonb_to_recordset(replayed -> 'chains') c (tenant text, chain smallint, seq bigint, hash text, "from" bigint)
+    ON CONFLICT (tenant_id, chain, trail) DO UPDATE
+        SET head_seq = excluded.head_seq, head_hash = excluded.head_hash, verified_at = excluded.verified_at, verified_from = excluded.verified_from
+        WHERE NOT EXISTS (
+            SELECT FROM jsonb_to_recordset(replayed -> 'chains') k (tenant text, chain smallint, keep boolean)
+            WHERE k.keep AND k.tenant = excluded.tenant_id AND k.chain = excluded.chain);
+    WITH seen AS (
+        SELECT DISTINCT c.tenant FROM jsonb_to_recordset(replayed -> 'chains') c (tenant text)
+    ), known AS (
+        UPDATE @extschema@.audit_tenants t SET first_seen = coalesce(t.first_seen, now), last_seen = now, checked_at = now, check_error = NULL
+        FROM seen WHERE t.tenant_id = seen.tenant
+        RETURNING t.tenant_id
+    )
+    INSERT INTO @extschema@.audit_tenants (tenant_id, first_seen, last_seen, checked_at)
+    SELECT seen.tenant, now, now, now FROM seen WHERE seen.tenant NOT IN (SELECT known.tenant_id FROM known);
+    DELETE FROM @extschema@.audit_watermarks w
+    USING jsonb_to_recordset(replayed -> 'confirmed') c (tenant text, chain smallint, trail uuid)
+    WHERE w.tenant_id = c.tenant AND w.chain = c.chain AND w.trail = c.trail;
+    FOR finding IN SELECT f.value FROM jsonb_array_elements(replayed -> 'findings') f LOOP
+        PERFORM @extschema@.audit_drift_note(finding);
+    END LOOP;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_drift_keep(jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drift_keep(jsonb) IS
+    'Part of the job drift: moves watermarks to what audit_replay_tenants() saw, and notes its findings.';
+
+CREATE FUNCTION @extschema@.audit_drift_recent(milliseconds integer) RETURNS jsonb
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s @extschema@.audit_drift_state := (SELECT t FROM @extschema@.audit_drift_state t);
+    upto text := CASE WHEN s.recent_wrapped THEN s.recent_stop END;
+    replayed jsonb;
+    next text := s.recent_tenant;
+BEGIN
+    BEGIN
+        replayed := @extschema@.audit_replay_tenants(s.recent_tenant, s.recent_chain, upto, current_setting('zeroauth_audit.drift_rows')::bigint, CASE WHEN s.careful THEN 0 ELSE milliseconds END);
+    EXCEPTION WHEN data_corrupted OR index_corrupted OR internal_error OR io_error OR program_limit_exceeded OR out_of_memory THEN
+        -- One tenant that cannot be read must not keep the others from being checked.
+        IF NOT s.careful THEN
+            UPDATE @extschema@.audit_drift_state SET careful = true;
+            RETURN '{}';
+        END IF;
+        IF s.recent_chain IS NULL THEN
+            SELECT least((SELECT e.tenant_id FROM @extschema@.audit_events e WHERE e.tenant_id > s.recent_tenant ORDER BY e.tenant_id LIMIT 1),
+                         (SELECT w.tenant_id FROM @extschema@.audit_watermarks w WHERE w.tenant_id > s.recent_tenant ORDER BY w.tenant_id LIMIT 1)) INTO next;
+        END IF;
+        IF next IS NULL THEN
+            RAISE;
+        END IF;
+        PERFORM @extschema@.audit_drift_could_not(next, SQLSTATE || ' ' || SQLERRM);
+        UPDATE @extschema@.audit_drift_state SET careful = false, recent_tenant = next, recent_chain = NULL;
+        RETURN '{}';
+    END;
+    PERFORM @extschema@.audit_drift_keep(replayed);
+    UPDATE @extschema@.audit_drift_state t
+    SET recent_tenant = replayed #>> '{place,tenant}', recent_chain = (replayed #>> '{place,chain}')::smallint, careful = false,
+        tenants_done = t.tenants_done + (replayed ->> 'tenants')::bigint, events_done = t.events_done + (replayed ->> 'events')::bigint,
+        tenants_total = greatest(t.tenants_total, t.tenants_done + (replayed ->> 'tenants')::bigint);
+    IF (replayed ->> 'end')::boolean THEN
+        IF s.recent_stop <> '' AND NOT s.recent_wrapped THEN
+            UPDATE @extschema@.audit_drift_state SET recent_wrapped = true, recent_tenant = '', recent_chain = NULL;
+        ELSE
+            UPDATE @extschema@.audit_drift_state SET phase = 'history';
+        END IF;
+    END IF;
+    RETURN jsonb_build_object('tenants', replayed -> 'tenants', 'events', replayed -> 'events');
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_drift_recent(integer) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drift_recent(integer) IS
+    'Part of the job drift: one step of the first phase, over the newest events of the next tenants.';
+
+CREATE FUNCTION @extschema@.audit_drift_budget(total bigint, done bigint, pass_started_at timestamptz, at timestamptz) RETURNS bigint
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH given AS (
+        -- A pass takes nine tenths of the period, so that no event is older than that when it is recomputed again.
+        SELECT 0.9 * extract(epoch FROM current_setting('zeroauth_audit.full_replay_period')::interval) AS period,
+            greatest(coalesce((SELECT extract(epoch FROM @extschema@.audit_schedule_next(j.schedule, j.time_zone, audit_drift_budget.at) - audit_drift_budget.at) FROM @extschema@.audit_jobs j WHERE j.name = 'drift'), 3600), 1) AS gap
+    ), times AS (
+        SELECT g.period, g.gap, g.period - extract(epoch FROM audit_drift_budget.at - audit_drift_budget.pass_started_at) AS time_left FROM given g
+    ), most AS (
+        -- What is behind is caught up with at four times the normal pace, not at once.
+        SELECT t.*, greatest(100000, ceil(4 * audit_drift_budget.total * t.gap / t.period)) AS most FROM times t
+    )
+    SELECT CASE WHEN m.time_left <= m.gap THEN m.most
+                ELSE least(m.most, ceil(greatest(audit_drift_budget.total - audit_drift_budget.done, 1) * m.gap / m.time_left)) END::bigint
+    FROM most m
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_drift_budget(bigint, bigint, timestamptz, timestamptz) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drift_budget(bigint, bigint, timestamptz, timestamptz) IS
+    'Part of the job drift: how many events of the history a run takes, given how many there are, how many of this pass are done, when the pass began, and the time.';
+
+CREATE FUNCTION @extschema@.audit_drift_history_chain(w @extschema@.audit_watermarks, milliseconds integer) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s @extschema@.audit_drift_state := (SELECT t FROM @extschema@.audit_drift_state t);
+    now timestamptz := clock_timestamp();
+    -- What this run has recomputed already need not be recomputed again.
+    upto bigint := CASE WHEN w.verified_at >= s.started_at THEN least(w.verified_from, w.head_seq) ELSE w.head_seq END;
+    begun boolean := w.replay_pass = s.pass;
+    replayed jsonb;
+    finding jsonb;
+    events bigint := w.head_seq;
+    ended boolean := true;
+BEGIN
+    IF upto > 1 THEN
+        replayed := @extschema@.audit_replay_chain(w.tenant_id, w.chain, CASE WHEN begun THEN w.replayed_seq ELSE 0 END, upto, NULL, greatest(s.history_left, 1), milliseconds);
+        ended := (replayed ->> 'complete')::boolean;
+        events := (replayed ->> 'events')::bigint;
+        UPDATE @extschema@.audit_drift_state t SET events_done = t.events_done + events;
+        FOR finding IN SELECT f.value FROM jsonb_array_elements(replayed -> 'findings') f LOOP
+            PERFORM @extschema@.audit_drift_note(finding);
+        END LOOP;
+        -- The event that the last step ended with is the same, or the chain was written anew meanwhile.
+        IF begun AND w.replayed_hash IS NOT NULL AND (replayed #>> '{before,seq}')::bigint = w.replayed_seq
+           AND replayed #>> '{before,hash}' <> encode(w.replayed_hash, 'hex') THEN
+            PERFORM @extschema@.audit_drift_note(jsonb_build_object('tenant', w.tenant_id, 'kind', 'content_mismatch', 'chain', w.chain, 'source', 'memory', 'count', 1,
+                'first_seq', w.replayed_seq, 'last_seq', w.replayed_seq,
+                'expected', jsonb_build_array(jsonb_build_object('chain', w.chain, 'seq', w.replayed_seq, 'hash', encode(w.replayed_hash, 'hex'))),
+                'places', jsonb_build_array(jsonb_build_object('seq', w.replayed_seq, 'expected', encode(w.replayed_hash, 'hex'), 'actual', replayed #>> '{before,hash}',
+                    'detail', 'the event here was another one when it was last verified: the chain was written anew'))));
+        END IF;
+    END IF;
+    UPDATE @extschema@.audit_watermarks t
+    SET replay_pass = s.pass, replay_started_at = CASE WHEN begun THEN t.replay_started_at ELSE now END, replayed_at = now,
+        replayed_seq = CASE WHEN ended THEN t.head_seq ELSE coalesce((replayed #>> '{last,seq}')::bigint, CASE WHEN begun THEN t.replayed_seq ELSE 0 END) END,
+        replayed_hash = CASE WHEN NOT ended THEN coalesce(decode(replayed #>> '{last,hash}', 'hex'), CASE WHEN begun THEN t.replayed_hash END) END,
+        whole_started_at = CASE WHEN NOT ended THEN t.whole_started_at WHEN begun THEN t.replay_started_at ELSE now END,
+        whole_ended_at = CASE WHEN ended THEN now ELSE t.whole_ended_at END,
+        whole_seq = CASE WHEN ended THEN t.head_seq ELSE t.whole_seq END
+    WHERE t.tenant_id = w.tenant_id AND t.chain = w.chain AND t.trail = w.trail;
+    UPDATE @extschema@.audit_drift_state t
+    SET pass_done = t.pass_done + CASE WHEN ended AND upto <= 1 THEN w.head_seq WHEN ended THEN events + w.head_seq - upto ELSE events END,
+        history_left = t.history_left - events,
+        pass_tenant = CASE WHEN ended THEN w.tenant_id ELSE t.pass_tenant END, pass_chain = CASE WHEN ended THEN w.chain ELSE t.pass_chain END;
+    RETURN CASE WHEN upto > 1 THEN events ELSE 0 END;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_drift_history_chain(@extschema@.audit_watermarks, integer) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drift_history_chain(@extschema@.audit_watermarks, integer) IS
+    'Part of the job drift: goes on with the history of one chain, and returns how many events were recomputed.';
+
+CREATE FUNCTION @extschema@.audit_drift_history(milliseconds integer) RETURNS jsonb
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    until timestamptz := clock_timestamp() + milliseconds * interval '1 millisecond';
+    s @extschema@.audit_drift_state;
+    w @extschema@.audit_watermarks;
+    events bigint := 0;
+BEGIN
+    UPDATE @extschema@.audit_drift_state t
+    SET pass = CASE WHEN t.pass_started_at IS NULL THEN t.pass + 1 ELSE t.pass END,
+        pass_started_at = coalesce(t.pass_started_at, clock_timestamp()),
+        pass_total = (SELECT coalesce(sum(m.head_seq), 0) FROM @extschema@.audit_watermarks m WHERE m.trail = t.trail)
+    WHERE t.history_left IS NULL;
+    UPDATE @extschema@.audit_drift_state t
+    SET history_left = @extschema@.audit_drift_budget(t.pass_total, t.pass_done, t.pass_started_at, clock_timestamp())
+    WHERE t.history_left IS NULL;
+    LOOP
+        SELECT t.* INTO STRICT s FROM @extschema@.audit_drift_state t;
+        IF s.history_left <= 0 THEN
+            UPDATE @extschema@.audit_drift_state SET phase = 'recheck';
+            EXIT;
+        END IF;
+        SELECT m.* INTO w FROM @extschema@.audit_watermarks m
+        WHERE (m.tenant_id, m.chain) > (s.pass_tenant, s.pass_chain) AND m.trail = s.trail
+        ORDER BY m.tenant_id, m.chain LIMIT 1;
+        IF NOT FOUND THEN
+            UPDATE @extschema@.audit_drift_state SET phase = 'recheck', pass_ended_at = clock_timestamp(), pass_started_at = NULL, pass_done = 0, pass_tenant = '', pass_chain = -1;
+            EXIT;
+        END IF;
+        events := events + @extschema@.audit_drift_history_chain(w, greatest(extract(milliseconds FROM until - clock_timestamp())::integer, 1));
+        EXIT WHEN clock_timestamp() >= until;
+    END LOOP;
+    RETURN jsonb_build_object('history_events', events);
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_drift_history(integer) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drift_history(integer) IS
+    'Part of the job drift: one step of the second phase, through all history, as much of it as is due.';
+
+CREATE FUNCTION @extschema@.audit_drift_recheck(milliseconds integer) RETURNS jsonb
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    until timestamptz := clock_timestamp() + milliseconds * interval '1 millisecond';
+    s @extschema@.audit_drift_state := (SELECT t FROM @extschema@.audit_drift_state t);
+    f @extschema@.audit_drift_findings;
+    replayed jsonb;
+    gone boolean;
+    resolved bigint := 0;
+BEGIN
+    LOOP
+        SELECT d.* INTO f FROM @extschema@.audit_drift_findings d
+        WHERE d.checked_run IS DISTINCT FROM s.run AND d.alerted_at IS NOT NULL AND d.last_seen_at < s.started_at
+          AND (d.source = 'replay' OR d.trail = s.trail)
+        ORDER BY d.tenant_id, d.kind, d.chain, d.source, d.trail LIMIT 1;
+        IF NOT FOUND THEN
+            UPDATE @extschema@.audit_drift_state SET phase = 'confirm';
+            EXIT;
+        END IF;
+        replayed := NULL;
+        IF f.source = 'memory' THEN
+            SELECT coalesce(bool_and(EXISTS (
+                SELECT FROM @extschema@.audit_events e
+                WHERE e.tenant_id = f.tenant_id AND e.chain = x.chain AND e.seq = x.seq AND e.event_hash = decode(x.hash, 'hex'))), false)
+            INTO gone FROM jsonb_to_recordset(f.expected) x (chain smallint, seq bigint, hash text);
+        ELSIF f.tenant_id = '' THEN
+            gone := NOT EXISTS (SELECT FROM @extschema@.audit_events e WHERE e.tenant_id IS NULL);
+        ELSE
+            replayed := @extschema@.audit_replay_chain(f.tenant_id, f.chain, coalesce(f.checked_seq, greatest(f.first_seq - 1, 0)), f.last_seq + 1, f.kind, 9223372036854775807,
+                greatest(extract(milliseconds FROM until - clock_timestamp())::integer, 1));
+            IF EXISTS (SELECT FROM jsonb_array_elements(replayed -> 'findings') r WHERE r.value ->> 'kind' = f.kind) THEN
+                gone := false;
+            ELSIF (replayed ->> 'complete')::boolean THEN
+                -- Where the events are not there any more, nothing is proven.
+                gone := f.chain < 0 OR coalesce((replayed #>> '{last,seq}')::bigint, f.checked_seq, 0) >= f.last_seq;
+            ELSE
+                UPDATE @extschema@.audit_drift_findings d SET checked_seq = coalesce((replayed #>> '{last,seq}')::bigint, f.checked_seq)
+                WHERE (d.tenant_id, d.kind, d.chain, d.source, d.trail) = (f.tenant_id, f.kind, f.chain, f.source, f.trail);
+                EXIT;
+            END IF;
+        END IF;
+        IF gone THEN
+            PERFORM @extschema@.audit_drift_gone(f.tenant_id, f.kind, f.chain, f.source, f.trail);
+            resolved := resolved + 1;
+        ELSE
+            UPDATE @extschema@.audit_drift_findings d SET checked_run = s.run, checked_seq = NULL, last_seen_at = clock_timestamp()
+            WHERE (d.tenant_id, d.kind, d.chain, d.source, d.trail) = (f.tenant_id, f.kind, f.chain, f.source, f.trail);
+            PERFORM @extschema@.audit_drift_alert(f.tenant_id, f.kind, f.chain, f.source, f.trail);
+        END IF;
+        EXIT WHEN clock_timestamp() >= until;
+    END LOOP;
+    RETURN jsonb_build_object('findings_gone', resolved);
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_drift_recheck(integer) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drift_recheck(integer) IS
+    'Part of the job drift: one step of the third phase: earlier findings that this run has not come past are looked at again, and forgotten when they are gone.';
+
+CREATE FUNCTION @extschema@.audit_drift_in_index(tenant text, chain smallint, first_seq bigint, last_seq bigint) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off SET jit = off
+AS $$
+    SELECT EXISTS (
+        SELECT FROM @extschema@.audit_events e
+        WHERE e.tenant_id = audit_drift_in_index.tenant AND (audit_drift_in_index.chain < 0 OR e.chain = audit_drift_in_index.chain)
+          AND e.seq BETWEEN audit_drift_in_index.first_seq AND audit_drift_in_index.last_seq)
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_drift_in_index(text, smallint, bigint, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drift_in_index(text, smallint, bigint, bigint) IS
+    'Part of the job drift: whether the primary key shows an event at one of these places.';
+
+CREATE FUNCTION @extschema@.audit_drift_search(first_block bigint, last_block bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+    SET enable_indexscan = off SET enable_indexonlyscan = off SET enable_bitmapscan = off SET jit = off
+AS $$
+BEGIN
+    UPDATE @extschema@.audit_drift_findings d SET seen_in_table = true
+    WHERE d.suspected AND NOT d.seen_in_table AND EXISTS (
+        SELECT FROM @extschema@.audit_events e
+        WHERE e.ctid >= format('(%s,0)', first_block)::tid AND e.ctid < format('(%s,0)', last_block)::tid
+          AND e.tenant_id = d.tenant_id AND (d.chain < 0 OR e.chain = d.chain) AND e.seq BETWEEN d.absent_from AND d.absent_to);
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_drift_search(bigint, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drift_search(bigint, bigint) IS
+    'Part of the job drift: searches these blocks of the table, whatever its indexes say, for events that are suspected to be missing.';
+
+CREATE FUNCTION @extschema@.audit_drift_settle(f @extschema@.audit_drift_findings) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF f.seen_in_table THEN
+        -- It is there. Whoever put it back meanwhile did so in the index, too; otherwise the index is damaged.
+        IF NOT @extschema@.audit_drift_in_index(f.tenant_id, f.chain, f.absent_from, f.absent_to) THEN
+            PERFORM @extschema@.audit_drift_could_not(f.tenant_id, 'audit_events and its primary key do not show the same rows');
+        END IF;
+        DELETE FROM @extschema@.audit_drift_findings d
+        WHERE (d.tenant_id, d.kind, d.chain, d.source, d.trail) = (f.tenant_id, f.kind, f.chain, f.source, f.trail) AND d.alerted_at IS NULL;
+        UPDATE @extschema@.audit_drift_findings d SET suspected = false
+        WHERE (d.tenant_id, d.kind, d.chain, d.source, d.trail) = (f.tenant_id, f.kind, f.chain, f.source, f.trail);
+        RETURN;
+    END IF;
+    PERFORM @extschema@.audit_drift_alert(f.tenant_id, f.kind, f.chain, f.source, f.trail);
+    IF f.source = 'memory' THEN
+        -- The finding remembers what was there; the watermark goes on from what is there now.
+        UPDATE @extschema@.audit_watermarks w
+        SET head_seq = e.seq, head_hash = e.event_hash, verified_from = least(w.verified_from, e.seq), whole_seq = least(w.whole_seq, e.seq),
+            replayed_seq = least(w.replayed_seq, e.seq), replayed_hash = CASE WHEN w.replayed_seq <= e.seq THEN w.replayed_hash END
+        FROM (SELECT n.seq, n.event_hash FROM @extschema@.audit_events n WHERE n.tenant_id = f.tenant_id AND n.chain = f.chain ORDER BY n.seq DESC LIMIT 1) e
+        WHERE w.tenant_id = f.tenant_id AND w.chain = f.chain AND w.trail = f.trail;
+        IF NOT FOUND THEN
+            DELETE FROM @extschema@.audit_watermarks w WHERE w.tenant_id = f.tenant_id AND (f.chain < 0 OR w.chain = f.chain) AND w.trail = f.trail;
+        END IF;
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_drift_settle(@extschema@.audit_drift_findings) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drift_settle(@extschema@.audit_drift_findings) IS
+    'Part of the job drift: raises the alert of a suspicion after the search, or drops it.';
+
+CREATE FUNCTION @extschema@.audit_drift_confirm(milliseconds integer) RETURNS jsonb
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    until timestamptz := clock_timestamp() + milliseconds * interval '1 millisecond';
+    block bigint := (SELECT s.confirm_block FROM @extschema@.audit_drift_state s);
+    blocks bigint;
+    f @extschema@.audit_drift_findings;
+    settled bigint := 0;
+BEGIN
+    IF EXISTS (SELECT FROM @extschema@.audit_drift_findings d WHERE d.suspected) THEN
+        LOOP
+            blocks := pg_relation_size('@extschema@.audit_events'::regclass) / current_setting('block_size')::bigint;
+            EXIT WHEN block >= blocks;
+            PERFORM @extschema@.audit_drift_search(block, block + 1024);
+            block := block + 1024;
+            UPDATE @extschema@.audit_drift_state SET confirm_block = block;
+            IF clock_timestamp() >= until THEN
+                RETURN '{}';
+            END IF;
+        END LOOP;
+        FOR f IN SELECT d.* FROM @extschema@.audit_drift_findings d WHERE d.suspected ORDER BY d.tenant_id, d.chain, d.kind LIMIT 100 LOOP
+            PERFORM @extschema@.audit_drift_settle(f);
+            settled := settled + 1;
+        END LOOP;
+    END IF;
+    IF NOT EXISTS (SELECT FROM @extschema@.audit_drift_findings d WHERE d.suspected) THEN
+        UPDATE @extschema@.audit_drift_state s
+        SET phase = CASE WHEN s.errors > 0 THEN 'failing' ELSE 'idle' END, finished_at = CASE WHEN s.errors > 0 THEN s.finished_at ELSE clock_timestamp() END;
+    END IF;
+    RETURN jsonb_build_object('confirmed', settled);
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_drift_confirm(integer) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drift_confirm(integer) IS
+    'Part of the job drift: one step of the last phase: before an alert says that events are missing, the table itself is searched for them.';
+
+CREATE FUNCTION @extschema@.audit_job_drift() RETURNS jsonb
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    step_ms CONSTANT integer := 100;
+    cpu double precision := @extschema@.audit_process_cpu();
+    began timestamptz := clock_timestamp();
+    s @extschema@.audit_drift_state;
+    this_run bigint;
+    done jsonb := '{}';
+    pause double precision;
+BEGIN
+    SELECT t.* INTO STRICT s FROM @extschema@.audit_drift_state t FOR UPDATE;
+    SELECT coalesce(max(r.id), 0) INTO this_run FROM @extschema@.audit_job_runs r WHERE r.job = 'drift' AND r.status = 'running';
+    IF s.phase = 'idle' OR s.run IS DISTINCT FROM this_run THEN
+        PERFORM @extschema@.audit_drift_begin(this_run);
+    ELSIF s.phase = 'recent' THEN
+        done := @extschema@.audit_drift_recent(step_ms);
+    ELSIF s.phase = 'history' THEN
+        done := @extschema@.audit_drift_history(step_ms);
+    ELSIF s.phase = 'recheck' THEN
+        done := @extschema@.audit_drift_recheck(step_ms);
+    ELSIF s.phase = 'confirm' THEN
+        done := @extschema@.audit_drift_confirm(step_ms);
+    ELSE
+        RAISE EXCEPTION USING ERRCODE = 'ZA006', MESSAGE = format('could not check %s: %s', CASE WHEN s.errors = 1 THEN 'one place' ELSE s.errors || ' places' END, s.first_error),
+            HINT = 'Everything else was checked. Check table and indexes with amcheck, and look into the server log.';
+    END IF;
+    -- A suspicion is looked into at once, at full speed.
+    pause := CASE WHEN s.phase = 'confirm' THEN 0
+                  ELSE (@extschema@.audit_process_cpu() - cpu) * 100 / current_setting('zeroauth_audit.replay_load')::integer - extract(epoch FROM clock_timestamp() - began) * 1000 END;
+    RETURN jsonb_build_object('more', (SELECT t.phase <> 'idle' FROM @extschema@.audit_drift_state t), 'pause_ms', greatest(ceil(pause), 0)::bigint, 'done', done);
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_job_drift() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_job_drift() IS
+    'The job drift, one step of it: recomputes the newest events of every tenant and the next part of all history, compares watermarks, raises alerts and resolves them. ZA006 when something could not be checked.';
+
+INSERT INTO @extschema@.audit_jobs (name, schedule, timeout) VALUES ('drift', '7 * * * *', '6 hours');
+
+-- What people ask: how far the job drift is, and whether a tenant's trail is what it was.
+
+CREATE VIEW @extschema@.audit_drift_progress AS
+    SELECT s.phase, s.tenants_done, s.tenants_total, s.events_done, s.history_left, s.started_at, s.finished_at, s.resumed,
+        s.pass_started_at, s.pass_done, s.pass_total,
+        CASE WHEN s.pass_started_at IS NULL THEN 1 WHEN s.pass_total OPERATOR(pg_catalog.>) 0 THEN least(1, pg_catalog.round(s.pass_done::numeric OPERATOR(pg_catalog./) s.pass_total, 4)) ELSE 0 END AS pass_share
+    FROM @extschema@.audit_drift_state s;
+REVOKE ALL ON TABLE @extschema@.audit_drift_progress FROM PUBLIC;
+COMMENT ON VIEW @extschema@.audit_drift_progress IS
+    'How far the job drift is, as of its last step: one row.';
+COMMENT ON COLUMN @extschema@.audit_drift_progress.phase IS 'idle, recent, history, recheck, confirm or failing.';
+COMMENT ON COLUMN @extschema@.audit_drift_progress.tenants_done IS 'Tenants whose newest events were recomputed in this run.';
+COMMENT ON COLUMN @extschema@.audit_drift_progress.tenants_total IS 'Tenants there are.';
+COMMENT ON COLUMN @extschema@.audit_drift_progress.events_done IS 'Events recomputed in this run, history included.';
+COMMENT ON COLUMN @extschema@.audit_drift_progress.history_left IS 'Events of the history that this run still takes; NULL when it has not come to that.';
+COMMENT ON COLUMN @extschema@.audit_drift_progress.started_at IS 'When the run began.';
+COMMENT ON COLUMN @extschema@.audit_drift_progress.finished_at IS 'When a run last came to its end.';
+COMMENT ON COLUMN @extschema@.audit_drift_progress.resumed IS 'Whether the run went on where another was interrupted.';
+COMMENT ON COLUMN @extschema@.audit_drift_progress.pass_started_at IS 'When the pass through all history began; NULL: done, the next run begins another.';
+COMMENT ON COLUMN @extschema@.audit_drift_progress.pass_done IS 'Events of the history that are done in this pass.';
+COMMENT ON COLUMN @extschema@.audit_drift_progress.pass_total IS 'Events there are.';
+COMMENT ON COLUMN @extschema@.audit_drift_progress.pass_share IS 'The part of the pass that is done, from 0 to 1.';
+
+CREATE FUNCTION @extschema@.audit_replayed_part(upto bigint, started timestamptz, ended timestamptz, since timestamptz) RETURNS int8range
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN coalesce(audit_replayed_part.upto, 0) < 1 OR audit_replayed_part.ended IS NULL OR audit_replayed_part.ended < audit_replayed_part.since THEN 'empty'::int8range
+        ELSE int8range(1 + CASE WHEN audit_replayed_part.started >= audit_replayed_part.since OR audit_replayed_part.ended <= audit_replayed_part.started THEN 0
+                                ELSE floor(audit_replayed_part.upto * extract(epoch FROM audit_replayed_part.since - audit_replayed_part.started) / extract(epoch FROM audit_replayed_part.ended - audit_replayed_part.started)) END::bigint,
+                       audit_replayed_part.upto + 1) END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_replayed_part(bigint, timestamptz, timestamptz, timestamptz) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_replayed_part(bigint, timestamptz, timestamptz, timestamptz) IS
+    'Part of audit_integrity(): which events of a chain were recomputed since a time, when a replay from the first to this one began and ended then and went on evenly.';
+
+CREATE FUNCTION @extschema@.audit_integrity(tenant text DEFAULT NULL) RETURNS TABLE (
+    tenant_id text, state text, reasons text[], events bigint, chains integer, last_event_at timestamptz, last_drift_at timestamptz,
+    verified_up_to timestamptz, open_findings bigint, open_alerts bigint, history_share numeric)
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    found boolean := false;
+    since timestamptz;
+BEGIN
+    PERFORM @extschema@.audit_require_every_row();
+    since := clock_timestamp() - current_setting('zeroauth_audit.full_replay_period')::interval;
+    FOR tenant_id, state, reasons, events, chains, last_event_at, last_drift_at, verified_up_to, open_findings, open_alerts, history_share IN
+        WITH RECURSIVE present AS (
+            (SELECT e.tenant_id FROM @extschema@.audit_events e WHERE audit_integrity.tenant IS NULL ORDER BY e.tenant_id LIMIT 1)
+            UNION ALL
+            SELECT (SELECT e.tenant_id FROM @extschema@.audit_events e WHERE e.tenant_id > p.tenant_id ORDER BY e.tenant_id LIMIT 1)
+            FROM present p WHERE p.tenant_id IS NOT NULL
+        ), wanted AS (
+            SELECT p.tenant_id FROM present p WHERE p.tenant_id IS NOT NULL
+            UNION SELECT t.tenant_id FROM @extschema@.audit_tenants t WHERE t.first_seen IS NOT NULL AND (audit_integrity.tenant IS NULL OR t.tenant_id = audit_integrity.tenant)
+            UNION SELECT w.tenant_id FROM @extschema@.audit_watermarks w WHERE audit_integrity.tenant IS NULL OR w.tenant_id = audit_integrity.tenant
+            UNION SELECT audit_integrity.tenant WHERE EXISTS (SELECT FROM @extschema@.audit_events e WHERE e.tenant_id = audit_integrity.tenant)
+        ), facts AS (
+            SELECT w.tenant_id, h.*, m.*, t.checked_at, t.check_error, f.*, a.open_alerts
+            FROM wanted w
+            LEFT JOIN @extschema@.audit_tenants t ON t.tenant_id = w.tenant_id
+            CROSS JOIN LATERAL (
+                WITH RECURSIVE heads AS (
+                    (SELECT e.chain, e.seq, e.recorded_at FROM @extschema@.audit_events e WHERE e.tenant_id = w.tenant_id AND e.chain IS NOT NULL ORDER BY e.chain DESC, e.seq DESC LIMIT 1)
+                    UNION ALL
+                    SELECT below.* FROM heads CROSS JOIN LATERAL (
+                        SELECT e.chain, e.seq, e.recorded_at FROM @extschema@.audit_events e WHERE e.tenant_id = w.tenant_id AND e.chain < heads.chain ORDER BY e.chain DESC, e.seq DESC LIMIT 1) below)
+                SELECT coalesce(sum(x.seq), 0)::bigint AS events, count(*)::integer AS chains, max(x.recorded_at) AS last_event_at FROM heads x) h
+            CROSS JOIN LATERAL (
+                SELECT max(e.recorded_at) FILTER (WHERE own) AS verified_up_to,
+                    count(*) FILTER (WHERE NOT own) AS unconfirmed,
+                    sum((SELECT sum(upper(r) - lower(r)) FROM unnest(int8multirange(
+                        @extschema@.audit_replayed_part(k.replayed_seq, k.replay_started_at, k.replayed_at, since),
+                        @extschema@.audit_replayed_part(least(k.whole_seq, k.head_seq), k.whole_started_at, k.whole_ended_at, since),
+                        CASE WHEN k.verified_at >= since THEN int8range(k.verified_from, k.head_seq + 1) ELSE 'empty' END)) r)) FILTER (WHERE own) AS recomputed
+                FROM (SELECT k.*, k.trail = s.trail AS own FROM @extschema@.audit_watermarks k CROSS JOIN @extschema@.audit_drift_state s WHERE k.tenant_id = w.tenant_id) k
+                LEFT JOIN LATERAL (SELECT e.recorded_at FROM @extschema@.audit_events e WHERE e.tenant_id = k.tenant_id AND e.chain = k.chain AND e.seq = k.head_seq LIMIT 1) e ON true) m
+            CROSS JOIN LATERAL (
+                SELECT count(*) FILTER (WHERE d.alerted_at IS NOT NULL) AS open_findings, count(*) FILTER (WHERE d.alerted_at IS NULL) AS suspicions,
+                    coalesce(array_agg(DISTINCT d.kind) FILTER (WHERE d.alerted_at IS NOT NULL), '{}') AS kinds
+                FROM @extschema@.audit_drift_findings d WHERE d.tenant_id = w.tenant_id) f
+            CROSS JOIN LATERAL (SELECT count(*) AS open_alerts FROM @extschema@.audit_alerts a WHERE a.tenant = w.tenant_id AND a.state <> 'resolved') a
+        ), reasoned AS (
+            SELECT facts.*,
+                facts.kinds
+                || CASE WHEN facts.suspicions > 0 THEN ARRAY['suspicion'] ELSE '{}' END
+                || CASE WHEN facts.unconfirmed > 0 THEN ARRAY['restored_incomplete'] ELSE '{}' END
+                || CASE WHEN facts.check_error IS NOT NULL THEN ARRAY['could_not_check'] ELSE '{}' END
+                || CASE WHEN facts.checked_at IS NULL THEN ARRAY['never_checked']
+                        WHEN coalesce((SELECT @extschema@.audit_schedule_overdue(j.schedule, j.time_zone, facts.checked_at) < clock_timestamp() FROM @extschema@.audit_jobs j WHERE j.name = 'drift'), true) AND facts.chains > 0 THEN ARRAY['checked_long_ago']
+                        ELSE '{}' END AS reasons
+            FROM facts
+        )
+        SELECT r.tenant_id, CASE WHEN r.open_findings > 0 THEN 'tampered' WHEN r.unconfirmed > 0 THEN 'incomplete' WHEN r.reasons <> '{}' THEN 'unchecked' ELSE 'ok' END,
+            r.reasons, r.events, r.chains, r.last_event_at, r.checked_at, r.verified_up_to, r.open_findings, r.open_alerts,
+            CASE WHEN r.events > 0 THEN trunc(least(coalesce(r.recomputed, 0) / r.events, 1), 4) END
+        FROM reasoned r ORDER BY r.tenant_id
+    LOOP
+        found := true;
+        RETURN NEXT;
+    END LOOP;
+    IF audit_integrity.tenant IS NOT NULL AND NOT found THEN
+        RAISE EXCEPTION USING ERRCODE = 'ZA005', MESSAGE = format('no events of tenant %s', to_json(left(audit_integrity.tenant, 128))),
+            HINT = 'Tenant names are compared byte for byte.';
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_integrity(text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_integrity(text) IS
+    'The state of each tenant''s trail (NULL: of every tenant''s) as the job drift knows it: tampered (there are open findings), incomplete (a dump was restored whose end is not there), unchecked (see reasons) or ok; events and chains there are; when the newest event was recorded, when drift last checked the tenant, the newest event that it knew, and the part of the events that were recomputed within zeroauth_audit.full_replay_period. ZA005 for a tenant that was never there, ZA006 when rows may be hidden.';
+
+CREATE FUNCTION @extschema@.audit_health_drift() RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    preloaded boolean := @extschema@.audit_preloaded();
+    s @extschema@.audit_drift_state := (SELECT t FROM @extschema@.audit_drift_state t);
+    behind boolean := s.pass_started_at < clock_timestamp() - current_setting('zeroauth_audit.full_replay_period')::interval AND NOT pg_is_in_recovery();
+BEGIN
+    RETURN jsonb_build_object(
+        'state', CASE WHEN behind THEN 'degraded' ELSE 'ok' END, 'reasons', CASE WHEN behind THEN ARRAY['history_behind'] ELSE '{}' END,
+        'phase', s.phase, 'tenants_done', s.tenants_done, 'tenants_total', s.tenants_total, 'finished_at', s.finished_at,
+        'pass_started_at', s.pass_started_at, 'pass_done', s.pass_done, 'pass_total', s.pass_total);
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_health_drift() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_health_drift() IS
+    'Part of audit_health(): how far the job drift is. Degraded: history_behind, when a pass through all history has taken longer than zeroauth_audit.full_replay_period.';
+
 -- Health: one small function a part, each {"state": "ok" | "degraded" | "failing", "reasons": [..], ..}, and one that puts them
 -- together. A part is added by a function of its own, and one line in audit_health().
 
@@ -1429,7 +2354,8 @@ DECLARE
     parts jsonb := jsonb_build_object(
         'database', @extschema@.audit_health_database(),
         'worker', @extschema@.audit_health_worker(),
-        'jobs', @extschema@.audit_health_jobs());
+        'jobs', @extschema@.audit_health_jobs(),
+        'drift', @extschema@.audit_health_drift());
     states text[];
     reasons jsonb;
 BEGIN
@@ -1444,3 +2370,212 @@ $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_health() FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_health() IS
     'Whether the audit trail is looked after: state is ok, degraded or failing, with reasons, and the same for each part. Reads shared memory and small tables; meant to be asked every second.';
+
+-- The Merkle log of each tenant: what its events were when they were sealed. Written by the job checkpoint alone.
+--
+-- A log's entries are the event hashes. A checkpoint adds, for every chain that grew, its new events: by chain, then by seq.
+-- So the place of any event follows from audit_log_intervals, and no row is written for a single event.
+
+CREATE TABLE @extschema@.audit_logs (
+    tenant_id text COLLATE pg_catalog."C" NOT NULL,
+    epoch integer NOT NULL DEFAULT 0,
+    origin text COLLATE pg_catalog."C",
+    tree_size bigint NOT NULL DEFAULT 0,
+    state text COLLATE pg_catalog."C" NOT NULL DEFAULT 'open',
+    started_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    ended_at timestamptz,
+    known_size bigint,
+    known_root bytea,
+    known_by text,
+    CONSTRAINT audit_logs_pkey PRIMARY KEY (tenant_id, epoch),
+    CONSTRAINT audit_logs_origin_key UNIQUE (origin),
+    CONSTRAINT audit_logs_epoch_check CHECK (epoch >= 0),
+    CONSTRAINT audit_logs_tree_size_check CHECK (tree_size >= 0),
+    CONSTRAINT audit_logs_state_check CHECK (state IN ('open', 'held', 'ended')),
+    CONSTRAINT audit_logs_ended_check CHECK ((state = 'ended') = (ended_at IS NOT NULL)),
+    CONSTRAINT audit_logs_known_check CHECK (known_root IS NULL OR pg_catalog.octet_length(known_root) = 32)
+);
+REVOKE ALL ON TABLE @extschema@.audit_logs FROM PUBLIC;
+COMMENT ON TABLE @extschema@.audit_logs IS 'The Merkle log of each tenant, and those that ended with an acknowledged restore.';
+COMMENT ON COLUMN @extschema@.audit_logs.tenant_id IS 'Whose log it is.';
+COMMENT ON COLUMN @extschema@.audit_logs.epoch IS 'Epoch of the tenant: 0, and one more after each acknowledged restore. The highest is the current one.';
+COMMENT ON COLUMN @extschema@.audit_logs.origin IS 'The first line of its checkpoints, which no other log has; NULL until the first is signed.';
+COMMENT ON COLUMN @extschema@.audit_logs.tree_size IS 'How many events are sealed.';
+COMMENT ON COLUMN @extschema@.audit_logs.state IS 'open; held: somebody outside holds a checkpoint that this log does not agree with, and no more is signed until a person decides; or ended.';
+COMMENT ON COLUMN @extschema@.audit_logs.started_at IS 'When it began.';
+COMMENT ON COLUMN @extschema@.audit_logs.ended_at IS 'When a restore was acknowledged that ended it.';
+COMMENT ON COLUMN @extschema@.audit_logs.known_size IS 'Tree size of the checkpoint outside that this log does not agree with.';
+COMMENT ON COLUMN @extschema@.audit_logs.known_root IS 'Its root hash, NULL when only the size is known.';
+COMMENT ON COLUMN @extschema@.audit_logs.known_by IS 'The sink that holds it.';
+COMMENT ON CONSTRAINT audit_logs_pkey ON @extschema@.audit_logs IS 'One log for each epoch of a tenant.';
+COMMENT ON CONSTRAINT audit_logs_origin_key ON @extschema@.audit_logs IS 'Two logs of one origin could not be told apart outside.';
+COMMENT ON CONSTRAINT audit_logs_epoch_check ON @extschema@.audit_logs IS 'Epochs are counted from 0.';
+COMMENT ON CONSTRAINT audit_logs_tree_size_check ON @extschema@.audit_logs IS 'A number of events.';
+COMMENT ON CONSTRAINT audit_logs_state_check ON @extschema@.audit_logs IS 'The three states.';
+COMMENT ON CONSTRAINT audit_logs_ended_check ON @extschema@.audit_logs IS 'What has ended did so at some time.';
+COMMENT ON CONSTRAINT audit_logs_known_check ON @extschema@.audit_logs IS 'A SHA-256 hash.';
+COMMENT ON INDEX @extschema@.audit_logs_pkey IS 'Finds the current log of a tenant.';
+
+CREATE TABLE @extschema@.audit_log_intervals (
+    tenant_id text COLLATE pg_catalog."C" NOT NULL,
+    epoch integer NOT NULL,
+    chain smallint NOT NULL,
+    to_seq bigint NOT NULL,
+    from_seq bigint NOT NULL,
+    first_leaf bigint NOT NULL,
+    tree_size bigint NOT NULL,
+    CONSTRAINT audit_log_intervals_pkey PRIMARY KEY (tenant_id, epoch, chain, to_seq),
+    CONSTRAINT audit_log_intervals_place_check CHECK (from_seq >= 0 AND to_seq > from_seq AND first_leaf >= 0 AND tree_size >= first_leaf + (to_seq - from_seq))
+);
+REVOKE ALL ON TABLE @extschema@.audit_log_intervals FROM PUBLIC;
+COMMENT ON TABLE @extschema@.audit_log_intervals IS 'Which events a checkpoint added to a log: one row for each chain that grew.';
+COMMENT ON COLUMN @extschema@.audit_log_intervals.tenant_id IS 'Whose log it is.';
+COMMENT ON COLUMN @extschema@.audit_log_intervals.epoch IS 'Which log of the tenant.';
+COMMENT ON COLUMN @extschema@.audit_log_intervals.chain IS 'The chain.';
+COMMENT ON COLUMN @extschema@.audit_log_intervals.to_seq IS 'seq of the last event that was added.';
+COMMENT ON COLUMN @extschema@.audit_log_intervals.from_seq IS 'seq of the event before the first that was added, 0 for none.';
+COMMENT ON COLUMN @extschema@.audit_log_intervals.first_leaf IS 'Place of the first in the log, counted from 0; the others follow it.';
+COMMENT ON COLUMN @extschema@.audit_log_intervals.tree_size IS 'Tree size of the checkpoint that added them.';
+COMMENT ON CONSTRAINT audit_log_intervals_pkey ON @extschema@.audit_log_intervals IS 'Finds the interval that an event is in.';
+COMMENT ON CONSTRAINT audit_log_intervals_place_check ON @extschema@.audit_log_intervals IS 'The events are part of the tree that they are said to be in.';
+
+CREATE TABLE @extschema@.audit_tiles (
+    tenant_id text COLLATE pg_catalog."C" NOT NULL,
+    epoch integer NOT NULL,
+    level smallint NOT NULL,
+    place bigint NOT NULL,
+    hashes bytea NOT NULL,
+    CONSTRAINT audit_tiles_pkey PRIMARY KEY (tenant_id, epoch, level, place),
+    CONSTRAINT audit_tiles_place_check CHECK (level BETWEEN 0 AND 7 AND place >= 0),
+    CONSTRAINT audit_tiles_hashes_check CHECK (pg_catalog.octet_length(hashes) BETWEEN 32 AND 8192 AND pg_catalog.octet_length(hashes) % 32 = 0)
+);
+-- Hashes do not compress.
+ALTER TABLE @extschema@.audit_tiles ALTER COLUMN hashes SET STORAGE EXTERNAL;
+REVOKE ALL ON TABLE @extschema@.audit_tiles FROM PUBLIC;
+COMMENT ON TABLE @extschema@.audit_tiles IS 'The hashes of each log, 256 in a tile (C2SP tlog-tiles): a proof reads a few of them.';
+COMMENT ON COLUMN @extschema@.audit_tiles.tenant_id IS 'Whose log it is.';
+COMMENT ON COLUMN @extschema@.audit_tiles.epoch IS 'Which log of the tenant.';
+COMMENT ON COLUMN @extschema@.audit_tiles.level IS 'Level of the tile: 0 holds hashes of events, each higher one those of 256 tiles below.';
+COMMENT ON COLUMN @extschema@.audit_tiles.place IS 'Number of the tile in its level, counted from 0.';
+COMMENT ON COLUMN @extschema@.audit_tiles.hashes IS '1 to 256 hashes of 32 bytes; only the last tile of a level has less than 256.';
+COMMENT ON CONSTRAINT audit_tiles_pkey ON @extschema@.audit_tiles IS 'One tile at each place.';
+COMMENT ON CONSTRAINT audit_tiles_place_check ON @extschema@.audit_tiles IS 'Eight levels of 256 hold more events than a bigint counts.';
+COMMENT ON CONSTRAINT audit_tiles_hashes_check ON @extschema@.audit_tiles IS '1 to 256 hashes.';
+
+CREATE SEQUENCE @extschema@.audit_checkpoints_seal_seq AS bigint;
+REVOKE ALL ON SEQUENCE @extschema@.audit_checkpoints_seal_seq FROM PUBLIC;
+COMMENT ON SEQUENCE @extschema@.audit_checkpoints_seal_seq IS 'Numbers of seals.';
+
+CREATE TABLE @extschema@.audit_checkpoints (
+    tenant_id text COLLATE pg_catalog."C" NOT NULL,
+    epoch integer NOT NULL,
+    tree_size bigint NOT NULL,
+    root bytea NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    sealed_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    seal bigint NOT NULL DEFAULT pg_catalog.nextval('@extschema@.audit_checkpoints_seal_seq'),
+    note text,
+    CONSTRAINT audit_checkpoints_pkey PRIMARY KEY (tenant_id, epoch, tree_size),
+    CONSTRAINT audit_checkpoints_seal_key UNIQUE (seal),
+    CONSTRAINT audit_checkpoints_tree_size_check CHECK (tree_size >= 0),
+    CONSTRAINT audit_checkpoints_root_check CHECK (pg_catalog.octet_length(root) = 32)
+);
+ALTER SEQUENCE @extschema@.audit_checkpoints_seal_seq OWNED BY @extschema@.audit_checkpoints.seal;
+REVOKE ALL ON TABLE @extschema@.audit_checkpoints FROM PUBLIC;
+COMMENT ON TABLE @extschema@.audit_checkpoints IS 'Signed statements of how large each log was, and what its root hash was then.';
+COMMENT ON COLUMN @extschema@.audit_checkpoints.tenant_id IS 'Whose log it is.';
+COMMENT ON COLUMN @extschema@.audit_checkpoints.epoch IS 'Which log of the tenant.';
+COMMENT ON COLUMN @extschema@.audit_checkpoints.tree_size IS 'How many events it covers.';
+COMMENT ON COLUMN @extschema@.audit_checkpoints.root IS 'Root hash of the tree of these events (RFC 6962).';
+COMMENT ON COLUMN @extschema@.audit_checkpoints.created_at IS 'When the log had reached this size.';
+COMMENT ON COLUMN @extschema@.audit_checkpoints.sealed_at IS 'When it was last signed: again every hour while nothing is added, so that silence is sealed, too.';
+COMMENT ON COLUMN @extschema@.audit_checkpoints.seal IS 'Number of the last signing, rising: what a sink has not seen is above a number.';
+COMMENT ON COLUMN @extschema@.audit_checkpoints.note IS 'The signed checkpoint (C2SP signed-note); NULL while there is no key.';
+COMMENT ON CONSTRAINT audit_checkpoints_pkey ON @extschema@.audit_checkpoints IS 'One checkpoint for each size of a log.';
+COMMENT ON CONSTRAINT audit_checkpoints_seal_key ON @extschema@.audit_checkpoints IS 'Finds what a sink has not seen.';
+COMMENT ON CONSTRAINT audit_checkpoints_tree_size_check ON @extschema@.audit_checkpoints IS 'A number of events.';
+COMMENT ON CONSTRAINT audit_checkpoints_root_check ON @extschema@.audit_checkpoints IS 'A SHA-256 hash.';
+
+CREATE TABLE @extschema@.audit_keys (
+    public_key bytea NOT NULL,
+    vkey text NOT NULL,
+    first_used timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    last_used timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    CONSTRAINT audit_keys_pkey PRIMARY KEY (public_key),
+    CONSTRAINT audit_keys_public_key_check CHECK (pg_catalog.octet_length(public_key) = 32)
+);
+REVOKE ALL ON TABLE @extschema@.audit_keys FROM PUBLIC;
+COMMENT ON TABLE @extschema@.audit_keys IS 'The public keys of all checkpoints. The private ones are in zeroauth_audit.checkpoint_key_file only.';
+COMMENT ON COLUMN @extschema@.audit_keys.public_key IS 'The Ed25519 public key.';
+COMMENT ON COLUMN @extschema@.audit_keys.vkey IS 'The same as C2SP writes it, with the base origin as its name: what zeroauth-audit wants as --key.';
+COMMENT ON COLUMN @extschema@.audit_keys.first_used IS 'When it first signed.';
+COMMENT ON COLUMN @extschema@.audit_keys.last_used IS 'When it last signed; older checkpoints still verify with it.';
+COMMENT ON CONSTRAINT audit_keys_pkey ON @extschema@.audit_keys IS 'Keys are told apart by themselves.';
+COMMENT ON CONSTRAINT audit_keys_public_key_check ON @extschema@.audit_keys IS 'An Ed25519 public key.';
+
+CREATE TABLE @extschema@.audit_sinks (
+    name text COLLATE pg_catalog."C" NOT NULL,
+    kind text COLLATE pg_catalog."C" NOT NULL,
+    directory text,
+    url_file text,
+    ca_file text,
+    vkey text,
+    enabled boolean NOT NULL DEFAULT true,
+    published_to bigint NOT NULL DEFAULT 0,
+    last_success timestamptz,
+    failing_since timestamptz,
+    last_error text,
+    CONSTRAINT audit_sinks_pkey PRIMARY KEY (name),
+    CONSTRAINT audit_sinks_name_check CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$'),
+    CONSTRAINT audit_sinks_kind_check CHECK (kind IN ('directory', 'witness')),
+    CONSTRAINT audit_sinks_paths_check CHECK (directory ~ '^/' AND url_file ~ '^/' AND ca_file ~ '^/'),
+    CONSTRAINT audit_sinks_directory_check CHECK ((kind = 'directory') = (directory IS NOT NULL)),
+    CONSTRAINT audit_sinks_witness_check CHECK ((kind = 'witness') = (url_file IS NOT NULL AND vkey IS NOT NULL))
+);
+REVOKE ALL ON TABLE @extschema@.audit_sinks FROM PUBLIC;
+COMMENT ON TABLE @extschema@.audit_sinks IS 'Where checkpoints go, so that nobody inside can take them back. Whoever can write to this table has the server write to places of their choice.';
+COMMENT ON COLUMN @extschema@.audit_sinks.name IS 'Name of the sink, as alerts show it.';
+COMMENT ON COLUMN @extschema@.audit_sinks.kind IS 'directory (files that are never overwritten; best on storage that cannot be) or witness (C2SP tlog-witness).';
+COMMENT ON COLUMN @extschema@.audit_sinks.directory IS 'Absolute path of the directory, which must exist and be the server''s user''s or root''s alone to write.';
+COMMENT ON COLUMN @extschema@.audit_sinks.url_file IS 'Absolute path of the file that holds the witness'' URL; mode 0600 or 0400, owned by the server''s user or root.';
+COMMENT ON COLUMN @extschema@.audit_sinks.ca_file IS 'Absolute path of a PEM file with the only certificate authorities that are trusted; NULL: those of the system.';
+COMMENT ON COLUMN @extschema@.audit_sinks.vkey IS 'The witness'' public key as C2SP writes it: name+hash+key. A cosignature of another is refused.';
+COMMENT ON COLUMN @extschema@.audit_sinks.enabled IS 'While false nothing is published here.';
+COMMENT ON COLUMN @extschema@.audit_sinks.published_to IS 'The last seal that a directory has. Set by the server.';
+COMMENT ON COLUMN @extschema@.audit_sinks.last_success IS 'When it last took something. Set by the server.';
+COMMENT ON COLUMN @extschema@.audit_sinks.failing_since IS 'Since when it has taken nothing that it was given; NULL: it works. Set by the server.';
+COMMENT ON COLUMN @extschema@.audit_sinks.last_error IS 'Why it last failed. Never contains a part of a URL. Set by the server.';
+COMMENT ON CONSTRAINT audit_sinks_pkey ON @extschema@.audit_sinks IS 'Sinks are told apart by their name.';
+COMMENT ON CONSTRAINT audit_sinks_name_check ON @extschema@.audit_sinks IS 'A name that needs no quoting anywhere.';
+COMMENT ON CONSTRAINT audit_sinks_kind_check ON @extschema@.audit_sinks IS 'The two kinds.';
+COMMENT ON CONSTRAINT audit_sinks_paths_check ON @extschema@.audit_sinks IS 'A relative path would depend on where the server was started.';
+COMMENT ON CONSTRAINT audit_sinks_directory_check ON @extschema@.audit_sinks IS 'A directory has a path.';
+COMMENT ON CONSTRAINT audit_sinks_witness_check ON @extschema@.audit_sinks IS 'A witness has a URL and a key.';
+
+CREATE TABLE @extschema@.audit_cosignatures (
+    sink text COLLATE pg_catalog."C" NOT NULL,
+    tenant_id text COLLATE pg_catalog."C" NOT NULL,
+    epoch integer NOT NULL,
+    tree_size bigint NOT NULL,
+    line text NOT NULL,
+    cosigned_at timestamptz NOT NULL,
+    CONSTRAINT audit_cosignatures_pkey PRIMARY KEY (sink, tenant_id, epoch, tree_size)
+);
+REVOKE ALL ON TABLE @extschema@.audit_cosignatures FROM PUBLIC;
+COMMENT ON TABLE @extschema@.audit_cosignatures IS 'What witnesses signed: that they saw a checkpoint, and that it grew from what they had seen before.';
+COMMENT ON COLUMN @extschema@.audit_cosignatures.sink IS 'The witness, by its name in audit_sinks.';
+COMMENT ON COLUMN @extschema@.audit_cosignatures.tenant_id IS 'Whose log it is.';
+COMMENT ON COLUMN @extschema@.audit_cosignatures.epoch IS 'Which log of the tenant.';
+COMMENT ON COLUMN @extschema@.audit_cosignatures.tree_size IS 'Which checkpoint.';
+COMMENT ON COLUMN @extschema@.audit_cosignatures.line IS 'The signature line (C2SP cosignature/v1).';
+COMMENT ON COLUMN @extschema@.audit_cosignatures.cosigned_at IS 'When the witness says that it signed.';
+COMMENT ON CONSTRAINT audit_cosignatures_pkey ON @extschema@.audit_cosignatures IS 'One signature of a witness for each checkpoint.';
+
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_logs', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_log_intervals', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_tiles', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_checkpoints', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_checkpoints_seal_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_keys', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_sinks', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_cosignatures', '');

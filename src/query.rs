@@ -5,6 +5,7 @@
 //! distributed table), and lets the planner run it in parallel.
 
 use std::ffi::CString;
+use std::ops::ControlFlow;
 
 use pgrx::pg_sys;
 
@@ -38,6 +39,11 @@ impl Row<'_> {
     /// A `bigint` column.
     pub fn int8(&self, n: usize) -> Option<i64> {
         self.datum(n).map(|datum| datum.value() as i64)
+    }
+
+    /// A `boolean` column; NULL is false.
+    pub fn bool(&self, n: usize) -> bool {
+        self.datum(n).is_some_and(|datum| datum.value() != 0)
     }
 
     /// A `smallint` column.
@@ -145,15 +151,19 @@ impl Session {
             );
         }
         // SAFETY: set by the call above.
-        unsafe { self.rows(pg_sys::SPI_tuptable, &mut each) }
+        let flow = unsafe {
+            self.rows(pg_sys::SPI_tuptable, &mut |row| each(row).map(|()| ControlFlow::Continue(())))
+        };
+        flow.map(|_| ())
     }
 
-    /// Runs `sql` as a cursor and calls `each` for every row: memory for one batch, however many there are.
+    /// Runs `sql` as a cursor and calls `each` for every row until it breaks off: memory for one batch, however many rows
+    /// there are.
     pub fn stream(
         &self,
         sql: &str,
         parameters: &[Parameter<'_>],
-        mut each: impl FnMut(&Row<'_>) -> Result<(), Failure>,
+        mut each: impl FnMut(&Row<'_>) -> Result<ControlFlow<()>, Failure>,
     ) -> Result<(), Failure> {
         memory::check()?;
         let mut bound = Bound::new(sql, parameters);
@@ -176,8 +186,8 @@ impl Session {
             // SAFETY: set by the fetch.
             let fetched = unsafe { pg_sys::SPI_processed };
             // SAFETY: as above.
-            unsafe { self.rows(pg_sys::SPI_tuptable, &mut each)? };
-            if fetched == 0 {
+            let flow = unsafe { self.rows(pg_sys::SPI_tuptable, &mut each)? };
+            if fetched == 0 || flow.is_break() {
                 break;
             }
         }
@@ -191,10 +201,10 @@ impl Session {
     unsafe fn rows(
         &self,
         table: *mut pg_sys::SPITupleTable,
-        each: &mut impl FnMut(&Row<'_>) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+        each: &mut impl FnMut(&Row<'_>) -> Result<ControlFlow<()>, Failure>,
+    ) -> Result<ControlFlow<()>, Failure> {
         if table.is_null() {
-            return Ok(());
+            return Ok(ControlFlow::Continue(()));
         }
         // Whatever a row needs while it is looked at is freed with its batch.
         let mut batch = pgrx::PgMemoryContexts::new("zeroauth_audit batch");
@@ -206,12 +216,16 @@ impl Session {
         // SAFETY: the context lives to the end of this function, and the closure keeps nothing of it.
         let result = unsafe {
             batch.switch_to(|_| {
-                (0..count).try_for_each(|n| {
+                for n in 0..count {
                     let tuple = *(*table).vals.add(n);
                     pg_sys::heap_deform_tuple(tuple, desc, values.as_mut_ptr(), nulls.as_mut_ptr());
-                    each(&Row { values: &values, nulls: &nulls })?;
-                    memory::check()
-                })
+                    let flow = each(&Row { values: &values, nulls: &nulls })?;
+                    memory::check()?;
+                    if flow.is_break() {
+                        return Ok(flow);
+                    }
+                }
+                Ok(ControlFlow::Continue(()))
             })
         };
         // SAFETY: live by contract, and not looked at any more.
