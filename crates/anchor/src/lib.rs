@@ -9,11 +9,13 @@
 //! | [`machine`] | (stored state, what happened) -> (new state, what to do next) |
 //! | [`missed`] | when a tenant's anchors are late or degraded |
 //! | [`driver`], [`failure`] | what a target can do, and how it fails |
+//! | [`evm`] | anchors in a contract
 //! | [`pursue`](mod@pursue) | the loop around the machine: store, then act |
 #![forbid(unsafe_code)]
 
 pub mod batch;
 pub mod driver;
+pub mod evm;
 pub mod failure;
 pub mod machine;
 pub mod missed;
