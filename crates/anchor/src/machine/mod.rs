@@ -96,7 +96,7 @@ pub struct Step {
 /// Takes one step.
 #[must_use]
 pub fn step(policy: &Policy, batch: &Batch, state: State, event: Event, now: Moment) -> Step {
-    let mut machine = Machine { policy, batch, state, now, notices: Vec::new() };
+    let mut machine = Machine { policy, batch, state, now, notices: Vec::new(), troubled: false };
     let action = machine.take(event);
     machine.page_if_it_is_time();
     Step { state: machine.state, notices: machine.notices, action }
@@ -108,6 +108,8 @@ struct Machine<'a> {
     state: State,
     now: Moment,
     notices: Vec<Notice>,
+    /// Whether this very step met trouble. Trouble that may just have ended calls nobody.
+    troubled: bool,
 }
 
 impl Machine<'_> {
@@ -167,6 +169,7 @@ impl Machine<'_> {
         if now < next && next.since(now) <= self.policy.longest_wait() {
             return Action::Wait(next);
         }
+        self.state.next = next.min(now);
         if self.state.phase == Phase::Finalized {
             return Action::Collect;
         }
@@ -193,7 +196,11 @@ impl Machine<'_> {
             Place::Included(inclusion) if !self.batch.is(&inclusion.seal) => self.taken(&inclusion),
             Place::Included(inclusion) if inclusion.finalized => self.finalized(inclusion),
             Place::Included(inclusion) => self.included(inclusion),
-            Place::Unsettled => self.wait(self.policy.look_every),
+            Place::Unsettled => {
+                // For a moment it is only that one of them lags.
+                self.trouble_once(Failure::Disagreement { about: "the newest blocks".into() }, self.now);
+                self.wait(self.policy.look_every)
+            }
             Place::Passed { latest, finalized: true } => {
                 self.notices.push(Notice::EpochPassed { epoch: self.batch.epoch, latest });
                 self.failed(latest)
@@ -201,7 +208,7 @@ impl Machine<'_> {
             // Not final: what has passed us may still be undone, and then our own attempt counts again.
             Place::Passed { .. } => {
                 self.orphaned_if_included();
-                self.wait(self.policy.look_every)
+                self.wait_for_final()
             }
             Place::Free => {
                 self.orphaned_if_included();
@@ -214,7 +221,7 @@ impl Machine<'_> {
     fn taken(&mut self, other: &Inclusion) -> Action {
         self.orphaned_if_included();
         if !other.finalized {
-            return self.wait(self.policy.look_every);
+            return self.wait_for_final();
         }
         self.notices.push(Notice::EpochTaken {
             epoch: self.batch.epoch,
@@ -222,6 +229,12 @@ impl Machine<'_> {
             id: other.id.clone(),
         });
         self.failed(self.batch.epoch)
+    }
+
+    /// What is there is not ours, and could still be undone.
+    fn wait_for_final(&mut self) -> Action {
+        self.trouble_once(Failure::NotFinal, self.now);
+        self.wait(self.policy.look_every)
     }
 
     fn failed(&mut self, latest: u64) -> Action {
@@ -288,13 +301,12 @@ impl Machine<'_> {
             }
             if nonces.latest > nonce {
                 // Used in a block that may still be undone: then these bytes could be included after all.
-                return self.wait(self.policy.look_every);
+                return self.wait_for_final();
             }
             if let Some(since) = stuck {
                 self.trouble_once(Failure::Stuck, since);
-                if nonces.latest < nonce && attempt.sends > 1 {
-                    // A transaction before ours is lost, and it is not ours to send again.
-                    return self.prepare_instead(Need::Fresh { behind_pending: false });
+                if nonces.latest < nonce {
+                    return self.behind_others(since);
                 }
             }
             if let Some(fees) = attempt.fees
@@ -308,6 +320,15 @@ impl Machine<'_> {
             return self.wait(self.policy.look_every);
         }
         self.send()
+    }
+
+    /// The account has an unused nonce before ours: a transaction that is not ours to send again. Fees do not help; if it does not come
+    /// in a while, we take its nonce. Our attempt after it can then do nothing but fail: its epoch is used.
+    fn behind_others(&mut self, since: Moment) -> Action {
+        if self.now.since(since) < self.policy.retry_every {
+            return self.wait(self.policy.look_every);
+        }
+        self.prepare_instead(Need::Fresh { behind_pending: false })
     }
 
     /// A final block has used our nonce, and not for our anchor.
@@ -448,6 +469,7 @@ impl Machine<'_> {
 
     /// Notes a failure in trouble that began at `since` if it is new.
     fn trouble(&mut self, failure: Failure, since: Moment) {
+        self.troubled = true;
         match &mut self.state.trouble {
             Some(trouble) => {
                 trouble.failures = trouble.failures.saturating_add(1);
@@ -459,6 +481,7 @@ impl Machine<'_> {
 
     /// Notes a condition that is seen again and again without being another failure.
     fn trouble_once(&mut self, failure: Failure, since: Moment) {
+        self.troubled = true;
         if self.state.trouble.is_none() {
             self.trouble(failure, since);
         }
@@ -475,13 +498,13 @@ impl Machine<'_> {
 
     fn page_if_it_is_time(&mut self) {
         let (now, after) = (self.now, self.policy.page_after);
-        if self.state.phase == Phase::Failed {
-            return; // Told by a notice of its own.
+        if !self.troubled || self.state.phase == Phase::Failed {
+            return; // What is given up is told by a notice of its own.
         }
-        if let Some(trouble) = &mut self.state.trouble
-            && !trouble.paged
-            && now.since(trouble.since) >= after
-        {
+        let Some(trouble) = &mut self.state.trouble else { return };
+        // A clock that was set back must not put the page off.
+        trouble.since = trouble.since.min(now);
+        if !trouble.paged && now.since(trouble.since) >= after {
             trouble.paged = true;
             self.notices.push(Notice::Page {
                 since: trouble.since,
