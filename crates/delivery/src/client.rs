@@ -1,22 +1,18 @@
 //! One attempt over HTTP, and the files it needs.
 
 use std::fmt;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use ureq::Agent;
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+use zeroauth_audit_endpoint::agent::agent;
+use zeroauth_audit_endpoint::{Endpoint, Secret, file};
 
-use crate::endpoint::Endpoint;
-use crate::file::{self, Secret};
 use crate::notice::{Kind, Route, Shipment};
 use crate::outcome::Outcome;
 use crate::{alertmanager, signature};
 
 /// One attempt takes no longer, from resolving the name to the head of the answer.
 pub const DEADLINE: Duration = Duration::from_secs(10);
-/// More than a well-meant head of an answer.
-const MOST_HEADER_BYTES: usize = 16 * 1024;
 /// RFC 2104 discourages shorter keys than the hash; this much we insist on.
 const SHORTEST_KEY: usize = 16;
 
@@ -57,26 +53,7 @@ impl Target {
         if key.as_ref().is_some_and(|key| key.bytes().len() < SHORTEST_KEY) {
             return Err(format!("the secret is shorter than {SHORTEST_KEY} bytes"));
         }
-        let roots = if endpoint.uri.scheme_str() == Some("https") { roots(route)? } else { Vec::new() };
-        let tls = TlsConfig::builder()
-            .root_certs(RootCerts::Specific(Arc::new(roots)))
-            .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .build();
-        let agent = Agent::config_builder()
-            .http_status_as_error(false)
-            // A redirect could lead anywhere, the local network included: its status is the answer.
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            // Nor may the environment of the server send us elsewhere.
-            .proxy(None)
-            .tls_config(tls)
-            .timeout_global(Some(deadline))
-            .max_response_header_size(MOST_HEADER_BYTES)
-            .max_idle_connections(0)
-            .user_agent(concat!("zeroauth_audit/", env!("CARGO_PKG_VERSION")))
-            .accept("*/*")
-            .build()
-            .into();
+        let agent = agent(&endpoint, route.ca_file.as_deref(), deadline)?;
         Ok(Self { kind: route.kind, endpoint, key, agent })
     }
 
@@ -117,29 +94,4 @@ impl Target {
             Err(error) => Outcome::of_error(&error),
         }
     }
-}
-
-/// Who may vouch for the server: those in the route's file and no others, or whom the system trusts.
-fn roots(route: &Route) -> Result<Vec<Certificate<'static>>, String> {
-    let roots: Vec<Certificate<'static>> = match &route.ca_file {
-        Some(path) => parse_pem(&file::public(path, "CA")?)
-            .filter_map(|item| match item {
-                Ok(PemItem::Certificate(certificate)) => Some(certificate),
-                _ => None,
-            })
-            .collect(),
-        None => rustls_native_certs::load_native_certs()
-            .certs
-            .iter()
-            .map(|certificate| Certificate::from_der(certificate).to_owned())
-            .collect(),
-    };
-    if roots.is_empty() {
-        return Err(match route.ca_file {
-            Some(_) => "the CA file holds no certificate".into(),
-            None => "the system trusts no certificate authority: install ca-certificates, or name a CA file"
-                .into(),
-        });
-    }
-    Ok(roots)
 }

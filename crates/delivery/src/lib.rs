@@ -10,8 +10,6 @@
 mod alertmanager;
 pub mod backoff;
 mod client;
-mod endpoint;
-mod file;
 mod notice;
 mod outcome;
 mod pace;

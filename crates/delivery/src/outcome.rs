@@ -1,8 +1,8 @@
-//! What came of one attempt, and how a failure is told: in fixed words, because what a library says may hold the URL, and
-//! what a server says may hold anything.
+//! What came of one attempt.
 
-use std::io;
 use std::time::{Duration, SystemTime};
+
+use zeroauth_audit_endpoint::failure;
 
 /// What came of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Outcome {
     }
 
     pub(crate) fn of_error(error: &ureq::Error) -> Self {
-        Outcome::retry(told(error))
+        Outcome::retry(failure::told(error))
     }
 }
 
@@ -54,68 +54,6 @@ fn patience(header: Option<&str>, now: SystemTime) -> Option<Duration> {
         Ok(seconds) => Some(Duration::from_secs(seconds)),
         Err(_) => httpdate::parse_http_date(header).ok()?.duration_since(now).ok(),
     }
-}
-
-fn told(error: &ureq::Error) -> String {
-    match error {
-        ureq::Error::Io(error) => of_io(error),
-        ureq::Error::Timeout(ureq::Timeout::Resolve) => {
-            "the name of the host was not resolved in time".into()
-        }
-        ureq::Error::Timeout(_) => "no answer in time".into(),
-        ureq::Error::HostNotFound => "the name of the host is not known".into(),
-        ureq::Error::ConnectionFailed => "no connection".into(),
-        ureq::Error::Protocol(_) | ureq::Error::Http(_) => "the answer is no HTTP".into(),
-        ureq::Error::LargeResponseHeader(..) => "the head of the answer is too large".into(),
-        ureq::Error::Rustls(error) => of_tls(error),
-        ureq::Error::Tls(_) | ureq::Error::Pem(_) => "TLS failed".into(),
-        _ => "the request failed".into(),
-    }
-}
-
-fn of_io(error: &io::Error) -> String {
-    // A failed handshake arrives as an I/O error around what TLS said.
-    let mut cause: Option<&(dyn std::error::Error + 'static)> =
-        error.get_ref().map(|inner| inner as &(dyn std::error::Error + 'static));
-    while let Some(inner) = cause {
-        if let Some(tls) = inner.downcast_ref::<rustls::Error>() {
-            return of_tls(tls);
-        }
-        cause = inner.source();
-    }
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "the connection was refused".into(),
-        io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock => "no answer in time".into(),
-        io::ErrorKind::UnexpectedEof
-        | io::ErrorKind::ConnectionReset
-        | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::BrokenPipe => "the server closed the connection".into(),
-        kind => match error.raw_os_error() {
-            Some(code) => format!("the connection failed: {kind} (os error {code})"),
-            None => format!("the connection failed: {kind}"),
-        },
-    }
-}
-
-fn of_tls(error: &rustls::Error) -> String {
-    use rustls::{CertificateError as certificate, Error as tls};
-    let what = match error {
-        tls::InvalidCertificate(
-            certificate::NotValidForName | certificate::NotValidForNameContext { .. },
-        ) => "the certificate is for another name",
-        tls::InvalidCertificate(certificate::Expired | certificate::ExpiredContext { .. }) => {
-            "the certificate has expired"
-        }
-        tls::InvalidCertificate(certificate::UnknownIssuer) => {
-            "the certificate is not from an authority that is trusted here"
-        }
-        tls::InvalidCertificate(_) => "the certificate is not valid",
-        tls::InvalidMessage(_) | tls::InappropriateMessage { .. } => "the server speaks no TLS there",
-        tls::PeerIncompatible(_) => "the server has no version or cipher of TLS in common with us",
-        tls::AlertReceived(_) => "the server ended it with an alert",
-        _ => return "TLS failed".into(),
-    };
-    format!("TLS failed: {what}")
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Install what is missing, build the release extension and stage it in target/stage.
+    /// Install what is missing, build the release extension and stage it in target/stage; a local chain in target/node.
     Setup,
     /// Put this machine's package log and this project's git history on an audit trail, tamper with it, find it.
     Demo {
@@ -72,7 +72,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
-        Task::Setup => setup::run().map(|_| ExitCode::SUCCESS),
+        Task::Setup => setup::run().and_then(|_| setup::node::ready()).map(|()| ExitCode::SUCCESS),
         Task::Demo { keep } => demo::run(keep),
         Task::Stop => demo::stop(),
         Task::Test { filter, deny, pg, also_pg, inside } => {

@@ -48,6 +48,7 @@ pub(crate) fn run(filter: Option<&str>, place: &Where, deny: bool) -> Result<Exi
         sum.add("cargo clippy", check("lints", &mut rust::clippy(&ready.feature)));
     }
     if !place.inside {
+        setup::node::ready()?;
         sum.add("unit tests", rust::unit_tests(filter)?);
     }
     sum.add("tests on servers", rust::server_tests(filter, &ready.installation)?);

@@ -1,4 +1,4 @@
-//! Files of a route: the URL, the key of the signature, certificates.
+//! Files that hold a URL, a key, a password or certificates.
 //!
 //! What others can read is no secret, and what others can write is not ours: such a file is not used.
 
@@ -12,14 +12,18 @@ use std::path::Path;
 const MOST_BYTES: u64 = 1 << 20;
 
 /// Content of a file that nobody else may see: no `Debug`, no `Display` of it.
-pub(crate) struct Secret(Vec<u8>);
+pub struct Secret(Vec<u8>);
 
 impl Secret {
-    pub(crate) fn bytes(&self) -> &[u8] {
+    /// The content, as it is.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
         &self.0
     }
 
-    pub(crate) fn text(&self) -> Option<&str> {
+    /// The content, if it is UTF-8.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
         std::str::from_utf8(&self.0).ok()
     }
 }
@@ -32,7 +36,7 @@ impl fmt::Debug for Secret {
 
 /// Reads a secret: a regular file of mode 0600 or 0400 (or stricter) that belongs to this process's user or to root. The end of its last
 /// line is not part of it. `what` names it in errors.
-pub(crate) fn secret(path: &Path, what: &str) -> Result<Secret, String> {
+pub fn secret(path: &Path, what: &str) -> Result<Secret, String> {
     let mut bytes = read(path, what, 0o177)?;
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
@@ -44,7 +48,7 @@ pub(crate) fn secret(path: &Path, what: &str) -> Result<Secret, String> {
 }
 
 /// Reads what everybody may know and nobody else may change.
-pub(crate) fn public(path: &Path, what: &str) -> Result<Vec<u8>, String> {
+pub fn public(path: &Path, what: &str) -> Result<Vec<u8>, String> {
     read(path, what, 0o022)
 }
 

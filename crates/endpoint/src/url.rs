@@ -9,11 +9,11 @@ use ureq::http::Uri;
 use ureq::http::uri::Scheme;
 
 /// Where to send, and as whom. `Debug` shows nothing of it.
-pub(crate) struct Endpoint {
+pub struct Endpoint {
     /// Without user and password.
-    pub(crate) uri: Uri,
+    pub uri: Uri,
     /// Value of an Authorization header, if the URL has a user.
-    pub(crate) authorization: Option<String>,
+    pub authorization: Option<String>,
 }
 
 impl fmt::Debug for Endpoint {
@@ -23,8 +23,14 @@ impl fmt::Debug for Endpoint {
 }
 
 impl Endpoint {
+    /// Whether TLS is spoken there.
+    #[must_use]
+    pub fn is_https(&self) -> bool {
+        self.uri.scheme() == Some(&Scheme::HTTPS)
+    }
+
     /// `https://..`, or `http://..` to this very machine. `append` goes at the end of the path.
-    pub(crate) fn parse(url: &str, append: &str) -> Result<Self, &'static str> {
+    pub fn parse(url: &str, append: &str) -> Result<Self, &'static str> {
         const NO_URL: &str = "the URL file does not hold one URL";
         let (before_fragment, _) = url.split_once('#').unwrap_or((url, ""));
         let uri: Uri = before_fragment.parse().map_err(|_| NO_URL)?;

@@ -1,0 +1,3 @@
+//! Anchors in the `AuditAnchor` contract of an EVM chain.
+
+pub mod contract;

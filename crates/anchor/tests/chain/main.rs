@@ -1,0 +1,7 @@
+//! The contract and the evm driver on a real local chain.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![forbid(unsafe_code)]
+
+mod anvil;
+mod artifact;
+mod contract;

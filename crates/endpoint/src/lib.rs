@@ -1,0 +1,14 @@
+//! What everything that talks to the outside needs: secrets in files, the URL of an endpoint, an HTTP client that is bounded in
+//! every way, and how a failure is told without telling the URL.
+//!
+//! Knows nothing of Postgres, and nothing of what is said to an endpoint. URLs count as secrets: no error and no `Debug` of
+//! this crate contains a part of one.
+#![forbid(unsafe_code)]
+
+pub mod agent;
+pub mod failure;
+pub mod file;
+mod url;
+
+pub use file::Secret;
+pub use url::Endpoint;
