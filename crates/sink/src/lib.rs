@@ -1,0 +1,36 @@
+//! Where checkpoints go, so that nobody inside can take them back: a directory, a witness.
+//!
+//! Knows nothing of Postgres. Everything here blocks, and is called from a thread of the worker's.
+#![forbid(unsafe_code)]
+
+pub mod directory;
+pub mod lane;
+pub mod witness;
+
+pub use directory::{Directory, Stamp};
+pub use lane::{Report, Work, begin};
+pub use witness::{Answer, Shown, Witness};
+
+/// A signed checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sealed {
+    /// Of which log.
+    pub origin: String,
+    /// How many events it covers.
+    pub size: u64,
+    /// The root hash of their tree.
+    pub root: [u8; 32],
+    /// The signed note itself.
+    pub note: String,
+}
+
+/// What a sink holds of a log, and the log does not agree with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// Of which log.
+    pub origin: String,
+    /// Tree size of what the sink holds.
+    pub size: u64,
+    /// Its root hash, if the sink tells.
+    pub root: Option<[u8; 32]>,
+}
