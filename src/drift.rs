@@ -117,9 +117,8 @@ fn replay_chain(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         found::collect(&mut findings, &tenant, &finding);
     })?;
     drop(session);
-    let known = |seen: Option<crate::walk::Seen>| {
-        seen.map(|(seq, hash)| Known { chain, seq, hash: hex(&hash) })
-    };
+    let known =
+        |seen: Option<crate::walk::Seen>| seen.map(|(seq, hash)| Known { chain, seq, hash: hex(&hash) });
     jsonb(&ChainReplayed {
         events: walked.events,
         last: known(walked.last),

@@ -39,7 +39,7 @@ pub fn heads(table: &str) -> String {
 pub fn chain_ends(session: &Session, trail: &Trail, tenant: &str) -> Result<Vec<ChainEnd>, Failure> {
     let sql = format!("{} SELECT chain, seq FROM ends ORDER BY chain", heads(&trail.name));
     let mut ends = Vec::new();
-    session.all(&sql, &[Parameter::Text(tenant)], |row| {
+    session.again(&sql, &[Parameter::Text(tenant)], |row| {
         memory::grow(&mut ends)?;
         ends.push(ChainEnd { chain: row.int2(0), seq: row.int8(1) });
         Ok(())
@@ -125,10 +125,14 @@ fn read(
     );
     let places = array(open.iter());
     let numbers = array(open.iter().filter_map(|&place| ends[place].chain));
-    let parameters =
-        [Parameter::Text(tenant), Parameter::Text(&places), Parameter::Text(&numbers), Parameter::Int8(depth)];
+    let parameters = [
+        Parameter::Text(tenant),
+        Parameter::Text(&places),
+        Parameter::Text(&numbers),
+        Parameter::Int8(depth),
+    ];
     open.iter().for_each(|&place| chains[place] = Depth::default());
-    session.all(&sql, &parameters, |row| {
+    session.again(&sql, &parameters, |row| {
         let place = row.int8(0).and_then(|place| usize::try_from(place).ok());
         if let Some(chain) = place.and_then(|place| chains.get_mut(place)) {
             memory::grow(&mut chain.events)?;
@@ -140,7 +144,8 @@ fn read(
     for &place in open {
         let chain = &mut chains[place];
         chain.events.sort_unstable_by_key(|(_, seq)| std::cmp::Reverse(*seq));
-        chain.more = chain.events.len() as i64 == depth && chain.events.last().is_some_and(|(_, seq)| *seq > 1);
+        chain.more =
+            chain.events.len() as i64 == depth && chain.events.last().is_some_and(|(_, seq)| *seq > 1);
     }
     Ok(())
 }

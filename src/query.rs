@@ -4,6 +4,8 @@
 //! Going through SQL rather than scanning the table keeps verification right where the rows are elsewhere (a
 //! distributed table), and lets the planner run it in parallel.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::CString;
 use std::ops::ControlFlow;
 
@@ -95,7 +97,10 @@ impl Drop for PlannerSettings {
 }
 
 /// A connection to SPI, closed when dropped.
-pub struct Session(());
+pub struct Session {
+    /// Queries that are made again and again, by their text; the connection owns the plans.
+    plans: RefCell<HashMap<String, pg_sys::SPIPlanPtr>>,
+}
 
 /// How many rows a cursor fetches at once.
 const BATCH: std::ffi::c_long = 256;
@@ -105,7 +110,35 @@ impl Session {
     pub fn connect() -> Self {
         // SAFETY: paired with SPI_finish in drop; an error in between ends both.
         unsafe { pg_sys::SPI_connect() };
-        Self(())
+        Self { plans: RefCell::default() }
+    }
+
+    /// The plan of `sql`, made at its first use: planning takes longer than finding a few rows by an index.
+    fn plan(&self, sql: &str, bound: &mut Bound) -> pg_sys::SPIPlanPtr {
+        *self.plans.borrow_mut().entry(sql.to_owned()).or_insert_with(|| {
+            let count = bound.types.len() as i32;
+            // SAFETY: connected; the array has one element for each parameter.
+            unsafe { pg_sys::SPI_prepare(bound.sql.as_ptr(), count, bound.types.as_mut_ptr()) }
+        })
+    }
+
+    /// As [`Session::all`], for a query that is made again and again: it is planned once, and not for parallel workers.
+    pub fn again(
+        &self,
+        sql: &str,
+        parameters: &[Parameter<'_>],
+        mut each: impl FnMut(&Row<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        memory::check()?;
+        let mut bound = Bound::new(sql, parameters);
+        let plan = self.plan(sql, &mut bound);
+        // SAFETY: connected; the plan is this connection's, and there is one value for each of its parameters.
+        unsafe { pg_sys::SPI_execute_plan(plan, bound.values.as_mut_ptr(), std::ptr::null(), true, 0) };
+        // SAFETY: set by the call above.
+        let flow = unsafe {
+            self.rows(pg_sys::SPI_tuptable, &mut |row| each(row).map(|()| ControlFlow::Continue(())))
+        };
+        flow.map(|_| ())
     }
 
     /// Runs `sql` to its end, in parallel if the planner likes, and calls `each` for every row of the result, which is
@@ -167,18 +200,10 @@ impl Session {
     ) -> Result<(), Failure> {
         memory::check()?;
         let mut bound = Bound::new(sql, parameters);
-        // SAFETY: connected; the arrays have one element for each parameter.
+        let plan = self.plan(sql, &mut bound);
+        // SAFETY: connected; the plan is this connection's, and there is one value for each of its parameters.
         let portal = unsafe {
-            pg_sys::SPI_cursor_open_with_args(
-                std::ptr::null(),
-                bound.sql.as_ptr(),
-                bound.values.len() as i32,
-                bound.types.as_mut_ptr(),
-                bound.values.as_mut_ptr(),
-                std::ptr::null(),
-                true,
-                0,
-            )
+            pg_sys::SPI_cursor_open(std::ptr::null(), plan, bound.values.as_mut_ptr(), std::ptr::null(), true)
         };
         loop {
             // SAFETY: the portal is open.

@@ -231,8 +231,10 @@ fn estimate(session: &Session, trail: &Trail, tenant: Option<&str>) -> Result<Op
     };
     match tenant {
         Some(tenant) => {
-            let sql =
-                format!("{} SELECT pg_catalog.sum(seq)::pg_catalog.int8 FROM ends", newest::heads(&trail.name));
+            let sql = format!(
+                "{} SELECT pg_catalog.sum(seq)::pg_catalog.int8 FROM ends",
+                newest::heads(&trail.name)
+            );
             session.all(&sql, &[Parameter::Text(tenant)], &mut take)?;
         }
         None => {

@@ -85,19 +85,24 @@ pub fn walk(
         } else {
             walked.before = seen;
         }
-        check_row(row, checked, &mut replay, &mut |class, seq, event_id, expected, actual, missing_to, detail| {
-            report(Finding {
-                class,
-                tenant: stretch.tenant.clone(),
-                chain: stretch.chain,
-                seq,
-                event_id,
-                expected,
-                actual,
-                missing_to,
-                detail,
-            });
-        });
+        check_row(
+            row,
+            checked,
+            &mut replay,
+            &mut |class, seq, event_id, expected, actual, missing_to, detail| {
+                report(Finding {
+                    class,
+                    tenant: stretch.tenant.clone(),
+                    chain: stretch.chain,
+                    seq,
+                    event_id,
+                    expected,
+                    actual,
+                    missing_to,
+                    detail,
+                });
+            },
+        );
         walked.broken_off = checked && !go_on();
         Ok(if walked.broken_off { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;

@@ -272,7 +272,7 @@ BEGIN
     -- That an event is not there is only said after the table itself was searched: a damaged index must not look like a deletion.
     INSERT INTO @extschema@.audit_drift_findings AS d (tenant_id, kind, chain, source, trail, events, first_seq, last_seq, places, expected, suspected, absent_from, absent_to)
     SELECT n.tenant, n.kind, n.chain, n.source, s.trail, n.count, n.first_seq, n.last_seq, n.places, n.expected,
-        jsonb_typeof(n.absent) = 'array', (n.absent ->> 0)::bigint, (n.absent ->> 1)::bigint
+        coalesce(jsonb_typeof(n.absent) = 'array', false), (n.absent ->> 0)::bigint, (n.absent ->> 1)::bigint
     FROM jsonb_to_record(audit_drift_note.finding) n (tenant text, kind text, chain smallint, source text, count bigint, first_seq bigint, last_seq bigint, places jsonb, expected jsonb, absent jsonb)
     CROSS JOIN @extschema@.audit_drift_state s
     ON CONFLICT (tenant_id, kind, chain, source, trail) DO UPDATE
@@ -318,8 +318,10 @@ CREATE FUNCTION @extschema@.audit_drift_could_not(tenant text, reason text) RETU
 AS $$
 BEGIN
     UPDATE @extschema@.audit_drift_state SET errors = errors + 1, first_error = coalesce(first_error, format('tenant %s: %s', to_json(audit_drift_could_not.tenant), reason));
-    INSERT INTO @extschema@.audit_tenants (tenant_id) SELECT audit_drift_could_not.tenant WHERE audit_drift_could_not.tenant <> '';
     UPDATE @extschema@.audit_tenants t SET check_error = reason WHERE t.tenant_id = audit_drift_could_not.tenant;
+    IF NOT FOUND AND audit_drift_could_not.tenant <> '' THEN
+        INSERT INTO @extschema@.audit_tenants (tenant_id, check_error) VALUES (audit_drift_could_not.tenant, reason);
+    END IF;
 END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_drift_could_not(text, text) FROM PUBLIC;

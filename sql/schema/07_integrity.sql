@@ -39,6 +39,7 @@ CREATE FUNCTION @extschema@.audit_integrity(tenant text DEFAULT NULL) RETURNS TA
     verified_up_to timestamptz, open_findings bigint, open_alerts bigint, history_share numeric)
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
+    SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE

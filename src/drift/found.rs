@@ -62,7 +62,11 @@ pub struct Found {
 
 /// Lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().flat_map(|byte| [byte >> 4, byte & 15]).map(|n| char::from_digit(n.into(), 16).unwrap_or('0')).collect()
+    bytes
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .map(|n| char::from_digit(n.into(), 16).unwrap_or('0'))
+        .collect()
 }
 
 /// Adds a defect that a walk named.
@@ -71,7 +75,10 @@ pub fn collect(findings: &mut Vec<Found>, tenant: &str, finding: &Finding) {
     let seq = finding.seq.unwrap_or(0);
     let end = finding.missing_to.unwrap_or(seq);
     let same = |found: &&mut Found| {
-        found.kind == finding.class && found.source == Source::Replay && found.chain == chain && found.tenant == tenant
+        found.kind == finding.class
+            && found.source == Source::Replay
+            && found.chain == chain
+            && found.tenant == tenant
     };
     let place = Named {
         seq: finding.seq,
@@ -110,7 +117,8 @@ pub fn rewritten(tenant: &str, was: Known, is: Option<String>) -> Found {
         event_id: None,
         expected: Some(was.hash.clone()),
         actual: is,
-        detail: "the event here was another one when it was last verified: the chain was written anew".to_owned(),
+        detail: "the event here was another one when it was last verified: the chain was written anew"
+            .to_owned(),
     };
     Found {
         kind: "content_mismatch",

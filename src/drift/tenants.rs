@@ -134,7 +134,8 @@ impl Step<'_> {
     /// The next tenants that have events or watermarks, in order; the one that the last step left in the middle comes first.
     fn next_tenants(&self, upto: Option<&str>) -> Result<Vec<Tenant>, Failure> {
         let mut tenants = Vec::new();
-        let sql = include_str!("../../sql/worker/drift_tenants.sql").replace("@extschema@", &self.trail.schema);
+        let sql =
+            include_str!("../../sql/worker/drift_tenants.sql").replace("@extschema@", &self.trail.schema);
         let unfinished = i64::from(self.done.place.chain.is_some());
         let parameters = [
             Parameter::Text(&self.done.place.tenant),
@@ -142,7 +143,7 @@ impl Step<'_> {
             Parameter::Text(upto.unwrap_or_default()),
             Parameter::Int8(TENANTS),
         ];
-        self.session.all(&sql, &parameters, |row| {
+        self.session.again(&sql, &parameters, |row| {
             memory::grow(&mut tenants)?;
             tenants.push(Tenant { name: row.text(0)?.unwrap_or_default(), drift_rows: row.int8(1) });
             Ok(())
@@ -154,7 +155,7 @@ impl Step<'_> {
         let mut watermarks = Vec::new();
         let sql =
             include_str!("../../sql/worker/drift_watermarks.sql").replace("@extschema@", &self.trail.schema);
-        self.session.all(&sql, &[Parameter::Text(tenant), Parameter::Int8(after)], |row| {
+        self.session.again(&sql, &[Parameter::Text(tenant), Parameter::Int8(after)], |row| {
             // SAFETY: the query selects byteas there.
             let (was, is) = unsafe { (super::digest(row.datum(2)), super::digest(row.datum(7))) };
             memory::grow(&mut watermarks)?;
@@ -188,8 +189,9 @@ impl Step<'_> {
         }
         let n = tenant.drift_rows.unwrap_or(self.n);
         let stretches = newest::stretches(self.session, self.trail, name, &ends, n)?;
-        let ahead: Vec<usize> =
-            (0..ends.len()).filter(|&at| ends[at].chain.is_none_or(|chain| i64::from(chain) > after)).collect();
+        let ahead: Vec<usize> = (0..ends.len())
+            .filter(|&at| ends[at].chain.is_none_or(|chain| i64::from(chain) > after))
+            .collect();
         let batch = &ahead[..ahead.len().min(CHAINS)];
         let last = (batch.len() < ahead.len()).then(|| batch.last().and_then(|&at| ends[at].chain)).flatten();
         let mut heads: HashMap<i16, (Seen, i64)> = HashMap::new();
