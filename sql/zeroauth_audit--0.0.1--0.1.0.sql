@@ -1593,7 +1593,7 @@ BEGIN
     -- That an event is not there is only said after the table itself was searched: a damaged index must not look like a deletion.
     INSERT INTO @extschema@.audit_drift_findings AS d (tenant_id, kind, chain, source, trail, events, first_seq, last_seq, places, expected, suspected, absent_from, absent_to)
     SELECT n.tenant, n.kind, n.chain, n.source, s.trail, n.count, n.first_seq, n.last_seq, n.places, n.expected,
-        jsonb_typeof(n.absent) = 'array', (n.absent ->> 0)::bigint, (n.absent ->> 1)::bigint
+        coalesce(jsonb_typeof(n.absent) = 'array', false), (n.absent ->> 0)::bigint, (n.absent ->> 1)::bigint
     FROM jsonb_to_record(audit_drift_note.finding) n (tenant text, kind text, chain smallint, source text, count bigint, first_seq bigint, last_seq bigint, places jsonb, expected jsonb, absent jsonb)
     CROSS JOIN @extschema@.audit_drift_state s
     ON CONFLICT (tenant_id, kind, chain, source, trail) DO UPDATE
@@ -1639,8 +1639,10 @@ CREATE FUNCTION @extschema@.audit_drift_could_not(tenant text, reason text) RETU
 AS $$
 BEGIN
     UPDATE @extschema@.audit_drift_state SET errors = errors + 1, first_error = coalesce(first_error, format('tenant %s: %s', to_json(audit_drift_could_not.tenant), reason));
-    INSERT INTO @extschema@.audit_tenants (tenant_id) SELECT audit_drift_could_not.tenant WHERE audit_drift_could_not.tenant <> '';
     UPDATE @extschema@.audit_tenants t SET check_error = reason WHERE t.tenant_id = audit_drift_could_not.tenant;
+    IF NOT FOUND AND audit_drift_could_not.tenant <> '' THEN
+        INSERT INTO @extschema@.audit_tenants (tenant_id, check_error) VALUES (audit_drift_could_not.tenant, reason);
+    END IF;
 END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_drift_could_not(text, text) FROM PUBLIC;
@@ -1713,6 +1715,7 @@ AS $$
 DECLARE
     now timestamptz := clock_timestamp();
     own uuid := (SELECT s.trail FROM @extschema@.audit_drift_state s);
+    seen text[] := ARRAY(SELECT DISTINCT c.tenant FROM jsonb_to_recordset(replayed -> 'chains') c (tenant text));
     finding jsonb;
 BEGIN
     INSERT INTO @extschema@.audit_watermarks AS w (tenant_id, chain, trail, head_seq, head_hash, verified_at, verified_from)
@@ -1723,15 +1726,12 @@ BEGIN
         WHERE NOT EXISTS (
             SELECT FROM jsonb_to_recordset(replayed -> 'chains') k (tenant text, chain smallint, keep boolean)
             WHERE k.keep AND k.tenant = excluded.tenant_id AND k.chain = excluded.chain);
-    WITH seen AS (
-        SELECT DISTINCT c.tenant FROM jsonb_to_recordset(replayed -> 'chains') c (tenant text)
-    ), known AS (
-        UPDATE @extschema@.audit_tenants t SET first_seen = coalesce(t.first_seen, now), last_seen = now, checked_at = now, check_error = NULL
-        FROM seen WHERE t.tenant_id = seen.tenant
-        RETURNING t.tenant_id
-    )
-    INSERT INTO @extschema@.audit_tenants (tenant_id, first_seen, last_seen, checked_at)
-    SELECT seen.tenant, now, now, now FROM seen WHERE seen.tenant NOT IN (SELECT known.tenant_id FROM known);
+    UPDATE @extschema@.audit_tenants t SET first_seen = coalesce(t.first_seen, now), last_seen = now, checked_at = now, check_error = NULL
+    WHERE t.tenant_id = ANY (seen);
+    IF EXISTS (SELECT FROM unnest(seen) n (tenant) WHERE NOT EXISTS (SELECT FROM @extschema@.audit_tenants t WHERE t.tenant_id = n.tenant)) THEN
+        INSERT INTO @extschema@.audit_tenants (tenant_id, first_seen, last_seen, checked_at)
+        SELECT n.tenant, now, now, now FROM unnest(seen) n (tenant) WHERE NOT EXISTS (SELECT FROM @extschema@.audit_tenants t WHERE t.tenant_id = n.tenant);
+    END IF;
     DELETE FROM @extschema@.audit_watermarks w
     USING jsonb_to_recordset(replayed -> 'confirmed') c (tenant text, chain smallint, trail uuid)
     WHERE w.tenant_id = c.tenant AND w.chain = c.chain AND w.trail = c.trail;
@@ -1814,26 +1814,20 @@ REVOKE ALL ON FUNCTION @extschema@.audit_drift_budget(bigint, bigint, timestampt
 COMMENT ON FUNCTION @extschema@.audit_drift_budget(bigint, bigint, timestamptz, timestamptz) IS
     'Part of the job drift: how many events of the history a run takes, given how many there are, how many of this pass are done, when the pass began, and the time.';
 
-CREATE FUNCTION @extschema@.audit_drift_history_chain(w @extschema@.audit_watermarks, milliseconds integer) RETURNS bigint
+CREATE FUNCTION @extschema@.audit_drift_history_chain(w @extschema@.audit_watermarks, this_pass bigint, upto bigint, most bigint, milliseconds integer) RETURNS jsonb
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    s @extschema@.audit_drift_state := (SELECT t FROM @extschema@.audit_drift_state t);
     now timestamptz := clock_timestamp();
-    -- What this run has recomputed already need not be recomputed again.
-    upto bigint := CASE WHEN w.verified_at >= s.started_at THEN least(w.verified_from, w.head_seq) ELSE w.head_seq END;
-    begun boolean := w.replay_pass = s.pass;
-    replayed jsonb;
+    begun boolean := w.replay_pass = this_pass;
+    after bigint := CASE WHEN begun THEN w.replayed_seq ELSE 0 END;
+    replayed jsonb := jsonb_build_object('complete', true, 'events', 0);
+    ended boolean;
     finding jsonb;
-    events bigint := w.head_seq;
-    ended boolean := true;
 BEGIN
     IF upto > 1 THEN
-        replayed := @extschema@.audit_replay_chain(w.tenant_id, w.chain, CASE WHEN begun THEN w.replayed_seq ELSE 0 END, upto, NULL, greatest(s.history_left, 1), milliseconds);
-        ended := (replayed ->> 'complete')::boolean;
-        events := (replayed ->> 'events')::bigint;
-        UPDATE @extschema@.audit_drift_state t SET events_done = t.events_done + events;
+        replayed := @extschema@.audit_replay_chain(w.tenant_id, w.chain, after, upto, NULL, most, milliseconds);
         FOR finding IN SELECT f.value FROM jsonb_array_elements(replayed -> 'findings') f LOOP
             PERFORM @extschema@.audit_drift_note(finding);
         END LOOP;
@@ -1847,24 +1841,23 @@ BEGIN
                     'detail', 'the event here was another one when it was last verified: the chain was written anew'))));
         END IF;
     END IF;
+    ended := (replayed ->> 'complete')::boolean;
     UPDATE @extschema@.audit_watermarks t
-    SET replay_pass = s.pass, replay_started_at = CASE WHEN begun THEN t.replay_started_at ELSE now END, replayed_at = now,
-        replayed_seq = CASE WHEN ended THEN t.head_seq ELSE coalesce((replayed #>> '{last,seq}')::bigint, CASE WHEN begun THEN t.replayed_seq ELSE 0 END) END,
+    SET replay_pass = this_pass, replay_started_at = CASE WHEN begun THEN t.replay_started_at ELSE now END, replayed_at = now,
+        replayed_seq = CASE WHEN ended THEN t.head_seq ELSE coalesce((replayed #>> '{last,seq}')::bigint, after) END,
         replayed_hash = CASE WHEN NOT ended THEN coalesce(decode(replayed #>> '{last,hash}', 'hex'), CASE WHEN begun THEN t.replayed_hash END) END,
         whole_started_at = CASE WHEN NOT ended THEN t.whole_started_at WHEN begun THEN t.replay_started_at ELSE now END,
         whole_ended_at = CASE WHEN ended THEN now ELSE t.whole_ended_at END,
         whole_seq = CASE WHEN ended THEN t.head_seq ELSE t.whole_seq END
     WHERE t.tenant_id = w.tenant_id AND t.chain = w.chain AND t.trail = w.trail;
-    UPDATE @extschema@.audit_drift_state t
-    SET pass_done = t.pass_done + CASE WHEN ended AND upto <= 1 THEN w.head_seq WHEN ended THEN events + w.head_seq - upto ELSE events END,
-        history_left = t.history_left - events,
-        pass_tenant = CASE WHEN ended THEN w.tenant_id ELSE t.pass_tenant END, pass_chain = CASE WHEN ended THEN w.chain ELSE t.pass_chain END;
-    RETURN CASE WHEN upto > 1 THEN events ELSE 0 END;
+    -- covered: with what the first phase of this run has recomputed already.
+    RETURN jsonb_build_object('ended', ended, 'events', replayed -> 'events',
+        'covered', CASE WHEN ended THEN greatest(w.head_seq - after, 0) ELSE (replayed ->> 'events')::bigint END);
 END
 $$;
-REVOKE ALL ON FUNCTION @extschema@.audit_drift_history_chain(@extschema@.audit_watermarks, integer) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_drift_history_chain(@extschema@.audit_watermarks, integer) IS
-    'Part of the job drift: goes on with the history of one chain, and returns how many events were recomputed.';
+REVOKE ALL ON FUNCTION @extschema@.audit_drift_history_chain(@extschema@.audit_watermarks, bigint, bigint, bigint, integer) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drift_history_chain(@extschema@.audit_watermarks, bigint, bigint, bigint, integer) IS
+    'Part of the job drift: goes on with the history of one chain in a pass, up to a seq, with at most so many events.';
 
 CREATE FUNCTION @extschema@.audit_drift_history(milliseconds integer) RETURNS jsonb
     LANGUAGE plpgsql
@@ -1872,34 +1865,51 @@ CREATE FUNCTION @extschema@.audit_drift_history(milliseconds integer) RETURNS js
 AS $$
 DECLARE
     until timestamptz := clock_timestamp() + milliseconds * interval '1 millisecond';
-    s @extschema@.audit_drift_state;
+    s @extschema@.audit_drift_state := (SELECT t FROM @extschema@.audit_drift_state t);
     w @extschema@.audit_watermarks;
+    part jsonb;
     events bigint := 0;
 BEGIN
-    UPDATE @extschema@.audit_drift_state t
-    SET pass = CASE WHEN t.pass_started_at IS NULL THEN t.pass + 1 ELSE t.pass END,
-        pass_started_at = coalesce(t.pass_started_at, clock_timestamp()),
-        pass_total = (SELECT coalesce(sum(m.head_seq), 0) FROM @extschema@.audit_watermarks m WHERE m.trail = t.trail)
-    WHERE t.history_left IS NULL;
-    UPDATE @extschema@.audit_drift_state t
-    SET history_left = @extschema@.audit_drift_budget(t.pass_total, t.pass_done, t.pass_started_at, clock_timestamp())
-    WHERE t.history_left IS NULL;
+    IF s.history_left IS NULL THEN
+        IF s.pass_started_at IS NULL THEN
+            s.pass := s.pass + 1;
+            s.pass_started_at := clock_timestamp();
+        END IF;
+        SELECT coalesce(sum(m.head_seq), 0) INTO s.pass_total FROM @extschema@.audit_watermarks m WHERE m.trail = s.trail;
+        s.history_left := @extschema@.audit_drift_budget(s.pass_total, s.pass_done, s.pass_started_at, clock_timestamp());
+    END IF;
     LOOP
-        SELECT t.* INTO STRICT s FROM @extschema@.audit_drift_state t;
         IF s.history_left <= 0 THEN
-            UPDATE @extschema@.audit_drift_state SET phase = 'recheck';
+            s.phase := 'recheck';
             EXIT;
         END IF;
         SELECT m.* INTO w FROM @extschema@.audit_watermarks m
         WHERE (m.tenant_id, m.chain) > (s.pass_tenant, s.pass_chain) AND m.trail = s.trail
         ORDER BY m.tenant_id, m.chain LIMIT 1;
         IF NOT FOUND THEN
-            UPDATE @extschema@.audit_drift_state SET phase = 'recheck', pass_ended_at = clock_timestamp(), pass_started_at = NULL, pass_done = 0, pass_tenant = '', pass_chain = -1;
+            s.phase := 'recheck';
+            s.pass_ended_at := clock_timestamp();
+            s.pass_started_at := NULL;
+            s.pass_done := 0;
+            s.pass_tenant := '';
+            s.pass_chain := -1;
             EXIT;
         END IF;
-        events := events + @extschema@.audit_drift_history_chain(w, greatest(extract(milliseconds FROM until - clock_timestamp())::integer, 1));
+        -- What this run has recomputed already need not be recomputed again.
+        part := @extschema@.audit_drift_history_chain(w, s.pass, CASE WHEN w.verified_at >= s.started_at THEN least(w.verified_from, w.head_seq) ELSE w.head_seq END,
+            s.history_left, greatest(extract(milliseconds FROM until - clock_timestamp())::integer, 1));
+        events := events + (part ->> 'events')::bigint;
+        s.pass_done := s.pass_done + (part ->> 'covered')::bigint;
+        s.history_left := s.history_left - greatest((part ->> 'covered')::bigint, 1);
+        IF (part ->> 'ended')::boolean THEN
+            s.pass_tenant := w.tenant_id;
+            s.pass_chain := w.chain;
+        END IF;
         EXIT WHEN clock_timestamp() >= until;
     END LOOP;
+    UPDATE @extschema@.audit_drift_state t
+    SET phase = s.phase, pass = s.pass, pass_started_at = s.pass_started_at, pass_ended_at = s.pass_ended_at, pass_total = s.pass_total, pass_done = s.pass_done,
+        pass_tenant = s.pass_tenant, pass_chain = s.pass_chain, history_left = s.history_left, events_done = t.events_done + events;
     RETURN jsonb_build_object('history_events', events);
 END
 $$;
@@ -2073,6 +2083,7 @@ COMMENT ON FUNCTION @extschema@.audit_drift_confirm(integer) IS
 CREATE FUNCTION @extschema@.audit_job_drift() RETURNS jsonb
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
+    SET jit = off
 AS $$
 DECLARE
     step_ms CONSTANT integer := 100;
@@ -2152,6 +2163,7 @@ CREATE FUNCTION @extschema@.audit_integrity(tenant text DEFAULT NULL) RETURNS TA
     verified_up_to timestamptz, open_findings bigint, open_alerts bigint, history_share numeric)
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
+    SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -2579,3 +2591,202 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_checkpoints_seal_s
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_keys', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_sinks', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_cosignatures', '');
+
+-- Functions of the Merkle log: the job checkpoint, proofs, restores, and what the worker calls to publish.
+
+CREATE FUNCTION @extschema@.audit_job_checkpoint() RETURNS jsonb
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, @extschema@, pg_temp
+    SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET jit = off
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_job_checkpoint';
+REVOKE ALL ON FUNCTION @extschema@.audit_job_checkpoint() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_job_checkpoint() IS
+    'The job checkpoint, one step of it: adds the new events of some tenants to their logs and signs what they are then; signs again what was last signed an hour ago. The worker publishes it afterwards.';
+
+CREATE FUNCTION @extschema@.audit_prove(tenant text, event_id uuid) RETURNS text
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED
+    SET search_path = pg_catalog, @extschema@, pg_temp
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_prove';
+REVOKE ALL ON FUNCTION @extschema@.audit_prove(text, uuid) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_prove(text, uuid) IS
+    'The proof bundle of one event (docs/format.md): the event as audit_export() writes it, its inclusion proof, the newest signed checkpoint with its cosignatures, and the anchors that cover it. What zeroauth-audit verify-bundle reads. ZA005 for an event that is not there, ZA050 for one that no checkpoint covers yet, ZA051 when the log does not agree with itself.';
+
+CREATE FUNCTION @extschema@.audit_prove_consistency(tenant text, from_size bigint, to_size bigint) RETURNS text
+    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED
+    SET search_path = pg_catalog, @extschema@, pg_temp
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_prove_consistency';
+REVOKE ALL ON FUNCTION @extschema@.audit_prove_consistency(text, bigint, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_prove_consistency(text, bigint, bigint) IS
+    'The consistency proof (RFC 9162) from one tree size of a tenant''s current log to another, one base64 hash a line: that the larger tree begins with the smaller. ZA005 for a tenant without a log, ZA009 for sizes that the log does not have, ZA051 when the log does not agree with itself.';
+
+CREATE FUNCTION @extschema@.audit_export_intervals(tenant text DEFAULT NULL) RETURNS SETOF text
+    LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 1000
+BEGIN ATOMIC
+    SELECT pg_catalog.row_to_json(exported)::text
+    FROM (
+        SELECT i.tenant_id AS tenant_id, i.epoch::text AS epoch, i.tree_size::text AS tree_size, i.chain::text AS chain, i.from_seq::text AS "from", i.to_seq::text AS "to"
+        FROM @extschema@.audit_log_intervals i
+        WHERE audit_export_intervals.tenant IS NULL OR i.tenant_id = audit_export_intervals.tenant
+        ORDER BY i.tenant_id, i.epoch, i.tree_size, i.chain
+    ) exported;
+END;
+REVOKE ALL ON FUNCTION @extschema@.audit_export_intervals(text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_export_intervals(text) IS
+    'Which events each checkpoint of a tenant''s logs added (NULL: of every tenant''s), as JSON, one object a row: with it a verifier outside the database can lay an export out as the log has it, and recompute its root.';
+
+CREATE FUNCTION @extschema@.audit_checkpoint(tenant text) RETURNS text
+    LANGUAGE sql STABLE PARALLEL RESTRICTED
+BEGIN ATOMIC
+    SELECT c.note || COALESCE((
+        SELECT pg_catalog.string_agg(s.line || E'\n', '' ORDER BY s.sink)
+        FROM @extschema@.audit_cosignatures s WHERE s.tenant_id = c.tenant_id AND s.epoch = c.epoch AND s.tree_size = c.tree_size), '')
+    FROM @extschema@.audit_checkpoints c
+    WHERE c.tenant_id = audit_checkpoint.tenant AND c.note IS NOT NULL
+    ORDER BY c.epoch DESC, c.tree_size DESC LIMIT 1;
+END;
+REVOKE ALL ON FUNCTION @extschema@.audit_checkpoint(text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_checkpoint(text) IS
+    'The newest signed checkpoint of a tenant with its cosignatures (C2SP tlog-checkpoint); NULL when there is none.';
+
+CREATE FUNCTION @extschema@.audit_hold_log(held_origin text, size bigint, root bytea, by_sink text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    log @extschema@.audit_logs;
+    held bigint;
+    some jsonb;
+BEGIN
+    UPDATE @extschema@.audit_logs l SET state = 'held', known_size = size, known_root = root, known_by = by_sink
+    WHERE l.origin = held_origin AND l.state = 'open'
+    RETURNING l.* INTO log;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    SELECT count(*), jsonb_agg(jsonb_build_object('tenant', f.tenant_id, 'epoch', f.epoch, 'here', f.tree_size, 'there', f.known_size) ORDER BY f.tenant_id) FILTER (WHERE f.place <= 20)
+    INTO held, some
+    FROM (SELECT l.*, row_number() OVER (ORDER BY l.tenant_id) AS place FROM @extschema@.audit_logs l WHERE l.state = 'held' AND l.known_by = by_sink) f;
+    PERFORM @extschema@.audit_raise_alert(
+        CASE WHEN log.known_size > log.tree_size THEN 'tail_truncated' ELSE 'checkpoint_mismatch' END, 1::smallint, CASE WHEN held = 1 THEN log.tenant_id END,
+        CASE WHEN log.known_size > log.tree_size THEN 'log_behind:' ELSE 'checkpoint_conflict:' END || by_sink,
+        CASE WHEN log.known_size > log.tree_size
+             THEN format('sink %s holds a checkpoint of %s events of tenant %s, and the log has %s: events are gone, or an earlier state was restored', by_sink, log.known_size, log.tenant_id, log.tree_size)
+             ELSE format('sink %s holds another root of %s events of tenant %s: history was rewritten', by_sink, log.known_size, log.tenant_id) END,
+        jsonb_build_object('sink', by_sink, 'logs', some, 'held', held));
+    RETURN true;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_hold_log(text, bigint, bytea, text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_hold_log(text, bigint, bytea, text) IS
+    'Called by the worker when a sink holds a checkpoint that a log does not agree with: no more is signed for it, and an alert of severity 1 is raised, one for all logs of a sink. False when it is held already.';
+
+CREATE FUNCTION @extschema@.audit_log_missing(origins text[], by_sink text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF cardinality(origins) > 0 THEN
+        PERFORM @extschema@.audit_raise_alert('tenant_missing', 1::smallint, NULL, 'log_missing:' || by_sink,
+            format('sink %s holds checkpoints of %s logs that are not here: tenants are gone, or an earlier state was restored', by_sink, cardinality(origins)),
+            jsonb_build_object('sink', by_sink, 'origins', to_jsonb(origins[1:20]), 'missing', cardinality(origins)));
+    ELSE
+        PERFORM @extschema@.audit_resolve_alert('log_missing:' || by_sink, 'every log that the sink knows is here');
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_log_missing(text[], text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_log_missing(text[], text) IS
+    'Called by the worker with the origins that a sink knows and the database does not: raises the alert tenant_missing, or resolves it when there are none.';
+
+CREATE FUNCTION @extschema@.audit_sink_told(sink text, error text, published bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    told @extschema@.audit_sinks;
+BEGIN
+    UPDATE @extschema@.audit_sinks s
+    SET last_success = CASE WHEN audit_sink_told.error IS NULL THEN clock_timestamp() ELSE s.last_success END,
+        failing_since = CASE WHEN audit_sink_told.error IS NOT NULL THEN coalesce(s.failing_since, clock_timestamp()) END,
+        last_error = coalesce(left(audit_sink_told.error, 500), s.last_error),
+        published_to = greatest(s.published_to, coalesce(audit_sink_told.published, 0))
+    WHERE s.name = sink
+    RETURNING s.* INTO told;
+    IF told.failing_since < clock_timestamp() - interval '15 minutes' THEN
+        PERFORM @extschema@.audit_raise_alert('sink_failing', 2::smallint, NULL, 'sink_failing:' || sink,
+            format('checkpoints do not reach sink %s: %s', sink, told.last_error), jsonb_build_object('sink', sink, 'since', told.failing_since, 'error', told.last_error));
+    ELSIF told.failing_since IS NULL THEN
+        PERFORM @extschema@.audit_resolve_alert('sink_failing:' || sink, 'checkpoints reach the sink again');
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_sink_told(text, text, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_sink_told(text, text, bigint) IS
+    'Called by the worker with what came of publishing to a sink: an error or none, and the last seal that it has. Raises the alert sink_failing after 15 minutes of failures.';
+
+CREATE FUNCTION @extschema@.audit_acknowledge_restore(note text) RETURNS integer
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    log @extschema@.audit_logs;
+    ended integer := 0;
+BEGIN
+    IF coalesce(audit_acknowledge_restore.note, '') !~ '[^[:space:]]' THEN
+        RAISE EXCEPTION USING ERRCODE = 'ZA009', MESSAGE = 'an acknowledgement needs a note', HINT = 'Say what was restored, and why.';
+    END IF;
+    FOR log IN SELECT l.* FROM @extschema@.audit_logs l WHERE l.state = 'held' ORDER BY l.tenant_id, l.epoch FOR UPDATE LOOP
+        UPDATE @extschema@.audit_logs l SET state = 'ended', ended_at = clock_timestamp() WHERE l.tenant_id = log.tenant_id AND l.epoch = log.epoch;
+        INSERT INTO @extschema@.audit_logs (tenant_id, epoch) VALUES (log.tenant_id, log.epoch + 1);
+        PERFORM @extschema@.audit_append_own_to(log.tenant_id, 'log.restored', 'critical', log.origin,
+            jsonb_build_object('note', left(audit_acknowledge_restore.note, 2000), 'by', SESSION_USER, 'epoch', log.epoch + 1,
+                'ended', jsonb_build_object('origin', log.origin, 'epoch', log.epoch, 'tree_size', log.tree_size),
+                'known', jsonb_build_object('sink', log.known_by, 'tree_size', log.known_size, 'root', encode(log.known_root, 'base64')),
+                'lost', greatest(log.known_size - log.tree_size, 0)));
+        ended := ended + 1;
+    END LOOP;
+    IF ended = 0 THEN
+        RAISE EXCEPTION USING ERRCODE = 'ZA052', MESSAGE = 'no log waits for an acknowledgement of a restore',
+            HINT = 'SELECT * FROM audit_logs WHERE state = ''held'' shows those that do.';
+    END IF;
+    RETURN ended;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_acknowledge_restore(text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_acknowledge_restore(text) IS
+    'Says that an earlier state was restored on purpose, and why: every log that is held ends, a new epoch of its tenant begins, and an event log.restored in the tenant''s own trail names what was lost. Returns how many logs. The alerts stay until they are acknowledged. ZA009 without a note, ZA052 when no log is held.';
+
+CREATE FUNCTION @extschema@.audit_health_log() RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    logs record;
+    sinks record;
+    reasons text[] := '{}';
+BEGIN
+    SELECT count(*) AS logs, count(*) FILTER (WHERE l.state = 'held') AS held, sum(l.tree_size) FILTER (WHERE l.state = 'open') AS events INTO logs FROM @extschema@.audit_logs l;
+    SELECT coalesce(jsonb_object_agg(s.name, jsonb_build_object('kind', s.kind, 'enabled', s.enabled, 'last_success', s.last_success, 'failing_since', s.failing_since, 'last_error', s.last_error)), '{}') AS each,
+        count(*) FILTER (WHERE s.enabled) AS enabled, coalesce(array_agg('sink_failing:' || s.name ORDER BY s.name) FILTER (WHERE s.enabled AND s.failing_since < clock_timestamp() - interval '15 minutes'), '{}') AS failing
+    INTO sinks FROM @extschema@.audit_sinks s;
+    IF current_setting('zeroauth_audit.checkpoint_key_file') = '' THEN
+        reasons := reasons || 'checkpoints_not_signed'::text;
+    ELSIF sinks.enabled = 0 THEN
+        reasons := reasons || 'checkpoints_not_published'::text;
+    END IF;
+    reasons := reasons || sinks.failing;
+    IF logs.held > 0 THEN
+        reasons := reasons || 'logs_held'::text;
+    END IF;
+    IF pg_is_in_recovery() THEN
+        reasons := '{}';
+    END IF;
+    RETURN jsonb_build_object('state', CASE WHEN 'logs_held' = ANY (reasons) THEN 'failing' WHEN reasons <> '{}' THEN 'degraded' ELSE 'ok' END, 'reasons', reasons,
+        'logs', logs.logs, 'held', logs.held, 'events', coalesce(logs.events, 0), 'sinks', sinks.each);
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_health_log() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_health_log() IS
+    'Part of audit_health(): whether checkpoints are signed and leave the machine. Failing: logs_held. Degraded: checkpoints_not_signed, checkpoints_not_published, sink_failing:NAME.';
+
+INSERT INTO @extschema@.audit_jobs (name, schedule, timeout) VALUES ('checkpoint', '* * * * *', '1 hour');
