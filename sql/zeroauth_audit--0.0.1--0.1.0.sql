@@ -5,15 +5,11 @@
 
 -- audit_export checks in a statement of its own that the caller sees every row: PostgreSQL 18 left the check out of the plan
 -- when it knew that a policy hides all of them, and the export was empty instead of refused.
-CREATE OR REPLACE FUNCTION @extschema@.audit_export(tenant text DEFAULT NULL) RETURNS SETOF text
-    LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 100000
-    -- In the order of the primary key, without a sort: a sort would write the whole trail to temporary files first.
-    SET enable_sort = off
-BEGIN ATOMIC
-    -- A statement of its own: as a condition beside a policy's it is left out of a plan that knows that no row is visible.
-    SELECT @extschema@.audit_require_every_row();
-    SELECT pg_catalog.row_to_json(exported)::text
-    FROM (
+-- Its columns are what a verifier outside the database reads; who asks must have the rights.
+CREATE VIEW @extschema@.audit_exported WITH (security_invoker = true) AS
+    SELECT e.tenant_id, e.chain, e.seq, e.event_id, pg_catalog.row_to_json(exported)::text AS event
+    FROM @extschema@.audit_events e
+    CROSS JOIN LATERAL (
         SELECT
             e.tenant_id AS tenant_id,
             e.chain::text AS chain,
@@ -49,10 +45,27 @@ BEGIN ATOMIC
             pg_catalog.encode(e.prev_hash, 'hex') AS prev_hash,
             pg_catalog.encode(e.event_hash, 'hex') AS event_hash,
             e.hash_version::text AS hash_version
-        FROM @extschema@.audit_events e
-        WHERE audit_export.tenant IS NULL OR e.tenant_id = audit_export.tenant
-        ORDER BY e.tenant_id, e.chain, e.seq
     ) exported;
+REVOKE ALL ON TABLE @extschema@.audit_exported FROM PUBLIC;
+COMMENT ON VIEW @extschema@.audit_exported IS
+    'Each event as JSON, every value a string or null: what a verifier outside the database reads (docs/format.md). audit_export() is the one to call.';
+COMMENT ON COLUMN @extschema@.audit_exported.tenant_id IS 'Whose trail it is.';
+COMMENT ON COLUMN @extschema@.audit_exported.chain IS 'Chain within the tenant.';
+COMMENT ON COLUMN @extschema@.audit_exported.seq IS 'Position in the chain.';
+COMMENT ON COLUMN @extschema@.audit_exported.event_id IS 'The producer''s idempotency key.';
+COMMENT ON COLUMN @extschema@.audit_exported.event IS 'The event as one JSON object.';
+
+CREATE OR REPLACE FUNCTION @extschema@.audit_export(tenant text DEFAULT NULL) RETURNS SETOF text
+    LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 100000
+    -- In the order of the primary key, without a sort: a sort would write the whole trail to temporary files first.
+    SET enable_sort = off
+BEGIN ATOMIC
+    -- A statement of its own: as a condition beside a policy's it is left out of a plan that knows that no row is visible.
+    SELECT @extschema@.audit_require_every_row();
+    SELECT e.event
+    FROM @extschema@.audit_exported e
+    WHERE audit_export.tenant IS NULL OR e.tenant_id = audit_export.tenant
+    ORDER BY e.tenant_id, e.chain, e.seq;
 END;
 
 -- The drill: attacks that a running system can play on itself, on a scratch table that is never committed.
@@ -2647,6 +2660,23 @@ END;
 REVOKE ALL ON FUNCTION @extschema@.audit_checkpoint(text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_checkpoint(text) IS
     'The newest signed checkpoint of a tenant with its cosignatures (C2SP tlog-checkpoint); NULL when there is none.';
+
+CREATE FUNCTION @extschema@.audit_key_usable(error text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF audit_key_usable.error IS NOT NULL THEN
+        PERFORM @extschema@.audit_raise_alert('checkpoint_key', 2::smallint, NULL, 'checkpoint_key',
+            'checkpoints cannot be signed: ' || audit_key_usable.error, jsonb_build_object('error', audit_key_usable.error));
+    ELSIF EXISTS (SELECT FROM @extschema@.audit_alerts a WHERE a.fingerprint = 'checkpoint_key' AND a.state <> 'resolved') THEN
+        PERFORM @extschema@.audit_resolve_alert('checkpoint_key', 'the key can be used');
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_key_usable(text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_key_usable(text) IS
+    'Part of the job checkpoint: raises the alert checkpoint_key with the reason why the key cannot be used, or resolves it when there is none.';
 
 CREATE FUNCTION @extschema@.audit_hold_log(held_origin text, size bigint, root bytea, by_sink text) RETURNS boolean
     LANGUAGE plpgsql

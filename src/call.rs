@@ -6,7 +6,7 @@
 use pgrx::pg_sys;
 use pgrx::pg_sys::panic::pgrx_extern_c_guard;
 
-use crate::error::{Failure, throw, without_memory_errors};
+use crate::error::{Failure, Kind, throw, without_memory_errors};
 use crate::{columns, memory};
 
 /// The arguments of one call.
@@ -56,6 +56,32 @@ impl Arguments {
         // SAFETY: a catalog look-up by oid.
         unsafe { pg_sys::get_func_namespace(function) }
     }
+
+    /// The same, as it is written in a statement.
+    pub fn quoted_schema(&self) -> String {
+        // SAFETY: the schema exists, the function is in it; quote_identifier returns a NUL-terminated string.
+        let name = unsafe {
+            std::ffi::CStr::from_ptr(pg_sys::quote_identifier(pg_sys::get_namespace_name(self.schema())))
+        };
+        name.to_string_lossy().into_owned()
+    }
+}
+
+/// A result of type jsonb.
+pub fn jsonb(result: &impl serde::Serialize) -> Result<pg_sys::Datum, Failure> {
+    let unprintable = || Failure::new(Kind::UnexpectedTable, "a result is no JSON").hint("It is for the extension's own jobs.");
+    let json = serde_json::to_string(result).map_err(|_| unprintable())?;
+    let json = std::ffi::CString::new(json).map_err(|_| unprintable())?;
+    // SAFETY: jsonb_in takes one cstring, and copies what it needs of it.
+    let stored = unsafe {
+        pgrx::direct_function_call_as_datum(pg_sys::jsonb_in, &[Some(pg_sys::Datum::from(json.as_ptr()))])
+    };
+    stored.ok_or_else(unprintable)
+}
+
+/// A result of type text.
+pub fn text(result: &str) -> pg_sys::Datum {
+    pg_sys::Datum::from(pgrx::varlena::rust_str_to_text_p(result).into_pg())
 }
 
 /// Runs `body`; its error becomes a PostgreSQL ERROR.

@@ -14,7 +14,7 @@ use pgrx::pg_sys;
 use serde::Serialize;
 
 use crate::access::Trail;
-use crate::call::{Arguments, sql_function};
+use crate::call::{jsonb, Arguments, sql_function};
 use crate::columns;
 use crate::error::{Failure, Kind};
 use crate::query::Session;
@@ -43,18 +43,6 @@ impl Until {
 
 fn int4(arguments: &Arguments, n: usize) -> Result<i32, Failure> {
     arguments.datum(n).map(|datum| datum.value() as i32).ok_or_else(absent)
-}
-
-/// A result of type jsonb.
-fn jsonb(result: &impl Serialize) -> Result<pg_sys::Datum, Failure> {
-    let unprintable = |_| Failure::new(Kind::UnexpectedTable, "a result of drift is no JSON");
-    let json = serde_json::to_string(result).map_err(unprintable)?;
-    let json = std::ffi::CString::new(json).unwrap_or_default();
-    // SAFETY: jsonb_in takes one cstring, and copies what it needs of it.
-    let stored = unsafe {
-        pgrx::direct_function_call_as_datum(pg_sys::jsonb_in, &[Some(pg_sys::Datum::from(json.as_ptr()))])
-    };
-    stored.ok_or_else(absent)
 }
 
 /// `audit_replay_tenants(after, after_chain, upto, n, milliseconds)`

@@ -46,6 +46,10 @@ pub enum Kind {
     InvalidSchedule,
     /// pg_cron is not here, or cannot run a job when it is to run.
     PgCron,
+    /// No signed checkpoint covers an event yet.
+    NotSealed,
+    /// Tables of a log do not fit together, or not to the events.
+    DamagedLog,
 }
 
 impl Kind {
@@ -65,6 +69,9 @@ impl Kind {
             Kind::InvalidSchedule => b"ZA021",
             // ZA022 and ZA023, about jobs, are raised by functions written in SQL.
             Kind::PgCron => b"ZA024",
+            Kind::NotSealed => b"ZA050",
+            Kind::DamagedLog => b"ZA051",
+            // ZA052, no restore to acknowledge, is raised by a function written in SQL.
         }
     }
 }

@@ -12,6 +12,8 @@
 //! | [`columns`], [`jsonb`], [`hashes`] | stored values as the core sees them; the two hashes as SQL functions |
 //! | [`alerts`] | what an alert leaves behind besides its row: an event of our own, a log line |
 //! | [`deliver`] | the worker's part in sending alerts |
+//! | [`log`], [`seal`], [`keys`], [`publish`] | the Merkle log: reading it, sealing it, keys, and how checkpoints leave the machine |
+//! | [`prove`], [`proofs`] | proof bundles and consistency proofs |
 //! | [`query`], [`access`], [`progress`], [`srf`] | reading through SQL, who may check what, how far a check is, returning rows |
 //! | [`launcher`], [`registry`], [`process`] | one background worker for each database that has the extension |
 //! | [`worker`], [`schedule`], [`run`], [`transaction`], [`standby`], [`jobs`], [`pg_cron`] | what a worker does: jobs, when they are due |
@@ -36,8 +38,10 @@ mod head;
 mod hold;
 mod jobs;
 mod jsonb;
+mod keys;
 mod launcher;
 mod lock;
+mod log;
 mod member;
 mod memory;
 mod newest;
@@ -45,11 +49,15 @@ mod pass;
 mod pg_cron;
 mod process;
 mod progress;
+mod proofs;
+mod prove;
+mod publish;
 mod query;
 mod random;
 mod registry;
 mod run;
 mod schedule;
+mod seal;
 mod settings;
 mod shared_heads;
 mod srf;
@@ -73,6 +81,8 @@ pgrx::extension_sql_file!("../sql/schema/07_drift.sql", name = "drift", requires
 pgrx::extension_sql_file!("../sql/schema/07_drift_job.sql", name = "drift_job", requires = ["drift"]);
 pgrx::extension_sql_file!("../sql/schema/07_integrity.sql", name = "integrity", requires = ["drift_job"]);
 pgrx::extension_sql_file!("../sql/schema/09_health.sql", name = "health", requires = ["integrity"]);
+pgrx::extension_sql_file!("../sql/schema/10_log.sql", name = "log", requires = ["health"]);
+pgrx::extension_sql_file!("../sql/schema/11_log_functions.sql", name = "log_functions", requires = ["log"]);
 
 /// Called by PostgreSQL when the library is loaded: at server start, or by the first session that needs it.
 #[allow(non_snake_case)]

@@ -93,16 +93,8 @@ fn not_here(session: &Session) -> Result<Failure, Failure> {
     })
 }
 
-fn quoted_schema(arguments: &Arguments) -> String {
-    // SAFETY: the schema exists, the function is in it; quote_identifier returns a NUL-terminated string.
-    let name = unsafe {
-        std::ffi::CStr::from_ptr(pg_sys::quote_identifier(pg_sys::get_namespace_name(arguments.schema())))
-    };
-    name.to_string_lossy().into_owned()
-}
-
 fn use_pg_cron(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
-    let schema = quoted_schema(arguments);
+    let schema = arguments.quoted_schema();
     let session = Session::connect();
     let Some(cron) = PgCron::find(&session)? else { return Err(not_here(&session)?) };
     let zone = cron.zone()?;
@@ -139,7 +131,7 @@ fn use_pg_cron(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
 }
 
 fn use_worker(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
-    let schema = quoted_schema(arguments);
+    let schema = arguments.quoted_schema();
     let session = Session::connect();
     if let Some(cron) = PgCron::find(&session)? {
         cron.unschedule_ours()?;

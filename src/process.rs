@@ -4,6 +4,8 @@
 //! waits sees the same flag, and leaves without an error in the log. SIGHUP reads the configuration again.
 
 use std::ffi::{CStr, CString, c_char, c_int};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::{read_volatile, write_volatile};
 use std::time::Duration;
 
@@ -105,6 +107,38 @@ pub fn wait_also_for(descriptor: c_int, longest: Option<Duration>) -> bool {
         pgrx::check_for_interrupts!();
     }
     happened as u32 & pg_sys::WL_LATCH_SET != 0
+}
+
+/// Several descriptors as one, readable when one of them is.
+pub struct Wake(OwnedFd);
+
+impl Wake {
+    /// Of descriptors that live as long as it.
+    pub fn of(descriptors: &[RawFd]) -> io::Result<Self> {
+        // SAFETY: makes a descriptor, or returns -1.
+        let made = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
+        if made < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: just made, and nobody else's.
+        let wake = unsafe { OwnedFd::from_raw_fd(made) };
+        for &descriptor in descriptors {
+            let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
+            // SAFETY: both are open; the event is copied.
+            let added = unsafe {
+                libc::epoll_ctl(wake.as_raw_fd(), libc::EPOLL_CTL_ADD, descriptor, &mut event)
+            };
+            if added < 0 {
+                return Err(io::Error::last_os_error());
+            }
+        }
+        Ok(Self(wake))
+    }
+
+    /// For [`wait_also_for`].
+    pub fn descriptor(&self) -> c_int {
+        self.0.as_raw_fd()
+    }
 }
 
 /// Shows in pg_stat_activity what this process does.

@@ -23,6 +23,8 @@ pub enum Parameter<'a> {
     Int2(i16),
     /// `text`
     Text(&'a str),
+    /// `bytea`
+    Bytes(&'a [u8]),
 }
 
 /// One row of a result.
@@ -51,6 +53,17 @@ impl Row<'_> {
     /// A `smallint` column.
     pub fn int2(&self, n: usize) -> Option<i16> {
         self.datum(n).map(|datum| datum.value() as i16)
+    }
+
+    /// An `integer` column.
+    pub fn int4(&self, n: usize) -> Option<i32> {
+        self.datum(n).map(|datum| datum.value() as i32)
+    }
+
+    /// A `bytea` column; lives as long as the row.
+    pub fn bytes(&self, n: usize) -> Option<&[u8]> {
+        // SAFETY: the query selects a bytea there; what is fetched for it lives in the batch's memory context.
+        self.datum(n).map(|datum| unsafe { crate::columns::varlena_bytes(datum) })
     }
 
     /// A `text` column.
@@ -127,13 +140,33 @@ impl Session {
         &self,
         sql: &str,
         parameters: &[Parameter<'_>],
+        each: impl FnMut(&Row<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.execute_plan(true, sql, parameters, each)
+    }
+
+    /// As [`Session::again`], for a statement that changes something, and sees what the ones before it changed.
+    pub fn change_again(
+        &self,
+        sql: &str,
+        parameters: &[Parameter<'_>],
+        each: impl FnMut(&Row<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.execute_plan(false, sql, parameters, each)
+    }
+
+    fn execute_plan(
+        &self,
+        read_only: bool,
+        sql: &str,
+        parameters: &[Parameter<'_>],
         mut each: impl FnMut(&Row<'_>) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         memory::check()?;
         let mut bound = Bound::new(sql, parameters);
         let plan = self.plan(sql, &mut bound);
         // SAFETY: connected; the plan is this connection's, and there is one value for each of its parameters.
-        unsafe { pg_sys::SPI_execute_plan(plan, bound.values.as_mut_ptr(), std::ptr::null(), true, 0) };
+        unsafe { pg_sys::SPI_execute_plan(plan, bound.values.as_mut_ptr(), std::ptr::null(), read_only, 0) };
         // SAFETY: set by the call above.
         let flow = unsafe {
             self.rows(pg_sys::SPI_tuptable, &mut |row| each(row).map(|()| ControlFlow::Continue(())))
@@ -275,9 +308,10 @@ struct Bound {
 
 impl Drop for Bound {
     fn drop(&mut self) {
-        for (_, text) in self.types.iter().zip(&self.values).filter(|(oid, _)| **oid == pg_sys::TEXTOID) {
+        let long = |oid: &pg_sys::Oid| *oid == pg_sys::TEXTOID || *oid == pg_sys::BYTEAOID;
+        for (_, value) in self.types.iter().zip(&self.values).filter(|(oid, _)| long(oid)) {
             // SAFETY: palloc'ed in `new`; the query that read it is over.
-            unsafe { pg_sys::pfree(text.cast_mut_ptr()) };
+            unsafe { pg_sys::pfree(value.cast_mut_ptr()) };
         }
     }
 }
@@ -293,6 +327,7 @@ impl Bound {
                     let stored = pgrx::varlena::rust_str_to_text_p(text).into_pg();
                     (pg_sys::TEXTOID, pg_sys::Datum::from(stored))
                 }
+                Parameter::Bytes(bytes) => (pg_sys::BYTEAOID, crate::columns::bytea(bytes)),
             })
             .unzip();
         Self { sql: CString::new(sql).unwrap_or_default(), types, values }

@@ -6,11 +6,13 @@
 //! | `state` from `Starting` on, `pid`, `since`, `standby` | the worker of that database |
 //! | `state` to `Asked`, `stop`, `wake`; the holds | any session, in its hooks and at the end of its transaction |
 //! | `launcher` | the launcher |
+//! | an entry's `key` | whoever signs in that database: see [`keys`] |
 //! | `loaders` | sessions that restore events: see [`loading`] |
 //!
 //! All under one lock, held for a few loads and stores, never across anything that can raise or wait. A crash of any process
 //! rebuilds the board empty; the launcher, started anew, then asks for every database again.
 
+pub mod keys;
 pub mod launch;
 pub mod loading;
 pub mod work;
@@ -69,6 +71,8 @@ pub struct Entry {
     pub since: i64,
     /// Whether the worker only verifies, on a standby.
     pub standby: bool,
+    /// Part of the public key that it signs with, 0 for none.
+    key: u64,
     retry_at: i64,
     failures: u32,
     stop: bool,
@@ -81,6 +85,7 @@ const NO_ENTRY: Entry = Entry {
     pid: 0,
     since: 0,
     standby: false,
+    key: 0,
     retry_at: 0,
     failures: 0,
     stop: false,

@@ -1,5 +1,7 @@
 //! The settings `zeroauth_audit.*`. The README documents each under its own heading.
 
+use std::ffi::CString;
+
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_sys};
 
 static MAX_CHAINS: GucSetting<i32> = GucSetting::<i32>::new(0);
@@ -10,6 +12,7 @@ static ESCALATE_4_AFTER: GucSetting<i32> = GucSetting::<i32>::new(60 * 60);
 static DRIFT_ROWS: GucSetting<i32> = GucSetting::<i32>::new(1000);
 static FULL_REPLAY_PERIOD: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 3600);
 static REPLAY_LOAD: GucSetting<i32> = GucSetting::<i32>::new(10);
+static CHECKPOINT_KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static WORKER: GucSetting<bool> = GucSetting::<bool>::new(true);
 static VERIFY_ON_STANDBY: GucSetting<bool> = GucSetting::<bool>::new(false);
 static MAINTENANCE: GucSetting<bool> = GucSetting::<bool>::new(false);
@@ -27,6 +30,11 @@ pub fn max_chains() -> Option<u16> {
 /// The longest `details` accepted, in bytes of its text form.
 pub fn max_details_bytes() -> usize {
     usize::try_from(MAX_DETAILS_BYTES.get()).unwrap_or(0)
+}
+
+/// The file with the key that signs checkpoints; empty for none.
+pub fn checkpoint_key_file() -> String {
+    CHECKPOINT_KEY_FILE.get().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// Whether the server has a launcher and workers.
@@ -106,6 +114,14 @@ pub fn define() {
         );
     }
     define_of_drift();
+    GucRegistry::define_string_guc(
+        c"zeroauth_audit.checkpoint_key_file",
+        c"File with the Ed25519 key that signs the checkpoints of this database.",
+        c"Made by zeroauth-audit keygen; mode 0600, outside the data directory, of the server's user or root. Empty: nothing is signed.",
+        &CHECKPOINT_KEY_FILE,
+        GucContext::Suset,
+        GucFlags::SUPERUSER_ONLY,
+    );
     define_of_the_server();
     // SAFETY: called from _PG_init with a NUL-terminated name; refuses misspelt settings under our prefix.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"zeroauth_audit".as_ptr()) };

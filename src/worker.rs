@@ -13,8 +13,9 @@ use pgrx::{pg_guard, pg_sys};
 use crate::deliver::Delivery;
 use crate::jobs::Exclusive;
 use crate::process::{
-    accept_signals, dying, leave, reload_if_asked, set_parameter, show, wait, wait_also_for,
+    Wake, accept_signals, dying, leave, reload_if_asked, set_parameter, show, wait, wait_also_for,
 };
+use crate::publish::Publication;
 use crate::registry::{self, End, work};
 use crate::run::Run;
 use crate::schedule::{Clock, Plan};
@@ -28,6 +29,10 @@ static NOTHING_TO_DO: AtomicBool = AtomicBool::new(false);
 const PAUSE_AFTER_TROUBLE: Duration = Duration::from_secs(5);
 /// What is recorded and taken of deliveries in one transaction takes no longer.
 const DELIVERY_LIMIT: Option<Duration> = Some(Duration::from_secs(60));
+/// The job that signs what is published.
+const SEALING: &str = "checkpoint";
+/// It waits for what was published before to be read.
+const PAUSE_BEFORE_SEALING: Duration = Duration::from_millis(200);
 /// The longest sleep: a clock that is set forward is noticed within this time.
 const LONGEST_SLEEP: Duration = Duration::from_secs(300);
 
@@ -70,6 +75,8 @@ pub extern "C-unwind" fn zeroauth_audit_worker_main(argument: pg_sys::Datum) {
         (c"search_path", c"pg_catalog, pg_temp"),
         (c"default_transaction_read_only", c"off"),
         (c"default_transaction_isolation", c"read committed"),
+        // Waits for no standby: alerts have to go out when one is away. What must be there first is looked at when it is published.
+        (c"synchronous_commit", c"local"),
         (c"session_replication_role", c"origin"),
         (c"zeroauth_audit.maintenance", c"off"),
         (c"statement_timeout", c"0"),
@@ -100,6 +107,20 @@ fn serve(database: u32) -> End {
         Ok(delivery) => delivery,
         Err(error) => {
             troubles.log("preparing delivery", &error.to_string());
+            return End::Ended;
+        }
+    };
+    let mut publication = match Publication::new() {
+        Ok(publication) => publication,
+        Err(error) => {
+            troubles.log("preparing publication", &error.to_string());
+            return End::Ended;
+        }
+    };
+    let wake = match Wake::of(&[delivery.wake_fd(), publication.wake_fd()]) {
+        Ok(wake) => wake,
+        Err(error) => {
+            troubles.log("preparing to wait", &error.to_string());
             return End::Ended;
         }
     };
@@ -136,8 +157,25 @@ fn serve(database: u32) -> End {
                 Ok(()) => {}
             }
         }
+        if woken || publication.is_due() {
+            if woken {
+                publication.look();
+            }
+            show(true, "publishing checkpoints");
+            match publication
+                .tick(|step| transaction::run(DELIVERY_LIMIT, |open| step(&open.session, &open.schema)))
+            {
+                Err(Trouble::Gone) => return End::NothingToDo,
+                Err(Trouble::Error(message)) => troubles.log("publishing checkpoints", &message),
+                Ok(()) => {}
+            }
+        }
         if let Some(job) = plan.due(&runs) {
             let job = job.to_owned();
+            if job == SEALING && !publication.is_ready() {
+                plan.postpone(&job, PAUSE_BEFORE_SEALING);
+                continue;
+            }
             show(true, &format!("beginning job {job}"));
             let exclusive = Exclusive::acquire(&job);
             match Run::begin(&job, exclusive, plan.timeout(&job)) {
@@ -161,6 +199,9 @@ fn serve(database: u32) -> End {
                 Ok(true) => {
                     let run = runs.remove(0);
                     plan.ended(run.succeeded());
+                    if run.job == SEALING {
+                        publication.look();
+                    }
                 }
                 Err(Trouble::Gone) => return End::NothingToDo,
                 Err(Trouble::Error(message)) => {
@@ -179,8 +220,9 @@ fn serve(database: u32) -> End {
         show(false, &plan.waiting_for());
         let step = runs.first().map(|run| run.next_step.saturating_duration_since(Instant::now()));
         let due = delivery.next_due().map(|due| due.saturating_duration_since(Instant::now()));
-        let longest = plan.sleep().into_iter().chain(step).chain(due).fold(LONGEST_SLEEP, Duration::min);
-        wait_also_for(delivery.wake_fd(), Some(longest));
+        let out = publication.next_due().map(|due| due.saturating_duration_since(Instant::now()));
+        let times = plan.sleep().into_iter().chain(step).chain(due).chain(out);
+        wait_also_for(wake.descriptor(), Some(times.fold(LONGEST_SLEEP, Duration::min)));
     }
 }
 

@@ -126,15 +126,11 @@ REVOKE ALL ON FUNCTION @extschema@.audit_require_every_row() FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_require_every_row() IS
     'True when the current role sees every row of audit_events; otherwise an error (ZA006) that says why rows may be hidden.';
 
-CREATE FUNCTION @extschema@.audit_export(tenant text DEFAULT NULL) RETURNS SETOF text
-    LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 100000
-    -- In the order of the primary key, without a sort: a sort would write the whole trail to temporary files first.
-    SET enable_sort = off
-BEGIN ATOMIC
-    -- A statement of its own: as a condition beside a policy's it is left out of a plan that knows that no row is visible.
-    SELECT @extschema@.audit_require_every_row();
-    SELECT pg_catalog.row_to_json(exported)::text
-    FROM (
+-- Its columns are what a verifier outside the database reads; who asks must have the rights.
+CREATE VIEW @extschema@.audit_exported WITH (security_invoker = true) AS
+    SELECT e.tenant_id, e.chain, e.seq, e.event_id, pg_catalog.row_to_json(exported)::text AS event
+    FROM @extschema@.audit_events e
+    CROSS JOIN LATERAL (
         SELECT
             e.tenant_id AS tenant_id,
             e.chain::text AS chain,
@@ -170,10 +166,27 @@ BEGIN ATOMIC
             pg_catalog.encode(e.prev_hash, 'hex') AS prev_hash,
             pg_catalog.encode(e.event_hash, 'hex') AS event_hash,
             e.hash_version::text AS hash_version
-        FROM @extschema@.audit_events e
-        WHERE audit_export.tenant IS NULL OR e.tenant_id = audit_export.tenant
-        ORDER BY e.tenant_id, e.chain, e.seq
     ) exported;
+REVOKE ALL ON TABLE @extschema@.audit_exported FROM PUBLIC;
+COMMENT ON VIEW @extschema@.audit_exported IS
+    'Each event as JSON, every value a string or null: what a verifier outside the database reads (docs/format.md). audit_export() is the one to call.';
+COMMENT ON COLUMN @extschema@.audit_exported.tenant_id IS 'Whose trail it is.';
+COMMENT ON COLUMN @extschema@.audit_exported.chain IS 'Chain within the tenant.';
+COMMENT ON COLUMN @extschema@.audit_exported.seq IS 'Position in the chain.';
+COMMENT ON COLUMN @extschema@.audit_exported.event_id IS 'The producer''s idempotency key.';
+COMMENT ON COLUMN @extschema@.audit_exported.event IS 'The event as one JSON object.';
+
+CREATE FUNCTION @extschema@.audit_export(tenant text DEFAULT NULL) RETURNS SETOF text
+    LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 100000
+    -- In the order of the primary key, without a sort: a sort would write the whole trail to temporary files first.
+    SET enable_sort = off
+BEGIN ATOMIC
+    -- A statement of its own: as a condition beside a policy's it is left out of a plan that knows that no row is visible.
+    SELECT @extschema@.audit_require_every_row();
+    SELECT e.event
+    FROM @extschema@.audit_exported e
+    WHERE audit_export.tenant IS NULL OR e.tenant_id = audit_export.tenant
+    ORDER BY e.tenant_id, e.chain, e.seq;
 END;
 REVOKE ALL ON FUNCTION @extschema@.audit_export(text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_export(text) IS

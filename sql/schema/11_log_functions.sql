@@ -54,6 +54,23 @@ REVOKE ALL ON FUNCTION @extschema@.audit_checkpoint(text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_checkpoint(text) IS
     'The newest signed checkpoint of a tenant with its cosignatures (C2SP tlog-checkpoint); NULL when there is none.';
 
+CREATE FUNCTION @extschema@.audit_key_usable(error text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF audit_key_usable.error IS NOT NULL THEN
+        PERFORM @extschema@.audit_raise_alert('checkpoint_key', 2::smallint, NULL, 'checkpoint_key',
+            'checkpoints cannot be signed: ' || audit_key_usable.error, jsonb_build_object('error', audit_key_usable.error));
+    ELSIF EXISTS (SELECT FROM @extschema@.audit_alerts a WHERE a.fingerprint = 'checkpoint_key' AND a.state <> 'resolved') THEN
+        PERFORM @extschema@.audit_resolve_alert('checkpoint_key', 'the key can be used');
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_key_usable(text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_key_usable(text) IS
+    'Part of the job checkpoint: raises the alert checkpoint_key with the reason why the key cannot be used, or resolves it when there is none.';
+
 CREATE FUNCTION @extschema@.audit_hold_log(held_origin text, size bigint, root bytea, by_sink text) RETURNS boolean
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp

@@ -28,10 +28,10 @@ pub struct Stamp {
     pub time: String,
 }
 
-/// How a stored note is read: the sealed checkpoint in it, if a known key signed it.
+/// How a stored note is read: the sealed checkpoint in it, signed by a known key.
 pub type ReadNote = dyn Fn(&str) -> Result<Sealed, String> + Send;
 
-/// The directory, and what is in it. There is one writer.
+/// The directory, and what is in it. There is one writer: checkpoints of others would not be carried on in its full files.
 pub struct Directory {
     path: PathBuf,
     /// The newest checkpoint of each origin.
@@ -126,7 +126,7 @@ impl Directory {
             accepted.extend(kept);
         }
         if !accepted.is_empty() {
-            let content = zeroauth_audit_core::batch::write(&accepted);
+            let content = zeroauth_audit_core::batch::write(accepted.iter().copied());
             self.publish(&content, stamp, full).map_err(|error| format!("cannot write: {error}"))?;
             if full {
                 self.full_day = Some(stamp.day.clone());
@@ -219,6 +219,11 @@ fn notes(path: &Path, read: &ReadNote) -> Result<Vec<Sealed>, String> {
         return Err("it is too large".into());
     }
     let content = fs::read(path).map_err(|error| error.to_string())?;
-    let notes = zeroauth_audit_core::batch::read(&content).map_err(|error| error.to_string())?;
-    notes.into_iter().rev().map(read).collect()
+    let notes = zeroauth_audit_core::batch::read_all(&content).map_err(|error| error.to_string())?;
+    let mut found = Vec::new();
+    for note in notes.into_iter().rev() {
+        let note = std::str::from_utf8(note).map_err(|error| error.to_string())?;
+        found.push(read(note)?);
+    }
+    Ok(found)
 }
