@@ -57,7 +57,6 @@ struct Exhibit {
     origin: String,
     old_size: u64,
     size: u64,
-    root: [u8; 32],
     note: String,
 }
 
@@ -282,15 +281,14 @@ impl Publication {
         let mut exhibits = Vec::new();
         session.all(&sql, &[Parameter::Text(name), Parameter::Int8(MOST_SHOWN)], |row| {
             let origin = row.text(2)?.unwrap_or_default();
-            let recorded = row.int8(6).and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
+            let recorded = row.int8(5).and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
             exhibits.push(Exhibit {
                 tenant: row.text(0)?.unwrap_or_default(),
                 epoch: row.int4(1).unwrap_or(0),
                 old_size: known.saw.get(&origin).copied().unwrap_or(recorded),
                 origin,
                 size: row.int8(3).and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
-                root: row.bytes(4).and_then(|root| root.try_into().ok()).unwrap_or_default(),
-                note: row.text(5)?.unwrap_or_default(),
+                note: row.text(4)?.unwrap_or_default(),
             });
             Ok(())
         })?;

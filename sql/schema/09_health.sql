@@ -109,7 +109,8 @@ DECLARE
         'database', @extschema@.audit_health_database(),
         'worker', @extschema@.audit_health_worker(),
         'jobs', @extschema@.audit_health_jobs(),
-        'drift', @extschema@.audit_health_drift());
+        'drift', @extschema@.audit_health_drift(),
+        'log', @extschema@.audit_health_log());
     states text[];
     reasons jsonb;
 BEGIN

@@ -1,8 +1,8 @@
 -- The newest signed checkpoint of each log that the witness $1 has not signed, or not for an hour, at most $2.
-SELECT l.tenant_id, l.epoch, l.origin, c.tree_size, c.root, c.note, s.tree_size
+SELECT l.tenant_id, l.epoch, l.origin, c.tree_size, c.note, s.tree_size
 FROM @extschema@.audit_logs l
 CROSS JOIN LATERAL (
-    SELECT k.tree_size, k.root, k.note FROM @extschema@.audit_checkpoints k
+    SELECT k.tree_size, k.note FROM @extschema@.audit_checkpoints k
     WHERE k.tenant_id OPERATOR(pg_catalog.=) l.tenant_id AND k.epoch OPERATOR(pg_catalog.=) l.epoch AND k.note IS NOT NULL
     ORDER BY k.tree_size DESC LIMIT 1) c
 LEFT JOIN LATERAL (

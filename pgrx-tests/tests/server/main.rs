@@ -34,6 +34,7 @@ mod guards;
 mod guards_ddl;
 mod heads;
 mod isolation;
+mod log;
 mod isolation_levels;
 mod objects;
 mod prepared;

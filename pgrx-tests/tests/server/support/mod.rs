@@ -7,6 +7,7 @@ pub mod audit;
 pub mod backend;
 pub mod clean_log;
 pub mod receiver;
+pub mod sealed;
 pub mod small_disk;
 pub mod sql;
 pub mod worker;
