@@ -89,6 +89,16 @@ pub fn verify_inclusion(
     path: &[Digest],
     root: &Digest,
 ) -> Result<(), Error> {
+    // 5., the roots
+    let computed = inclusion_root(index, size, leaf, path)?;
+    if computed == *root { Ok(()) } else { Err(Error::Root { root: *root, computed }) }
+}
+
+/// The root to which an inclusion path leads, for whom something else must vouch.
+///
+/// # Errors
+/// [`Error::IndexBeyondSize`] or [`Error::PathLength`].
+pub fn inclusion_root(index: u64, size: u64, leaf: &Digest, path: &[Digest]) -> Result<Digest, Error> {
     // 1.
     if index >= size {
         return Err(Error::IndexBeyondSize { index, size });
@@ -110,9 +120,9 @@ pub fn verify_inclusion(
         // 4.b.ii and 4.c
         place.rise();
     }
-    // 5.
+    // 5., the place
     place.at_the_root(path)?;
-    if computed == *root { Ok(()) } else { Err(Error::Root { root: *root, computed }) }
+    Ok(computed)
 }
 
 /// Checks that the tree with `old_size` leaves and root `old_root` is the beginning of the one with `new_size` and

@@ -6,6 +6,7 @@
 //! proves is for a verifier to say.
 
 pub mod anchor;
+pub mod consistency;
 
 use alloc::format;
 use alloc::string::String;
@@ -15,6 +16,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 pub use anchor::Anchor;
+pub use consistency::Consistency;
 
 use crate::checkpoint::{decimal, hash};
 use crate::digest::Digest;
@@ -72,6 +74,9 @@ pub enum What {
     /// There is no `index` and number.
     #[error("no index of a leaf")]
     Index,
+    /// There is no `old` and number.
+    #[error("no size of the older tree")]
+    OldSize,
     /// Neither the base64 of a hash, nor the end of the path; or the path is too long.
     #[error("no hash of a path")]
     Path,
