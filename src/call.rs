@@ -69,7 +69,9 @@ impl Arguments {
 
 /// A result of type jsonb.
 pub fn jsonb(result: &impl serde::Serialize) -> Result<pg_sys::Datum, Failure> {
-    let unprintable = || Failure::new(Kind::UnexpectedTable, "a result is no JSON").hint("It is for the extension's own jobs.");
+    let unprintable = || {
+        Failure::new(Kind::UnexpectedTable, "a result is no JSON").hint("It is for the extension's own jobs.")
+    };
     let json = serde_json::to_string(result).map_err(|_| unprintable())?;
     let json = std::ffi::CString::new(json).map_err(|_| unprintable())?;
     // SAFETY: jsonb_in takes one cstring, and copies what it needs of it.

@@ -14,7 +14,7 @@ use pgrx::pg_sys;
 use serde::Serialize;
 
 use crate::access::Trail;
-use crate::call::{jsonb, Arguments, sql_function};
+use crate::call::{Arguments, jsonb, sql_function};
 use crate::columns;
 use crate::error::{Failure, Kind};
 use crate::query::Session;

@@ -34,7 +34,9 @@ impl Signer {
     /// Reads the key file; the error is one line and shows nothing of a key.
     fn read(path: &str) -> Result<Self, String> {
         if is_in_data_directory(Path::new(path)) {
-            return Err("the key file is in the data directory, where every backup would take it along".into());
+            return Err(
+                "the key file is in the data directory, where every backup would take it along".into()
+            );
         }
         let secret = file::secret(Path::new(path), "checkpoint key")?;
         let text = secret.text().ok_or("the checkpoint key file is not UTF-8")?;
@@ -54,7 +56,9 @@ impl Signer {
     /// The first line of the checkpoints of a log.
     pub fn origin(&self, tenant: &str, epoch: i32) -> Result<String, Failure> {
         let origin = self.base.origin(tenant, u64::try_from(epoch).unwrap_or(0));
-        origin.map_err(|error| Failure::new(Kind::InvalidEvent, error.to_string()).hint("It is no name of a tenant."))
+        origin.map_err(|error| {
+            Failure::new(Kind::InvalidEvent, error.to_string()).hint("It is no name of a tenant.")
+        })
     }
 
     /// The signed checkpoint, as of now.
@@ -168,7 +172,8 @@ pub fn cosignature(note: &str, lines: &str, vkey: &str) -> Result<(String, u64),
     let body = note.split_inclusive("\n\n").next().unwrap_or_default();
     for line in lines.lines() {
         let signed = format!("{body}{line}\n");
-        let verified = Note::parse(signed.as_bytes()).ok().and_then(|note| note.verify(std::slice::from_ref(&key)).ok());
+        let verified =
+            Note::parse(signed.as_bytes()).ok().and_then(|note| note.verify(std::slice::from_ref(&key)).ok());
         if let Some(time) = verified.and_then(|verified| verified.first().and_then(|v| v.time)) {
             return Ok((line.to_owned(), time));
         }

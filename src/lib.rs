@@ -13,6 +13,7 @@
 //! | [`alerts`] | what an alert leaves behind besides its row: an event of our own, a log line |
 //! | [`deliver`] | the worker's part in sending alerts |
 //! | [`log`], [`seal`], [`keys`], [`publish`] | the Merkle log: reading it, sealing it, keys, and how checkpoints leave the machine |
+//! | [`compare`] | the trail against what was sealed |
 //! | [`prove`], [`proofs`] | proof bundles and consistency proofs |
 //! | [`query`], [`access`], [`progress`], [`srf`] | reading through SQL, who may check what, how far a check is, returning rows |
 //! | [`launcher`], [`registry`], [`process`] | one background worker for each database that has the extension |
@@ -25,6 +26,7 @@ mod alerts;
 mod call;
 mod chain;
 mod columns;
+mod compare;
 mod compat;
 mod ddl;
 mod deliver;

@@ -125,9 +125,8 @@ impl Wake {
         for &descriptor in descriptors {
             let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
             // SAFETY: both are open; the event is copied.
-            let added = unsafe {
-                libc::epoll_ctl(wake.as_raw_fd(), libc::EPOLL_CTL_ADD, descriptor, &mut event)
-            };
+            let added =
+                unsafe { libc::epoll_ctl(wake.as_raw_fd(), libc::EPOLL_CTL_ADD, descriptor, &mut event) };
             if added < 0 {
                 return Err(io::Error::last_os_error());
             }

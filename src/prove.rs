@@ -4,9 +4,9 @@
 //! one could not tell a damaged log from a forged event.
 
 use pgrx::pg_sys;
+use zeroauth_audit_core::Digest;
 use zeroauth_audit_core::merkle::{leaf_hash, verify_consistency, verify_inclusion};
 use zeroauth_audit_core::proof::Bundle;
-use zeroauth_audit_core::Digest;
 
 use crate::call::{self, Arguments, sql_function};
 use crate::error::{Failure, Kind};
@@ -21,8 +21,9 @@ fn no_log(tenant: &str) -> Failure {
 
 /// The log's tables do not fit together.
 pub fn damaged(why: impl std::fmt::Display) -> Failure {
-    Failure::new(Kind::DamagedLog, format!("the log does not agree with itself: {why}"))
-        .hint("Somebody changed audit_tiles, audit_log_intervals or audit_checkpoints: audit_verify() says more.")
+    Failure::new(Kind::DamagedLog, format!("the log does not agree with itself: {why}")).hint(
+        "Somebody changed audit_tiles, audit_log_intervals or audit_checkpoints: audit_verify() says more.",
+    )
 }
 
 /// `audit_prove(tenant, event_id)`
@@ -65,9 +66,8 @@ fn bundle(session: &Session, schema: &str, tenant: &str, event_id: &str) -> Resu
         .ok_or_else(uncovered)?;
     let tiles = Tiles::new(session, schema, tenant, log.epoch);
     let path = tiles.inclusion(index, checkpoint.size)?.map_err(damaged)?;
-    verify_inclusion(index, checkpoint.size, &leaf, &path, &checkpoint.root).map_err(|_| {
-        damaged(format!("event {event_id} is not what was sealed, or a tile is not"))
-    })?;
+    verify_inclusion(index, checkpoint.size, &leaf, &path, &checkpoint.root)
+        .map_err(|_| damaged(format!("event {event_id} is not what was sealed, or a tile is not")))?;
     let anchors = proofs::anchors(session, schema, place, &tiles, index, &checkpoint)?;
     Ok(Bundle { index, path, extra: None, checkpoint: checkpoint.note, event: Some(event.exported), anchors })
 }
@@ -101,8 +101,11 @@ fn prove_consistency(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let log = Log::current(&session, &schema, &tenant)?.ok_or_else(|| no_log(&tenant))?;
     let sizes = size(1).zip(size(2)).filter(|(from, to)| from <= to && *to <= log.size);
     let Some((from, to)) = sizes else {
-        return Err(Failure::new(Kind::InvalidArgument, format!("not two sizes of a log of {} events", log.size))
-            .hint("from_size is at most to_size, and that at most the log's size: see audit_checkpoints."));
+        return Err(Failure::new(
+            Kind::InvalidArgument,
+            format!("not two sizes of a log of {} events", log.size),
+        )
+        .hint("from_size is at most to_size, and that at most the log's size: see audit_checkpoints."));
     };
     let tiles = Tiles::new(&session, &schema, &tenant, log.epoch);
     let proof = tiles.consistency(from, to)?.map_err(damaged)?;
@@ -116,8 +119,4 @@ fn prove_consistency(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
 }
 
 sql_function!(zeroauth_audit_prove, pg_finfo_zeroauth_audit_prove, prove);
-sql_function!(
-    zeroauth_audit_prove_consistency,
-    pg_finfo_zeroauth_audit_prove_consistency,
-    prove_consistency
-);
+sql_function!(zeroauth_audit_prove_consistency, pg_finfo_zeroauth_audit_prove_consistency, prove_consistency);

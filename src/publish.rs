@@ -198,7 +198,11 @@ impl Publication {
         }
         if !found.publish.is_empty() {
             // The commit of this transaction flushes every commit that it saw.
-            session.change("SELECT pg_catalog.pg_logical_emit_message(true, 'zeroauth_audit', '')", &[], |_| Ok(()))?;
+            session.change(
+                "SELECT pg_catalog.pg_logical_emit_message(true, 'zeroauth_audit', '')",
+                &[],
+                |_| Ok(()),
+            )?;
         }
         Ok(found)
     }
@@ -313,7 +317,9 @@ impl Publication {
 
 fn settings(session: &Session, schema: &str) -> Result<BTreeMap<String, Settings>, Failure> {
     let mut found = BTreeMap::new();
-    let sql = format!("SELECT name, kind, directory, url_file, ca_file, vkey FROM {schema}.audit_sinks WHERE enabled");
+    let sql = format!(
+        "SELECT name, kind, directory, url_file, ca_file, vkey FROM {schema}.audit_sinks WHERE enabled"
+    );
     session.all(&sql, &[], |row| {
         let settings = Settings {
             kind: row.text(1)?.unwrap_or_default(),

@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use pgrx::pg_sys;
 use serde::Serialize;
+use zeroauth_audit_core::Digest;
 use zeroauth_audit_core::merkle::leaf_hash;
 use zeroauth_audit_core::tile::Tile;
 use zeroauth_audit_core::tile::builder::Builder;
-use zeroauth_audit_core::Digest;
 
 use crate::call::{Arguments, jsonb, sql_function};
 use crate::error::Failure;
@@ -184,6 +184,9 @@ impl Sealer<'_> {
         if log.size > 0 && self.sealed_root(tenant, &log)? != Some(builder.root()) {
             return Ok(Err(Doubt::Log("the log's root is not the one that was sealed".to_owned())));
         }
+        if log.covered(self.session, self.schema, tenant)? != log.size {
+            return Ok(Err(Doubt::Log("the log's intervals do not cover its events".to_owned())));
+        }
         let (mut added, mut whole) = (Vec::new(), true);
         let mut room = MOST_EVENTS;
         for chain in chains.iter().filter(|chain| chain.head > chain.covered) {
@@ -234,7 +237,10 @@ impl Sealer<'_> {
         ];
         let mut before = self.sealed_leaf(tiles, tenant, epoch, chain)?;
         if chain.covered > 0 && before.is_none() {
-            return Ok(Err(Doubt::Log(format!("event {} of chain {} is not in the log", chain.covered, chain.chain))));
+            return Ok(Err(Doubt::Log(format!(
+                "event {} of chain {} is not in the log",
+                chain.covered, chain.chain
+            ))));
         }
         let mut expected = chain.covered + 1;
         let mut doubt = None;

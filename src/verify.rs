@@ -13,6 +13,7 @@ use zeroauth_audit_core::multiset::{ChainState, Key};
 use crate::access::Trail;
 use crate::call::{Arguments, sql_function};
 use crate::columns;
+use crate::compare::Comparison;
 use crate::error::{Failure, Kind};
 use crate::memory;
 use crate::newest;
@@ -88,18 +89,26 @@ fn finding_row(finding: Finding) -> Vec<Value> {
 
 /// One check: a session, the table, and how far it is.
 struct Check<'a> {
-    session: Session,
+    session: &'a Session,
     trail: &'a Trail,
+    /// With what was sealed; `None` for a table that is not the trail, or older than logs.
+    comparison: Option<Comparison<'a>>,
     progress: Progress,
 }
 
 type ByTenant<T> = BTreeMap<Option<String>, T>;
 
 impl<'a> Check<'a> {
-    fn start(trail: &'a Trail, tenant: Option<&str>) -> Result<Self, Failure> {
-        let session = Session::connect();
-        let total = estimate(&session, trail, tenant)?;
-        Ok(Self { session, trail, progress: Progress::start(tenant, total) })
+    fn start(session: &'a Session, trail: &'a Trail, tenant: Option<&str>) -> Result<Self, Failure> {
+        let total = estimate(session, trail, tenant)?;
+        let comparison = Comparison::start(session, trail)?;
+        Ok(Self { session, trail, comparison, progress: Progress::start(tenant, total) })
+    }
+
+    /// Of a table that has no log.
+    fn without_log(session: &'a Session, trail: &'a Trail) -> Result<Self, Failure> {
+        let total = estimate(session, trail, None)?;
+        Ok(Self { session, trail, comparison: None, progress: Progress::start(None, total) })
     }
 
     /// The one pass over a tenant, or over all.
@@ -158,22 +167,55 @@ impl<'a> Check<'a> {
                     return Err(disagreement(&stretch));
                 }
             }
+            if let Some(tenant) = &tenant {
+                self.compare(tenant, false, &mut verdict, report)?;
+            }
             verdicts.insert(tenant, verdict);
             memory::check()?;
+        }
+        let known = match (tenant, &self.comparison) {
+            (_, None) => Vec::new(),
+            (Some(tenant), Some(_)) => vec![tenant.to_owned()],
+            (None, Some(comparison)) => comparison.tenants()?,
+        };
+        for tenant in known {
+            if !verdicts.contains_key(&Some(tenant.clone())) {
+                let mut verdict = Verdict::default();
+                self.compare(&tenant, true, &mut verdict, report)?;
+                if verdict.findings > 0 {
+                    verdicts.insert(Some(tenant), verdict);
+                }
+            }
         }
         Ok(verdicts)
     }
 
     /// The last `n` events of one tenant, and at least the head of each of its chains.
     fn last(&mut self, tenant: &str, n: i64, report: &mut dyn FnMut(Finding)) -> Result<Verdict, Failure> {
-        let ends = newest::chain_ends(&self.session, self.trail, tenant)?;
-        let stretches = newest::stretches(&self.session, self.trail, tenant, &ends, n)?;
+        let ends = newest::chain_ends(self.session, self.trail, tenant)?;
+        let stretches = newest::stretches(self.session, self.trail, tenant, &ends, n)?;
         let mut verdict = Verdict::default();
         for stretch in &stretches {
             verdict.chains += 1;
             verdict.events += self.walk(stretch, &mut verdict, report)?;
         }
+        self.compare(tenant, stretches.is_empty(), &mut verdict, report)?;
         Ok(verdict)
+    }
+
+    /// What of a tenant is not as it was sealed; `empty`: no event of it is there.
+    fn compare(
+        &self,
+        tenant: &str,
+        empty: bool,
+        verdict: &mut Verdict,
+        report: &mut dyn FnMut(Finding),
+    ) -> Result<(), Failure> {
+        let Some(comparison) = &self.comparison else { return Ok(()) };
+        comparison.compare(tenant, empty, &mut |finding| {
+            verdict.add(&finding);
+            report(finding);
+        })
     }
 
     fn walk(
@@ -187,7 +229,7 @@ impl<'a> Check<'a> {
             progress.tick();
             true
         };
-        let walked = walk(&self.session, self.trail, stretch, None, &mut count, &mut |finding| {
+        let walked = walk(self.session, self.trail, stretch, None, &mut count, &mut |finding| {
             verdict.add(&finding);
             report(finding);
         })?;
@@ -212,6 +254,11 @@ impl<'a> Check<'a> {
             tenants.extend(row.text(0)?);
             Ok(())
         })?;
+        if let Some(comparison) = &self.comparison {
+            tenants.extend(comparison.tenants()?);
+            tenants.sort_unstable();
+            tenants.dedup();
+        }
         Ok(tenants)
     }
 }
@@ -295,12 +342,13 @@ fn audit_verify(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let n = limit(arguments, 1)?;
     let trail = Trail::open(arguments)?;
     let mut rows = Rows::start(arguments);
-    let mut check = Check::start(&trail, Some(&tenant))?;
+    let session = Session::connect();
+    let mut check = Check::start(&session, &trail, Some(&tenant))?;
     let verdict = match n {
         None => check.whole(Some(&tenant), &mut |_| ())?.remove(&Some(tenant.clone())).unwrap_or_default(),
         Some(n) => check.last(&tenant, n, &mut |_| ())?,
     };
-    if verdict.chains == 0 {
+    if verdict.chains == 0 && verdict.findings == 0 {
         return Err(unknown(&tenant));
     }
     rows.push(verdict.row(Some(tenant)));
@@ -311,7 +359,8 @@ fn audit_verify(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
 fn audit_verify_all(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let trail = Trail::open(arguments)?;
     let mut rows = Rows::start(arguments);
-    let mut check = Check::start(&trail, None)?;
+    let session = Session::connect();
+    let mut check = Check::start(&session, &trail, None)?;
     for (tenant, verdict) in check.whole(None, &mut |_| ())? {
         rows.push(verdict.row(tenant));
     }
@@ -324,8 +373,13 @@ fn audit_findings(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let n = limit(arguments, 1)?;
     let trail = Trail::open(arguments)?;
     let mut rows = Rows::start(arguments);
-    let mut check = Check::start(&trail, tenant.as_deref())?;
-    let mut report = |finding| rows.push(finding_row(finding));
+    let session = Session::connect();
+    let mut check = Check::start(&session, &trail, tenant.as_deref())?;
+    let mut found = 0;
+    let mut report = |finding| {
+        found += 1;
+        rows.push(finding_row(finding));
+    };
     let events = match (&tenant, n) {
         (_, None) => {
             check.whole(tenant.as_deref(), &mut report)?.values().map(|verdict| verdict.events).sum()
@@ -340,7 +394,7 @@ fn audit_findings(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         }
     };
     match tenant {
-        Some(tenant) if events == 0 => Err(unknown(&tenant)),
+        Some(tenant) if events == 0 && found == 0 => Err(unknown(&tenant)),
         _ => Ok(pg_sys::Datum::null()),
     }
 }
@@ -349,7 +403,8 @@ fn audit_findings(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
 fn audit_drill_findings(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let trail = Trail::created_here(arguments)?;
     let mut rows = Rows::start(arguments);
-    let mut check = Check::start(&trail, None)?;
+    let session = Session::connect();
+    let mut check = Check::without_log(&session, &trail)?;
     check.whole(None, &mut |finding| rows.push(finding_row(finding)))?;
     Ok(pg_sys::Datum::null())
 }

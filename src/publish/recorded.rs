@@ -70,7 +70,8 @@ impl Recorder<'_> {
     }
 
     fn hold(&self, origin: &str, size: u64, root: Option<&[u8; 32]>) -> Result<(), Failure> {
-        let sql = format!("SELECT {}.audit_hold_log($1, $2, NULLIF($3, ''::pg_catalog.bytea), $4)", self.schema);
+        let sql =
+            format!("SELECT {}.audit_hold_log($1, $2, NULLIF($3, ''::pg_catalog.bytea), $4)", self.schema);
         let parameters = [
             Parameter::Text(origin),
             Parameter::Int8(i64::try_from(size).unwrap_or(i64::MAX)),

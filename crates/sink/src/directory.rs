@@ -60,7 +60,10 @@ impl Directory {
             return Err("the directory belongs neither to the server's user nor to root".into());
         }
         if meta.mode() & 0o022 != 0 {
-            return Err(format!("the directory has mode {:04o}: others can write to it", meta.mode() & 0o7777));
+            return Err(format!(
+                "the directory has mode {:04o}: others can write to it",
+                meta.mode() & 0o7777
+            ));
         }
         let mut directory = Self { path: path.to_path_buf(), newest: BTreeMap::new(), full_day: None };
         directory.load(read)?;
@@ -189,7 +192,8 @@ fn make_durably(path: &Path, day: &str) -> io::Result<()> {
 
 /// The days that have a folder, ascending, as `2026/11/24`.
 fn days(path: &Path) -> Result<Vec<String>, String> {
-    let digits = |count: usize| move |name: &str| name.len() == count && name.bytes().all(|b| b.is_ascii_digit());
+    let digits =
+        |count: usize| move |name: &str| name.len() == count && name.bytes().all(|b| b.is_ascii_digit());
     let mut days = Vec::new();
     for year in names(path, digits(4))? {
         for month in names(&path.join(&year), digits(2))? {

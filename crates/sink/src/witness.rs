@@ -71,7 +71,8 @@ impl Witness {
         }
         body.push('\n');
         body.push_str(&shown.note);
-        let mut request = self.agent.post(&self.endpoint.uri).header("Content-Type", "text/plain; charset=utf-8");
+        let mut request =
+            self.agent.post(&self.endpoint.uri).header("Content-Type", "text/plain; charset=utf-8");
         if let Some(authorization) = &self.endpoint.authorization {
             request = request.header("Authorization", authorization);
         }

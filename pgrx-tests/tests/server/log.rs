@@ -98,7 +98,10 @@ fn what_is_sealed_is_the_events_by_chain_and_seq_in_the_order_of_checkpoints() {
     assert_eq!(client.line("SELECT count(*), max(seal) FROM audit_checkpoints"), seals);
     client.run("UPDATE audit_checkpoints SET sealed_at = sealed_at - interval '61 minutes'");
     assert_eq!(client.line(SEAL), r#"succeeded|{"logs": 2, "events": 0, "refused": 0}"#);
-    assert_eq!(client.line("SELECT count(*) FROM audit_checkpoints WHERE sealed_at > now() - interval '1 minute'"), "2");
+    assert_eq!(
+        client.line("SELECT count(*) FROM audit_checkpoints WHERE sealed_at > now() - interval '1 minute'"),
+        "2"
+    );
 }
 
 #[test]
@@ -152,7 +155,8 @@ fn every_event_has_a_proof_that_an_outsider_accepts() {
         assert!(!refusal.hint.is_empty(), "{refusal:?}");
     }
     client.run("INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'too new')");
-    client.refused("ZA050", "SELECT audit_prove('acme', event_id) FROM audit_events WHERE action = 'too new'");
+    client
+        .refused("ZA050", "SELECT audit_prove('acme', event_id) FROM audit_events WHERE action = 'too new'");
 }
 
 #[test]
@@ -194,7 +198,11 @@ fn without_a_key_the_log_grows_unsigned_and_is_signed_once_there_is_one() {
     std::fs::remove_file(&inside).unwrap();
     client.run(&use_key);
     client.run(SEAL);
-    assert_eq!(client.line("SELECT note IS NOT NULL FROM audit_checkpoints WHERE tenant_id = 'acme'"), "t", "signed at once");
+    assert_eq!(
+        client.line("SELECT note IS NOT NULL FROM audit_checkpoints WHERE tenant_id = 'acme'"),
+        "t",
+        "signed at once"
+    );
     assert_eq!(client.lines(alert), [] as [&str; 0]);
     assert_eq!(client.line("SELECT vkey FROM audit_keys"), key.verifier_key().to_string());
     let note = client.rows("SELECT audit_checkpoint('acme')")[0][0].clone().unwrap();
@@ -248,22 +256,44 @@ fn nothing_is_signed_over_a_doubt() {
     tamper(&mut client, "DELETE FROM audit_events WHERE tenant_id = 'acme' AND seq = 15", "gap|");
     let again = "SELECT r -> 'summary' -> 'refused' FROM audit_run_job('checkpoint') r";
     assert_eq!(client.line(again), "1", "it stays so");
-    assert_eq!(client.line("SELECT occurrences > 1 FROM audit_alerts WHERE fingerprint = 'checkpoint_refused:acme'"), "t");
+    assert_eq!(
+        client.line("SELECT occurrences > 1 FROM audit_alerts WHERE fingerprint = 'checkpoint_refused:acme'"),
+        "t"
+    );
 
     for (tenant, tampering, why) in [
         // The end of what is sealed is rewritten, and what follows it.
-        ("one", "UPDATE audit_events SET event_hash = sha256('x') WHERE tenant_id = 'one' AND seq = 10; UPDATE audit_events SET prev_hash = sha256('x') WHERE tenant_id = 'one' AND seq = 11", "is not the one that was sealed"),
-        ("two", "UPDATE audit_tiles SET hashes = sha256('x') || substr(hashes, 33) WHERE tenant_id = 'two'", "the log's root is not the one that was sealed"),
+        (
+            "one",
+            "UPDATE audit_events SET event_hash = sha256('x') WHERE tenant_id = 'one' AND seq = 10; UPDATE audit_events SET prev_hash = sha256('x') WHERE tenant_id = 'one' AND seq = 11",
+            "is not the one that was sealed",
+        ),
+        (
+            "two",
+            "UPDATE audit_tiles SET hashes = sha256('x') || substr(hashes, 33) WHERE tenant_id = 'two'",
+            "the log's root is not the one that was sealed",
+        ),
         ("three", "DELETE FROM audit_tiles WHERE tenant_id = 'three'", "hashes"),
-        ("four", "DELETE FROM audit_log_intervals WHERE tenant_id = 'four'", ""),
-        ("five", "UPDATE audit_checkpoints SET root = sha256('x') WHERE tenant_id = 'five'", "the log's root is not the one that was sealed"),
+        (
+            "four",
+            "DELETE FROM audit_log_intervals WHERE tenant_id = 'four'",
+            "the log's intervals do not cover its events",
+        ),
+        (
+            "five",
+            "UPDATE audit_checkpoints SET root = sha256('x') WHERE tenant_id = 'five'",
+            "the log's root is not the one that was sealed",
+        ),
     ] {
         let more = fill.replace("acme", tenant);
         client.run(&format!("{more}; {SEAL}; {more}; SET zeroauth_audit.maintenance = on; {tampering}; RESET zeroauth_audit.maintenance; {SEAL}"));
         let alerts = client.lines(&format!("SELECT kind, message FROM audit_alerts WHERE fingerprint = 'checkpoint_refused:{tenant}' AND state = 'open'"));
         assert_eq!(alerts.len(), 1, "{tampering}");
         assert!(alerts[0].starts_with("checkpoint_mismatch|") && alerts[0].contains(why), "{alerts:?}");
-        assert_eq!(client.line(&format!("SELECT tree_size FROM audit_logs WHERE tenant_id = '{tenant}'")), "10");
+        assert_eq!(
+            client.line(&format!("SELECT tree_size FROM audit_logs WHERE tenant_id = '{tenant}'")),
+            "10"
+        );
     }
 }
 
@@ -271,7 +301,8 @@ fn nothing_is_signed_over_a_doubt() {
 fn logs_are_dumped_and_go_on_after_a_restore() {
     let (from, to) = (Database::audited("log_dump"), Database::empty("log_dump_to"));
     let mut client = from.client();
-    client.run("INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'n' FROM generate_series(1, 600)");
+    client
+        .run("INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'n' FROM generate_series(1, 600)");
     client.run(SEAL);
     let dump = crate::support::shared().command("pg_dump").arg(&from.name).output().unwrap();
     assert!(dump.status.success());
@@ -279,7 +310,8 @@ fn logs_are_dumped_and_go_on_after_a_restore() {
     assert!(restored.status.success(), "{restored:?}");
     let mut copy = to.client();
     for table in ["audit_logs", "audit_log_intervals", "audit_tiles", "audit_checkpoints"] {
-        let all = format!("SELECT md5(string_agg(t::text, '|' ORDER BY t::text)), count(*) > 0 FROM {table} t");
+        let all =
+            format!("SELECT md5(string_agg(t::text, '|' ORDER BY t::text)), count(*) > 0 FROM {table} t");
         assert_eq!(copy.line(&all), client.line(&all), "{table}");
         assert!(copy.line(&all).ends_with("|t"), "{table}");
     }
