@@ -2566,7 +2566,7 @@ COMMENT ON COLUMN @extschema@.audit_sinks.directory IS 'Absolute path of the dir
 COMMENT ON COLUMN @extschema@.audit_sinks.url_file IS 'Absolute path of the file that holds the witness'' URL; mode 0600 or 0400, owned by the server''s user or root.';
 COMMENT ON COLUMN @extschema@.audit_sinks.ca_file IS 'Absolute path of a PEM file with the only certificate authorities that are trusted; NULL: those of the system.';
 COMMENT ON COLUMN @extschema@.audit_sinks.vkey IS 'The witness'' public key as C2SP writes it: name+hash+key. A cosignature of another is refused.';
-COMMENT ON COLUMN @extschema@.audit_sinks.enabled IS 'While false nothing is published here.';
+COMMENT ON COLUMN @extschema@.audit_sinks.enabled IS 'While false nothing is published here. A sink that a dump brings is disabled.';
 COMMENT ON COLUMN @extschema@.audit_sinks.published_to IS 'The last seal that a directory has. Set by the server.';
 COMMENT ON COLUMN @extschema@.audit_sinks.last_success IS 'When it last took something. Set by the server.';
 COMMENT ON COLUMN @extschema@.audit_sinks.failing_since IS 'Since when it has taken nothing that it was given; NULL: it works. Set by the server.';
@@ -2661,6 +2661,32 @@ END;
 REVOKE ALL ON FUNCTION @extschema@.audit_checkpoint(text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_checkpoint(text) IS
     'The newest signed checkpoint of a tenant with its cosignatures (C2SP tlog-checkpoint); NULL when there is none.';
+
+CREATE FUNCTION @extschema@.audit_sink_check() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- One that has published before comes from a dump. A copy of the database must not publish beside the original.
+    IF NEW.published_to > 0 OR NEW.last_success IS NOT NULL THEN
+        NEW.enabled := false;
+    END IF;
+    RETURN NEW;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_sink_check() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_sink_check() IS
+    'Trigger of audit_sinks: a sink that a dump brings is not used before somebody enables it.';
+CREATE TRIGGER zeroauth_audit_sink_check
+    BEFORE INSERT ON @extschema@.audit_sinks
+    FOR EACH ROW EXECUTE FUNCTION @extschema@.audit_sink_check();
+COMMENT ON TRIGGER zeroauth_audit_sink_check ON @extschema@.audit_sinks IS 'A sink that a dump brings is not used before somebody enables it.';
+CREATE TRIGGER zeroauth_audit_sinks_changed
+    AFTER INSERT OR DELETE OR TRUNCATE OR UPDATE OF kind, directory, url_file, ca_file, vkey, enabled ON @extschema@.audit_sinks
+    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.audit_jobs_changed();
+COMMENT ON TRIGGER zeroauth_audit_sinks_changed ON @extschema@.audit_sinks IS 'A change counts at once.';
+ALTER TABLE @extschema@.audit_sinks ENABLE ALWAYS TRIGGER zeroauth_audit_sink_check;
+ALTER TABLE @extschema@.audit_sinks ENABLE ALWAYS TRIGGER zeroauth_audit_sinks_changed;
 
 CREATE FUNCTION @extschema@.audit_key_usable(error text) RETURNS void
     LANGUAGE plpgsql

@@ -54,6 +54,32 @@ REVOKE ALL ON FUNCTION @extschema@.audit_checkpoint(text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_checkpoint(text) IS
     'The newest signed checkpoint of a tenant with its cosignatures (C2SP tlog-checkpoint); NULL when there is none.';
 
+CREATE FUNCTION @extschema@.audit_sink_check() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- One that has published before comes from a dump. A copy of the database must not publish beside the original.
+    IF NEW.published_to > 0 OR NEW.last_success IS NOT NULL THEN
+        NEW.enabled := false;
+    END IF;
+    RETURN NEW;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_sink_check() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_sink_check() IS
+    'Trigger of audit_sinks: a sink that a dump brings is not used before somebody enables it.';
+CREATE TRIGGER zeroauth_audit_sink_check
+    BEFORE INSERT ON @extschema@.audit_sinks
+    FOR EACH ROW EXECUTE FUNCTION @extschema@.audit_sink_check();
+COMMENT ON TRIGGER zeroauth_audit_sink_check ON @extschema@.audit_sinks IS 'A sink that a dump brings is not used before somebody enables it.';
+CREATE TRIGGER zeroauth_audit_sinks_changed
+    AFTER INSERT OR DELETE OR TRUNCATE OR UPDATE OF kind, directory, url_file, ca_file, vkey, enabled ON @extschema@.audit_sinks
+    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.audit_jobs_changed();
+COMMENT ON TRIGGER zeroauth_audit_sinks_changed ON @extschema@.audit_sinks IS 'A change counts at once.';
+ALTER TABLE @extschema@.audit_sinks ENABLE ALWAYS TRIGGER zeroauth_audit_sink_check;
+ALTER TABLE @extschema@.audit_sinks ENABLE ALWAYS TRIGGER zeroauth_audit_sinks_changed;
+
 CREATE FUNCTION @extschema@.audit_key_usable(error text) RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp

@@ -39,6 +39,7 @@ mod log;
 mod log_tamper;
 mod objects;
 mod prepared;
+mod publish;
 mod reference;
 mod replication;
 mod roles;
