@@ -1563,7 +1563,7 @@ BEGIN
     -- That an event is not there is only said after the table itself was searched: a damaged index must not look like a deletion.
     INSERT INTO @extschema@.audit_drift_findings AS d (tenant_id, kind, chain, source, trail, events, first_seq, last_seq, places, expected, suspected, absent_from, absent_to)
     SELECT n.tenant, n.kind, n.chain, n.source, s.trail, n.count, n.first_seq, n.last_seq, n.places, n.expected,
-        jsonb_typeof(n.absent) = 'array', (n.absent ->> 0)::bigint, (n.absent ->> 1)::bigint
+        coalesce(jsonb_typeof(n.absent) = 'array', false), (n.absent ->> 0)::bigint, (n.absent ->> 1)::bigint
     FROM jsonb_to_record(audit_drift_note.finding) n (tenant text, kind text, chain smallint, source text, count bigint, first_seq bigint, last_seq bigint, places jsonb, expected jsonb, absent jsonb)
     CROSS JOIN @extschema@.audit_drift_state s
     ON CONFLICT (tenant_id, kind, chain, source, trail) DO UPDATE
@@ -1609,8 +1609,10 @@ CREATE FUNCTION @extschema@.audit_drift_could_not(tenant text, reason text) RETU
 AS $$
 BEGIN
     UPDATE @extschema@.audit_drift_state SET errors = errors + 1, first_error = coalesce(first_error, format('tenant %s: %s', to_json(audit_drift_could_not.tenant), reason));
-    INSERT INTO @extschema@.audit_tenants (tenant_id) SELECT audit_drift_could_not.tenant WHERE audit_drift_could_not.tenant <> '';
     UPDATE @extschema@.audit_tenants t SET check_error = reason WHERE t.tenant_id = audit_drift_could_not.tenant;
+    IF NOT FOUND AND audit_drift_could_not.tenant <> '' THEN
+        INSERT INTO @extschema@.audit_tenants (tenant_id, check_error) VALUES (audit_drift_could_not.tenant, reason);
+    END IF;
 END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_drift_could_not(text, text) FROM PUBLIC;
@@ -1683,6 +1685,7 @@ AS $$
 DECLARE
     now timestamptz := clock_timestamp();
     own uuid := (SELECT s.trail FROM @extschema@.audit_drift_state s);
+    seen text[] := ARRAY(SELECT DISTINCT c.tenant FROM jsonb_to_recordset(replayed -> 'chains') c (tenant text));
     finding jsonb;
 BEGIN
     INSERT INTO @extschema@.audit_watermarks AS w (tenant_id, chain, trail, head_seq, head_hash, verified_at, verified_from)
@@ -1693,15 +1696,12 @@ BEGIN
         WHERE NOT EXISTS (
             SELECT FROM jsonb_to_recordset(replayed -> 'chains') k (tenant text, chain smallint, keep boolean)
             WHERE k.keep AND k.tenant = excluded.tenant_id AND k.chain = excluded.chain);
-    WITH seen AS (
-        SELECT DISTINCT c.tenant FROM jsonb_to_recordset(replayed -> 'chains') c (tenant text)
-    ), known AS (
-        UPDATE @extschema@.audit_tenants t SET first_seen = coalesce(t.first_seen, now), last_seen = now, checked_at = now, check_error = NULL
-        FROM seen WHERE t.tenant_id = seen.tenant
-        RETURNING t.tenant_id
-    )
-    INSERT INTO @extschema@.audit_tenants (tenant_id, first_seen, last_seen, checked_at)
-    SELECT seen.tenant, now, now, now FROM seen WHERE seen.tenant NOT IN (SELECT known.tenant_id FROM known);
+    UPDATE @extschema@.audit_tenants t SET first_seen = coalesce(t.first_seen, now), last_seen = now, checked_at = now, check_error = NULL
+    WHERE t.tenant_id = ANY (seen);
+    IF EXISTS (SELECT FROM unnest(seen) n (tenant) WHERE NOT EXISTS (SELECT FROM @extschema@.audit_tenants t WHERE t.tenant_id = n.tenant)) THEN
+        INSERT INTO @extschema@.audit_tenants (tenant_id, first_seen, last_seen, checked_at)
+        SELECT n.tenant, now, now, now FROM unnest(seen) n (tenant) WHERE NOT EXISTS (SELECT FROM @extschema@.audit_tenants t WHERE t.tenant_id = n.tenant);
+    END IF;
     DELETE FROM @extschema@.audit_watermarks w
     USING jsonb_to_recordset(replayed -> 'confirmed') c (tenant text, chain smallint, trail uuid)
     WHERE w.tenant_id = c.tenant AND w.chain = c.chain AND w.trail = c.trail;
@@ -1784,26 +1784,20 @@ REVOKE ALL ON FUNCTION @extschema@.audit_drift_budget(bigint, bigint, timestampt
 COMMENT ON FUNCTION @extschema@.audit_drift_budget(bigint, bigint, timestamptz, timestamptz) IS
     'Part of the job drift: how many events of the history a run takes, given how many there are, how many of this pass are done, when the pass began, and the time.';
 
-CREATE FUNCTION @extschema@.audit_drift_history_chain(w @extschema@.audit_watermarks, milliseconds integer) RETURNS bigint
+CREATE FUNCTION @extschema@.audit_drift_history_chain(w @extschema@.audit_watermarks, this_pass bigint, upto bigint, most bigint, milliseconds integer) RETURNS jsonb
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    s @extschema@.audit_drift_state := (SELECT t FROM @extschema@.audit_drift_state t);
     now timestamptz := clock_timestamp();
-    -- What this run has recomputed already need not be recomputed again.
-    upto bigint := CASE WHEN w.verified_at >= s.started_at THEN least(w.verified_from, w.head_seq) ELSE w.head_seq END;
-    begun boolean := w.replay_pass = s.pass;
-    replayed jsonb;
+    begun boolean := w.replay_pass = this_pass;
+    after bigint := CASE WHEN begun THEN w.replayed_seq ELSE 0 END;
+    replayed jsonb := jsonb_build_object('complete', true, 'events', 0);
+    ended boolean;
     finding jsonb;
-    events bigint := w.head_seq;
-    ended boolean := true;
 BEGIN
     IF upto > 1 THEN
-        replayed := @extschema@.audit_replay_chain(w.tenant_id, w.chain, CASE WHEN begun THEN w.replayed_seq ELSE 0 END, upto, NULL, greatest(s.history_left, 1), milliseconds);
-        ended := (replayed ->> 'complete')::boolean;
-        events := (replayed ->> 'events')::bigint;
-        UPDATE @extschema@.audit_drift_state t SET events_done = t.events_done + events;
+        replayed := @extschema@.audit_replay_chain(w.tenant_id, w.chain, after, upto, NULL, most, milliseconds);
         FOR finding IN SELECT f.value FROM jsonb_array_elements(replayed -> 'findings') f LOOP
             PERFORM @extschema@.audit_drift_note(finding);
         END LOOP;
@@ -1817,24 +1811,23 @@ BEGIN
                     'detail', 'the event here was another one when it was last verified: the chain was written anew'))));
         END IF;
     END IF;
+    ended := (replayed ->> 'complete')::boolean;
     UPDATE @extschema@.audit_watermarks t
-    SET replay_pass = s.pass, replay_started_at = CASE WHEN begun THEN t.replay_started_at ELSE now END, replayed_at = now,
-        replayed_seq = CASE WHEN ended THEN t.head_seq ELSE coalesce((replayed #>> '{last,seq}')::bigint, CASE WHEN begun THEN t.replayed_seq ELSE 0 END) END,
+    SET replay_pass = this_pass, replay_started_at = CASE WHEN begun THEN t.replay_started_at ELSE now END, replayed_at = now,
+        replayed_seq = CASE WHEN ended THEN t.head_seq ELSE coalesce((replayed #>> '{last,seq}')::bigint, after) END,
         replayed_hash = CASE WHEN NOT ended THEN coalesce(decode(replayed #>> '{last,hash}', 'hex'), CASE WHEN begun THEN t.replayed_hash END) END,
         whole_started_at = CASE WHEN NOT ended THEN t.whole_started_at WHEN begun THEN t.replay_started_at ELSE now END,
         whole_ended_at = CASE WHEN ended THEN now ELSE t.whole_ended_at END,
         whole_seq = CASE WHEN ended THEN t.head_seq ELSE t.whole_seq END
     WHERE t.tenant_id = w.tenant_id AND t.chain = w.chain AND t.trail = w.trail;
-    UPDATE @extschema@.audit_drift_state t
-    SET pass_done = t.pass_done + CASE WHEN ended AND upto <= 1 THEN w.head_seq WHEN ended THEN events + w.head_seq - upto ELSE events END,
-        history_left = t.history_left - events,
-        pass_tenant = CASE WHEN ended THEN w.tenant_id ELSE t.pass_tenant END, pass_chain = CASE WHEN ended THEN w.chain ELSE t.pass_chain END;
-    RETURN CASE WHEN upto > 1 THEN events ELSE 0 END;
+    -- covered: with what the first phase of this run has recomputed already.
+    RETURN jsonb_build_object('ended', ended, 'events', replayed -> 'events',
+        'covered', CASE WHEN ended THEN greatest(w.head_seq - after, 0) ELSE (replayed ->> 'events')::bigint END);
 END
 $$;
-REVOKE ALL ON FUNCTION @extschema@.audit_drift_history_chain(@extschema@.audit_watermarks, integer) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_drift_history_chain(@extschema@.audit_watermarks, integer) IS
-    'Part of the job drift: goes on with the history of one chain, and returns how many events were recomputed.';
+REVOKE ALL ON FUNCTION @extschema@.audit_drift_history_chain(@extschema@.audit_watermarks, bigint, bigint, bigint, integer) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drift_history_chain(@extschema@.audit_watermarks, bigint, bigint, bigint, integer) IS
+    'Part of the job drift: goes on with the history of one chain in a pass, up to a seq, with at most so many events.';
 
 CREATE FUNCTION @extschema@.audit_drift_history(milliseconds integer) RETURNS jsonb
     LANGUAGE plpgsql
@@ -1842,34 +1835,51 @@ CREATE FUNCTION @extschema@.audit_drift_history(milliseconds integer) RETURNS js
 AS $$
 DECLARE
     until timestamptz := clock_timestamp() + milliseconds * interval '1 millisecond';
-    s @extschema@.audit_drift_state;
+    s @extschema@.audit_drift_state := (SELECT t FROM @extschema@.audit_drift_state t);
     w @extschema@.audit_watermarks;
+    part jsonb;
     events bigint := 0;
 BEGIN
-    UPDATE @extschema@.audit_drift_state t
-    SET pass = CASE WHEN t.pass_started_at IS NULL THEN t.pass + 1 ELSE t.pass END,
-        pass_started_at = coalesce(t.pass_started_at, clock_timestamp()),
-        pass_total = (SELECT coalesce(sum(m.head_seq), 0) FROM @extschema@.audit_watermarks m WHERE m.trail = t.trail)
-    WHERE t.history_left IS NULL;
-    UPDATE @extschema@.audit_drift_state t
-    SET history_left = @extschema@.audit_drift_budget(t.pass_total, t.pass_done, t.pass_started_at, clock_timestamp())
-    WHERE t.history_left IS NULL;
+    IF s.history_left IS NULL THEN
+        IF s.pass_started_at IS NULL THEN
+            s.pass := s.pass + 1;
+            s.pass_started_at := clock_timestamp();
+        END IF;
+        SELECT coalesce(sum(m.head_seq), 0) INTO s.pass_total FROM @extschema@.audit_watermarks m WHERE m.trail = s.trail;
+        s.history_left := @extschema@.audit_drift_budget(s.pass_total, s.pass_done, s.pass_started_at, clock_timestamp());
+    END IF;
     LOOP
-        SELECT t.* INTO STRICT s FROM @extschema@.audit_drift_state t;
         IF s.history_left <= 0 THEN
-            UPDATE @extschema@.audit_drift_state SET phase = 'recheck';
+            s.phase := 'recheck';
             EXIT;
         END IF;
         SELECT m.* INTO w FROM @extschema@.audit_watermarks m
         WHERE (m.tenant_id, m.chain) > (s.pass_tenant, s.pass_chain) AND m.trail = s.trail
         ORDER BY m.tenant_id, m.chain LIMIT 1;
         IF NOT FOUND THEN
-            UPDATE @extschema@.audit_drift_state SET phase = 'recheck', pass_ended_at = clock_timestamp(), pass_started_at = NULL, pass_done = 0, pass_tenant = '', pass_chain = -1;
+            s.phase := 'recheck';
+            s.pass_ended_at := clock_timestamp();
+            s.pass_started_at := NULL;
+            s.pass_done := 0;
+            s.pass_tenant := '';
+            s.pass_chain := -1;
             EXIT;
         END IF;
-        events := events + @extschema@.audit_drift_history_chain(w, greatest(extract(milliseconds FROM until - clock_timestamp())::integer, 1));
+        -- What this run has recomputed already need not be recomputed again.
+        part := @extschema@.audit_drift_history_chain(w, s.pass, CASE WHEN w.verified_at >= s.started_at THEN least(w.verified_from, w.head_seq) ELSE w.head_seq END,
+            s.history_left, greatest(extract(milliseconds FROM until - clock_timestamp())::integer, 1));
+        events := events + (part ->> 'events')::bigint;
+        s.pass_done := s.pass_done + (part ->> 'covered')::bigint;
+        s.history_left := s.history_left - greatest((part ->> 'covered')::bigint, 1);
+        IF (part ->> 'ended')::boolean THEN
+            s.pass_tenant := w.tenant_id;
+            s.pass_chain := w.chain;
+        END IF;
         EXIT WHEN clock_timestamp() >= until;
     END LOOP;
+    UPDATE @extschema@.audit_drift_state t
+    SET phase = s.phase, pass = s.pass, pass_started_at = s.pass_started_at, pass_ended_at = s.pass_ended_at, pass_total = s.pass_total, pass_done = s.pass_done,
+        pass_tenant = s.pass_tenant, pass_chain = s.pass_chain, history_left = s.history_left, events_done = t.events_done + events;
     RETURN jsonb_build_object('history_events', events);
 END
 $$;
@@ -2043,6 +2053,7 @@ COMMENT ON FUNCTION @extschema@.audit_drift_confirm(integer) IS
 CREATE FUNCTION @extschema@.audit_job_drift() RETURNS jsonb
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
+    SET jit = off
 AS $$
 DECLARE
     step_ms CONSTANT integer := 100;
@@ -2122,6 +2133,7 @@ CREATE FUNCTION @extschema@.audit_integrity(tenant text DEFAULT NULL) RETURNS TA
     verified_up_to timestamptz, open_findings bigint, open_alerts bigint, history_share numeric)
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
+    SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
