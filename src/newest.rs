@@ -118,7 +118,7 @@ fn read(
 ) -> Result<(), Failure> {
     let sql = format!(
         "SELECT c.place, e.recorded_at, e.seq
-         FROM pg_catalog.unnest($2::pg_catalog.int8[], $3::pg_catalog.int2[]) c (place, chain)
+         FROM ROWS FROM (pg_catalog.unnest($2::pg_catalog.int8[]), pg_catalog.unnest($3::pg_catalog.int2[])) c (place, chain)
          CROSS JOIN LATERAL (SELECT recorded_at, seq FROM {} WHERE tenant_id = $1 AND chain = c.chain
              ORDER BY seq DESC LIMIT $4) e",
         trail.name

@@ -89,7 +89,8 @@ fn a_run_interrupted_by_a_crash_goes_on_where_it_was() {
     wait_until(DEADLINE, "the interrupted run to be settled", || {
         client.line("SELECT count(*) FROM audit_job_runs WHERE job = 'drift' AND error_code = '57P01'") == "1"
     });
-    client.run("ALTER SYSTEM SET zeroauth_audit.replay_load = 100; SELECT pg_reload_conf(); SET zeroauth_audit.maintenance = on");
+    client.run("ALTER SYSTEM SET zeroauth_audit.replay_load = 100");
+    client.run("SELECT pg_reload_conf(); SET zeroauth_audit.maintenance = on");
     // Forged before the place where it goes on: it comes round to it.
     client.run("UPDATE audit_events SET action = 'forged' WHERE tenant_id = 'tenant 0001' AND seq = 3");
     run(&mut client);
