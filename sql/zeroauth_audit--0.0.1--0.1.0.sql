@@ -1837,49 +1837,56 @@ DECLARE
     until timestamptz := clock_timestamp() + milliseconds * interval '1 millisecond';
     s @extschema@.audit_drift_state := (SELECT t FROM @extschema@.audit_drift_state t);
     w @extschema@.audit_watermarks;
+    next_phase text := 'history';
+    this_pass bigint := s.pass;
+    pass_started timestamptz := s.pass_started_at;
+    total bigint := s.pass_total;
+    done bigint := s.pass_done;
+    left_over bigint := s.history_left;
+    at_tenant text := s.pass_tenant;
+    at_chain smallint := s.pass_chain;
     part jsonb;
     events bigint := 0;
 BEGIN
-    IF s.history_left IS NULL THEN
-        IF s.pass_started_at IS NULL THEN
-            s.pass := s.pass + 1;
-            s.pass_started_at := clock_timestamp();
+    IF left_over IS NULL THEN
+        IF pass_started IS NULL THEN
+            this_pass := this_pass + 1;
+            pass_started := clock_timestamp();
         END IF;
-        SELECT coalesce(sum(m.head_seq), 0) INTO s.pass_total FROM @extschema@.audit_watermarks m WHERE m.trail = s.trail;
-        s.history_left := @extschema@.audit_drift_budget(s.pass_total, s.pass_done, s.pass_started_at, clock_timestamp());
+        SELECT coalesce(sum(m.head_seq), 0) INTO total FROM @extschema@.audit_watermarks m WHERE m.trail = s.trail;
+        left_over := @extschema@.audit_drift_budget(total, done, pass_started, clock_timestamp());
     END IF;
     LOOP
-        IF s.history_left <= 0 THEN
-            s.phase := 'recheck';
+        IF left_over <= 0 THEN
+            next_phase := 'recheck';
             EXIT;
         END IF;
         SELECT m.* INTO w FROM @extschema@.audit_watermarks m
-        WHERE (m.tenant_id, m.chain) > (s.pass_tenant, s.pass_chain) AND m.trail = s.trail
+        WHERE (m.tenant_id, m.chain) > (at_tenant, at_chain) AND m.trail = s.trail
         ORDER BY m.tenant_id, m.chain LIMIT 1;
         IF NOT FOUND THEN
-            s.phase := 'recheck';
-            s.pass_ended_at := clock_timestamp();
-            s.pass_started_at := NULL;
-            s.pass_done := 0;
-            s.pass_tenant := '';
-            s.pass_chain := -1;
+            next_phase := 'recheck';
+            pass_started := NULL;
+            done := 0;
+            at_tenant := '';
+            at_chain := -1;
             EXIT;
         END IF;
         -- What this run has recomputed already need not be recomputed again.
-        part := @extschema@.audit_drift_history_chain(w, s.pass, CASE WHEN w.verified_at >= s.started_at THEN least(w.verified_from, w.head_seq) ELSE w.head_seq END,
-            s.history_left, greatest(extract(milliseconds FROM until - clock_timestamp())::integer, 1));
+        part := @extschema@.audit_drift_history_chain(w, this_pass, CASE WHEN w.verified_at >= s.started_at THEN least(w.verified_from, w.head_seq) ELSE w.head_seq END,
+            left_over, greatest(extract(milliseconds FROM until - clock_timestamp())::integer, 1));
         events := events + (part ->> 'events')::bigint;
-        s.pass_done := s.pass_done + (part ->> 'covered')::bigint;
-        s.history_left := s.history_left - greatest((part ->> 'covered')::bigint, 1);
+        done := done + (part ->> 'covered')::bigint;
+        left_over := left_over - greatest((part ->> 'covered')::bigint, 1);
         IF (part ->> 'ended')::boolean THEN
-            s.pass_tenant := w.tenant_id;
-            s.pass_chain := w.chain;
+            at_tenant := w.tenant_id;
+            at_chain := w.chain;
         END IF;
         EXIT WHEN clock_timestamp() >= until;
     END LOOP;
     UPDATE @extschema@.audit_drift_state t
-    SET phase = s.phase, pass = s.pass, pass_started_at = s.pass_started_at, pass_ended_at = s.pass_ended_at, pass_total = s.pass_total, pass_done = s.pass_done,
-        pass_tenant = s.pass_tenant, pass_chain = s.pass_chain, history_left = s.history_left, events_done = t.events_done + events;
+    SET phase = next_phase, pass = this_pass, pass_started_at = pass_started, pass_ended_at = CASE WHEN pass_started IS NULL THEN clock_timestamp() ELSE t.pass_ended_at END,
+        pass_total = total, pass_done = done, pass_tenant = at_tenant, pass_chain = at_chain, history_left = left_over, events_done = t.events_done + events;
     RETURN jsonb_build_object('history_events', events);
 END
 $$;
