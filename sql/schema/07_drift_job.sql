@@ -65,6 +65,8 @@ DECLARE
     now timestamptz := clock_timestamp();
     own uuid := (SELECT s.trail FROM @extschema@.audit_drift_state s);
     seen text[] := ARRAY(SELECT DISTINCT c.tenant FROM jsonb_to_recordset(replayed -> 'chains') c (tenant text));
+    -- Until a suspicion is confirmed, what contradicts it must not be forgotten.
+    kept text[] := ARRAY(SELECT c.chain || ':' || c.tenant FROM jsonb_to_recordset(replayed -> 'chains') c (tenant text, chain smallint, keep boolean) WHERE c.keep);
     finding jsonb;
 BEGIN
     INSERT INTO @extschema@.audit_watermarks AS w (tenant_id, chain, trail, head_seq, head_hash, verified_at, verified_from)
@@ -72,9 +74,7 @@ BEGIN
     FROM jsonb_to_recordset(replayed -> 'chains') c (tenant text, chain smallint, seq bigint, hash text, "from" bigint)
     ON CONFLICT (tenant_id, chain, trail) DO UPDATE
         SET head_seq = excluded.head_seq, head_hash = excluded.head_hash, verified_at = excluded.verified_at, verified_from = excluded.verified_from
-        WHERE NOT EXISTS (
-            SELECT FROM jsonb_to_recordset(replayed -> 'chains') k (tenant text, chain smallint, keep boolean)
-            WHERE k.keep AND k.tenant = excluded.tenant_id AND k.chain = excluded.chain);
+        WHERE NOT excluded.chain || ':' || excluded.tenant_id = ANY (kept);
     UPDATE @extschema@.audit_tenants t SET first_seen = coalesce(t.first_seen, now), last_seen = now, checked_at = now, check_error = NULL
     WHERE t.tenant_id = ANY (seen);
     IF EXISTS (SELECT FROM unnest(seen) n (tenant) WHERE NOT EXISTS (SELECT FROM @extschema@.audit_tenants t WHERE t.tenant_id = n.tenant)) THEN
@@ -201,7 +201,8 @@ BEGIN
     WHERE t.tenant_id = w.tenant_id AND t.chain = w.chain AND t.trail = w.trail;
     -- covered: with what the first phase of this run has recomputed already.
     RETURN jsonb_build_object('ended', ended, 'events', replayed -> 'events',
-        'covered', CASE WHEN ended THEN greatest(w.head_seq - after, 0) ELSE (replayed ->> 'events')::bigint END);
+        -- A forged event can have the largest seq there is.
+        'covered', CASE WHEN ended THEN least(greatest(w.head_seq - after, 0), 1000000000000) ELSE (replayed ->> 'events')::bigint END);
 END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_drift_history_chain(@extschema@.audit_watermarks, bigint, bigint, bigint, integer) FROM PUBLIC;
@@ -232,7 +233,7 @@ BEGIN
             this_pass := this_pass + 1;
             pass_started := clock_timestamp();
         END IF;
-        SELECT coalesce(sum(m.head_seq), 0) INTO total FROM @extschema@.audit_watermarks m WHERE m.trail = s.trail;
+        SELECT coalesce(sum(least(m.head_seq, 1000000000000)), 0) INTO total FROM @extschema@.audit_watermarks m WHERE m.trail = s.trail;
         left_over := @extschema@.audit_drift_budget(total, done, pass_started, clock_timestamp());
     END IF;
     LOOP
@@ -303,7 +304,7 @@ BEGIN
         ELSIF f.tenant_id = '' THEN
             gone := NOT EXISTS (SELECT FROM @extschema@.audit_events e WHERE e.tenant_id IS NULL);
         ELSE
-            replayed := @extschema@.audit_replay_chain(f.tenant_id, f.chain, coalesce(f.checked_seq, greatest(f.first_seq - 1, 0)), f.last_seq + 1, f.kind, 9223372036854775807,
+            replayed := @extschema@.audit_replay_chain(f.tenant_id, f.chain, coalesce(f.checked_seq, greatest(f.first_seq, 1) - 1), least(f.last_seq, 9223372036854775806) + 1, f.kind, 9223372036854775807,
                 greatest(extract(milliseconds FROM until - clock_timestamp())::integer, 1));
             IF EXISTS (SELECT FROM jsonb_array_elements(replayed -> 'findings') r WHERE r.value ->> 'kind' = f.kind) THEN
                 gone := false;
@@ -350,14 +351,20 @@ COMMENT ON FUNCTION @extschema@.audit_drift_in_index(text, smallint, bigint, big
 CREATE FUNCTION @extschema@.audit_drift_search(first_block bigint, last_block bigint) RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
-    SET enable_indexscan = off SET enable_indexonlyscan = off SET enable_bitmapscan = off SET jit = off
+    SET enable_indexscan = off SET enable_indexonlyscan = off SET enable_bitmapscan = off SET enable_nestloop = off SET jit = off
 AS $$
 BEGIN
+    -- Two statements, each of which reads the blocks once, however many suspicions there are.
     UPDATE @extschema@.audit_drift_findings d SET seen_in_table = true
-    WHERE d.suspected AND NOT d.seen_in_table AND EXISTS (
+    WHERE d.suspected AND NOT d.seen_in_table AND d.chain >= 0 AND EXISTS (
         SELECT FROM @extschema@.audit_events e
         WHERE e.ctid >= format('(%s,0)', first_block)::tid AND e.ctid < format('(%s,0)', last_block)::tid
-          AND e.tenant_id = d.tenant_id AND (d.chain < 0 OR e.chain = d.chain) AND e.seq BETWEEN d.absent_from AND d.absent_to);
+          AND e.tenant_id = d.tenant_id AND e.chain = d.chain AND e.seq BETWEEN d.absent_from AND d.absent_to);
+    UPDATE @extschema@.audit_drift_findings d SET seen_in_table = true
+    WHERE d.suspected AND NOT d.seen_in_table AND d.chain < 0 AND EXISTS (
+        SELECT FROM @extschema@.audit_events e
+        WHERE e.ctid >= format('(%s,0)', first_block)::tid AND e.ctid < format('(%s,0)', last_block)::tid
+          AND e.tenant_id = d.tenant_id AND e.seq BETWEEN d.absent_from AND d.absent_to);
 END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_drift_search(bigint, bigint) FROM PUBLIC;

@@ -207,6 +207,30 @@ fn pitfall_23_different_defects_are_different_alerts_each_with_its_place() {
 }
 
 #[test]
+fn a_forged_event_at_either_end_of_the_range_is_found_and_breaks_nothing() {
+    let (_database, mut client) = seen("drift_extremes");
+    let forge = |seq: &str| {
+        format!(
+            "ALTER TABLE audit_events DISABLE TRIGGER ALL; ALTER TABLE audit_events DROP CONSTRAINT audit_events_seq_check; INSERT INTO audit_events SELECT tenant_id, chain, {seq}, gen_random_uuid(), {} FROM audit_events {AT} AND seq = 5",
+            COLUMNS[4..].join(", ")
+        )
+    };
+    case(&mut client, &forge("9223372036854775807"), &["content_mismatch:acme:1", "gap:acme:1"]);
+    case(
+        &mut client,
+        &forge("-9223372036854775808"),
+        &["content_mismatch:acme:1", "fork:acme:1", "gap:acme:1"],
+    );
+    client.run(&format!("BEGIN; {}", forge("9223372036854775807")));
+    drift(&mut client);
+    client.run("DELETE FROM audit_events WHERE tenant_id = 'acme' AND chain = 1");
+    drift(&mut client);
+    assert_eq!(alerts(&mut client), ["chain_missing:acme:1", "content_mismatch:acme:1", "gap:acme:1"]);
+    assert_eq!(client.line("SELECT state, events FROM audit_integrity('acme')"), "tampered|20");
+    client.run("ROLLBACK");
+}
+
+#[test]
 fn thousands_of_forged_events_are_one_alert_that_names_a_few() {
     let database = Database::audited("drift_many");
     let mut client = database.client();
