@@ -131,7 +131,9 @@ BEGIN
         IF s.recent_stop <> '' AND NOT s.recent_wrapped THEN
             UPDATE @extschema@.audit_drift_state SET recent_wrapped = true, recent_tenant = '', recent_chain = NULL;
         ELSE
-            UPDATE @extschema@.audit_drift_state SET phase = 'history';
+            -- What may be missing is looked into before the long part of the run.
+            UPDATE @extschema@.audit_drift_state
+            SET phase = CASE WHEN EXISTS (SELECT FROM @extschema@.audit_drift_findings d WHERE d.suspected) THEN 'confirm' ELSE 'history' END;
         END IF;
     END IF;
     RETURN jsonb_build_object('tenants', replayed -> 'tenants', 'events', replayed -> 'events');
@@ -434,14 +436,16 @@ BEGIN
     END IF;
     IF NOT EXISTS (SELECT FROM @extschema@.audit_drift_findings d WHERE d.suspected) THEN
         UPDATE @extschema@.audit_drift_state s
-        SET phase = CASE WHEN s.errors > 0 THEN 'failing' ELSE 'idle' END, finished_at = CASE WHEN s.errors > 0 THEN s.finished_at ELSE clock_timestamp() END;
+        SET confirm_block = 0,
+            phase = CASE WHEN s.history_left IS NULL THEN 'history' WHEN s.errors > 0 THEN 'failing' ELSE 'idle' END,
+            finished_at = CASE WHEN s.history_left IS NULL OR s.errors > 0 THEN s.finished_at ELSE clock_timestamp() END;
     END IF;
     RETURN jsonb_build_object('confirmed', settled);
 END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_drift_confirm(integer) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_drift_confirm(integer) IS
-    'Part of the job drift: one step of the last phase: before an alert says that events are missing, the table itself is searched for them.';
+    'Part of the job drift: one step of the phase after the first and of the last: before an alert says that events are missing, the table itself is searched for them.';
 
 CREATE FUNCTION @extschema@.audit_job_drift() RETURNS jsonb
     LANGUAGE plpgsql

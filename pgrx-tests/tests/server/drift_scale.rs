@@ -126,7 +126,9 @@ fn the_newest_events_of_many_chains_are_chosen_by_their_time() {
     assert_replays(&mut client);
     // So many that they are sorted on disk if need be.
     client.run("INSERT INTO audit_events (tenant_id, action) SELECT 'large', 'x' FROM generate_series(1, 50000); BEGIN; INSERT INTO audit_events (tenant_id, action) SELECT 'large', 'x' FROM generate_series(1, 110000); PREPARE TRANSACTION 'large'");
-    client.run("INSERT INTO audit_events (tenant_id, action) SELECT 'large', 'x' FROM generate_series(1, 110000)");
+    client.run(
+        "INSERT INTO audit_events (tenant_id, action) SELECT 'large', 'x' FROM generate_series(1, 110000)",
+    );
     client.run("COMMIT PREPARED 'large'");
     assert_eq!(client.line("SELECT events_checked, chains FROM audit_verify('large', 250000)"), "250000|2");
     client.run("UPDATE audit_events SET resource = 'x' WHERE tenant_id = 'large' AND chain = 0 AND seq IN (20000, 20001)");
