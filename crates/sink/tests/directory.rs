@@ -91,10 +91,16 @@ fn each_run_is_a_file_and_each_day_begins_with_all_that_was_ever_published() {
     written(&mut directory, &[], "2026/12/01", "000100");
     let entry = |tenant: &str, size| (tenant.to_owned(), size);
     let expected = BTreeMap::from([
-        ("2026/11/24/100000-000001-full.checkpoints".to_owned(), vec![entry("a", 1), entry("b", 5), entry("a", 2)]),
+        (
+            "2026/11/24/100000-000001-full.checkpoints".to_owned(),
+            vec![entry("a", 1), entry("b", 5), entry("a", 2)],
+        ),
         ("2026/11/24/100100-000001.checkpoints".to_owned(), vec![entry("a", 3)]),
         ("2026/11/24/100100-000002.checkpoints".to_owned(), vec![entry("c", 1)]),
-        ("2026/12/01/000000-000001-full.checkpoints".to_owned(), vec![entry("a", 4), entry("b", 5), entry("c", 1)]),
+        (
+            "2026/12/01/000000-000001-full.checkpoints".to_owned(),
+            vec![entry("a", 4), entry("b", 5), entry("c", 1)],
+        ),
     ]);
     assert_eq!(files(path), expected);
     // Read again, it knows the same, from the newest full file on.
@@ -109,7 +115,10 @@ fn what_the_directory_does_not_agree_with_is_not_written() {
     directory.write(&[sealed("a", 10, 1), sealed("b", 10, 1)], &stamp("2026/11/24", "100000")).unwrap();
     for mut directory in [directory, open(folder.path()).unwrap()] {
         let conflicts = directory
-            .write(&[sealed("a", 9, 1), sealed("b", 11, 2), sealed("a", 10, 2)], &stamp("2026/11/24", "100100"))
+            .write(
+                &[sealed("a", 9, 1), sealed("b", 11, 2), sealed("a", 10, 2)],
+                &stamp("2026/11/24", "100100"),
+            )
             .unwrap();
         let known = || Conflict { origin: "log.example/a".into(), size: 10, root: Some([1; 32]) };
         assert_eq!(conflicts, [known(), known()]);
@@ -117,7 +126,9 @@ fn what_the_directory_does_not_agree_with_is_not_written() {
         assert_eq!(directory.write(&[sealed("a", 10, 1)], &stamp("2026/11/24", "100200")).unwrap(), []);
     }
     let sizes: Vec<_> = files(folder.path()).into_values().flatten().collect();
-    assert!(!sizes.contains(&("a".to_owned(), 9)) && sizes.iter().filter(|(_, size)| *size == 11).count() == 2);
+    assert!(
+        !sizes.contains(&("a".to_owned(), 9)) && sizes.iter().filter(|(_, size)| *size == 11).count() == 2
+    );
 }
 
 #[test]

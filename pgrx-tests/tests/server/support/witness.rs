@@ -58,7 +58,9 @@ impl Witness {
     /// Tree sizes by tenant.
     pub fn seen(&self) -> Vec<String> {
         let seen = &self.state.lock().unwrap().seen;
-        seen.iter().map(|(origin, (size, _))| format!("{} {size}", origin.rsplit('/').next().unwrap())).collect()
+        seen.iter()
+            .map(|(origin, (size, _))| format!("{} {size}", origin.rsplit('/').next().unwrap()))
+            .collect()
     }
 
     pub fn requests(&self) -> usize {
