@@ -1,5 +1,5 @@
--- Chains behind tenant $1, in order, that do not end where their tenant's log says: that have events which their tenant's log does not have, and tenants whose newest checkpoint
--- is to be signed (again): one row for each chain.
+-- Chains behind tenant $1, in order, that do not end where their tenant's log says, and one of each tenant whose newest checkpoint is
+-- to be signed, or signed again; $2 is 1 when there is a key.
 WITH RECURSIVE chains AS (
     (SELECT e.tenant_id, e.chain FROM @extschema@.audit_events e
      WHERE e.tenant_id OPERATOR(pg_catalog.>) $1 AND e.chain IS NOT NULL ORDER BY e.tenant_id, e.chain LIMIT 1)
