@@ -1319,6 +1319,961 @@ COMMENT ON FUNCTION @extschema@.audit_job_prune() IS
 
 INSERT INTO @extschema@.audit_jobs (name, schedule, timeout) VALUES ('prune', '17 3 * * *', '10 minutes');
 
+-- Drift: what the worker remembers of every tenant and chain, and what it found. The reading is done by functions in C, each from
+-- one snapshot; remembering, deciding and raising alerts is done in SQL.
+
+CREATE TABLE @extschema@.audit_tenants (
+    tenant_id text COLLATE pg_catalog."C" NOT NULL,
+    drift_rows integer,
+    first_seen timestamptz,
+    last_seen timestamptz,
+    checked_at timestamptz,
+    check_error text,
+    CONSTRAINT audit_tenants_pkey PRIMARY KEY (tenant_id),
+    CONSTRAINT audit_tenants_tenant_id_check CHECK (pg_catalog.octet_length(tenant_id) BETWEEN 1 AND 128),
+    CONSTRAINT audit_tenants_drift_rows_check CHECK (drift_rows BETWEEN 1 AND 100000)
+) WITH (fillfactor = 80);
+REVOKE ALL ON TABLE @extschema@.audit_tenants FROM PUBLIC;
+COMMENT ON TABLE @extschema@.audit_tenants IS
+    'The tenants that the worker has seen; no insert of an event writes here. drift_rows is yours, also of a tenant that has no events yet; the rest is set by the job drift. Inserting a tenant that is there changes its row, so that a restored dump brings its settings.';
+COMMENT ON COLUMN @extschema@.audit_tenants.tenant_id IS 'The tenant.';
+COMMENT ON COLUMN @extschema@.audit_tenants.drift_rows IS 'How many of its newest events every run recomputes; NULL: zeroauth_audit.drift_rows.';
+COMMENT ON COLUMN @extschema@.audit_tenants.first_seen IS 'When the job drift first saw an event of it.';
+COMMENT ON COLUMN @extschema@.audit_tenants.last_seen IS 'When it last saw one.';
+COMMENT ON COLUMN @extschema@.audit_tenants.checked_at IS 'When its newest events were last recomputed.';
+COMMENT ON COLUMN @extschema@.audit_tenants.check_error IS 'Why that could not be done the last time; NULL when it could.';
+COMMENT ON CONSTRAINT audit_tenants_pkey ON @extschema@.audit_tenants IS 'One row a tenant.';
+COMMENT ON CONSTRAINT audit_tenants_tenant_id_check ON @extschema@.audit_tenants IS 'As in audit_events.';
+COMMENT ON CONSTRAINT audit_tenants_drift_rows_check ON @extschema@.audit_tenants IS 'So many events are recomputed in one transaction.';
+
+CREATE TABLE @extschema@.audit_watermarks (
+    tenant_id text COLLATE pg_catalog."C" NOT NULL,
+    chain smallint NOT NULL,
+    trail uuid NOT NULL,
+    head_seq bigint NOT NULL,
+    head_hash bytea NOT NULL,
+    verified_at timestamptz NOT NULL,
+    verified_from bigint NOT NULL,
+    replay_pass bigint NOT NULL DEFAULT 0,
+    replay_started_at timestamptz,
+    replayed_at timestamptz,
+    replayed_seq bigint NOT NULL DEFAULT 0,
+    replayed_hash bytea,
+    whole_started_at timestamptz,
+    whole_ended_at timestamptz,
+    whole_seq bigint NOT NULL DEFAULT 0,
+    CONSTRAINT audit_watermarks_pkey PRIMARY KEY (tenant_id, chain, trail)
+) WITH (fillfactor = 70);
+REVOKE ALL ON TABLE @extschema@.audit_watermarks FROM PUBLIC;
+COMMENT ON TABLE @extschema@.audit_watermarks IS
+    'What the job drift remembers of each chain: its end, and how far its history has been recomputed. Kept in the database that it is about: whoever can change events can change it, too.';
+COMMENT ON COLUMN @extschema@.audit_watermarks.tenant_id IS 'The tenant.';
+COMMENT ON COLUMN @extschema@.audit_watermarks.chain IS 'The chain.';
+COMMENT ON COLUMN @extschema@.audit_watermarks.trail IS 'The trail that was seen (audit_drift_state.trail); of another one after a restore from a dump, until the events that it tells of are found here.';
+COMMENT ON COLUMN @extschema@.audit_watermarks.head_seq IS 'seq of the newest event that was seen.';
+COMMENT ON COLUMN @extschema@.audit_watermarks.head_hash IS 'event_hash of that event.';
+COMMENT ON COLUMN @extschema@.audit_watermarks.verified_at IS 'When the newest events of the chain were last recomputed.';
+COMMENT ON COLUMN @extschema@.audit_watermarks.verified_from IS 'seq of the first of those.';
+COMMENT ON COLUMN @extschema@.audit_watermarks.replay_pass IS 'The pass through all history that the next four columns are about.';
+COMMENT ON COLUMN @extschema@.audit_watermarks.replay_started_at IS 'When that pass began with the first event of the chain.';
+COMMENT ON COLUMN @extschema@.audit_watermarks.replayed_at IS 'When it came to replayed_seq.';
+COMMENT ON COLUMN @extschema@.audit_watermarks.replayed_seq IS 'How far it is: up to this event the chain has been recomputed.';
+COMMENT ON COLUMN @extschema@.audit_watermarks.replayed_hash IS 'event_hash of that event; NULL when the chain is done.';
+COMMENT ON COLUMN @extschema@.audit_watermarks.whole_started_at IS 'When the last pass that came to the end of the chain began with its first event.';
+COMMENT ON COLUMN @extschema@.audit_watermarks.whole_ended_at IS 'When that pass came to the end.';
+COMMENT ON COLUMN @extschema@.audit_watermarks.whole_seq IS 'seq of the last event then.';
+COMMENT ON CONSTRAINT audit_watermarks_pkey ON @extschema@.audit_watermarks IS 'One row a chain; those of a dump stand beside those of this trail.';
+
+CREATE TABLE @extschema@.audit_drift_findings (
+    tenant_id text COLLATE pg_catalog."C" NOT NULL,
+    kind text COLLATE pg_catalog."C" NOT NULL,
+    chain smallint NOT NULL,
+    source text COLLATE pg_catalog."C" NOT NULL,
+    trail uuid NOT NULL,
+    found_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    last_seen_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    alerted_at timestamptz,
+    events bigint NOT NULL,
+    first_seq bigint NOT NULL,
+    last_seq bigint NOT NULL,
+    places jsonb NOT NULL DEFAULT '[]',
+    expected jsonb NOT NULL DEFAULT '[]',
+    suspected boolean NOT NULL DEFAULT false,
+    absent_from bigint,
+    absent_to bigint,
+    seen_in_table boolean NOT NULL DEFAULT false,
+    checked_run bigint,
+    checked_seq bigint,
+    CONSTRAINT audit_drift_findings_pkey PRIMARY KEY (tenant_id, kind, chain, source, trail),
+    CONSTRAINT audit_drift_findings_source_check CHECK (source IN ('replay', 'memory'))
+);
+CREATE INDEX audit_drift_findings_suspected ON @extschema@.audit_drift_findings (tenant_id) WHERE suspected;
+REVOKE ALL ON TABLE @extschema@.audit_drift_findings FROM PUBLIC;
+COMMENT ON TABLE @extschema@.audit_drift_findings IS
+    'What the job drift found and has not found gone since: one row for each class, tenant and chain. Each has an alert with the fingerprint class:tenant:chain.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.tenant_id IS 'The tenant; empty: of rows without one.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.kind IS 'The class.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.chain IS 'The chain; -1: all chains of the tenant, or rows without one.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.source IS 'replay: the events contradict themselves or each other. memory: they contradict a watermark.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.trail IS 'The trail that it was found in, as in audit_watermarks.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.found_at IS 'When it was first found.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.last_seen_at IS 'When it was last found.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.alerted_at IS 'When its alert was raised; NULL while it is only suspected.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.events IS 'How many events it is about: the most that one step saw.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.first_seq IS 'seq of the first of them.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.last_seq IS 'seq of the last of them.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.places IS 'The first few of them.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.expected IS 'Of source memory: the events that were there, with chain, seq and event_hash.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.suspected IS 'The primary key does not show events that should be there, and the table itself has not been searched for them yet.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.absent_from IS 'First of the events to search for.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.absent_to IS 'Last of the events to search for.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.seen_in_table IS 'The search found one of them: nothing is missing, but the primary key may be damaged.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.checked_run IS 'The run that last looked whether it is gone.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.checked_seq IS 'How far that is; NULL at the beginning.';
+COMMENT ON CONSTRAINT audit_drift_findings_pkey ON @extschema@.audit_drift_findings IS 'One row for each class and place.';
+COMMENT ON CONSTRAINT audit_drift_findings_source_check ON @extschema@.audit_drift_findings IS 'The two sources.';
+COMMENT ON INDEX @extschema@.audit_drift_findings_suspected IS 'What has to be searched for.';
+
+CREATE TABLE @extschema@.audit_drift_state (
+    id boolean NOT NULL DEFAULT true,
+    trail uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
+    run bigint,
+    phase text NOT NULL DEFAULT 'idle',
+    started_at timestamptz,
+    finished_at timestamptz,
+    resumed boolean NOT NULL DEFAULT false,
+    tenants_total bigint NOT NULL DEFAULT 0,
+    tenants_done bigint NOT NULL DEFAULT 0,
+    events_done bigint NOT NULL DEFAULT 0,
+    recent_tenant text COLLATE pg_catalog."C" NOT NULL DEFAULT '',
+    recent_chain smallint,
+    recent_stop text COLLATE pg_catalog."C" NOT NULL DEFAULT '',
+    recent_wrapped boolean NOT NULL DEFAULT false,
+    careful boolean NOT NULL DEFAULT false,
+    pass bigint NOT NULL DEFAULT 0,
+    pass_started_at timestamptz,
+    pass_ended_at timestamptz,
+    pass_total bigint NOT NULL DEFAULT 0,
+    pass_done bigint NOT NULL DEFAULT 0,
+    pass_tenant text COLLATE pg_catalog."C" NOT NULL DEFAULT '',
+    pass_chain smallint NOT NULL DEFAULT -1,
+    history_left bigint,
+    confirm_block bigint NOT NULL DEFAULT 0,
+    errors bigint NOT NULL DEFAULT 0,
+    first_error text,
+    CONSTRAINT audit_drift_state_pkey PRIMARY KEY (id),
+    CONSTRAINT audit_drift_state_id_check CHECK (id),
+    CONSTRAINT audit_drift_state_phase_check CHECK (phase IN ('idle', 'recent', 'history', 'recheck', 'confirm', 'failing'))
+) WITH (fillfactor = 50);
+REVOKE ALL ON TABLE @extschema@.audit_drift_state FROM PUBLIC;
+COMMENT ON TABLE @extschema@.audit_drift_state IS
+    'Where the job drift is: one row, changed by every step, so that a run goes on where a crash or a timeout ended the one before. The only table that pg_dump leaves out: it is about this trail, not about its copy.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.id IS 'Always true.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.trail IS 'Names this trail since CREATE EXTENSION. A restored dump is another trail; a standby, a base backup and pg_upgrade keep the name.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.run IS 'The run in audit_job_runs.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.phase IS 'idle; recent: newest events and watermarks; history: the next part of all history; recheck: whether earlier findings are gone; confirm: the table is searched for events that the primary key does not show; failing: the run is about to fail.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.started_at IS 'When the run began.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.finished_at IS 'When the last run ended that came to its end.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.resumed IS 'Whether the run went on where the one before was interrupted.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.tenants_total IS 'How many tenants were known when it began.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.tenants_done IS 'How many are done.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.events_done IS 'How many events the run has recomputed.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.recent_tenant IS 'The last tenant that is done; empty: none.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.recent_chain IS 'Its last chain that is done; NULL: all.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.recent_stop IS 'The tenant that the run began behind: it ends there, after it came round. Empty: it began with the first.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.recent_wrapped IS 'Whether it came round.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.careful IS 'Whether the next step takes one tenant, because the last one failed.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.pass IS 'Number of the pass through all history.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.pass_started_at IS 'When it began; NULL: the next run begins one.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.pass_ended_at IS 'When the last pass ended.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.pass_total IS 'How many events there are in it, as of the last run.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.pass_done IS 'How many of them are done.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.pass_tenant IS 'Tenant of the last chain that is done.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.pass_chain IS 'That chain.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.history_left IS 'How many events this run still takes of it; NULL: not decided yet.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.confirm_block IS 'Up to which block the table has been searched.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.errors IS 'How many tenants or findings could not be checked in this run.';
+COMMENT ON COLUMN @extschema@.audit_drift_state.first_error IS 'The first reason.';
+COMMENT ON CONSTRAINT audit_drift_state_pkey ON @extschema@.audit_drift_state IS 'One row.';
+COMMENT ON CONSTRAINT audit_drift_state_id_check ON @extschema@.audit_drift_state IS 'One row.';
+COMMENT ON CONSTRAINT audit_drift_state_phase_check ON @extschema@.audit_drift_state IS 'The phases.';
+INSERT INTO @extschema@.audit_drift_state DEFAULT VALUES;
+
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_tenants', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_watermarks', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_drift_findings', 'WHERE alerted_at IS NOT NULL');
+
+CREATE FUNCTION @extschema@.audit_tenants_serialize() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- What a restore inserts and what the job inserts would otherwise meet at the primary key.
+    LOCK TABLE @extschema@.audit_drift_state IN SHARE ROW EXCLUSIVE MODE;
+    RETURN NULL;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_tenants_serialize() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_tenants_serialize() IS
+    'Trigger of audit_tenants: inserts wait for each other.';
+
+CREATE FUNCTION @extschema@.audit_tenants_merge() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE @extschema@.audit_tenants t
+    SET drift_rows = coalesce(NEW.drift_rows, t.drift_rows), first_seen = least(NEW.first_seen, t.first_seen), last_seen = greatest(NEW.last_seen, t.last_seen)
+    WHERE t.tenant_id = NEW.tenant_id;
+    RETURN CASE WHEN FOUND THEN NULL ELSE NEW END;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_tenants_merge() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_tenants_merge() IS
+    'Trigger of audit_tenants: takes an insert of a tenant that is there as a change of it.';
+
+CREATE TRIGGER zeroauth_audit_tenants_serialize
+    BEFORE INSERT ON @extschema@.audit_tenants
+    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.audit_tenants_serialize();
+COMMENT ON TRIGGER zeroauth_audit_tenants_serialize ON @extschema@.audit_tenants IS 'A restore and the job do not meet.';
+CREATE TRIGGER zeroauth_audit_tenants_merge
+    BEFORE INSERT ON @extschema@.audit_tenants
+    FOR EACH ROW EXECUTE FUNCTION @extschema@.audit_tenants_merge();
+COMMENT ON TRIGGER zeroauth_audit_tenants_merge ON @extschema@.audit_tenants IS 'A restored row joins the one that is there.';
+ALTER TABLE @extschema@.audit_tenants ENABLE ALWAYS TRIGGER zeroauth_audit_tenants_serialize;
+ALTER TABLE @extschema@.audit_tenants ENABLE ALWAYS TRIGGER zeroauth_audit_tenants_merge;
+
+CREATE FUNCTION @extschema@.audit_drift_fingerprint(kind text, tenant text, chain smallint) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT concat_ws(':', audit_drift_fingerprint.kind, audit_drift_fingerprint.tenant, CASE WHEN audit_drift_fingerprint.chain >= 0 THEN audit_drift_fingerprint.chain::text ELSE '' END)
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_drift_fingerprint(text, text, smallint) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drift_fingerprint(text, text, smallint) IS
+    'Fingerprint of the alert of a finding: class:tenant:chain.';
+
+CREATE FUNCTION @extschema@.audit_drift_alert(tenant text, kind text, chain smallint, source text, trail uuid) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    f @extschema@.audit_drift_findings;
+BEGIN
+    UPDATE @extschema@.audit_drift_findings d SET alerted_at = coalesce(d.alerted_at, clock_timestamp()), suspected = false
+    WHERE d.tenant_id = audit_drift_alert.tenant AND d.kind = audit_drift_alert.kind AND d.chain = audit_drift_alert.chain
+      AND d.source = audit_drift_alert.source AND d.trail = audit_drift_alert.trail
+    RETURNING * INTO STRICT f;
+    PERFORM @extschema@.audit_raise_alert(f.kind, 1::smallint, nullif(f.tenant_id, ''), @extschema@.audit_drift_fingerprint(f.kind, f.tenant_id, f.chain),
+        CASE f.kind
+            WHEN 'tenant_missing' THEN format('the whole trail of tenant %s is gone: %s events in %s chains', to_json(f.tenant_id), f.events, jsonb_array_length(f.expected))
+            WHEN 'chain_missing' THEN format('chain %s of tenant %s is gone: %s events', f.chain, to_json(f.tenant_id), f.events)
+            WHEN 'tail_truncated' THEN format('the newest events of chain %s of tenant %s are gone: %s, from seq %s on', f.chain, to_json(f.tenant_id), f.events, f.first_seq)
+            WHEN 'gap' THEN format('events of chain %s of tenant %s are missing, from seq %s on', f.chain, to_json(f.tenant_id), f.first_seq)
+            WHEN 'link_broken' THEN format('events of chain %s of tenant %s do not follow each other, at seq %s first', f.chain, to_json(f.tenant_id), f.first_seq)
+            WHEN 'fork' THEN format('a place of chain %s of tenant %s is taken more than once, seq %s first', f.chain, to_json(f.tenant_id), f.first_seq)
+            ELSE format('events of chain %s of tenant %s are not what was written, seq %s first', f.chain, to_json(f.tenant_id), f.first_seq)
+        END,
+        jsonb_strip_nulls(jsonb_build_object(
+            'source', f.source, 'chain', CASE WHEN f.chain >= 0 THEN f.chain END, 'events', f.events, 'first_seq', f.first_seq, 'last_seq', f.last_seq,
+            'places', f.places, 'was_there', jsonb_path_query_array(f.expected, '$[0 to 9]'))));
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_drift_alert(text, text, smallint, text, uuid) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drift_alert(text, text, smallint, text, uuid) IS
+    'Part of the job drift: raises the alert of a finding, or counts it up.';
+
+CREATE FUNCTION @extschema@.audit_drift_note(finding jsonb) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    f @extschema@.audit_drift_findings;
+BEGIN
+    -- That an event is not there is only said after the table itself was searched: a damaged index must not look like a deletion.
+    INSERT INTO @extschema@.audit_drift_findings AS d (tenant_id, kind, chain, source, trail, events, first_seq, last_seq, places, expected, suspected, absent_from, absent_to)
+    SELECT n.tenant, n.kind, n.chain, n.source, s.trail, n.count, n.first_seq, n.last_seq, n.places, n.expected,
+        coalesce(jsonb_typeof(n.absent) = 'array', false), (n.absent ->> 0)::bigint, (n.absent ->> 1)::bigint
+    FROM jsonb_to_record(audit_drift_note.finding) n (tenant text, kind text, chain smallint, source text, count bigint, first_seq bigint, last_seq bigint, places jsonb, expected jsonb, absent jsonb)
+    CROSS JOIN @extschema@.audit_drift_state s
+    ON CONFLICT (tenant_id, kind, chain, source, trail) DO UPDATE
+        SET last_seen_at = clock_timestamp(), events = greatest(d.events, excluded.events),
+            first_seq = least(d.first_seq, excluded.first_seq), last_seq = greatest(d.last_seq, excluded.last_seq),
+            expected = CASE WHEN d.expected @> excluded.expected OR jsonb_array_length(d.expected) >= 1000 THEN d.expected ELSE d.expected || excluded.expected END,
+            absent_from = coalesce(excluded.absent_from, d.absent_from), absent_to = coalesce(excluded.absent_to, d.absent_to),
+            seen_in_table = false,
+            -- One that a replay names again has been searched for. One that a watermark names is a new one: the watermark has moved on since.
+            suspected = d.suspected OR excluded.suspected AND (d.alerted_at IS NULL OR d.source = 'memory')
+    RETURNING * INTO STRICT f;
+    IF NOT f.suspected THEN
+        PERFORM @extschema@.audit_drift_alert(f.tenant_id, f.kind, f.chain, f.source, f.trail);
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_drift_note(jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drift_note(jsonb) IS
+    'Part of the job drift: remembers a finding, and raises its alert unless it has to be confirmed first.';
+
+CREATE FUNCTION @extschema@.audit_drift_gone(tenant text, kind text, chain smallint, source text, trail uuid) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    DELETE FROM @extschema@.audit_drift_findings d
+    WHERE d.tenant_id = audit_drift_gone.tenant AND d.kind = audit_drift_gone.kind AND d.chain = audit_drift_gone.chain
+      AND d.source = audit_drift_gone.source AND d.trail = audit_drift_gone.trail;
+    -- Replay and watermarks share the alert.
+    IF NOT EXISTS (SELECT FROM @extschema@.audit_drift_findings d WHERE d.tenant_id = audit_drift_gone.tenant AND d.kind = audit_drift_gone.kind AND d.chain = audit_drift_gone.chain) THEN
+        PERFORM @extschema@.audit_resolve_alert(@extschema@.audit_drift_fingerprint(audit_drift_gone.kind, audit_drift_gone.tenant, audit_drift_gone.chain),
+            'drift replay found the events as they should be');
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_drift_gone(text, text, smallint, text, uuid) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drift_gone(text, text, smallint, text, uuid) IS
+    'Part of the job drift: forgets a finding that was found gone, and resolves its alert when no other shares it.';
+
+CREATE FUNCTION @extschema@.audit_drift_could_not(tenant text, reason text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE @extschema@.audit_drift_state SET errors = errors + 1, first_error = coalesce(first_error, format('tenant %s: %s', to_json(audit_drift_could_not.tenant), reason));
+    UPDATE @extschema@.audit_tenants t SET check_error = reason WHERE t.tenant_id = audit_drift_could_not.tenant;
+    IF NOT FOUND AND audit_drift_could_not.tenant <> '' THEN
+        INSERT INTO @extschema@.audit_tenants (tenant_id, check_error) VALUES (audit_drift_could_not.tenant, reason);
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_drift_could_not(text, text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drift_could_not(text, text) IS
+    'Part of the job drift: notes that a tenant could not be checked; the run goes on with the others, and fails at its end.';
+
+-- The job drift: what it reads, and its steps.
+
+-- The order of the primary key without a sort, which would read a whole chain for the first row.
+CREATE FUNCTION @extschema@.audit_replay_tenants(after text, after_chain smallint, upto text, n bigint, milliseconds integer) RETURNS jsonb
+    LANGUAGE c STABLE PARALLEL UNSAFE
+    SET search_path = pg_catalog, @extschema@, pg_temp
+    SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET jit = off
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_replay_tenants';
+REVOKE ALL ON FUNCTION @extschema@.audit_replay_tenants(text, smallint, text, bigint, integer) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_replay_tenants(text, smallint, text, bigint, integer) IS
+    'Part of the job drift: recomputes the newest n events of the tenants behind a place, up to a tenant (NULL: to the last), for so many milliseconds but at least of one tenant, and compares watermarks. Returns how far it came, the ends of the chains, and what is wrong. Changes nothing.';
+
+CREATE FUNCTION @extschema@.audit_replay_chain(tenant text, chain smallint, after bigint, upto bigint, stop_at text, most bigint, milliseconds integer) RETURNS jsonb
+    LANGUAGE c STABLE PARALLEL UNSAFE
+    SET search_path = pg_catalog, @extschema@, pg_temp
+    SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET jit = off
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_replay_chain';
+REVOKE ALL ON FUNCTION @extschema@.audit_replay_chain(text, smallint, bigint, bigint, text, bigint, integer) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_replay_chain(text, smallint, bigint, bigint, text, bigint, integer) IS
+    'Part of the job drift: recomputes the events of one chain behind a seq, up to another, at most so many, for so many milliseconds, or until a finding of one class (NULL: of none). Returns how far it came, and what is wrong. Changes nothing.';
+
+CREATE FUNCTION @extschema@.audit_process_cpu() RETURNS double precision
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_process_cpu';
+REVOKE ALL ON FUNCTION @extschema@.audit_process_cpu() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_process_cpu() IS
+    'Milliseconds of processor time that this process has used: what the job drift paces itself by.';
+
+CREATE FUNCTION @extschema@.audit_drift_begin(this_run bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    nameless bigint;
+BEGIN
+    -- A run that was interrupted goes on behind the last tenant that was done, and comes round to it.
+    UPDATE @extschema@.audit_drift_state s
+    SET run = this_run, phase = 'recent', started_at = clock_timestamp(), resumed = s.phase = 'recent' AND s.recent_tenant <> '',
+        recent_tenant = CASE WHEN s.phase = 'recent' THEN s.recent_tenant ELSE '' END,
+        recent_chain = CASE WHEN s.phase = 'recent' THEN s.recent_chain END,
+        recent_stop = CASE WHEN s.phase = 'recent' THEN s.recent_tenant ELSE '' END,
+        recent_wrapped = false, careful = false, tenants_done = 0, events_done = 0, history_left = NULL, confirm_block = 0, errors = 0, first_error = NULL,
+        tenants_total = (SELECT count(*) FROM @extschema@.audit_tenants t WHERE t.last_seen IS NOT NULL);
+    -- What the owner resolved by hand, because no check can ever find it gone, is settled.
+    DELETE FROM @extschema@.audit_drift_findings d
+    WHERE d.source = 'memory' AND d.alerted_at IS NOT NULL AND NOT EXISTS (
+        SELECT FROM @extschema@.audit_alerts a WHERE a.fingerprint = @extschema@.audit_drift_fingerprint(d.kind, d.tenant_id, d.chain) AND a.state <> 'resolved');
+    -- Only in a table that was changed; no tenant's replay comes past such rows.
+    SELECT count(*) INTO nameless FROM (SELECT FROM @extschema@.audit_events e WHERE e.tenant_id IS NULL LIMIT 1000) n;
+    IF nameless > 0 THEN
+        PERFORM @extschema@.audit_drift_note(jsonb_build_object('tenant', '', 'kind', 'content_mismatch', 'chain', -1, 'source', 'replay', 'count', nameless,
+            'first_seq', 0, 'last_seq', 0, 'expected', '[]'::jsonb, 'places', jsonb_build_array(jsonb_build_object('detail', 'tenant_id is null'))));
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_drift_begin(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drift_begin(bigint) IS
+    'Part of the job drift: begins a run.';
+
+CREATE FUNCTION @extschema@.audit_drift_keep(replayed jsonb) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    now timestamptz := clock_timestamp();
+    own uuid := (SELECT s.trail FROM @extschema@.audit_drift_state s);
+    seen text[] := ARRAY(SELECT DISTINCT c.tenant FROM jsonb_to_recordset(replayed -> 'chains') c (tenant text));
+    -- Until a suspicion is confirmed, what contradicts it must not be forgotten.
+    kept text[] := ARRAY(SELECT c.chain || ':' || c.tenant FROM jsonb_to_recordset(replayed -> 'chains') c (tenant text, chain smallint, keep boolean) WHERE c.keep);
+    finding jsonb;
+BEGIN
+    INSERT INTO @extschema@.audit_watermarks AS w (tenant_id, chain, trail, head_seq, head_hash, verified_at, verified_from)
+    SELECT c.tenant, c.chain, own, c.seq, decode(c.hash, 'hex'), now, c."from"
+    FROM jsonb_to_recordset(replayed -> 'chains') c (tenant text, chain smallint, seq bigint, hash text, "from" bigint)
+    ON CONFLICT (tenant_id, chain, trail) DO UPDATE
+        SET head_seq = excluded.head_seq, head_hash = excluded.head_hash, verified_at = excluded.verified_at, verified_from = excluded.verified_from
+        WHERE NOT excluded.chain || ':' || excluded.tenant_id = ANY (kept);
+    UPDATE @extschema@.audit_tenants t SET first_seen = coalesce(t.first_seen, now), last_seen = now, checked_at = now, check_error = NULL
+    WHERE t.tenant_id = ANY (seen);
+    IF EXISTS (SELECT FROM unnest(seen) n (tenant) WHERE NOT EXISTS (SELECT FROM @extschema@.audit_tenants t WHERE t.tenant_id = n.tenant)) THEN
+        INSERT INTO @extschema@.audit_tenants (tenant_id, first_seen, last_seen, checked_at)
+        SELECT n.tenant, now, now, now FROM unnest(seen) n (tenant) WHERE NOT EXISTS (SELECT FROM @extschema@.audit_tenants t WHERE t.tenant_id = n.tenant);
+    END IF;
+    DELETE FROM @extschema@.audit_watermarks w
+    USING jsonb_to_recordset(replayed -> 'confirmed') c (tenant text, chain smallint, trail uuid)
+    WHERE w.tenant_id = c.tenant AND w.chain = c.chain AND w.trail = c.trail;
+    FOR finding IN SELECT f.value FROM jsonb_array_elements(replayed -> 'findings') f LOOP
+        PERFORM @extschema@.audit_drift_note(finding);
+    END LOOP;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_drift_keep(jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drift_keep(jsonb) IS
+    'Part of the job drift: moves watermarks to what audit_replay_tenants() saw, and notes its findings.';
+
+CREATE FUNCTION @extschema@.audit_drift_recent(milliseconds integer) RETURNS jsonb
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s @extschema@.audit_drift_state := (SELECT t FROM @extschema@.audit_drift_state t);
+    upto text := CASE WHEN s.recent_wrapped THEN s.recent_stop END;
+    replayed jsonb;
+    next text := s.recent_tenant;
+BEGIN
+    BEGIN
+        replayed := @extschema@.audit_replay_tenants(s.recent_tenant, s.recent_chain, upto, current_setting('zeroauth_audit.drift_rows')::bigint, CASE WHEN s.careful THEN 0 ELSE milliseconds END);
+    EXCEPTION WHEN data_corrupted OR index_corrupted OR internal_error OR io_error OR program_limit_exceeded OR out_of_memory THEN
+        -- One tenant that cannot be read must not keep the others from being checked.
+        IF NOT s.careful THEN
+            UPDATE @extschema@.audit_drift_state SET careful = true;
+            RETURN '{}';
+        END IF;
+        IF s.recent_chain IS NULL THEN
+            SELECT least((SELECT e.tenant_id FROM @extschema@.audit_events e WHERE e.tenant_id > s.recent_tenant ORDER BY e.tenant_id LIMIT 1),
+                         (SELECT w.tenant_id FROM @extschema@.audit_watermarks w WHERE w.tenant_id > s.recent_tenant ORDER BY w.tenant_id LIMIT 1)) INTO next;
+        END IF;
+        IF next IS NULL THEN
+            RAISE;
+        END IF;
+        PERFORM @extschema@.audit_drift_could_not(next, SQLSTATE || ' ' || SQLERRM);
+        UPDATE @extschema@.audit_drift_state SET careful = false, recent_tenant = next, recent_chain = NULL;
+        RETURN '{}';
+    END;
+    PERFORM @extschema@.audit_drift_keep(replayed);
+    UPDATE @extschema@.audit_drift_state t
+    SET recent_tenant = replayed #>> '{place,tenant}', recent_chain = (replayed #>> '{place,chain}')::smallint, careful = false,
+        tenants_done = t.tenants_done + (replayed ->> 'tenants')::bigint, events_done = t.events_done + (replayed ->> 'events')::bigint,
+        tenants_total = greatest(t.tenants_total, t.tenants_done + (replayed ->> 'tenants')::bigint);
+    IF (replayed ->> 'end')::boolean THEN
+        IF s.recent_stop <> '' AND NOT s.recent_wrapped THEN
+            UPDATE @extschema@.audit_drift_state SET recent_wrapped = true, recent_tenant = '', recent_chain = NULL;
+        ELSE
+            -- What may be missing is looked into before the long part of the run.
+            UPDATE @extschema@.audit_drift_state
+            SET phase = CASE WHEN EXISTS (SELECT FROM @extschema@.audit_drift_findings d WHERE d.suspected) THEN 'confirm' ELSE 'history' END;
+        END IF;
+    END IF;
+    RETURN jsonb_build_object('tenants', replayed -> 'tenants', 'events', replayed -> 'events');
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_drift_recent(integer) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drift_recent(integer) IS
+    'Part of the job drift: one step of the first phase, over the newest events of the next tenants.';
+
+CREATE FUNCTION @extschema@.audit_drift_budget(total bigint, done bigint, pass_started_at timestamptz, at timestamptz) RETURNS bigint
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    WITH given AS (
+        -- A pass takes nine tenths of the period, so that no event is older than that when it is recomputed again.
+        SELECT 0.9 * extract(epoch FROM current_setting('zeroauth_audit.full_replay_period')::interval) AS period,
+            greatest(coalesce((SELECT extract(epoch FROM @extschema@.audit_schedule_next(j.schedule, j.time_zone, audit_drift_budget.at) - audit_drift_budget.at) FROM @extschema@.audit_jobs j WHERE j.name = 'drift'), 3600), 1) AS gap
+    ), times AS (
+        SELECT g.period, g.gap, g.period - extract(epoch FROM audit_drift_budget.at - audit_drift_budget.pass_started_at) AS time_left FROM given g
+    ), most AS (
+        -- What is behind is caught up with at four times the normal pace, not at once.
+        SELECT t.*, greatest(100000, ceil(4 * audit_drift_budget.total * t.gap / t.period)) AS most FROM times t
+    )
+    SELECT CASE WHEN m.time_left <= m.gap THEN m.most
+                ELSE least(m.most, ceil(greatest(audit_drift_budget.total - audit_drift_budget.done, 1) * m.gap / m.time_left)) END::bigint
+    FROM most m
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_drift_budget(bigint, bigint, timestamptz, timestamptz) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drift_budget(bigint, bigint, timestamptz, timestamptz) IS
+    'Part of the job drift: how many events of the history a run takes, given how many there are, how many of this pass are done, when the pass began, and the time.';
+
+CREATE FUNCTION @extschema@.audit_drift_history_chain(w @extschema@.audit_watermarks, this_pass bigint, upto bigint, most bigint, milliseconds integer) RETURNS jsonb
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    now timestamptz := clock_timestamp();
+    begun boolean := w.replay_pass = this_pass;
+    after bigint := CASE WHEN begun THEN w.replayed_seq ELSE 0 END;
+    replayed jsonb := jsonb_build_object('complete', true, 'events', 0);
+    ended boolean;
+    finding jsonb;
+BEGIN
+    IF upto > 1 THEN
+        replayed := @extschema@.audit_replay_chain(w.tenant_id, w.chain, after, upto, NULL, most, milliseconds);
+        FOR finding IN SELECT f.value FROM jsonb_array_elements(replayed -> 'findings') f LOOP
+            PERFORM @extschema@.audit_drift_note(finding);
+        END LOOP;
+        -- The event that the last step ended with is the same, or the chain was written anew meanwhile.
+        IF begun AND w.replayed_hash IS NOT NULL AND (replayed #>> '{before,seq}')::bigint = w.replayed_seq
+           AND replayed #>> '{before,hash}' <> encode(w.replayed_hash, 'hex') THEN
+            PERFORM @extschema@.audit_drift_note(jsonb_build_object('tenant', w.tenant_id, 'kind', 'content_mismatch', 'chain', w.chain, 'source', 'memory', 'count', 1,
+                'first_seq', w.replayed_seq, 'last_seq', w.replayed_seq,
+                'expected', jsonb_build_array(jsonb_build_object('chain', w.chain, 'seq', w.replayed_seq, 'hash', encode(w.replayed_hash, 'hex'))),
+                'places', jsonb_build_array(jsonb_build_object('seq', w.replayed_seq, 'expected', encode(w.replayed_hash, 'hex'), 'actual', replayed #>> '{before,hash}',
+                    'detail', 'the event here was another one when it was last verified: the chain was written anew'))));
+        END IF;
+    END IF;
+    ended := (replayed ->> 'complete')::boolean;
+    UPDATE @extschema@.audit_watermarks t
+    SET replay_pass = this_pass, replay_started_at = CASE WHEN begun THEN t.replay_started_at ELSE now END, replayed_at = now,
+        replayed_seq = CASE WHEN ended THEN t.head_seq ELSE coalesce((replayed #>> '{last,seq}')::bigint, after) END,
+        replayed_hash = CASE WHEN NOT ended THEN coalesce(decode(replayed #>> '{last,hash}', 'hex'), CASE WHEN begun THEN t.replayed_hash END) END,
+        whole_started_at = CASE WHEN NOT ended THEN t.whole_started_at WHEN begun THEN t.replay_started_at ELSE now END,
+        whole_ended_at = CASE WHEN ended THEN now ELSE t.whole_ended_at END,
+        whole_seq = CASE WHEN ended THEN t.head_seq ELSE t.whole_seq END
+    WHERE t.tenant_id = w.tenant_id AND t.chain = w.chain AND t.trail = w.trail;
+    -- covered: with what the first phase of this run has recomputed already.
+    RETURN jsonb_build_object('ended', ended, 'events', replayed -> 'events',
+        -- A forged event can have the largest seq there is.
+        'covered', CASE WHEN ended THEN least(greatest(w.head_seq - after, 0), 1000000000000) ELSE (replayed ->> 'events')::bigint END);
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_drift_history_chain(@extschema@.audit_watermarks, bigint, bigint, bigint, integer) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drift_history_chain(@extschema@.audit_watermarks, bigint, bigint, bigint, integer) IS
+    'Part of the job drift: goes on with the history of one chain in a pass, up to a seq, with at most so many events.';
+
+CREATE FUNCTION @extschema@.audit_drift_history(milliseconds integer) RETURNS jsonb
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    until timestamptz := clock_timestamp() + milliseconds * interval '1 millisecond';
+    s @extschema@.audit_drift_state := (SELECT t FROM @extschema@.audit_drift_state t);
+    w @extschema@.audit_watermarks;
+    next_phase text := 'history';
+    this_pass bigint := s.pass;
+    pass_started timestamptz := s.pass_started_at;
+    total bigint := s.pass_total;
+    done bigint := s.pass_done;
+    left_over bigint := s.history_left;
+    at_tenant text := s.pass_tenant;
+    at_chain smallint := s.pass_chain;
+    part jsonb;
+    events bigint := 0;
+BEGIN
+    IF left_over IS NULL THEN
+        IF pass_started IS NULL THEN
+            this_pass := this_pass + 1;
+            pass_started := clock_timestamp();
+        END IF;
+        SELECT coalesce(sum(least(m.head_seq, 1000000000000)), 0) INTO total FROM @extschema@.audit_watermarks m WHERE m.trail = s.trail;
+        left_over := @extschema@.audit_drift_budget(total, done, pass_started, clock_timestamp());
+    END IF;
+    LOOP
+        IF left_over <= 0 THEN
+            next_phase := 'recheck';
+            EXIT;
+        END IF;
+        SELECT m.* INTO w FROM @extschema@.audit_watermarks m
+        WHERE (m.tenant_id, m.chain) > (at_tenant, at_chain) AND m.trail = s.trail
+        ORDER BY m.tenant_id, m.chain LIMIT 1;
+        IF NOT FOUND THEN
+            next_phase := 'recheck';
+            pass_started := NULL;
+            done := 0;
+            at_tenant := '';
+            at_chain := -1;
+            EXIT;
+        END IF;
+        -- What this run has recomputed already need not be recomputed again.
+        part := @extschema@.audit_drift_history_chain(w, this_pass, CASE WHEN w.verified_at >= s.started_at THEN least(w.verified_from, w.head_seq) ELSE w.head_seq END,
+            left_over, greatest(extract(milliseconds FROM until - clock_timestamp())::integer, 1));
+        events := events + (part ->> 'events')::bigint;
+        done := done + (part ->> 'covered')::bigint;
+        left_over := left_over - greatest((part ->> 'covered')::bigint, 1);
+        IF (part ->> 'ended')::boolean THEN
+            at_tenant := w.tenant_id;
+            at_chain := w.chain;
+        END IF;
+        EXIT WHEN clock_timestamp() >= until;
+    END LOOP;
+    UPDATE @extschema@.audit_drift_state t
+    SET phase = next_phase, pass = this_pass, pass_started_at = pass_started, pass_ended_at = CASE WHEN pass_started IS NULL THEN clock_timestamp() ELSE t.pass_ended_at END,
+        pass_total = total, pass_done = done, pass_tenant = at_tenant, pass_chain = at_chain, history_left = left_over, events_done = t.events_done + events;
+    RETURN jsonb_build_object('history_events', events);
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_drift_history(integer) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drift_history(integer) IS
+    'Part of the job drift: one step of the second phase, through all history, as much of it as is due.';
+
+CREATE FUNCTION @extschema@.audit_drift_recheck(milliseconds integer) RETURNS jsonb
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    until timestamptz := clock_timestamp() + milliseconds * interval '1 millisecond';
+    s @extschema@.audit_drift_state := (SELECT t FROM @extschema@.audit_drift_state t);
+    f @extschema@.audit_drift_findings;
+    replayed jsonb;
+    gone boolean;
+    resolved bigint := 0;
+BEGIN
+    LOOP
+        SELECT d.* INTO f FROM @extschema@.audit_drift_findings d
+        WHERE d.checked_run IS DISTINCT FROM s.run AND d.alerted_at IS NOT NULL AND d.last_seen_at < s.started_at
+          AND (d.source = 'replay' OR d.trail = s.trail)
+        ORDER BY d.tenant_id, d.kind, d.chain, d.source, d.trail LIMIT 1;
+        IF NOT FOUND THEN
+            UPDATE @extschema@.audit_drift_state SET phase = 'confirm';
+            EXIT;
+        END IF;
+        replayed := NULL;
+        IF f.source = 'memory' THEN
+            SELECT coalesce(bool_and(EXISTS (
+                SELECT FROM @extschema@.audit_events e
+                WHERE e.tenant_id = f.tenant_id AND e.chain = x.chain AND e.seq = x.seq AND e.event_hash = decode(x.hash, 'hex'))), false)
+            INTO gone FROM jsonb_to_recordset(f.expected) x (chain smallint, seq bigint, hash text);
+        ELSIF f.tenant_id = '' THEN
+            gone := NOT EXISTS (SELECT FROM @extschema@.audit_events e WHERE e.tenant_id IS NULL);
+        ELSE
+            replayed := @extschema@.audit_replay_chain(f.tenant_id, f.chain, coalesce(f.checked_seq, greatest(f.first_seq, 1) - 1), least(f.last_seq, 9223372036854775806) + 1, f.kind, 9223372036854775807,
+                greatest(extract(milliseconds FROM until - clock_timestamp())::integer, 1));
+            IF EXISTS (SELECT FROM jsonb_array_elements(replayed -> 'findings') r WHERE r.value ->> 'kind' = f.kind) THEN
+                gone := false;
+            ELSIF (replayed ->> 'complete')::boolean THEN
+                -- Where the events are not there any more, nothing is proven.
+                gone := f.chain < 0 OR coalesce((replayed #>> '{last,seq}')::bigint, f.checked_seq, 0) >= f.last_seq;
+            ELSE
+                UPDATE @extschema@.audit_drift_findings d SET checked_seq = coalesce((replayed #>> '{last,seq}')::bigint, f.checked_seq)
+                WHERE (d.tenant_id, d.kind, d.chain, d.source, d.trail) = (f.tenant_id, f.kind, f.chain, f.source, f.trail);
+                EXIT;
+            END IF;
+        END IF;
+        IF gone THEN
+            PERFORM @extschema@.audit_drift_gone(f.tenant_id, f.kind, f.chain, f.source, f.trail);
+            resolved := resolved + 1;
+        ELSE
+            UPDATE @extschema@.audit_drift_findings d SET checked_run = s.run, checked_seq = NULL, last_seen_at = clock_timestamp()
+            WHERE (d.tenant_id, d.kind, d.chain, d.source, d.trail) = (f.tenant_id, f.kind, f.chain, f.source, f.trail);
+            PERFORM @extschema@.audit_drift_alert(f.tenant_id, f.kind, f.chain, f.source, f.trail);
+        END IF;
+        EXIT WHEN clock_timestamp() >= until;
+    END LOOP;
+    RETURN jsonb_build_object('findings_gone', resolved);
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_drift_recheck(integer) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drift_recheck(integer) IS
+    'Part of the job drift: one step of the third phase: earlier findings that this run has not come past are looked at again, and forgotten when they are gone.';
+
+CREATE FUNCTION @extschema@.audit_drift_in_index(tenant text, chain smallint, first_seq bigint, last_seq bigint) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+    SET enable_seqscan = off SET jit = off
+AS $$
+    SELECT EXISTS (
+        SELECT FROM @extschema@.audit_events e
+        WHERE e.tenant_id = audit_drift_in_index.tenant AND (audit_drift_in_index.chain < 0 OR e.chain = audit_drift_in_index.chain)
+          AND e.seq BETWEEN audit_drift_in_index.first_seq AND audit_drift_in_index.last_seq)
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_drift_in_index(text, smallint, bigint, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drift_in_index(text, smallint, bigint, bigint) IS
+    'Part of the job drift: whether the primary key shows an event at one of these places.';
+
+CREATE FUNCTION @extschema@.audit_drift_search(first_block bigint, last_block bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+    SET enable_indexscan = off SET enable_indexonlyscan = off SET enable_bitmapscan = off SET enable_nestloop = off SET jit = off
+AS $$
+BEGIN
+    -- Two statements, each of which reads the blocks once, however many suspicions there are.
+    UPDATE @extschema@.audit_drift_findings d SET seen_in_table = true
+    WHERE d.suspected AND NOT d.seen_in_table AND d.chain >= 0 AND EXISTS (
+        SELECT FROM @extschema@.audit_events e
+        WHERE e.ctid >= format('(%s,0)', first_block)::tid AND e.ctid < format('(%s,0)', last_block)::tid
+          AND e.tenant_id = d.tenant_id AND e.chain = d.chain AND e.seq BETWEEN d.absent_from AND d.absent_to);
+    UPDATE @extschema@.audit_drift_findings d SET seen_in_table = true
+    WHERE d.suspected AND NOT d.seen_in_table AND d.chain < 0 AND EXISTS (
+        SELECT FROM @extschema@.audit_events e
+        WHERE e.ctid >= format('(%s,0)', first_block)::tid AND e.ctid < format('(%s,0)', last_block)::tid
+          AND e.tenant_id = d.tenant_id AND e.seq BETWEEN d.absent_from AND d.absent_to);
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_drift_search(bigint, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drift_search(bigint, bigint) IS
+    'Part of the job drift: searches these blocks of the table, whatever its indexes say, for events that are suspected to be missing.';
+
+CREATE FUNCTION @extschema@.audit_drift_settle(f @extschema@.audit_drift_findings) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF f.seen_in_table THEN
+        -- It is there. Whoever put it back meanwhile did so in the index, too; otherwise the index is damaged.
+        IF NOT @extschema@.audit_drift_in_index(f.tenant_id, f.chain, f.absent_from, f.absent_to) THEN
+            PERFORM @extschema@.audit_drift_could_not(f.tenant_id, 'audit_events and its primary key do not show the same rows');
+        END IF;
+        DELETE FROM @extschema@.audit_drift_findings d
+        WHERE (d.tenant_id, d.kind, d.chain, d.source, d.trail) = (f.tenant_id, f.kind, f.chain, f.source, f.trail) AND d.alerted_at IS NULL;
+        UPDATE @extschema@.audit_drift_findings d SET suspected = false
+        WHERE (d.tenant_id, d.kind, d.chain, d.source, d.trail) = (f.tenant_id, f.kind, f.chain, f.source, f.trail);
+        RETURN;
+    END IF;
+    PERFORM @extschema@.audit_drift_alert(f.tenant_id, f.kind, f.chain, f.source, f.trail);
+    IF f.source = 'memory' THEN
+        -- The finding remembers what was there; the watermark goes on from what is there now.
+        UPDATE @extschema@.audit_watermarks w
+        SET head_seq = e.seq, head_hash = e.event_hash, verified_from = least(w.verified_from, e.seq), whole_seq = least(w.whole_seq, e.seq),
+            replayed_seq = least(w.replayed_seq, e.seq), replayed_hash = CASE WHEN w.replayed_seq <= e.seq THEN w.replayed_hash END
+        FROM (SELECT n.seq, n.event_hash FROM @extschema@.audit_events n WHERE n.tenant_id = f.tenant_id AND n.chain = f.chain ORDER BY n.seq DESC LIMIT 1) e
+        WHERE w.tenant_id = f.tenant_id AND w.chain = f.chain AND w.trail = f.trail;
+        IF NOT FOUND THEN
+            DELETE FROM @extschema@.audit_watermarks w WHERE w.tenant_id = f.tenant_id AND (f.chain < 0 OR w.chain = f.chain) AND w.trail = f.trail;
+        END IF;
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_drift_settle(@extschema@.audit_drift_findings) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drift_settle(@extschema@.audit_drift_findings) IS
+    'Part of the job drift: raises the alert of a suspicion after the search, or drops it.';
+
+CREATE FUNCTION @extschema@.audit_drift_confirm(milliseconds integer) RETURNS jsonb
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    until timestamptz := clock_timestamp() + milliseconds * interval '1 millisecond';
+    block bigint := (SELECT s.confirm_block FROM @extschema@.audit_drift_state s);
+    blocks bigint;
+    f @extschema@.audit_drift_findings;
+    settled bigint := 0;
+BEGIN
+    IF EXISTS (SELECT FROM @extschema@.audit_drift_findings d WHERE d.suspected) THEN
+        LOOP
+            blocks := pg_relation_size('@extschema@.audit_events'::regclass) / current_setting('block_size')::bigint;
+            EXIT WHEN block >= blocks;
+            PERFORM @extschema@.audit_drift_search(block, block + 1024);
+            block := block + 1024;
+            UPDATE @extschema@.audit_drift_state SET confirm_block = block;
+            IF clock_timestamp() >= until THEN
+                RETURN '{}';
+            END IF;
+        END LOOP;
+        FOR f IN SELECT d.* FROM @extschema@.audit_drift_findings d WHERE d.suspected ORDER BY d.tenant_id, d.chain, d.kind LIMIT 100 LOOP
+            PERFORM @extschema@.audit_drift_settle(f);
+            settled := settled + 1;
+        END LOOP;
+    END IF;
+    IF NOT EXISTS (SELECT FROM @extschema@.audit_drift_findings d WHERE d.suspected) THEN
+        UPDATE @extschema@.audit_drift_state s
+        SET confirm_block = 0,
+            phase = CASE WHEN s.history_left IS NULL THEN 'history' WHEN s.errors > 0 THEN 'failing' ELSE 'idle' END,
+            finished_at = CASE WHEN s.history_left IS NULL OR s.errors > 0 THEN s.finished_at ELSE clock_timestamp() END;
+    END IF;
+    RETURN jsonb_build_object('confirmed', settled);
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_drift_confirm(integer) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drift_confirm(integer) IS
+    'Part of the job drift: one step of the phase after the first and of the last: before an alert says that events are missing, the table itself is searched for them.';
+
+CREATE FUNCTION @extschema@.audit_job_drift() RETURNS jsonb
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+    SET jit = off
+AS $$
+DECLARE
+    step_ms CONSTANT integer := 100;
+    cpu double precision := @extschema@.audit_process_cpu();
+    began timestamptz := clock_timestamp();
+    s @extschema@.audit_drift_state;
+    this_run bigint;
+    done jsonb := '{}';
+    pause double precision;
+BEGIN
+    SELECT t.* INTO STRICT s FROM @extschema@.audit_drift_state t FOR UPDATE;
+    SELECT coalesce(max(r.id), 0) INTO this_run FROM @extschema@.audit_job_runs r WHERE r.job = 'drift' AND r.status = 'running';
+    IF s.phase = 'idle' OR s.run IS DISTINCT FROM this_run THEN
+        PERFORM @extschema@.audit_drift_begin(this_run);
+    ELSIF s.phase = 'recent' THEN
+        done := @extschema@.audit_drift_recent(step_ms);
+    ELSIF s.phase = 'history' THEN
+        done := @extschema@.audit_drift_history(step_ms);
+    ELSIF s.phase = 'recheck' THEN
+        done := @extschema@.audit_drift_recheck(step_ms);
+    ELSIF s.phase = 'confirm' THEN
+        done := @extschema@.audit_drift_confirm(step_ms);
+    ELSE
+        RAISE EXCEPTION USING ERRCODE = 'ZA006', MESSAGE = format('could not check %s: %s', CASE WHEN s.errors = 1 THEN 'one place' ELSE s.errors || ' places' END, s.first_error),
+            HINT = 'Everything else was checked. Check table and indexes with amcheck, and look into the server log.';
+    END IF;
+    -- A suspicion is looked into at once, at full speed.
+    pause := CASE WHEN s.phase = 'confirm' THEN 0
+                  ELSE (@extschema@.audit_process_cpu() - cpu) * 100 / current_setting('zeroauth_audit.replay_load')::integer - extract(epoch FROM clock_timestamp() - began) * 1000 END;
+    RETURN jsonb_build_object('more', (SELECT t.phase <> 'idle' FROM @extschema@.audit_drift_state t), 'pause_ms', greatest(ceil(pause), 0)::bigint, 'done', done);
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_job_drift() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_job_drift() IS
+    'The job drift, one step of it: recomputes the newest events of every tenant and the next part of all history, compares watermarks, raises alerts and resolves them. ZA006 when something could not be checked.';
+
+INSERT INTO @extschema@.audit_jobs (name, schedule, timeout) VALUES ('drift', '7 * * * *', '6 hours');
+
+-- What people ask: how far the job drift is, and whether a tenant's trail is what it was.
+
+CREATE VIEW @extschema@.audit_drift_progress AS
+    SELECT s.phase, s.tenants_done, s.tenants_total, s.events_done, s.history_left, s.started_at, s.finished_at, s.resumed,
+        s.pass_started_at, s.pass_done, s.pass_total,
+        CASE WHEN s.pass_started_at IS NULL THEN 1 WHEN s.pass_total OPERATOR(pg_catalog.>) 0 THEN least(1, pg_catalog.round(s.pass_done::numeric OPERATOR(pg_catalog./) s.pass_total, 4)) ELSE 0 END AS pass_share
+    FROM @extschema@.audit_drift_state s;
+REVOKE ALL ON TABLE @extschema@.audit_drift_progress FROM PUBLIC;
+COMMENT ON VIEW @extschema@.audit_drift_progress IS
+    'How far the job drift is, as of its last step: one row.';
+COMMENT ON COLUMN @extschema@.audit_drift_progress.phase IS 'idle, recent, history, recheck, confirm or failing.';
+COMMENT ON COLUMN @extschema@.audit_drift_progress.tenants_done IS 'Tenants whose newest events were recomputed in this run.';
+COMMENT ON COLUMN @extschema@.audit_drift_progress.tenants_total IS 'Tenants there are.';
+COMMENT ON COLUMN @extschema@.audit_drift_progress.events_done IS 'Events recomputed in this run, history included.';
+COMMENT ON COLUMN @extschema@.audit_drift_progress.history_left IS 'Events of the history that this run still takes; NULL when it has not come to that.';
+COMMENT ON COLUMN @extschema@.audit_drift_progress.started_at IS 'When the run began.';
+COMMENT ON COLUMN @extschema@.audit_drift_progress.finished_at IS 'When a run last came to its end.';
+COMMENT ON COLUMN @extschema@.audit_drift_progress.resumed IS 'Whether the run went on where another was interrupted.';
+COMMENT ON COLUMN @extschema@.audit_drift_progress.pass_started_at IS 'When the pass through all history began; NULL: done, the next run begins another.';
+COMMENT ON COLUMN @extschema@.audit_drift_progress.pass_done IS 'Events of the history that are done in this pass.';
+COMMENT ON COLUMN @extschema@.audit_drift_progress.pass_total IS 'Events there are.';
+COMMENT ON COLUMN @extschema@.audit_drift_progress.pass_share IS 'The part of the pass that is done, from 0 to 1.';
+
+CREATE FUNCTION @extschema@.audit_replayed_part(upto bigint, started timestamptz, ended timestamptz, since timestamptz) RETURNS int8range
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN coalesce(audit_replayed_part.upto, 0) < 1 OR audit_replayed_part.ended IS NULL OR audit_replayed_part.ended < audit_replayed_part.since THEN 'empty'::int8range
+        ELSE int8range(1 + CASE WHEN audit_replayed_part.started >= audit_replayed_part.since OR audit_replayed_part.ended <= audit_replayed_part.started THEN 0
+                                ELSE floor(audit_replayed_part.upto * extract(epoch FROM audit_replayed_part.since - audit_replayed_part.started) / extract(epoch FROM audit_replayed_part.ended - audit_replayed_part.started)) END::bigint,
+                       least(audit_replayed_part.upto, 9223372036854775806) + 1) END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_replayed_part(bigint, timestamptz, timestamptz, timestamptz) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_replayed_part(bigint, timestamptz, timestamptz, timestamptz) IS
+    'Part of audit_integrity(): which events of a chain were recomputed since a time, when a replay from the first to this one began and ended then and went on evenly.';
+
+CREATE FUNCTION @extschema@.audit_integrity(tenant text DEFAULT NULL) RETURNS TABLE (
+    tenant_id text, state text, reasons text[], events bigint, chains integer, last_event_at timestamptz, last_drift_at timestamptz,
+    verified_up_to timestamptz, open_findings bigint, open_alerts bigint, history_share numeric)
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+    SET jit = off
+AS $$
+#variable_conflict use_column
+DECLARE
+    found boolean := false;
+    since timestamptz;
+BEGIN
+    PERFORM @extschema@.audit_require_every_row();
+    since := clock_timestamp() - current_setting('zeroauth_audit.full_replay_period')::interval;
+    FOR tenant_id, state, reasons, events, chains, last_event_at, last_drift_at, verified_up_to, open_findings, open_alerts, history_share IN
+        WITH RECURSIVE present AS (
+            (SELECT e.tenant_id FROM @extschema@.audit_events e WHERE audit_integrity.tenant IS NULL ORDER BY e.tenant_id LIMIT 1)
+            UNION ALL
+            SELECT (SELECT e.tenant_id FROM @extschema@.audit_events e WHERE e.tenant_id > p.tenant_id ORDER BY e.tenant_id LIMIT 1)
+            FROM present p WHERE p.tenant_id IS NOT NULL
+        ), wanted AS (
+            SELECT p.tenant_id FROM present p WHERE p.tenant_id IS NOT NULL
+            UNION SELECT t.tenant_id FROM @extschema@.audit_tenants t WHERE t.first_seen IS NOT NULL AND (audit_integrity.tenant IS NULL OR t.tenant_id = audit_integrity.tenant)
+            UNION SELECT w.tenant_id FROM @extschema@.audit_watermarks w WHERE audit_integrity.tenant IS NULL OR w.tenant_id = audit_integrity.tenant
+            UNION SELECT audit_integrity.tenant WHERE EXISTS (SELECT FROM @extschema@.audit_events e WHERE e.tenant_id = audit_integrity.tenant)
+        ), facts AS (
+            SELECT w.tenant_id, h.*, m.*, t.checked_at, t.check_error, f.*, a.open_alerts
+            FROM wanted w
+            LEFT JOIN @extschema@.audit_tenants t ON t.tenant_id = w.tenant_id
+            CROSS JOIN LATERAL (
+                WITH RECURSIVE heads AS (
+                    (SELECT e.chain, e.seq, e.recorded_at FROM @extschema@.audit_events e WHERE e.tenant_id = w.tenant_id AND e.chain IS NOT NULL ORDER BY e.chain DESC, e.seq DESC LIMIT 1)
+                    UNION ALL
+                    SELECT below.* FROM heads CROSS JOIN LATERAL (
+                        SELECT e.chain, e.seq, e.recorded_at FROM @extschema@.audit_events e WHERE e.tenant_id = w.tenant_id AND e.chain < heads.chain ORDER BY e.chain DESC, e.seq DESC LIMIT 1) below)
+                SELECT least(coalesce(sum(x.seq), 0), 9223372036854775807)::bigint AS events, count(*)::integer AS chains, max(x.recorded_at) AS last_event_at FROM heads x) h
+            CROSS JOIN LATERAL (
+                SELECT max(e.recorded_at) FILTER (WHERE own) AS verified_up_to,
+                    count(*) FILTER (WHERE NOT own) AS unconfirmed,
+                    sum((SELECT sum(upper(r) - lower(r)) FROM unnest(int8multirange(
+                        @extschema@.audit_replayed_part(k.replayed_seq, k.replay_started_at, k.replayed_at, since),
+                        @extschema@.audit_replayed_part(least(k.whole_seq, k.head_seq), k.whole_started_at, k.whole_ended_at, since),
+                        CASE WHEN k.verified_at >= since THEN int8range(k.verified_from, greatest(k.verified_from, least(k.head_seq, 9223372036854775806) + 1)) ELSE 'empty' END)) r)) FILTER (WHERE own) AS recomputed
+                FROM (SELECT k.*, k.trail = s.trail AS own FROM @extschema@.audit_watermarks k CROSS JOIN @extschema@.audit_drift_state s WHERE k.tenant_id = w.tenant_id) k
+                LEFT JOIN LATERAL (SELECT e.recorded_at FROM @extschema@.audit_events e WHERE e.tenant_id = k.tenant_id AND e.chain = k.chain AND e.seq = k.head_seq LIMIT 1) e ON true) m
+            CROSS JOIN LATERAL (
+                SELECT count(*) FILTER (WHERE d.alerted_at IS NOT NULL) AS open_findings, count(*) FILTER (WHERE d.alerted_at IS NULL) AS suspicions,
+                    coalesce(array_agg(DISTINCT d.kind) FILTER (WHERE d.alerted_at IS NOT NULL), '{}') AS kinds
+                FROM @extschema@.audit_drift_findings d WHERE d.tenant_id = w.tenant_id) f
+            CROSS JOIN LATERAL (SELECT count(*) AS open_alerts FROM @extschema@.audit_alerts a WHERE a.tenant = w.tenant_id AND a.state <> 'resolved') a
+        ), reasoned AS (
+            SELECT facts.*,
+                facts.kinds
+                || CASE WHEN facts.suspicions > 0 THEN ARRAY['suspicion'] ELSE '{}' END
+                || CASE WHEN facts.unconfirmed > 0 THEN ARRAY['restored_incomplete'] ELSE '{}' END
+                || CASE WHEN facts.check_error IS NOT NULL THEN ARRAY['could_not_check'] ELSE '{}' END
+                || CASE WHEN facts.checked_at IS NULL THEN ARRAY['never_checked']
+                        WHEN coalesce((SELECT @extschema@.audit_schedule_overdue(j.schedule, j.time_zone, facts.checked_at) < clock_timestamp() FROM @extschema@.audit_jobs j WHERE j.name = 'drift'), true) AND facts.chains > 0 THEN ARRAY['checked_long_ago']
+                        ELSE '{}' END AS reasons
+            FROM facts
+        )
+        SELECT r.tenant_id, CASE WHEN r.open_findings > 0 THEN 'tampered' WHEN r.unconfirmed > 0 THEN 'incomplete' WHEN r.reasons <> '{}' THEN 'unchecked' ELSE 'ok' END,
+            r.reasons, r.events, r.chains, r.last_event_at, r.checked_at, r.verified_up_to, r.open_findings, r.open_alerts,
+            CASE WHEN r.events > 0 THEN trunc(least(coalesce(r.recomputed, 0) / r.events, 1), 4) END
+        FROM reasoned r ORDER BY r.tenant_id
+    LOOP
+        found := true;
+        RETURN NEXT;
+    END LOOP;
+    IF audit_integrity.tenant IS NOT NULL AND NOT found THEN
+        RAISE EXCEPTION USING ERRCODE = 'ZA005', MESSAGE = format('no events of tenant %s', to_json(left(audit_integrity.tenant, 128))),
+            HINT = 'Tenant names are compared byte for byte.';
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_integrity(text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_integrity(text) IS
+    'The state of each tenant''s trail (NULL: of every tenant''s) as the job drift knows it: tampered (there are open findings), incomplete (a dump was restored whose end is not there), unchecked (see reasons) or ok; events and chains there are; when the newest event was recorded, when drift last checked the tenant, the newest event that it knew, and the part of the events that were recomputed within zeroauth_audit.full_replay_period. ZA005 for a tenant that was never there, ZA006 when rows may be hidden.';
+
+CREATE FUNCTION @extschema@.audit_health_drift() RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    preloaded boolean := @extschema@.audit_preloaded();
+    s @extschema@.audit_drift_state := (SELECT t FROM @extschema@.audit_drift_state t);
+    behind boolean := s.pass_started_at < clock_timestamp() - current_setting('zeroauth_audit.full_replay_period')::interval AND NOT pg_is_in_recovery();
+BEGIN
+    RETURN jsonb_build_object(
+        'state', CASE WHEN behind THEN 'degraded' ELSE 'ok' END, 'reasons', CASE WHEN behind THEN ARRAY['history_behind'] ELSE '{}' END,
+        'phase', s.phase, 'tenants_done', s.tenants_done, 'tenants_total', s.tenants_total, 'finished_at', s.finished_at,
+        'pass_started_at', s.pass_started_at, 'pass_done', s.pass_done, 'pass_total', s.pass_total);
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_health_drift() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_health_drift() IS
+    'Part of audit_health(): how far the job drift is. Degraded: history_behind, when a pass through all history has taken longer than zeroauth_audit.full_replay_period.';
+
 -- Health: one small function a part, each {"state": "ok" | "degraded" | "failing", "reasons": [..], ..}, and one that puts them
 -- together. A part is added by a function of its own, and one line in audit_health().
 
@@ -1429,7 +2384,8 @@ DECLARE
     parts jsonb := jsonb_build_object(
         'database', @extschema@.audit_health_database(),
         'worker', @extschema@.audit_health_worker(),
-        'jobs', @extschema@.audit_health_jobs());
+        'jobs', @extschema@.audit_health_jobs(),
+        'drift', @extschema@.audit_health_drift());
     states text[];
     reasons jsonb;
 BEGIN

@@ -7,6 +7,7 @@
 //! | [`shared_heads`], [`ending`] | ends of chains in shared memory, and what follows a transaction's end |
 //! | [`guard`], [`ddl`], [`statements`], [`member`] | refuse changes of rows, and of the table itself |
 //! | [`verify`], [`pass`], [`walk`] | replay: SQL functions, the one pass in any order, the walk in order |
+//! | [`newest`], [`drift`] | the newest events of a tenant; the reading part of the job that replays on a schedule |
 //! | [`drill`] | the scratch table that `audit_drill()` plays attacks on |
 //! | [`columns`], [`jsonb`], [`hashes`] | stored values as the core sees them; the two hashes as SQL functions |
 //! | [`alerts`] | what an alert leaves behind besides its row: an event of our own, a log line |
@@ -25,6 +26,7 @@ mod columns;
 mod compat;
 mod ddl;
 mod deliver;
+mod drift;
 mod drill;
 mod ending;
 mod error;
@@ -38,6 +40,7 @@ mod launcher;
 mod lock;
 mod member;
 mod memory;
+mod newest;
 mod pass;
 mod pg_cron;
 mod process;
@@ -66,7 +69,10 @@ pgrx::extension_sql_file!("../sql/schema/03_verify.sql", name = "verify", requir
 pgrx::extension_sql_file!("../sql/schema/04_drill.sql", name = "drill", requires = ["verify"]);
 pgrx::extension_sql_file!("../sql/schema/05_alerts.sql", name = "alerts", requires = ["drill"]);
 pgrx::extension_sql_file!("../sql/schema/06_jobs.sql", name = "jobs", requires = ["alerts"]);
-pgrx::extension_sql_file!("../sql/schema/09_health.sql", name = "health", requires = ["jobs"]);
+pgrx::extension_sql_file!("../sql/schema/07_drift.sql", name = "drift", requires = ["jobs"]);
+pgrx::extension_sql_file!("../sql/schema/07_drift_job.sql", name = "drift_job", requires = ["drift"]);
+pgrx::extension_sql_file!("../sql/schema/07_integrity.sql", name = "integrity", requires = ["drift_job"]);
+pgrx::extension_sql_file!("../sql/schema/09_health.sql", name = "health", requires = ["integrity"]);
 
 /// Called by PostgreSQL when the library is loaded: at server start, or by the first session that needs it.
 #[allow(non_snake_case)]

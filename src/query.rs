@@ -4,7 +4,10 @@
 //! Going through SQL rather than scanning the table keeps verification right where the rows are elsewhere (a
 //! distributed table), and lets the planner run it in parallel.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::CString;
+use std::ops::ControlFlow;
 
 use pgrx::pg_sys;
 
@@ -38,6 +41,11 @@ impl Row<'_> {
     /// A `bigint` column.
     pub fn int8(&self, n: usize) -> Option<i64> {
         self.datum(n).map(|datum| datum.value() as i64)
+    }
+
+    /// A `boolean` column; NULL is false.
+    pub fn bool(&self, n: usize) -> bool {
+        self.datum(n).is_some_and(|datum| datum.value() != 0)
     }
 
     /// A `smallint` column.
@@ -89,7 +97,10 @@ impl Drop for PlannerSettings {
 }
 
 /// A connection to SPI, closed when dropped.
-pub struct Session(());
+pub struct Session {
+    /// Queries that are made again and again, by their text; the connection owns the plans.
+    plans: RefCell<HashMap<String, pg_sys::SPIPlanPtr>>,
+}
 
 /// How many rows a cursor fetches at once.
 const BATCH: std::ffi::c_long = 256;
@@ -99,7 +110,35 @@ impl Session {
     pub fn connect() -> Self {
         // SAFETY: paired with SPI_finish in drop; an error in between ends both.
         unsafe { pg_sys::SPI_connect() };
-        Self(())
+        Self { plans: RefCell::default() }
+    }
+
+    /// The plan of `sql`, made at its first use: planning takes longer than finding a few rows by an index.
+    fn plan(&self, sql: &str, bound: &mut Bound) -> pg_sys::SPIPlanPtr {
+        *self.plans.borrow_mut().entry(sql.to_owned()).or_insert_with(|| {
+            let count = bound.types.len() as i32;
+            // SAFETY: connected; the array has one element for each parameter.
+            unsafe { pg_sys::SPI_prepare(bound.sql.as_ptr(), count, bound.types.as_mut_ptr()) }
+        })
+    }
+
+    /// As [`Session::all`], for a query that is made again and again: it is planned once, and not for parallel workers.
+    pub fn again(
+        &self,
+        sql: &str,
+        parameters: &[Parameter<'_>],
+        mut each: impl FnMut(&Row<'_>) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        memory::check()?;
+        let mut bound = Bound::new(sql, parameters);
+        let plan = self.plan(sql, &mut bound);
+        // SAFETY: connected; the plan is this connection's, and there is one value for each of its parameters.
+        unsafe { pg_sys::SPI_execute_plan(plan, bound.values.as_mut_ptr(), std::ptr::null(), true, 0) };
+        // SAFETY: set by the call above.
+        let flow = unsafe {
+            self.rows(pg_sys::SPI_tuptable, &mut |row| each(row).map(|()| ControlFlow::Continue(())))
+        };
+        flow.map(|_| ())
     }
 
     /// Runs `sql` to its end, in parallel if the planner likes, and calls `each` for every row of the result, which is
@@ -145,30 +184,26 @@ impl Session {
             );
         }
         // SAFETY: set by the call above.
-        unsafe { self.rows(pg_sys::SPI_tuptable, &mut each) }
+        let flow = unsafe {
+            self.rows(pg_sys::SPI_tuptable, &mut |row| each(row).map(|()| ControlFlow::Continue(())))
+        };
+        flow.map(|_| ())
     }
 
-    /// Runs `sql` as a cursor and calls `each` for every row: memory for one batch, however many there are.
+    /// Runs `sql` as a cursor and calls `each` for every row until it breaks off: memory for one batch, however many rows
+    /// there are.
     pub fn stream(
         &self,
         sql: &str,
         parameters: &[Parameter<'_>],
-        mut each: impl FnMut(&Row<'_>) -> Result<(), Failure>,
+        mut each: impl FnMut(&Row<'_>) -> Result<ControlFlow<()>, Failure>,
     ) -> Result<(), Failure> {
         memory::check()?;
         let mut bound = Bound::new(sql, parameters);
-        // SAFETY: connected; the arrays have one element for each parameter.
+        let plan = self.plan(sql, &mut bound);
+        // SAFETY: connected; the plan is this connection's, and there is one value for each of its parameters.
         let portal = unsafe {
-            pg_sys::SPI_cursor_open_with_args(
-                std::ptr::null(),
-                bound.sql.as_ptr(),
-                bound.values.len() as i32,
-                bound.types.as_mut_ptr(),
-                bound.values.as_mut_ptr(),
-                std::ptr::null(),
-                true,
-                0,
-            )
+            pg_sys::SPI_cursor_open(std::ptr::null(), plan, bound.values.as_mut_ptr(), std::ptr::null(), true)
         };
         loop {
             // SAFETY: the portal is open.
@@ -176,8 +211,8 @@ impl Session {
             // SAFETY: set by the fetch.
             let fetched = unsafe { pg_sys::SPI_processed };
             // SAFETY: as above.
-            unsafe { self.rows(pg_sys::SPI_tuptable, &mut each)? };
-            if fetched == 0 {
+            let flow = unsafe { self.rows(pg_sys::SPI_tuptable, &mut each)? };
+            if fetched == 0 || flow.is_break() {
                 break;
             }
         }
@@ -191,10 +226,10 @@ impl Session {
     unsafe fn rows(
         &self,
         table: *mut pg_sys::SPITupleTable,
-        each: &mut impl FnMut(&Row<'_>) -> Result<(), Failure>,
-    ) -> Result<(), Failure> {
+        each: &mut impl FnMut(&Row<'_>) -> Result<ControlFlow<()>, Failure>,
+    ) -> Result<ControlFlow<()>, Failure> {
         if table.is_null() {
-            return Ok(());
+            return Ok(ControlFlow::Continue(()));
         }
         // Whatever a row needs while it is looked at is freed with its batch.
         let mut batch = pgrx::PgMemoryContexts::new("zeroauth_audit batch");
@@ -206,12 +241,16 @@ impl Session {
         // SAFETY: the context lives to the end of this function, and the closure keeps nothing of it.
         let result = unsafe {
             batch.switch_to(|_| {
-                (0..count).try_for_each(|n| {
+                for n in 0..count {
                     let tuple = *(*table).vals.add(n);
                     pg_sys::heap_deform_tuple(tuple, desc, values.as_mut_ptr(), nulls.as_mut_ptr());
-                    each(&Row { values: &values, nulls: &nulls })?;
-                    memory::check()
-                })
+                    let flow = each(&Row { values: &values, nulls: &nulls })?;
+                    memory::check()?;
+                    if flow.is_break() {
+                        return Ok(flow);
+                    }
+                }
+                Ok(ControlFlow::Continue(()))
             })
         };
         // SAFETY: live by contract, and not looked at any more.

@@ -7,10 +7,15 @@ static MAX_DETAILS_BYTES: GucSetting<i32> = GucSetting::<i32>::new(1024 * 1024);
 static ESCALATE_2_AFTER: GucSetting<i32> = GucSetting::<i32>::new(5 * 60);
 static ESCALATE_3_AFTER: GucSetting<i32> = GucSetting::<i32>::new(15 * 60);
 static ESCALATE_4_AFTER: GucSetting<i32> = GucSetting::<i32>::new(60 * 60);
+static DRIFT_ROWS: GucSetting<i32> = GucSetting::<i32>::new(1000);
+static FULL_REPLAY_PERIOD: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 3600);
+static REPLAY_LOAD: GucSetting<i32> = GucSetting::<i32>::new(10);
 static WORKER: GucSetting<bool> = GucSetting::<bool>::new(true);
 static VERIFY_ON_STANDBY: GucSetting<bool> = GucSetting::<bool>::new(false);
 static MAINTENANCE: GucSetting<bool> = GucSetting::<bool>::new(false);
 
+/// So many events are recomputed in a fraction of a second: one transaction.
+const MOST_DRIFT_ROWS: i32 = 100_000;
 /// Chain numbers are `smallint`.
 const MOST_CHAINS: i32 = i16::MAX as i32;
 
@@ -100,9 +105,44 @@ pub fn define() {
             GucFlags::UNIT_S,
         );
     }
+    define_of_drift();
     define_of_the_server();
     // SAFETY: called from _PG_init with a NUL-terminated name; refuses misspelt settings under our prefix.
     unsafe { pg_sys::MarkGUCPrefixReserved(c"zeroauth_audit".as_ptr()) };
+}
+
+/// Read through SQL, by the job drift.
+fn define_of_drift() {
+    GucRegistry::define_int_guc(
+        c"zeroauth_audit.drift_rows",
+        c"Newest events of each tenant that every run of the job drift recomputes.",
+        c"audit_tenants.drift_rows is another number for one tenant.",
+        &DRIFT_ROWS,
+        1,
+        MOST_DRIFT_ROWS,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
+    GucRegistry::define_int_guc(
+        c"zeroauth_audit.full_replay_period",
+        c"Time in which the job drift recomputes all history.",
+        c"Each run takes the part of it that is due until the next run.",
+        &FULL_REPLAY_PERIOD,
+        60,
+        i32::MAX,
+        GucContext::Sighup,
+        GucFlags::UNIT_S,
+    );
+    GucRegistry::define_int_guc(
+        c"zeroauth_audit.replay_load",
+        c"Share of one processor core that the job drift may use while it runs, in percent.",
+        c"It pauses between its steps; 100 is no pause.",
+        &REPLAY_LOAD,
+        1,
+        100,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
 }
 
 /// What is fixed when the server starts, and means nothing to a library that one session loaded.

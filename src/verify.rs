@@ -15,6 +15,7 @@ use crate::call::{Arguments, sql_function};
 use crate::columns;
 use crate::error::{Failure, Kind};
 use crate::memory;
+use crate::newest;
 use crate::progress::Progress;
 use crate::query::{Parameter, PlannerSettings, Session};
 use crate::random;
@@ -165,17 +166,8 @@ impl<'a> Check<'a> {
 
     /// The last `n` events of one tenant, and at least the head of each of its chains.
     fn last(&mut self, tenant: &str, n: i64, report: &mut dyn FnMut(Finding)) -> Result<Verdict, Failure> {
-        let mut stretches = Vec::new();
-        let parameters = [Parameter::Text(tenant), Parameter::Int8(n)];
-        self.session.all(&last_query(self.trail), &parameters, |row| {
-            memory::grow(&mut stretches)?;
-            stretches.push(Stretch {
-                tenant: Some(tenant.to_owned()),
-                chain: row.int2(0),
-                from: row.int8(1),
-            });
-            Ok(())
-        })?;
+        let ends = newest::chain_ends(&self.session, self.trail, tenant)?;
+        let stretches = newest::stretches(&self.session, self.trail, tenant, &ends, n)?;
         let mut verdict = Verdict::default();
         for stretch in &stretches {
             verdict.chains += 1;
@@ -190,10 +182,16 @@ impl<'a> Check<'a> {
         verdict: &mut Verdict,
         report: &mut dyn FnMut(Finding),
     ) -> Result<i64, Failure> {
-        walk(&self.session, self.trail, stretch, &mut self.progress, &mut |finding| {
+        let progress = &mut self.progress;
+        let mut count = || {
+            progress.tick();
+            true
+        };
+        let walked = walk(&self.session, self.trail, stretch, None, &mut count, &mut |finding| {
             verdict.add(&finding);
             report(finding);
-        })
+        })?;
+        Ok(walked.events)
     }
 
     /// Every tenant, in order, by skipping through the primary key.
@@ -224,32 +222,6 @@ struct Sum {
     state: ChainState,
 }
 
-/// The chains of tenant $1 with the `seq` of their heads, by skipping through the primary key.
-fn heads(table: &str) -> String {
-    format!(
-        "WITH RECURSIVE heads AS (
-            (SELECT chain, seq FROM {table} WHERE tenant_id = $1 ORDER BY chain DESC, seq DESC LIMIT 1)
-            UNION ALL
-            SELECT below.chain, below.seq FROM heads CROSS JOIN LATERAL (
-                SELECT e.chain, e.seq FROM {table} e WHERE e.tenant_id = $1 AND e.chain < heads.chain
-                ORDER BY e.chain DESC, e.seq DESC LIMIT 1) below)"
-    )
-}
-
-/// For each chain of tenant $1, the first `seq` among the tenant's last $2 events.
-fn last_query(trail: &Trail) -> String {
-    let table = &trail.name;
-    format!(
-        "{heads}, newest AS (
-            SELECT heads.chain, e.seq FROM heads CROSS JOIN LATERAL (
-                SELECT seq, recorded_at FROM {table} WHERE tenant_id = $1 AND chain = heads.chain
-                ORDER BY seq DESC LIMIT $2) e
-            ORDER BY e.recorded_at DESC, heads.chain, e.seq DESC LIMIT $2)
-         SELECT chain, pg_catalog.min(seq) FROM (TABLE newest UNION ALL TABLE heads) n GROUP BY chain ORDER BY chain",
-        heads = heads(table),
-    )
-}
-
 /// About how many events there are to check.
 fn estimate(session: &Session, trail: &Trail, tenant: Option<&str>) -> Result<Option<i64>, Failure> {
     let mut total = None;
@@ -259,8 +231,10 @@ fn estimate(session: &Session, trail: &Trail, tenant: Option<&str>) -> Result<Op
     };
     match tenant {
         Some(tenant) => {
-            let sql =
-                format!("{} SELECT pg_catalog.sum(seq)::pg_catalog.int8 FROM heads", heads(&trail.name));
+            let sql = format!(
+                "{} SELECT pg_catalog.sum(seq)::pg_catalog.int8 FROM ends",
+                newest::heads(&trail.name)
+            );
             session.all(&sql, &[Parameter::Text(tenant)], &mut take)?;
         }
         None => {

@@ -1,11 +1,12 @@
 //! Walks one chain in order and names every defect: what the pass only counts.
 
+use std::ops::ControlFlow;
+
 use zeroauth_audit_core::replay::{LinkFinding, Replay};
 
 use crate::access::Trail;
 use crate::columns::{self, ContentFinding, at};
 use crate::error::Failure;
-use crate::progress::Progress;
 use crate::query::{Parameter, Row, Session};
 
 /// One defect, as `audit_findings` returns it.
@@ -24,6 +25,8 @@ pub struct Finding {
     pub expected: Option<[u8; 32]>,
     /// The hash that is there.
     pub actual: Option<[u8; 32]>,
+    /// Of a gap, the last missing `seq`.
+    pub missing_to: Option<i64>,
     /// In words.
     pub detail: String,
 }
@@ -38,45 +41,80 @@ pub struct Stretch {
     pub from: Option<i64>,
 }
 
-/// Walks `stretch`, hands every defect to `report`, and returns how many events were checked.
+/// An event that was read: its `seq` and its stored `event_hash`.
+pub type Seen = (i64, [u8; 32]);
+
+/// What a walk came to.
+#[derive(Default)]
+pub struct Walked {
+    /// How many events were checked.
+    pub events: i64,
+    /// The last of them that has a place in the chain.
+    pub last: Option<Seen>,
+    /// The event before the stretch, if it is there.
+    pub before: Option<Seen>,
+    /// Whether the walk was broken off before the end of the stretch.
+    pub broken_off: bool,
+}
+
+/// Walks `stretch` up to `upto` (`None`: to the end of the chain), and hands every defect to `report`.
 ///
-/// The event before the stretch, if there is one, only serves to judge the first link: it is not checked itself.
+/// The event before the stretch, if there is one, only serves to judge the first link: it is not checked itself. After each
+/// event `go_on` is asked; when it says no, the walk is over, and another can take it up from there.
 pub fn walk(
     session: &Session,
     trail: &Trail,
     stretch: &Stretch,
-    progress: &mut Progress,
+    upto: Option<i64>,
+    go_on: &mut dyn FnMut() -> bool,
     report: &mut dyn FnMut(Finding),
-) -> Result<i64, Failure> {
+) -> Result<Walked, Failure> {
     let before = stretch.from.filter(|&from| from > 1).map(|from| from - 1);
     let mut replay = before.map_or_else(Replay::from_genesis, Replay::from_middle);
-    let mut events = 0;
-    let (sql, parameters) = query(trail, stretch, before);
+    let mut walked = Walked::default();
+    let (sql, parameters) = query(trail, stretch, before, upto);
     session.stream(&sql, &parameters, |row| {
         let seq = row.int8(at::SEQ);
         let checked = seq.is_none_or(|seq| before.is_none_or(|before| seq > before));
+        // SAFETY: the query selects a bytea there.
+        let hash = unsafe { columns::digest(row.datum(at::EVENT_HASH)) };
+        let seen = seq.zip(hash.map(|hash| *hash.as_bytes()));
         if checked {
-            events += 1;
-            progress.tick();
+            walked.events += 1;
+            walked.last = seen.or(walked.last);
+        } else {
+            walked.before = seen;
         }
-        check_row(row, checked, &mut replay, &mut |class, seq, event_id, expected, actual, detail| {
-            report(Finding {
-                class,
-                tenant: stretch.tenant.clone(),
-                chain: stretch.chain,
-                seq,
-                event_id,
-                expected,
-                actual,
-                detail,
-            });
-        });
-        Ok(())
+        check_row(
+            row,
+            checked,
+            &mut replay,
+            &mut |class, seq, event_id, expected, actual, missing_to, detail| {
+                report(Finding {
+                    class,
+                    tenant: stretch.tenant.clone(),
+                    chain: stretch.chain,
+                    seq,
+                    event_id,
+                    expected,
+                    actual,
+                    missing_to,
+                    detail,
+                });
+            },
+        );
+        walked.broken_off = checked && !go_on();
+        Ok(if walked.broken_off { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;
-    Ok(events)
+    Ok(walked)
 }
 
-fn query<'a>(trail: &Trail, stretch: &'a Stretch, before: Option<i64>) -> (String, Vec<Parameter<'a>>) {
+fn query<'a>(
+    trail: &Trail,
+    stretch: &'a Stretch,
+    before: Option<i64>,
+    upto: Option<i64>,
+) -> (String, Vec<Parameter<'a>>) {
     let mut parameters = Vec::new();
     let mut conditions = Vec::new();
     match &stretch.tenant {
@@ -97,6 +135,10 @@ fn query<'a>(trail: &Trail, stretch: &'a Stretch, before: Option<i64>) -> (Strin
         parameters.push(Parameter::Int8(before));
         conditions.push(format!("seq >= ${}", parameters.len()));
     }
+    if let Some(upto) = upto {
+        parameters.push(Parameter::Int8(upto));
+        conditions.push(format!("seq <= ${}", parameters.len()));
+    }
     let sql = format!(
         "SELECT {} FROM {} WHERE {} ORDER BY seq",
         columns::select_list(),
@@ -106,8 +148,9 @@ fn query<'a>(trail: &Trail, stretch: &'a Stretch, before: Option<i64>) -> (Strin
     (sql, parameters)
 }
 
+type Hash = Option<[u8; 32]>;
 type Report<'a> =
-    dyn FnMut(&'static str, Option<i64>, Option<[u8; 16]>, Option<[u8; 32]>, Option<[u8; 32]>, String) + 'a;
+    dyn FnMut(&'static str, Option<i64>, Option<[u8; 16]>, Hash, Hash, Option<i64>, String) + 'a;
 
 fn check_row(row: &Row<'_>, content: bool, replay: &mut Replay, report: &mut Report<'_>) {
     let seq = row.int8(at::SEQ);
@@ -116,14 +159,14 @@ fn check_row(row: &Row<'_>, content: bool, replay: &mut Replay, report: &mut Rep
     // SAFETY: the query selects the columns in their order.
     let event = match unsafe { columns::check_event(|n| row.datum(n)) } {
         Ok(event) => event,
-        Err(why) => return report("content_mismatch", seq, event_id, None, None, why.to_owned()),
+        Err(why) => return report("content_mismatch", seq, event_id, None, None, None, why.to_owned()),
     };
     let Some(place) = seq else { return };
     match replay.step(place, &event.prev_hash, &event.event_hash) {
         None => {}
         Some(LinkFinding::Gap { from, to }) => {
             let missing = if from == to { "this event is".into() } else { format!("events up to {to} are") };
-            report("gap", Some(from), None, None, None, format!("{missing} missing"));
+            report("gap", Some(from), None, None, None, Some(to), format!("{missing} missing"));
         }
         Some(LinkFinding::LinkBroken { expected }) => report(
             "link_broken",
@@ -131,11 +174,12 @@ fn check_row(row: &Row<'_>, content: bool, replay: &mut Replay, report: &mut Rep
             event_id,
             Some(*expected.as_bytes()),
             Some(*event.prev_hash.as_bytes()),
+            None,
             "prev_hash is not the event_hash of the event before".to_owned(),
         ),
         Some(other) => {
             let detail = "this seq is there more than once, or is no valid seq";
-            report(other.class(), seq, event_id, None, None, detail.to_owned());
+            report(other.class(), seq, event_id, None, None, None, detail.to_owned());
         }
     }
     let Some(finding) = event.finding.filter(|_| content) else { return };
@@ -147,5 +191,5 @@ fn check_row(row: &Row<'_>, content: bool, replay: &mut Replay, report: &mut Rep
         ),
         ContentFinding::Unreadable(why) | ContentFinding::Private(why) => (None, None, why.to_owned()),
     };
-    report("content_mismatch", seq, event_id, expected, actual, detail);
+    report("content_mismatch", seq, event_id, expected, actual, None, detail);
 }

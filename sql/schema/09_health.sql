@@ -108,7 +108,8 @@ DECLARE
     parts jsonb := jsonb_build_object(
         'database', @extschema@.audit_health_database(),
         'worker', @extschema@.audit_health_worker(),
-        'jobs', @extschema@.audit_health_jobs());
+        'jobs', @extschema@.audit_health_jobs(),
+        'drift', @extschema@.audit_health_drift());
     states text[];
     reasons jsonb;
 BEGIN
