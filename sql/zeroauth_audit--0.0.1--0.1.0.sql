@@ -3,6 +3,60 @@
 -- released in CHANGELOG.md, every change of sql/schema goes here too; afterwards this script never changes.
 -- pgrx-tests/tests/upgrade.rs compares the outcome.
 
+
+
+-- audit_export checks in a statement of its own that the caller sees every row: PostgreSQL 18 left the check out of the plan
+-- when it knew that a policy hides all of them, and the export was empty instead of refused.
+CREATE OR REPLACE FUNCTION @extschema@.audit_export(tenant text DEFAULT NULL) RETURNS SETOF text
+    LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 100000
+    -- In the order of the primary key, without a sort: a sort would write the whole trail to temporary files first.
+    SET enable_sort = off
+BEGIN ATOMIC
+    -- A statement of its own: as a condition beside a policy's it is left out of a plan that knows that no row is visible.
+    SELECT @extschema@.audit_require_every_row();
+    SELECT pg_catalog.row_to_json(exported)::text
+    FROM (
+        SELECT
+            e.tenant_id AS tenant_id,
+            e.chain::text AS chain,
+            e.seq::text AS seq,
+            e.event_id::text AS event_id,
+            CASE WHEN pg_catalog.isfinite(e.occurred_at) THEN pg_catalog.to_char(pg_catalog.timezone('UTC', e.occurred_at), 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"') ELSE e.occurred_at::text END AS occurred_at,
+            CASE WHEN pg_catalog.isfinite(e.recorded_at) THEN pg_catalog.to_char(pg_catalog.timezone('UTC', e.recorded_at), 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"') ELSE e.recorded_at::text END AS recorded_at,
+            e.category AS category,
+            e.action AS action,
+            e.outcome AS outcome,
+            e.severity AS severity,
+            e.resource AS resource,
+            e.service_name AS service_name,
+            e.env AS env,
+            e.provider AS provider,
+            e.request_id AS request_id,
+            e.correlation_id AS correlation_id,
+            e.trace_id AS trace_id,
+            e.span_id AS span_id,
+            e.status_code::text AS status_code,
+            e.latency_ms::text AS latency_ms,
+            e.payload_size::text AS payload_size,
+            e.error_code AS error_code,
+            e.db_role AS db_role,
+            e.actor_type AS actor_type,
+            e.actor_id AS actor_id,
+            e.ip::text AS ip,
+            e.user_agent AS user_agent,
+            e.error_message AS error_message,
+            e.details::text AS details,
+            pg_catalog.encode(e.salt, 'hex') AS salt,
+            pg_catalog.encode(e.private_hash, 'hex') AS private_hash,
+            pg_catalog.encode(e.prev_hash, 'hex') AS prev_hash,
+            pg_catalog.encode(e.event_hash, 'hex') AS event_hash,
+            e.hash_version::text AS hash_version
+        FROM @extschema@.audit_events e
+        WHERE audit_export.tenant IS NULL OR e.tenant_id = audit_export.tenant
+        ORDER BY e.tenant_id, e.chain, e.seq
+    ) exported;
+END;
+
 -- The drill: attacks that a running system can play on itself, on a scratch table that is never committed.
 
 CREATE FUNCTION @extschema@.audit_drill_findings(scratch regclass) RETURNS TABLE (
@@ -317,592 +371,6 @@ $drill$;
 REVOKE ALL ON FUNCTION @extschema@.audit_drill() FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_drill() IS
     'Plays the known attacks on a scratch table that has the guards of audit_events, and gives one row for each: number of the pitfall, what was done, the class or SQLSTATE expected, what was found ("none": nothing), how long the verification or refusal took, passed (NULL: not played, found says why). Everything is rolled back before it returns. Needs CREATE on the database. 25006 in a read-only transaction.';
-
--- audit_export checks in a statement of its own that the caller sees every row: PostgreSQL 18 left the check out of the plan
--- when it knew that a policy hides all of them, and the export was empty instead of refused.
-CREATE OR REPLACE FUNCTION @extschema@.audit_export(tenant text DEFAULT NULL) RETURNS SETOF text
-    LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 100000
-    -- In the order of the primary key, without a sort: a sort would write the whole trail to temporary files first.
-    SET enable_sort = off
-BEGIN ATOMIC
-    -- A statement of its own: as a condition beside a policy's it is left out of a plan that knows that no row is visible.
-    SELECT @extschema@.audit_require_every_row();
-    SELECT pg_catalog.row_to_json(exported)::text
-    FROM (
-        SELECT
-            e.tenant_id AS tenant_id,
-            e.chain::text AS chain,
-            e.seq::text AS seq,
-            e.event_id::text AS event_id,
-            CASE WHEN pg_catalog.isfinite(e.occurred_at) THEN pg_catalog.to_char(pg_catalog.timezone('UTC', e.occurred_at), 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"') ELSE e.occurred_at::text END AS occurred_at,
-            CASE WHEN pg_catalog.isfinite(e.recorded_at) THEN pg_catalog.to_char(pg_catalog.timezone('UTC', e.recorded_at), 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"') ELSE e.recorded_at::text END AS recorded_at,
-            e.category AS category,
-            e.action AS action,
-            e.outcome AS outcome,
-            e.severity AS severity,
-            e.resource AS resource,
-            e.service_name AS service_name,
-            e.env AS env,
-            e.provider AS provider,
-            e.request_id AS request_id,
-            e.correlation_id AS correlation_id,
-            e.trace_id AS trace_id,
-            e.span_id AS span_id,
-            e.status_code::text AS status_code,
-            e.latency_ms::text AS latency_ms,
-            e.payload_size::text AS payload_size,
-            e.error_code AS error_code,
-            e.db_role AS db_role,
-            e.actor_type AS actor_type,
-            e.actor_id AS actor_id,
-            e.ip::text AS ip,
-            e.user_agent AS user_agent,
-            e.error_message AS error_message,
-            e.details::text AS details,
-            pg_catalog.encode(e.salt, 'hex') AS salt,
-            pg_catalog.encode(e.private_hash, 'hex') AS private_hash,
-            pg_catalog.encode(e.prev_hash, 'hex') AS prev_hash,
-            pg_catalog.encode(e.event_hash, 'hex') AS event_hash,
-            e.hash_version::text AS hash_version
-        FROM @extschema@.audit_events e
-        WHERE audit_export.tenant IS NULL OR e.tenant_id = audit_export.tenant
-        ORDER BY e.tenant_id, e.chain, e.seq
-    ) exported;
-END;
-
--- Jobs: when they run, what became of them, and running one by hand. The worker of the database calls the functions named
--- audit_job_begin, _step and _end; a job NAME is the function audit_job_NAME().
-
-CREATE FUNCTION @extschema@.audit_schedule_next(schedule text, time_zone text, after timestamptz) RETURNS timestamptz
-    LANGUAGE c STABLE STRICT PARALLEL SAFE
-    AS 'MODULE_PATHNAME', 'zeroauth_audit_schedule_next';
-REVOKE ALL ON FUNCTION @extschema@.audit_schedule_next(text, text, timestamptz) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_schedule_next(text, text, timestamptz) IS
-    'The first run after a time of a crontab expression in a time zone; NULL when there is none. ZA021 for what is no schedule or no time zone.';
-
-CREATE FUNCTION @extschema@.audit_schedule_following(schedule text, time_zone text, scheduled timestamptz, started timestamptz) RETURNS timestamptz
-    LANGUAGE c STABLE STRICT PARALLEL SAFE
-    AS 'MODULE_PATHNAME', 'zeroauth_audit_schedule_following';
-REVOKE ALL ON FUNCTION @extschema@.audit_schedule_following(text, text, timestamptz, timestamptz) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_schedule_following(text, text, timestamptz, timestamptz) IS
-    'The run after the one that was scheduled for one time and started at another: missed runs are made up by that one, and none comes twice. ZA021 as audit_schedule_next.';
-
-CREATE FUNCTION @extschema@.audit_schedule_corrected(schedule text, time_zone text, next_run timestamptz, at timestamptz) RETURNS timestamptz
-    LANGUAGE c STABLE STRICT PARALLEL SAFE
-    AS 'MODULE_PATHNAME', 'zeroauth_audit_schedule_corrected';
-REVOKE ALL ON FUNCTION @extschema@.audit_schedule_corrected(text, text, timestamptz, timestamptz) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_schedule_corrected(text, text, timestamptz, timestamptz) IS
-    'The next run after the clock was set back by more than a day; NULL when the planned one stands. ZA021 as audit_schedule_next.';
-
-CREATE FUNCTION @extschema@.audit_schedule_overdue(schedule text, time_zone text, since timestamptz) RETURNS timestamptz
-    LANGUAGE c STABLE STRICT PARALLEL SAFE
-    AS 'MODULE_PATHNAME', 'zeroauth_audit_schedule_overdue';
-REVOKE ALL ON FUNCTION @extschema@.audit_schedule_overdue(text, text, timestamptz) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_schedule_overdue(text, text, timestamptz) IS
-    'When a job that last succeeded at a time is overdue: at the second run after it. ZA021 as audit_schedule_next.';
-
-CREATE FUNCTION @extschema@.audit_job_lock(job text) RETURNS boolean
-    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
-    AS 'MODULE_PATHNAME', 'zeroauth_audit_job_lock';
-REVOKE ALL ON FUNCTION @extschema@.audit_job_lock(text) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_job_lock(text) IS
-    'Makes this transaction the only one in the database to run the job, until it ends; false when another runs it. Does not wait.';
-
-CREATE TABLE @extschema@.audit_jobs (
-    name text COLLATE pg_catalog."C" NOT NULL,
-    schedule text NOT NULL,
-    time_zone text NOT NULL DEFAULT 'UTC',
-    enabled boolean NOT NULL DEFAULT true,
-    timeout interval NOT NULL DEFAULT '1 hour',
-    scheduler text NOT NULL DEFAULT 'worker',
-    next_run timestamptz,
-    last_success timestamptz,
-    overdue_at timestamptz,
-    CONSTRAINT audit_jobs_pkey PRIMARY KEY (name),
-    CONSTRAINT audit_jobs_name_check CHECK (name ~ '^[a-z][a-z0-9_]{0,39}$'),
-    CONSTRAINT audit_jobs_timeout_check CHECK (timeout BETWEEN '1 second' AND '7 days'),
-    CONSTRAINT audit_jobs_scheduler_check CHECK (scheduler IN ('worker', 'pg_cron'))
-);
-REVOKE ALL ON TABLE @extschema@.audit_jobs FROM PUBLIC;
-COMMENT ON TABLE @extschema@.audit_jobs IS
-    'What runs by itself, and when. Change schedule, time_zone, enabled and timeout as you like: it counts from your commit on. Inserting a name that is there changes its row, so that a restored dump brings its settings.';
-COMMENT ON COLUMN @extschema@.audit_jobs.name IS 'The job NAME is the function audit_job_NAME().';
-COMMENT ON COLUMN @extschema@.audit_jobs.schedule IS 'Crontab expression of five fields, or @hourly, @daily, @weekly, @monthly, @yearly.';
-COMMENT ON COLUMN @extschema@.audit_jobs.time_zone IS 'Name of the time zone that the schedule is meant in, for example Europe/Berlin.';
-COMMENT ON COLUMN @extschema@.audit_jobs.enabled IS 'Whether it runs.';
-COMMENT ON COLUMN @extschema@.audit_jobs.timeout IS 'How long one run may take, from 1 second to 7 days.';
-COMMENT ON COLUMN @extschema@.audit_jobs.scheduler IS 'Who runs it: worker or pg_cron. Set by audit_use_pg_cron() and audit_use_worker().';
-COMMENT ON COLUMN @extschema@.audit_jobs.next_run IS 'When it runs next; a time in the past is made up for at once. Set by the server.';
-COMMENT ON COLUMN @extschema@.audit_jobs.last_success IS 'When it last ended well. Set by the server.';
-COMMENT ON COLUMN @extschema@.audit_jobs.overdue_at IS 'When it counts as overdue unless it ends well before. Set by the server.';
-COMMENT ON CONSTRAINT audit_jobs_pkey ON @extschema@.audit_jobs IS 'One schedule a job.';
-COMMENT ON CONSTRAINT audit_jobs_name_check ON @extschema@.audit_jobs IS 'What can be part of a function''s name.';
-COMMENT ON CONSTRAINT audit_jobs_timeout_check ON @extschema@.audit_jobs IS 'A run ends.';
-COMMENT ON CONSTRAINT audit_jobs_scheduler_check ON @extschema@.audit_jobs IS 'One of the two runs it, never both.';
-
-CREATE TABLE @extschema@.audit_job_runs (
-    id bigint GENERATED ALWAYS AS IDENTITY,
-    job text COLLATE pg_catalog."C" NOT NULL,
-    scheduled_for timestamptz,
-    started_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-    finished_at timestamptz,
-    status text NOT NULL DEFAULT 'running',
-    run_by text NOT NULL,
-    steps integer NOT NULL DEFAULT 0,
-    summary jsonb NOT NULL DEFAULT '{}',
-    error_code text,
-    error text,
-    CONSTRAINT audit_job_runs_pkey PRIMARY KEY (id),
-    CONSTRAINT audit_job_runs_status_check CHECK (status IN ('running', 'succeeded', 'failed', 'timed_out', 'skipped')),
-    CONSTRAINT audit_job_runs_run_by_check CHECK (run_by IN ('worker', 'session', 'pg_cron'))
-);
-CREATE INDEX audit_job_runs_job_idx ON @extschema@.audit_job_runs (job, started_at);
-REVOKE ALL ON TABLE @extschema@.audit_job_runs FROM PUBLIC;
-REVOKE ALL ON SEQUENCE @extschema@.audit_job_runs_id_seq FROM PUBLIC;
-COMMENT ON TABLE @extschema@.audit_job_runs IS
-    'What became of each run of a job. Those of the last 7 days are kept, and the newest 100 of each job.';
-COMMENT ON COLUMN @extschema@.audit_job_runs.id IS 'Number of the run, rising.';
-COMMENT ON COLUMN @extschema@.audit_job_runs.job IS 'Name of the job.';
-COMMENT ON COLUMN @extschema@.audit_job_runs.scheduled_for IS 'When it was due; NULL when somebody ran it by hand.';
-COMMENT ON COLUMN @extschema@.audit_job_runs.started_at IS 'When it began.';
-COMMENT ON COLUMN @extschema@.audit_job_runs.finished_at IS 'When it ended, NULL while it runs.';
-COMMENT ON COLUMN @extschema@.audit_job_runs.status IS 'running, succeeded, failed, timed_out, or skipped because it was running already.';
-COMMENT ON COLUMN @extschema@.audit_job_runs.run_by IS 'worker, session (audit_run_job) or pg_cron.';
-COMMENT ON COLUMN @extschema@.audit_job_runs.steps IS 'How many steps it took.';
-COMMENT ON COLUMN @extschema@.audit_job_runs.summary IS 'What was done: the sums of what the steps counted.';
-COMMENT ON COLUMN @extschema@.audit_job_runs.error_code IS 'SQLSTATE of the error that ended it.';
-COMMENT ON COLUMN @extschema@.audit_job_runs.error IS 'Message of that error.';
-COMMENT ON CONSTRAINT audit_job_runs_pkey ON @extschema@.audit_job_runs IS 'One row a run.';
-COMMENT ON CONSTRAINT audit_job_runs_status_check ON @extschema@.audit_job_runs IS 'The ways a run can be or end.';
-COMMENT ON CONSTRAINT audit_job_runs_run_by_check ON @extschema@.audit_job_runs IS 'Who can run a job.';
-COMMENT ON SEQUENCE @extschema@.audit_job_runs_id_seq IS 'Numbers of runs.';
-COMMENT ON INDEX @extschema@.audit_job_runs_job_idx IS 'The newest runs of a job.';
-
-CREATE FUNCTION @extschema@.audit_job_check() RETURNS trigger
-    LANGUAGE plpgsql
-    SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    changed boolean := TG_OP = 'INSERT';
-BEGIN
-    IF to_regprocedure('@extschema@.' || quote_ident('audit_job_' || NEW.name) || '()') IS NULL THEN
-        RAISE EXCEPTION USING ERRCODE = 'ZA022', MESSAGE = format('there is no job %L', NEW.name),
-            HINT = format('A job NAME is the function audit_job_NAME(). The jobs there are: %s.', (SELECT string_agg(name, ', ' ORDER BY name) FROM @extschema@.audit_jobs));
-    END IF;
-    IF TG_OP = 'UPDATE' THEN
-        changed := (NEW.schedule, NEW.time_zone, NEW.enabled) IS DISTINCT FROM (OLD.schedule, OLD.time_zone, OLD.enabled);
-        IF changed AND OLD.scheduler = 'pg_cron' AND NEW.scheduler = 'pg_cron' THEN
-            RAISE EXCEPTION USING ERRCODE = 'ZA024', MESSAGE = format('job %s is scheduled by pg_cron', NEW.name),
-                HINT = 'Take the jobs back with audit_use_worker(), change them, and hand them over again with audit_use_pg_cron().';
-        END IF;
-        changed := changed OR NEW.scheduler <> OLD.scheduler;
-    END IF;
-    IF changed THEN
-        NEW.next_run := @extschema@.audit_schedule_next(NEW.schedule, NEW.time_zone, clock_timestamp());
-        NEW.overdue_at := @extschema@.audit_schedule_overdue(NEW.schedule, NEW.time_zone, clock_timestamp());
-        IF NEW.next_run IS NULL THEN
-            RAISE EXCEPTION USING ERRCODE = 'ZA021', MESSAGE = format('schedule %L never comes', NEW.schedule),
-                HINT = 'Look at the day and the month: is there such a day?';
-        END IF;
-        IF NOT NEW.enabled THEN
-            NEW.next_run := NULL;
-            NEW.overdue_at := NULL;
-        END IF;
-    END IF;
-    IF TG_OP = 'INSERT' THEN
-        UPDATE @extschema@.audit_jobs j
-        SET schedule = NEW.schedule, time_zone = NEW.time_zone, enabled = NEW.enabled, timeout = NEW.timeout, scheduler = NEW.scheduler,
-            last_success = coalesce(j.last_success, NEW.last_success)
-        WHERE j.name = NEW.name;
-        IF FOUND THEN
-            RETURN NULL;
-        END IF;
-    END IF;
-    RETURN NEW;
-END
-$$;
-REVOKE ALL ON FUNCTION @extschema@.audit_job_check() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_job_check() IS
-    'Trigger of audit_jobs: refuses what is no schedule (ZA021) or no job (ZA022), plans the next run, and takes an insert of a job that is there as a change of it.';
-
-CREATE FUNCTION @extschema@.audit_jobs_changed() RETURNS trigger
-    LANGUAGE c
-    AS 'MODULE_PATHNAME', 'zeroauth_audit_jobs_changed';
-REVOKE ALL ON FUNCTION @extschema@.audit_jobs_changed() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_jobs_changed() IS
-    'Trigger of audit_jobs: wakes the worker of this database when the transaction commits.';
-
-CREATE TRIGGER zeroauth_audit_job_check
-    BEFORE INSERT OR UPDATE ON @extschema@.audit_jobs
-    FOR EACH ROW EXECUTE FUNCTION @extschema@.audit_job_check();
-COMMENT ON TRIGGER zeroauth_audit_job_check ON @extschema@.audit_jobs IS 'Checks the schedule and plans the next run.';
-CREATE TRIGGER zeroauth_audit_jobs_changed
-    AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.audit_jobs
-    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.audit_jobs_changed();
-COMMENT ON TRIGGER zeroauth_audit_jobs_changed ON @extschema@.audit_jobs IS 'A change counts at once.';
-ALTER TABLE @extschema@.audit_jobs ENABLE ALWAYS TRIGGER zeroauth_audit_job_check;
-ALTER TABLE @extschema@.audit_jobs ENABLE ALWAYS TRIGGER zeroauth_audit_jobs_changed;
-
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_jobs', '');
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_job_runs', '');
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_job_runs_id_seq', '');
-
-CREATE FUNCTION @extschema@.audit_job_alert(job text, overdue boolean) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    IF to_regprocedure('@extschema@.audit_raise_alert(text, smallint, text, text, text, jsonb)') IS NULL THEN
-        RETURN;
-    END IF;
-    IF overdue THEN
-        PERFORM @extschema@.audit_raise_alert('job_overdue', 2::smallint, NULL, 'job_overdue:' || job,
-            format('job %s has not ended well for two of its intervals', job),
-            (SELECT jsonb_build_object('job', j.name, 'last_success', j.last_success, 'overdue_since', j.overdue_at, 'schedule', j.schedule, 'time_zone', j.time_zone) FROM @extschema@.audit_jobs j WHERE j.name = job));
-    ELSE
-        PERFORM @extschema@.audit_resolve_alert('job_overdue:' || job, 'the job ended well');
-    END IF;
-END
-$$;
-REVOKE ALL ON FUNCTION @extschema@.audit_job_alert(text, boolean) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_job_alert(text, boolean) IS
-    'Raises the alert job_overdue of a job, or resolves it.';
-
-CREATE FUNCTION @extschema@.audit_job_begin(job text, exclusive boolean) RETURNS bigint
-    LANGUAGE plpgsql
-    SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    due @extschema@.audit_jobs;
-    run bigint;
-BEGIN
-    SELECT * INTO due FROM @extschema@.audit_jobs j
-    WHERE j.name = job AND j.enabled AND j.scheduler = 'worker' AND j.next_run <= clock_timestamp()
-    FOR UPDATE SKIP LOCKED;
-    IF NOT FOUND THEN
-        RETURN NULL;
-    END IF;
-    UPDATE @extschema@.audit_jobs j SET next_run = @extschema@.audit_schedule_following(due.schedule, due.time_zone, due.next_run, clock_timestamp()) WHERE j.name = job;
-    INSERT INTO @extschema@.audit_job_runs AS r (job, scheduled_for, run_by, status, finished_at)
-    VALUES (job, due.next_run, 'worker', CASE WHEN exclusive THEN 'running' ELSE 'skipped' END, CASE WHEN NOT exclusive THEN clock_timestamp() END)
-    RETURNING r.id INTO run;
-    RETURN CASE WHEN exclusive THEN run END;
-END
-$$;
-REVOKE ALL ON FUNCTION @extschema@.audit_job_begin(text, boolean) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_job_begin(text, boolean) IS
-    'Called by the worker: begins the run of a job that is due, and plans the next one. NULL when it is not due any more, when its row is locked, or when another runs it already: then the run is recorded as skipped.';
-
-CREATE FUNCTION @extschema@.audit_job_step(job text, summary jsonb) RETURNS jsonb
-    LANGUAGE plpgsql
-    SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    result jsonb;
-    code text;
-    message text;
-BEGIN
-    BEGIN
-        EXECUTE 'SELECT @extschema@.' || quote_ident('audit_job_' || job) || '()' INTO result;
-    EXCEPTION WHEN OTHERS OR query_canceled OR assert_failure THEN
-        GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT;
-        RETURN jsonb_build_object('more', false, 'summary', summary, 'code', code, 'error', message);
-    END;
-    RETURN jsonb_build_object(
-        'more', coalesce((result ->> 'more')::boolean, false),
-        'pause_ms', greatest(coalesce((result ->> 'pause_ms')::bigint, 0), 0),
-        'summary', summary || coalesce((
-            SELECT jsonb_object_agg(d.key, CASE WHEN jsonb_typeof(d.value) = 'number' AND jsonb_typeof(summary -> d.key) = 'number'
-                                                THEN to_jsonb((summary ->> d.key)::numeric + (d.value #>> '{}')::numeric) ELSE d.value END)
-            FROM jsonb_each(result -> 'done') d), '{}'));
-END
-$$;
-REVOKE ALL ON FUNCTION @extschema@.audit_job_step(text, jsonb) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_job_step(text, jsonb) IS
-    'Calls audit_job_NAME() once, and adds what it did to the summary. An error of the job is part of the result.';
-
-CREATE FUNCTION @extschema@.audit_job_end(run bigint, outcome text, steps integer, summary jsonb, code text, message text) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    ended text;
-BEGIN
-    UPDATE @extschema@.audit_job_runs r
-    SET status = outcome, finished_at = clock_timestamp(), steps = audit_job_end.steps, summary = audit_job_end.summary, error_code = code, error = message
-    WHERE r.id = run
-    RETURNING r.job INTO ended;
-    IF outcome = 'succeeded' THEN
-        UPDATE @extschema@.audit_jobs j
-        SET last_success = clock_timestamp(), overdue_at = CASE WHEN j.enabled THEN @extschema@.audit_schedule_overdue(j.schedule, j.time_zone, clock_timestamp()) END
-        WHERE j.name = ended;
-        PERFORM @extschema@.audit_job_alert(ended, false);
-    END IF;
-END
-$$;
-REVOKE ALL ON FUNCTION @extschema@.audit_job_end(bigint, text, integer, jsonb, text, text) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_job_end(bigint, text, integer, jsonb, text, text) IS
-    'Records the end of a run.';
-
-CREATE FUNCTION @extschema@.audit_jobs_settle() RETURNS void
-    LANGUAGE plpgsql
-    SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    UPDATE @extschema@.audit_job_runs r SET status = 'failed', finished_at = clock_timestamp(), error_code = '57P01', error = 'the worker ended during this run'
-    WHERE r.status = 'running' AND r.run_by = 'worker';
-    -- Nobody could run jobs while there was no worker; but a job that failed before counts on.
-    UPDATE @extschema@.audit_jobs j SET overdue_at = @extschema@.audit_schedule_overdue(j.schedule, j.time_zone, clock_timestamp())
-    WHERE j.enabled AND j.overdue_at < @extschema@.audit_schedule_overdue(j.schedule, j.time_zone, clock_timestamp())
-      AND NOT EXISTS (
-          SELECT FROM @extschema@.audit_job_runs r
-          WHERE r.job = j.name AND r.status IN ('failed', 'timed_out') AND r.started_at > coalesce(j.last_success, '-infinity'));
-    PERFORM @extschema@.audit_jobs_correct();
-END
-$$;
-REVOKE ALL ON FUNCTION @extschema@.audit_jobs_settle() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_jobs_settle() IS
-    'Called by the worker when it starts: ends the runs that the one before left behind.';
-
-CREATE FUNCTION @extschema@.audit_jobs_correct() RETURNS void
-    LANGUAGE plpgsql
-    SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    UPDATE @extschema@.audit_jobs j
-    SET next_run = @extschema@.audit_schedule_corrected(j.schedule, j.time_zone, j.next_run, clock_timestamp()),
-        overdue_at = @extschema@.audit_schedule_overdue(j.schedule, j.time_zone, clock_timestamp())
-    WHERE j.enabled AND @extschema@.audit_schedule_corrected(j.schedule, j.time_zone, j.next_run, clock_timestamp()) IS NOT NULL;
-END
-$$;
-REVOKE ALL ON FUNCTION @extschema@.audit_jobs_correct() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_jobs_correct() IS
-    'Called by the worker when it starts and when the clock was set back: plans anew what a clock that was wrong by more than a day had planned.';
-
-CREATE FUNCTION @extschema@.audit_jobs_check_overdue() RETURNS integer
-    LANGUAGE plpgsql
-    SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    late text;
-    count integer := 0;
-BEGIN
-    FOR late IN SELECT j.name FROM @extschema@.audit_jobs j WHERE j.enabled AND j.overdue_at <= clock_timestamp() LOOP
-        PERFORM @extschema@.audit_job_alert(late, true);
-        count := count + 1;
-    END LOOP;
-    RETURN count;
-END
-$$;
-REVOKE ALL ON FUNCTION @extschema@.audit_jobs_check_overdue() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_jobs_check_overdue() IS
-    'Called by the worker: raises the alert job_overdue for every job that is. Returns how many are.';
-
-CREATE FUNCTION @extschema@.audit_run_job(name text, run_by text DEFAULT 'session') RETURNS jsonb
-    LANGUAGE plpgsql
-    SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    job @extschema@.audit_jobs;
-    run bigint;
-    steps integer := 0;
-    step jsonb := jsonb_build_object('more', true, 'summary', '{}'::jsonb);
-    began timestamptz := clock_timestamp();
-    outcome text;
-BEGIN
-    SELECT * INTO job FROM @extschema@.audit_jobs j WHERE j.name = audit_run_job.name;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION USING ERRCODE = 'ZA022', MESSAGE = format('there is no job %L', audit_run_job.name),
-            HINT = format('The jobs there are: %s.', (SELECT string_agg(j.name, ', ' ORDER BY j.name) FROM @extschema@.audit_jobs j));
-    END IF;
-    IF audit_run_job.run_by = 'pg_cron' AND job.scheduler <> 'pg_cron' THEN
-        RAISE EXCEPTION USING ERRCODE = 'ZA024', MESSAGE = format('job %s is not scheduled by pg_cron', job.name),
-            HINT = 'The worker runs it since audit_use_worker(); a call without the second argument runs it now.';
-    END IF;
-    IF NOT @extschema@.audit_job_lock(job.name) THEN
-        RAISE EXCEPTION USING ERRCODE = 'ZA023', MESSAGE = format('job %s is running already', job.name),
-            HINT = 'Look at audit_job_runs, and try again when it has ended.';
-    END IF;
-    INSERT INTO @extschema@.audit_job_runs AS r (job, run_by) VALUES (job.name, audit_run_job.run_by) RETURNING r.id INTO run;
-    IF audit_run_job.run_by = 'pg_cron' THEN
-        UPDATE @extschema@.audit_jobs j SET next_run = @extschema@.audit_schedule_next(j.schedule, j.time_zone, clock_timestamp()) WHERE j.name = job.name;
-    END IF;
-    WHILE outcome IS NULL LOOP
-        IF clock_timestamp() > began + job.timeout THEN
-            outcome := 'timed_out';
-            EXIT;
-        END IF;
-        step := @extschema@.audit_job_step(job.name, step -> 'summary');
-        steps := steps + 1;
-        outcome := CASE WHEN step ? 'error' THEN 'failed' WHEN NOT (step ->> 'more')::boolean THEN 'succeeded' END;
-    END LOOP;
-    PERFORM @extschema@.audit_job_end(run, outcome, steps, step -> 'summary', step ->> 'code', step ->> 'error');
-    RETURN jsonb_strip_nulls(jsonb_build_object('run', run, 'job', job.name, 'status', outcome, 'steps', steps, 'summary', step -> 'summary', 'code', step -> 'code', 'error', step -> 'error'));
-END
-$$;
-REVOKE ALL ON FUNCTION @extschema@.audit_run_job(text, text) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_run_job(text, text) IS
-    'Runs a job now, in this transaction and without the pauses between its steps, and returns what became of it: status, summary, and the error if it failed. The timeout is looked at between steps. ZA022 for an unknown job, ZA023 when it is running already. run_by is pg_cron in pg_cron''s own calls, which are refused (ZA024) when the worker runs the jobs.';
-
-CREATE FUNCTION @extschema@.audit_use_pg_cron() RETURNS integer
-    LANGUAGE c VOLATILE PARALLEL UNSAFE
-    AS 'MODULE_PATHNAME', 'zeroauth_audit_use_pg_cron';
-REVOKE ALL ON FUNCTION @extschema@.audit_use_pg_cron() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_use_pg_cron() IS
-    'Hands the schedules of all jobs to pg_cron, which runs them as the calling role, and returns how many it got; the worker runs none of them from then on. ZA024 when pg_cron is not installed in this database, or a schedule has no exact equal in its time zone (GMT before 1.5).';
-
-CREATE FUNCTION @extschema@.audit_use_worker() RETURNS integer
-    LANGUAGE c VOLATILE PARALLEL UNSAFE
-    AS 'MODULE_PATHNAME', 'zeroauth_audit_use_worker';
-REVOKE ALL ON FUNCTION @extschema@.audit_use_worker() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_use_worker() IS
-    'Takes the schedules back from pg_cron, and returns how many jobs changed hands. Works when pg_cron is gone, too.';
-
-CREATE FUNCTION @extschema@.audit_job_prune() RETURNS jsonb
-    LANGUAGE plpgsql
-    SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    removed bigint;
-BEGIN
-    WITH old AS (
-        SELECT r.id FROM @extschema@.audit_job_runs r
-        WHERE r.finished_at < clock_timestamp() - interval '7 days'
-          AND (SELECT count(*) FROM (SELECT FROM @extschema@.audit_job_runs newer WHERE newer.job = r.job AND newer.started_at > r.started_at LIMIT 100) n) >= 100
-        LIMIT 5000
-    )
-    DELETE FROM @extschema@.audit_job_runs r USING old WHERE r.id = old.id;
-    GET DIAGNOSTICS removed = ROW_COUNT;
-    RETURN jsonb_build_object('more', removed = 5000, 'pause_ms', 100, 'done', jsonb_build_object('runs_removed', removed));
-END
-$$;
-REVOKE ALL ON FUNCTION @extschema@.audit_job_prune() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_job_prune() IS
-    'The job prune: removes runs from audit_job_runs that ended more than 7 days ago, but keeps the newest 100 of each job. At most 5000 a step.';
-
-INSERT INTO @extschema@.audit_jobs (name, schedule, timeout) VALUES ('prune', '17 3 * * *', '10 minutes');
-
--- Health: one small function a part, each {"state": "ok" | "degraded" | "failing", "reasons": [..], ..}, and one that puts them
--- together. A part is added by a function of its own, and one line in audit_health().
-
-CREATE FUNCTION @extschema@.audit_worker_status() RETURNS TABLE (
-    enabled boolean, launcher integer, state text, pid integer, since timestamptz)
-    LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 1
-    AS 'MODULE_PATHNAME', 'zeroauth_audit_worker_status';
-REVOKE ALL ON FUNCTION @extschema@.audit_worker_status() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_worker_status() IS
-    'What shared memory says about the worker of this database: whether there shall be workers, the launcher''s process, none, starting, running or waiting (to be started again), its process, and since when. No row when the library is not in shared_preload_libraries.';
-
-CREATE FUNCTION @extschema@.audit_health_database() RETURNS jsonb
-    LANGUAGE plpgsql STABLE
-    SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    preloaded boolean := @extschema@.audit_preloaded();
-    maintenance boolean := current_setting('zeroauth_audit.maintenance')::boolean;
-    reasons text[] := '{}';
-BEGIN
-    IF NOT preloaded THEN
-        reasons := reasons || 'not_preloaded'::text;
-    END IF;
-    IF maintenance THEN
-        reasons := reasons || 'maintenance_open'::text;
-    END IF;
-    RETURN jsonb_build_object(
-        'state', CASE WHEN reasons = '{}' THEN 'ok' ELSE 'degraded' END, 'reasons', reasons,
-        'name', current_database(), 'standby', pg_is_in_recovery(), 'preloaded', preloaded,
-        'version', (SELECT e.extversion FROM pg_extension e WHERE e.extname = 'zeroauth_audit'),
-        'server_started', pg_postmaster_start_time());
-END
-$$;
-REVOKE ALL ON FUNCTION @extschema@.audit_health_database() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_health_database() IS
-    'Part of audit_health(): this database, the version of the extension, and whether its library was loaded by the server. Degraded: not_preloaded, maintenance_open (in the session that asks).';
-
-CREATE FUNCTION @extschema@.audit_health_worker() RETURNS jsonb
-    LANGUAGE plpgsql STABLE
-    SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    w record;
-    state text;
-    reason text;
-BEGIN
-    SELECT * INTO w FROM @extschema@.audit_worker_status();
-    IF w.enabled IS NULL OR NOT w.enabled THEN
-        state := 'degraded';
-        reason := 'worker_off';
-    ELSIF pg_is_in_recovery() AND w.state = 'none' THEN
-        state := 'ok';
-    ELSIF w.state = 'running' THEN
-        state := 'ok';
-    ELSIF w.state = 'starting' OR w.state = 'none' AND clock_timestamp() < pg_postmaster_start_time() + interval '10 seconds' THEN
-        state := 'degraded';
-        reason := 'worker_starting';
-    ELSE
-        state := 'failing';
-        reason := 'worker_not_alive';
-    END IF;
-    RETURN jsonb_build_object(
-        'state', state, 'reasons', CASE WHEN reason IS NULL THEN '{}' ELSE ARRAY[reason] END,
-        'alive', coalesce(w.state = 'running', false), 'process', coalesce(w.state, 'none'), 'pid', w.pid, 'since', w.since, 'launcher', w.launcher);
-END
-$$;
-REVOKE ALL ON FUNCTION @extschema@.audit_health_worker() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_health_worker() IS
-    'Part of audit_health(): whether the worker is alive, and since when. Failing: worker_not_alive. Degraded: worker_starting, worker_off. On a standby without a worker: ok.';
-
-CREATE FUNCTION @extschema@.audit_health_jobs() RETURNS jsonb
-    LANGUAGE plpgsql STABLE
-    SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    jobs jsonb;
-    late text[];
-BEGIN
-    SELECT coalesce(jsonb_object_agg(j.name, jsonb_build_object(
-               'enabled', j.enabled, 'scheduler', j.scheduler, 'next_run', j.next_run, 'last_success', j.last_success,
-               'overdue', coalesce(j.overdue_at <= clock_timestamp(), false))), '{}'),
-           coalesce(array_agg('job_overdue:' || j.name ORDER BY j.name) FILTER (WHERE j.enabled AND j.overdue_at <= clock_timestamp()), '{}')
-    INTO jobs, late
-    FROM @extschema@.audit_jobs j;
-    IF EXISTS (SELECT FROM @extschema@.audit_jobs j WHERE j.scheduler = 'pg_cron' AND j.enabled) AND NOT EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'pg_cron') THEN
-        late := late || 'pg_cron_missing'::text;
-    END IF;
-    -- A standby runs no jobs; what its tables say is about the primary.
-    IF pg_is_in_recovery() THEN
-        late := '{}';
-    END IF;
-    RETURN jsonb_build_object('state', CASE WHEN late = '{}' THEN 'ok' ELSE 'failing' END, 'reasons', late, 'jobs', jobs);
-END
-$$;
-REVOKE ALL ON FUNCTION @extschema@.audit_health_jobs() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_health_jobs() IS
-    'Part of audit_health(): each job, its last success and next run. Failing: job_overdue:NAME, pg_cron_missing.';
-
-CREATE FUNCTION @extschema@.audit_health() RETURNS jsonb
-    LANGUAGE plpgsql STABLE
-    SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    parts jsonb := jsonb_build_object(
-        'database', @extschema@.audit_health_database(),
-        'worker', @extschema@.audit_health_worker(),
-        'jobs', @extschema@.audit_health_jobs());
-    states text[];
-    reasons jsonb;
-BEGIN
-    SELECT array_agg(p.value ->> 'state'), coalesce(jsonb_agg(r.reason ORDER BY r.reason #>> '{}') FILTER (WHERE r.reason IS NOT NULL), '[]')
-    INTO states, reasons
-    FROM jsonb_each(parts) p LEFT JOIN LATERAL jsonb_array_elements(p.value -> 'reasons') r (reason) ON true;
-    RETURN jsonb_build_object(
-        'state', CASE WHEN 'failing' = ANY (states) THEN 'failing' WHEN 'degraded' = ANY (states) THEN 'degraded' ELSE 'ok' END,
-        'reasons', reasons, 'checked_at', clock_timestamp()) || parts;
-END
-$$;
-REVOKE ALL ON FUNCTION @extschema@.audit_health() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_health() IS
-    'Whether the audit trail is looked after: state is ok, degraded or failing, with reasons, and the same for each part. Reads shared memory and small tables; meant to be asked every second.';
 
 -- Alerts: what a person is told, whom it is sent to, and what has been sent.
 
@@ -1408,3 +876,951 @@ $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_next_delivery(text[]) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_next_delivery(text[]) IS
     'When the worker has to look again: the next attempt on a route other than not_on, or the next escalation. NULL when nothing is due.';
+
+-- Jobs: when they run, what became of them, and running one by hand. The worker of the database calls the functions named
+-- audit_job_begin, _step and _end; a job NAME is the function audit_job_NAME().
+
+CREATE FUNCTION @extschema@.audit_schedule_next(schedule text, time_zone text, after timestamptz) RETURNS timestamptz
+    LANGUAGE c STABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_schedule_next';
+REVOKE ALL ON FUNCTION @extschema@.audit_schedule_next(text, text, timestamptz) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_schedule_next(text, text, timestamptz) IS
+    'The first run after a time of a crontab expression in a time zone; NULL when there is none. ZA021 for what is no schedule or no time zone.';
+
+CREATE FUNCTION @extschema@.audit_schedule_following(schedule text, time_zone text, scheduled timestamptz, started timestamptz) RETURNS timestamptz
+    LANGUAGE c STABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_schedule_following';
+REVOKE ALL ON FUNCTION @extschema@.audit_schedule_following(text, text, timestamptz, timestamptz) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_schedule_following(text, text, timestamptz, timestamptz) IS
+    'The run after the one that was scheduled for one time and started at another: missed runs are made up by that one, and none comes twice. ZA021 as audit_schedule_next.';
+
+CREATE FUNCTION @extschema@.audit_schedule_corrected(schedule text, time_zone text, next_run timestamptz, at timestamptz) RETURNS timestamptz
+    LANGUAGE c STABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_schedule_corrected';
+REVOKE ALL ON FUNCTION @extschema@.audit_schedule_corrected(text, text, timestamptz, timestamptz) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_schedule_corrected(text, text, timestamptz, timestamptz) IS
+    'The next run after the clock was set back by more than a day; NULL when the planned one stands. ZA021 as audit_schedule_next.';
+
+CREATE FUNCTION @extschema@.audit_schedule_overdue(schedule text, time_zone text, since timestamptz) RETURNS timestamptz
+    LANGUAGE c STABLE STRICT PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_schedule_overdue';
+REVOKE ALL ON FUNCTION @extschema@.audit_schedule_overdue(text, text, timestamptz) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_schedule_overdue(text, text, timestamptz) IS
+    'When a job that last succeeded at a time is overdue: at the second run after it. ZA021 as audit_schedule_next.';
+
+CREATE FUNCTION @extschema@.audit_job_lock(job text) RETURNS boolean
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_job_lock';
+REVOKE ALL ON FUNCTION @extschema@.audit_job_lock(text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_job_lock(text) IS
+    'Makes this transaction the only one in the database to run the job, until it ends; false when another runs it. Does not wait.';
+
+CREATE TABLE @extschema@.audit_jobs (
+    name text COLLATE pg_catalog."C" NOT NULL,
+    schedule text NOT NULL,
+    time_zone text NOT NULL DEFAULT 'UTC',
+    enabled boolean NOT NULL DEFAULT true,
+    timeout interval NOT NULL DEFAULT '1 hour',
+    scheduler text NOT NULL DEFAULT 'worker',
+    next_run timestamptz,
+    last_success timestamptz,
+    overdue_at timestamptz,
+    CONSTRAINT audit_jobs_pkey PRIMARY KEY (name),
+    CONSTRAINT audit_jobs_name_check CHECK (name ~ '^[a-z][a-z0-9_]{0,39}$'),
+    CONSTRAINT audit_jobs_timeout_check CHECK (timeout BETWEEN '1 second' AND '7 days'),
+    CONSTRAINT audit_jobs_scheduler_check CHECK (scheduler IN ('worker', 'pg_cron'))
+);
+REVOKE ALL ON TABLE @extschema@.audit_jobs FROM PUBLIC;
+COMMENT ON TABLE @extschema@.audit_jobs IS
+    'What runs by itself, and when. Change schedule, time_zone, enabled and timeout as you like: it counts from your commit on. Inserting a name that is there changes its row, so that a restored dump brings its settings.';
+COMMENT ON COLUMN @extschema@.audit_jobs.name IS 'The job NAME is the function audit_job_NAME().';
+COMMENT ON COLUMN @extschema@.audit_jobs.schedule IS 'Crontab expression of five fields, or @hourly, @daily, @weekly, @monthly, @yearly.';
+COMMENT ON COLUMN @extschema@.audit_jobs.time_zone IS 'Name of the time zone that the schedule is meant in, for example Europe/Berlin.';
+COMMENT ON COLUMN @extschema@.audit_jobs.enabled IS 'Whether it runs.';
+COMMENT ON COLUMN @extschema@.audit_jobs.timeout IS 'How long one run may take, from 1 second to 7 days.';
+COMMENT ON COLUMN @extschema@.audit_jobs.scheduler IS 'Who runs it: worker or pg_cron. Set by audit_use_pg_cron() and audit_use_worker().';
+COMMENT ON COLUMN @extschema@.audit_jobs.next_run IS 'When it runs next; a time in the past is made up for at once. Set by the server.';
+COMMENT ON COLUMN @extschema@.audit_jobs.last_success IS 'When it last ended well. Set by the server.';
+COMMENT ON COLUMN @extschema@.audit_jobs.overdue_at IS 'When it counts as overdue unless it ends well before. Set by the server.';
+COMMENT ON CONSTRAINT audit_jobs_pkey ON @extschema@.audit_jobs IS 'One schedule a job.';
+COMMENT ON CONSTRAINT audit_jobs_name_check ON @extschema@.audit_jobs IS 'What can be part of a function''s name.';
+COMMENT ON CONSTRAINT audit_jobs_timeout_check ON @extschema@.audit_jobs IS 'A run ends.';
+COMMENT ON CONSTRAINT audit_jobs_scheduler_check ON @extschema@.audit_jobs IS 'One of the two runs it, never both.';
+
+CREATE TABLE @extschema@.audit_job_runs (
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    job text COLLATE pg_catalog."C" NOT NULL,
+    scheduled_for timestamptz,
+    started_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    finished_at timestamptz,
+    status text NOT NULL DEFAULT 'running',
+    run_by text NOT NULL,
+    steps integer NOT NULL DEFAULT 0,
+    summary jsonb NOT NULL DEFAULT '{}',
+    error_code text,
+    error text,
+    CONSTRAINT audit_job_runs_pkey PRIMARY KEY (id),
+    CONSTRAINT audit_job_runs_status_check CHECK (status IN ('running', 'succeeded', 'failed', 'timed_out', 'skipped')),
+    CONSTRAINT audit_job_runs_run_by_check CHECK (run_by IN ('worker', 'session', 'pg_cron'))
+);
+CREATE INDEX audit_job_runs_job_idx ON @extschema@.audit_job_runs (job, started_at);
+REVOKE ALL ON TABLE @extschema@.audit_job_runs FROM PUBLIC;
+REVOKE ALL ON SEQUENCE @extschema@.audit_job_runs_id_seq FROM PUBLIC;
+COMMENT ON TABLE @extschema@.audit_job_runs IS
+    'What became of each run of a job. Those of the last 7 days are kept, and the newest 100 of each job.';
+COMMENT ON COLUMN @extschema@.audit_job_runs.id IS 'Number of the run, rising.';
+COMMENT ON COLUMN @extschema@.audit_job_runs.job IS 'Name of the job.';
+COMMENT ON COLUMN @extschema@.audit_job_runs.scheduled_for IS 'When it was due; NULL when somebody ran it by hand.';
+COMMENT ON COLUMN @extschema@.audit_job_runs.started_at IS 'When it began.';
+COMMENT ON COLUMN @extschema@.audit_job_runs.finished_at IS 'When it ended, NULL while it runs.';
+COMMENT ON COLUMN @extschema@.audit_job_runs.status IS 'running, succeeded, failed, timed_out, or skipped because it was running already.';
+COMMENT ON COLUMN @extschema@.audit_job_runs.run_by IS 'worker, session (audit_run_job) or pg_cron.';
+COMMENT ON COLUMN @extschema@.audit_job_runs.steps IS 'How many steps it took.';
+COMMENT ON COLUMN @extschema@.audit_job_runs.summary IS 'What was done: the sums of what the steps counted.';
+COMMENT ON COLUMN @extschema@.audit_job_runs.error_code IS 'SQLSTATE of the error that ended it.';
+COMMENT ON COLUMN @extschema@.audit_job_runs.error IS 'Message of that error.';
+COMMENT ON CONSTRAINT audit_job_runs_pkey ON @extschema@.audit_job_runs IS 'One row a run.';
+COMMENT ON CONSTRAINT audit_job_runs_status_check ON @extschema@.audit_job_runs IS 'The ways a run can be or end.';
+COMMENT ON CONSTRAINT audit_job_runs_run_by_check ON @extschema@.audit_job_runs IS 'Who can run a job.';
+COMMENT ON SEQUENCE @extschema@.audit_job_runs_id_seq IS 'Numbers of runs.';
+COMMENT ON INDEX @extschema@.audit_job_runs_job_idx IS 'The newest runs of a job.';
+
+CREATE FUNCTION @extschema@.audit_job_check() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    changed boolean := TG_OP = 'INSERT';
+BEGIN
+    IF to_regprocedure('@extschema@.' || quote_ident('audit_job_' || NEW.name) || '()') IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'ZA022', MESSAGE = format('there is no job %L', NEW.name),
+            HINT = format('A job NAME is the function audit_job_NAME(). The jobs there are: %s.', (SELECT string_agg(name, ', ' ORDER BY name) FROM @extschema@.audit_jobs));
+    END IF;
+    IF TG_OP = 'UPDATE' THEN
+        changed := (NEW.schedule, NEW.time_zone, NEW.enabled) IS DISTINCT FROM (OLD.schedule, OLD.time_zone, OLD.enabled);
+        IF changed AND OLD.scheduler = 'pg_cron' AND NEW.scheduler = 'pg_cron' THEN
+            RAISE EXCEPTION USING ERRCODE = 'ZA024', MESSAGE = format('job %s is scheduled by pg_cron', NEW.name),
+                HINT = 'Take the jobs back with audit_use_worker(), change them, and hand them over again with audit_use_pg_cron().';
+        END IF;
+        changed := changed OR NEW.scheduler <> OLD.scheduler;
+    END IF;
+    IF changed THEN
+        NEW.next_run := @extschema@.audit_schedule_next(NEW.schedule, NEW.time_zone, clock_timestamp());
+        NEW.overdue_at := @extschema@.audit_schedule_overdue(NEW.schedule, NEW.time_zone, clock_timestamp());
+        IF NEW.next_run IS NULL THEN
+            RAISE EXCEPTION USING ERRCODE = 'ZA021', MESSAGE = format('schedule %L never comes', NEW.schedule),
+                HINT = 'Look at the day and the month: is there such a day?';
+        END IF;
+        IF NOT NEW.enabled THEN
+            NEW.next_run := NULL;
+            NEW.overdue_at := NULL;
+        END IF;
+    END IF;
+    IF TG_OP = 'INSERT' THEN
+        UPDATE @extschema@.audit_jobs j
+        SET schedule = NEW.schedule, time_zone = NEW.time_zone, enabled = NEW.enabled, timeout = NEW.timeout, scheduler = NEW.scheduler,
+            last_success = coalesce(j.last_success, NEW.last_success)
+        WHERE j.name = NEW.name;
+        IF FOUND THEN
+            RETURN NULL;
+        END IF;
+    END IF;
+    RETURN NEW;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_job_check() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_job_check() IS
+    'Trigger of audit_jobs: refuses what is no schedule (ZA021) or no job (ZA022), plans the next run, and takes an insert of a job that is there as a change of it.';
+
+CREATE FUNCTION @extschema@.audit_jobs_changed() RETURNS trigger
+    LANGUAGE c
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_jobs_changed';
+REVOKE ALL ON FUNCTION @extschema@.audit_jobs_changed() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_jobs_changed() IS
+    'Trigger of audit_jobs: wakes the worker of this database when the transaction commits.';
+
+CREATE TRIGGER zeroauth_audit_job_check
+    BEFORE INSERT OR UPDATE ON @extschema@.audit_jobs
+    FOR EACH ROW EXECUTE FUNCTION @extschema@.audit_job_check();
+COMMENT ON TRIGGER zeroauth_audit_job_check ON @extschema@.audit_jobs IS 'Checks the schedule and plans the next run.';
+CREATE TRIGGER zeroauth_audit_jobs_changed
+    AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.audit_jobs
+    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.audit_jobs_changed();
+COMMENT ON TRIGGER zeroauth_audit_jobs_changed ON @extschema@.audit_jobs IS 'A change counts at once.';
+ALTER TABLE @extschema@.audit_jobs ENABLE ALWAYS TRIGGER zeroauth_audit_job_check;
+ALTER TABLE @extschema@.audit_jobs ENABLE ALWAYS TRIGGER zeroauth_audit_jobs_changed;
+
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_jobs', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_job_runs', '');
+SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_job_runs_id_seq', '');
+
+CREATE FUNCTION @extschema@.audit_job_alert(job text, overdue boolean) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF to_regprocedure('@extschema@.audit_raise_alert(text, smallint, text, text, text, jsonb)') IS NULL THEN
+        RETURN;
+    END IF;
+    IF overdue THEN
+        PERFORM @extschema@.audit_raise_alert('job_overdue', 2::smallint, NULL, 'job_overdue:' || job,
+            format('job %s has not ended well for two of its intervals', job),
+            (SELECT jsonb_build_object('job', j.name, 'last_success', j.last_success, 'overdue_since', j.overdue_at, 'schedule', j.schedule, 'time_zone', j.time_zone) FROM @extschema@.audit_jobs j WHERE j.name = job));
+    ELSE
+        PERFORM @extschema@.audit_resolve_alert('job_overdue:' || job, 'the job ended well');
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_job_alert(text, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_job_alert(text, boolean) IS
+    'Raises the alert job_overdue of a job, or resolves it.';
+
+CREATE FUNCTION @extschema@.audit_job_begin(job text, exclusive boolean) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    due @extschema@.audit_jobs;
+    run bigint;
+BEGIN
+    SELECT * INTO due FROM @extschema@.audit_jobs j
+    WHERE j.name = job AND j.enabled AND j.scheduler = 'worker' AND j.next_run <= clock_timestamp()
+    FOR UPDATE SKIP LOCKED;
+    IF NOT FOUND THEN
+        RETURN NULL;
+    END IF;
+    UPDATE @extschema@.audit_jobs j SET next_run = @extschema@.audit_schedule_following(due.schedule, due.time_zone, due.next_run, clock_timestamp()) WHERE j.name = job;
+    INSERT INTO @extschema@.audit_job_runs AS r (job, scheduled_for, run_by, status, finished_at)
+    VALUES (job, due.next_run, 'worker', CASE WHEN exclusive THEN 'running' ELSE 'skipped' END, CASE WHEN NOT exclusive THEN clock_timestamp() END)
+    RETURNING r.id INTO run;
+    RETURN CASE WHEN exclusive THEN run END;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_job_begin(text, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_job_begin(text, boolean) IS
+    'Called by the worker: begins the run of a job that is due, and plans the next one. NULL when it is not due any more, when its row is locked, or when another runs it already: then the run is recorded as skipped.';
+
+CREATE FUNCTION @extschema@.audit_job_step(job text, summary jsonb) RETURNS jsonb
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    result jsonb;
+    code text;
+    message text;
+BEGIN
+    BEGIN
+        EXECUTE 'SELECT @extschema@.' || quote_ident('audit_job_' || job) || '()' INTO result;
+    EXCEPTION WHEN OTHERS OR query_canceled OR assert_failure THEN
+        GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT;
+        RETURN jsonb_build_object('more', false, 'summary', summary, 'code', code, 'error', message);
+    END;
+    RETURN jsonb_build_object(
+        'more', coalesce((result ->> 'more')::boolean, false),
+        'pause_ms', greatest(coalesce((result ->> 'pause_ms')::bigint, 0), 0),
+        'summary', summary || coalesce((
+            SELECT jsonb_object_agg(d.key, CASE WHEN jsonb_typeof(d.value) = 'number' AND jsonb_typeof(summary -> d.key) = 'number'
+                                                THEN to_jsonb((summary ->> d.key)::numeric + (d.value #>> '{}')::numeric) ELSE d.value END)
+            FROM jsonb_each(result -> 'done') d), '{}'));
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_job_step(text, jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_job_step(text, jsonb) IS
+    'Calls audit_job_NAME() once, and adds what it did to the summary. An error of the job is part of the result.';
+
+CREATE FUNCTION @extschema@.audit_job_end(run bigint, outcome text, steps integer, summary jsonb, code text, message text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    ended text;
+BEGIN
+    UPDATE @extschema@.audit_job_runs r
+    SET status = outcome, finished_at = clock_timestamp(), steps = audit_job_end.steps, summary = audit_job_end.summary, error_code = code, error = message
+    WHERE r.id = run
+    RETURNING r.job INTO ended;
+    IF outcome = 'succeeded' THEN
+        UPDATE @extschema@.audit_jobs j
+        SET last_success = clock_timestamp(), overdue_at = CASE WHEN j.enabled THEN @extschema@.audit_schedule_overdue(j.schedule, j.time_zone, clock_timestamp()) END
+        WHERE j.name = ended;
+        PERFORM @extschema@.audit_job_alert(ended, false);
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_job_end(bigint, text, integer, jsonb, text, text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_job_end(bigint, text, integer, jsonb, text, text) IS
+    'Records the end of a run.';
+
+CREATE FUNCTION @extschema@.audit_jobs_settle() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE @extschema@.audit_job_runs r SET status = 'failed', finished_at = clock_timestamp(), error_code = '57P01', error = 'the worker ended during this run'
+    WHERE r.status = 'running' AND r.run_by = 'worker';
+    -- Nobody could run jobs while there was no worker; but a job that failed before counts on.
+    UPDATE @extschema@.audit_jobs j SET overdue_at = @extschema@.audit_schedule_overdue(j.schedule, j.time_zone, clock_timestamp())
+    WHERE j.enabled AND j.overdue_at < @extschema@.audit_schedule_overdue(j.schedule, j.time_zone, clock_timestamp())
+      AND NOT EXISTS (
+          SELECT FROM @extschema@.audit_job_runs r
+          WHERE r.job = j.name AND r.status IN ('failed', 'timed_out') AND r.started_at > coalesce(j.last_success, '-infinity'));
+    PERFORM @extschema@.audit_jobs_correct();
+    -- Nobody looked while there was no worker.
+    UPDATE @extschema@.audit_jobs j SET next_run = clock_timestamp()
+    WHERE j.name IN ('tripwire', 'pins') AND j.enabled AND j.scheduler = 'worker' AND j.next_run > clock_timestamp();
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_jobs_settle() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_jobs_settle() IS
+    'Called by the worker when it starts: ends the runs that the one before left behind, and has tripwires and pins looked at at once.';
+
+CREATE FUNCTION @extschema@.audit_jobs_correct() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE @extschema@.audit_jobs j
+    SET next_run = @extschema@.audit_schedule_corrected(j.schedule, j.time_zone, j.next_run, clock_timestamp()),
+        overdue_at = @extschema@.audit_schedule_overdue(j.schedule, j.time_zone, clock_timestamp())
+    WHERE j.enabled AND @extschema@.audit_schedule_corrected(j.schedule, j.time_zone, j.next_run, clock_timestamp()) IS NOT NULL;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_jobs_correct() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_jobs_correct() IS
+    'Called by the worker when it starts and when the clock was set back: plans anew what a clock that was wrong by more than a day had planned.';
+
+CREATE FUNCTION @extschema@.audit_jobs_check_overdue() RETURNS integer
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    late text;
+    count integer := 0;
+BEGIN
+    FOR late IN SELECT j.name FROM @extschema@.audit_jobs j WHERE j.enabled AND j.overdue_at <= clock_timestamp() LOOP
+        PERFORM @extschema@.audit_job_alert(late, true);
+        count := count + 1;
+    END LOOP;
+    RETURN count;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_jobs_check_overdue() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_jobs_check_overdue() IS
+    'Called by the worker: raises the alert job_overdue for every job that is. Returns how many are.';
+
+CREATE FUNCTION @extschema@.audit_run_job(name text, run_by text DEFAULT 'session') RETURNS jsonb
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    job @extschema@.audit_jobs;
+    run bigint;
+    steps integer := 0;
+    step jsonb := jsonb_build_object('more', true, 'summary', '{}'::jsonb);
+    began timestamptz := clock_timestamp();
+    outcome text;
+BEGIN
+    SELECT * INTO job FROM @extschema@.audit_jobs j WHERE j.name = audit_run_job.name;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'ZA022', MESSAGE = format('there is no job %L', audit_run_job.name),
+            HINT = format('The jobs there are: %s.', (SELECT string_agg(j.name, ', ' ORDER BY j.name) FROM @extschema@.audit_jobs j));
+    END IF;
+    IF audit_run_job.run_by = 'pg_cron' AND job.scheduler <> 'pg_cron' THEN
+        RAISE EXCEPTION USING ERRCODE = 'ZA024', MESSAGE = format('job %s is not scheduled by pg_cron', job.name),
+            HINT = 'The worker runs it since audit_use_worker(); a call without the second argument runs it now.';
+    END IF;
+    IF NOT @extschema@.audit_job_lock(job.name) THEN
+        RAISE EXCEPTION USING ERRCODE = 'ZA023', MESSAGE = format('job %s is running already', job.name),
+            HINT = 'Look at audit_job_runs, and try again when it has ended.';
+    END IF;
+    INSERT INTO @extschema@.audit_job_runs AS r (job, run_by) VALUES (job.name, audit_run_job.run_by) RETURNING r.id INTO run;
+    IF audit_run_job.run_by = 'pg_cron' THEN
+        UPDATE @extschema@.audit_jobs j SET next_run = @extschema@.audit_schedule_next(j.schedule, j.time_zone, clock_timestamp()) WHERE j.name = job.name;
+    END IF;
+    WHILE outcome IS NULL LOOP
+        IF clock_timestamp() > began + job.timeout THEN
+            outcome := 'timed_out';
+            EXIT;
+        END IF;
+        step := @extschema@.audit_job_step(job.name, step -> 'summary');
+        steps := steps + 1;
+        outcome := CASE WHEN step ? 'error' THEN 'failed' WHEN NOT (step ->> 'more')::boolean THEN 'succeeded' END;
+    END LOOP;
+    PERFORM @extschema@.audit_job_end(run, outcome, steps, step -> 'summary', step ->> 'code', step ->> 'error');
+    RETURN jsonb_strip_nulls(jsonb_build_object('run', run, 'job', job.name, 'status', outcome, 'steps', steps, 'summary', step -> 'summary', 'code', step -> 'code', 'error', step -> 'error'));
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_run_job(text, text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_run_job(text, text) IS
+    'Runs a job now, in this transaction and without the pauses between its steps, and returns what became of it: status, summary, and the error if it failed. The timeout is looked at between steps. ZA022 for an unknown job, ZA023 when it is running already. run_by is pg_cron in pg_cron''s own calls, which are refused (ZA024) when the worker runs the jobs.';
+
+CREATE FUNCTION @extschema@.audit_use_pg_cron() RETURNS integer
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_use_pg_cron';
+REVOKE ALL ON FUNCTION @extschema@.audit_use_pg_cron() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_use_pg_cron() IS
+    'Hands the schedules of all jobs to pg_cron, which runs them as the calling role, and returns how many it got; the worker runs none of them from then on. ZA024 when pg_cron is not installed in this database, or a schedule has no exact equal in its time zone (GMT before 1.5).';
+
+CREATE FUNCTION @extschema@.audit_use_worker() RETURNS integer
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_use_worker';
+REVOKE ALL ON FUNCTION @extschema@.audit_use_worker() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_use_worker() IS
+    'Takes the schedules back from pg_cron, and returns how many jobs changed hands. Works when pg_cron is gone, too.';
+
+CREATE FUNCTION @extschema@.audit_job_prune() RETURNS jsonb
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    removed bigint;
+BEGIN
+    WITH old AS (
+        SELECT r.id FROM @extschema@.audit_job_runs r
+        WHERE r.finished_at < clock_timestamp() - interval '7 days'
+          AND (SELECT count(*) FROM (SELECT FROM @extschema@.audit_job_runs newer WHERE newer.job = r.job AND newer.started_at > r.started_at LIMIT 100) n) >= 100
+        LIMIT 5000
+    )
+    DELETE FROM @extschema@.audit_job_runs r USING old WHERE r.id = old.id;
+    GET DIAGNOSTICS removed = ROW_COUNT;
+    RETURN jsonb_build_object('more', removed = 5000, 'pause_ms', 100, 'done', jsonb_build_object('runs_removed', removed));
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_job_prune() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_job_prune() IS
+    'The job prune: removes runs from audit_job_runs that ended more than 7 days ago, but keeps the newest 100 of each job. At most 5000 a step.';
+
+INSERT INTO @extschema@.audit_jobs (name, schedule, timeout) VALUES ('prune', '17 3 * * *', '10 minutes');
+
+-- Tripwires: what must not change is compared, every minute, with what it must be or with what was remembered. And pins: files
+-- outside of the database, every five minutes.
+
+-- One row. Not dumped: it is about this copy of the data, and begins anew in another.
+CREATE TABLE @extschema@.audit_tripwire_state (
+    only_row boolean NOT NULL DEFAULT true,
+    looked_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    differences integer NOT NULL DEFAULT 0,
+    cluster bigint,
+    version text,
+    trail oid,
+    trail_file oid,
+    guards text,
+    rows_inserted bigint,
+    rows_updated bigint,
+    rows_deleted bigint,
+    uses_epoch bigint,
+    uses_number bigint,
+    boot text,
+    booted_at bigint,
+    CONSTRAINT audit_tripwire_state_pkey PRIMARY KEY (only_row),
+    CONSTRAINT audit_tripwire_state_only_row_check CHECK (only_row)
+);
+REVOKE ALL ON TABLE @extschema@.audit_tripwire_state FROM PUBLIC;
+COMMENT ON TABLE @extschema@.audit_tripwire_state IS 'What the tripwires remember from one look to the next: one row, which the job tripwire keeps.';
+COMMENT ON COLUMN @extschema@.audit_tripwire_state.only_row IS 'True.';
+COMMENT ON COLUMN @extschema@.audit_tripwire_state.looked_at IS 'When they last looked.';
+COMMENT ON COLUMN @extschema@.audit_tripwire_state.differences IS 'How many definitions were not as installed then.';
+COMMENT ON COLUMN @extschema@.audit_tripwire_state.cluster IS 'System identifier: in another cluster (pg_upgrade) files and row versions are others.';
+COMMENT ON COLUMN @extschema@.audit_tripwire_state.version IS 'Version of the extension.';
+COMMENT ON COLUMN @extschema@.audit_tripwire_state.trail IS 'audit_events.';
+COMMENT ON COLUMN @extschema@.audit_tripwire_state.trail_file IS 'Its file: another after TRUNCATE or a rewrite.';
+COMMENT ON COLUMN @extschema@.audit_tripwire_state.guards IS 'Row versions of its guard triggers: others after each was switched off and on again.';
+COMMENT ON COLUMN @extschema@.audit_tripwire_state.rows_inserted IS 'The table''s counters: rows inserted,';
+COMMENT ON COLUMN @extschema@.audit_tripwire_state.rows_updated IS 'updated,';
+COMMENT ON COLUMN @extschema@.audit_tripwire_state.rows_deleted IS 'and deleted.';
+COMMENT ON COLUMN @extschema@.audit_tripwire_state.uses_epoch IS 'Which board in shared memory uses_number is of.';
+COMMENT ON COLUMN @extschema@.audit_tripwire_state.uses_number IS 'The newest use of maintenance or replica role that people were told of.';
+COMMENT ON COLUMN @extschema@.audit_tripwire_state.boot IS 'The boot of the machine that booted_at is about.';
+COMMENT ON COLUMN @extschema@.audit_tripwire_state.booted_at IS 'When that was by the wall clock, in microseconds since 1970: the same until somebody sets the clock.';
+COMMENT ON CONSTRAINT audit_tripwire_state_pkey ON @extschema@.audit_tripwire_state IS 'One row.';
+COMMENT ON CONSTRAINT audit_tripwire_state_only_row_check ON @extschema@.audit_tripwire_state IS 'One row.';
+
+CREATE FUNCTION @extschema@.audit_library_version() RETURNS text
+    LANGUAGE c STABLE PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_library_version';
+REVOKE ALL ON FUNCTION @extschema@.audit_library_version() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_library_version() IS
+    'The version of the library that this session runs; pg_extension.extversion is that of the SQL objects.';
+
+CREATE FUNCTION @extschema@.audit_definitions() RETURNS TABLE (object text, part text, value text)
+    LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 500
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_definitions';
+REVOKE ALL ON FUNCTION @extschema@.audit_definitions() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_definitions() IS
+    'What the catalogs say of everything that belongs to the extension, as far as it must not change: functions, tables, columns, constraints, indexes, triggers, rules, owners, and grants that are too wide.';
+
+CREATE FUNCTION @extschema@.audit_definition_differences() RETURNS TABLE (object text, part text, was text, now text)
+    LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 10
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_definition_differences';
+REVOKE ALL ON FUNCTION @extschema@.audit_definition_differences() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_definition_differences() IS
+    'What is not as this version installs it: was is how it must be (NULL: there must be no such thing), now is how it is (NULL: it is gone); long texts as their SHA-256. No rows: nothing is wrong. While the library and the SQL objects are of different versions only the triggers of audit_events are compared. Works on a hot standby.';
+
+CREATE FUNCTION @extschema@.audit_uses(epoch bigint, number bigint) RETURNS TABLE (
+    board bigint, at bigint, kind text, use text, role bigint, times bigint, first timestamptz, last timestamptz)
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_uses';
+REVOKE ALL ON FUNCTION @extschema@.audit_uses(bigint, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_uses(bigint, bigint) IS
+    'Part of the job tripwire: who used maintenance or replica role in this database, as noted in shared memory after a number of a board. No rows when the library is not in shared_preload_libraries.';
+
+CREATE FUNCTION @extschema@.audit_forget_uses(epoch bigint, number bigint) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_forget_uses';
+REVOKE ALL ON FUNCTION @extschema@.audit_forget_uses(bigint, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_forget_uses(bigint, bigint) IS
+    'Part of the job tripwire: takes the notes up to a number off the board, once a committed transaction has told of them.';
+
+CREATE FUNCTION @extschema@.audit_clock(boot text DEFAULT NULL, booted_at bigint DEFAULT NULL) RETURNS TABLE (
+    this_boot text, this_booted_at bigint, step bigint, synchronised boolean, problem text, offset_us bigint, estimated_error_us bigint, max_error_us bigint)
+    LANGUAGE c VOLATILE PARALLEL SAFE ROWS 1
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_clock';
+REVOKE ALL ON FUNCTION @extschema@.audit_clock(text, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_clock(text, bigint) IS
+    'The clock of the server: the boot of the machine and when it was by the wall clock; step is by how many microseconds that was set since an earlier call of the same boot, NULL if by no more than zeroauth_audit.max_clock_error; what the kernel says of its synchronisation (adjtimex), and why that is not enough, NULL if it is or is not to be looked at. Works on a hot standby.';
+
+CREATE FUNCTION @extschema@.audit_check_pins() RETURNS TABLE (path text, expected text, found text, problem text)
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 5
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_check_pins';
+REVOKE ALL ON FUNCTION @extschema@.audit_check_pins() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_check_pins() IS
+    'Reads every file of zeroauth_audit.pinned_files: its digest as pinned and as found, and what is wrong, NULL for nothing. No rows when the library is not in shared_preload_libraries.';
+
+CREATE FUNCTION @extschema@.audit_pin_status() RETURNS TABLE (pinned integer, wrong integer, checked_at timestamptz)
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 1
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_pin_status';
+REVOKE ALL ON FUNCTION @extschema@.audit_pin_status() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_pin_status() IS
+    'How many files are pinned, how many of them were wrong when last looked at, and when that was; reads shared memory only.';
+
+-- Something that happened, and that no later check can prove undone. As long as nobody has acknowledged the alert about it, a
+-- repetition counts it up; afterwards it is a new alert, or whoever waits for the first to be acknowledged would go unnoticed.
+CREATE FUNCTION @extschema@.audit_raise_incident(kind text, severity smallint, place text, message text, evidence jsonb) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    mark text := audit_raise_incident.kind || ':' || left(audit_raise_incident.place, 200) || ':';
+    fingerprint text;
+BEGIN
+    SELECT a.fingerprint INTO fingerprint FROM @extschema@.audit_alerts a
+    WHERE a.state = 'open' AND starts_with(a.fingerprint, mark) ORDER BY a.id DESC LIMIT 1;
+    PERFORM @extschema@.audit_log(jsonb_build_object(
+        'event', 'tripwire', 'kind', audit_raise_incident.kind, 'message', audit_raise_incident.message,
+        'evidence', audit_raise_incident.evidence, 'database', current_database()));
+    RETURN @extschema@.audit_raise_alert(
+        audit_raise_incident.kind, audit_raise_incident.severity, NULL,
+        coalesce(fingerprint, mark || to_char(timezone('UTC', clock_timestamp()), 'YYYYMMDD"T"HH24MISS.US')),
+        audit_raise_incident.message, audit_raise_incident.evidence);
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_raise_incident(text, smallint, text, text, jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_raise_incident(text, smallint, text, text, jsonb) IS
+    'Raises an alert about something that happened at a place, or counts up the one that nobody has acknowledged yet, and writes a line to the server log each time. Returns the alert''s id. For the extension''s own checks.';
+
+CREATE FUNCTION @extschema@.audit_resolve_others(kind text, mark text, remaining text[], note text) RETURNS integer
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    gone text;
+    resolved integer := 0;
+BEGIN
+    FOR gone IN
+        SELECT a.fingerprint FROM @extschema@.audit_alerts a
+        WHERE a.state <> 'resolved' AND a.kind = audit_resolve_others.kind AND starts_with(a.fingerprint, audit_resolve_others.mark)
+          AND NOT a.fingerprint = ANY (audit_resolve_others.remaining)
+    LOOP
+        resolved := resolved + @extschema@.audit_resolve_alert(gone, audit_resolve_others.note)::integer;
+    END LOOP;
+    RETURN resolved;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_resolve_others(text, text, text[], text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_resolve_others(text, text, text[], text) IS
+    'Resolves the alerts of a kind whose fingerprints begin with mark and are not among the remaining ones. Returns how many. For the extension''s own checks.';
+
+CREATE FUNCTION @extschema@.audit_tripwire_definitions() RETURNS integer
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    d record;
+    many CONSTANT integer := 30;
+    mark text;
+    marks text[] := '{}';
+    found_now integer := 0;
+    rest jsonb := '[]';
+    rest_objects integer := 0;
+BEGIN
+    FOR d IN
+        SELECT x.object, count(*) AS parts, string_agg(x.part, ', ' ORDER BY x.part) AS names,
+            jsonb_agg(jsonb_build_object('part', x.part, 'was', left(x.was, 400), 'is', left(x.now, 400)) ORDER BY x.part) AS differs,
+            left(encode(sha256(convert_to(string_agg(concat(x.part, chr(1), x.now), chr(2) ORDER BY x.part), 'UTF8')), 'hex'), 12) AS is_now
+        FROM @extschema@.audit_definition_differences() x
+        GROUP BY x.object
+        -- The trail and its guards first.
+        ORDER BY x.object NOT LIKE '%audit_events%', x.object
+    LOOP
+        found_now := found_now + d.parts;
+        IF cardinality(marks) < many THEN
+            mark := format('guard_disabled:installed:%s:%s', left(d.object, 300), d.is_now);
+            marks := marks || mark;
+            PERFORM @extschema@.audit_raise_alert('guard_disabled', 1::smallint, NULL, mark,
+                format('%s is not as installed: %s', d.object, d.names),
+                jsonb_build_object('object', d.object, 'differs', d.differs));
+        ELSE
+            rest_objects := rest_objects + 1;
+            IF octet_length(rest::text) < 24000 THEN
+                rest := rest || to_jsonb(d.object);
+            END IF;
+        END IF;
+    END LOOP;
+    IF rest_objects > 0 THEN
+        mark := 'guard_disabled:installed:and others';
+        marks := marks || mark;
+        PERFORM @extschema@.audit_raise_alert('guard_disabled', 1::smallint, NULL, mark,
+            format('%s more objects are not as installed', rest_objects),
+            jsonb_build_object('count', rest_objects, 'objects', rest));
+    END IF;
+    PERFORM @extschema@.audit_resolve_others('guard_disabled', 'guard_disabled:installed:', marks, 'it is as installed again, or differs in another way');
+    RETURN found_now;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_tripwire_definitions() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_tripwire_definitions() IS
+    'Part of the job tripwire: an alert guard_disabled for each object that is not as installed. Returns how many differences there are.';
+
+CREATE FUNCTION @extschema@.audit_tripwire_table(before @extschema@.audit_tripwire_state, differences integer) RETURNS @extschema@.audit_tripwire_state
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    now @extschema@.audit_tripwire_state := before;
+    comparable boolean;
+    inserted bigint;
+    updated bigint;
+    deleted bigint;
+BEGIN
+    now.only_row := true;
+    now.looked_at := clock_timestamp();
+    now.differences := audit_tripwire_table.differences;
+    now.cluster := (SELECT c.system_identifier FROM pg_control_system() c);
+    now.version := (SELECT e.extversion FROM pg_extension e WHERE e.extname = 'zeroauth_audit');
+    now.trail := to_regclass('@extschema@.audit_events');
+    now.trail_file := pg_relation_filenode(now.trail);
+    now.guards := (
+        SELECT string_agg(format('%s %s %s', t.tgname, t.xmin, t.ctid), ', ' ORDER BY t.tgname)
+        FROM pg_trigger t WHERE t.tgrelid = now.trail AND t.tgname IN ('zzz_zeroauth_audit_chain', 'zeroauth_audit_refuse_row', 'zeroauth_audit_refuse_statement'));
+    now.rows_inserted := pg_stat_get_tuples_inserted(now.trail);
+    now.rows_updated := pg_stat_get_tuples_updated(now.trail);
+    now.rows_deleted := pg_stat_get_tuples_deleted(now.trail);
+    comparable := (before.cluster, before.trail) = (now.cluster, now.trail);
+
+    IF comparable AND before.trail_file <> now.trail_file THEN
+        PERFORM @extschema@.audit_raise_incident('table_rewritten', 1::smallint, 'audit_events', 'audit_events has another file: it was rewritten or emptied',
+            jsonb_build_object('was', before.trail_file, 'is', now.trail_file, 'looked_at', now.looked_at, 'last_looked_at', before.looked_at));
+    END IF;
+
+    -- One that is off now is a difference, and was told of already. A vacuum of the catalog moves rows; it makes no new ones.
+    IF comparable AND before.version = now.version AND before.differences = 0 AND now.differences = 0
+       AND regexp_replace(before.guards, ' \(\d+,\d+\)', '', 'g') <> regexp_replace(now.guards, ' \(\d+,\d+\)', '', 'g') THEN
+        PERFORM @extschema@.audit_raise_incident('guard_disabled', 1::smallint, 'off and on', 'a guard of audit_events was switched off and on again, or made anew',
+            jsonb_build_object('was', before.guards, 'is', now.guards, 'looked_at', now.looked_at, 'last_looked_at', before.looked_at));
+    END IF;
+
+    -- Counters that are less than they were began anew: after a crash, in a copy of the database, after pg_stat_reset().
+    IF comparable AND now.rows_inserted >= before.rows_inserted AND now.rows_updated >= before.rows_updated AND now.rows_deleted >= before.rows_deleted THEN
+        inserted := now.rows_inserted - before.rows_inserted;
+        updated := now.rows_updated - before.rows_updated;
+        deleted := now.rows_deleted - before.rows_deleted;
+    ELSE
+        inserted := now.rows_inserted;
+        updated := now.rows_updated;
+        deleted := now.rows_deleted;
+    END IF;
+    -- Two sessions that insert one event_id at once with ON CONFLICT: the row of one is taken back, which counts as inserted and
+    -- deleted. So as many deletions as insertions say nothing; but whoever deletes in earnest passes a guard, or switches it off.
+    IF before.cluster IS NOT NULL AND (updated > 0 OR deleted > inserted) THEN
+        PERFORM @extschema@.audit_raise_incident('rows_modified', 1::smallint, 'audit_events', 'rows of audit_events were updated or deleted, or it was tried in a transaction that was rolled back',
+            jsonb_build_object('updated', updated, 'deleted', deleted, 'inserted', inserted, 'looked_at', now.looked_at, 'last_looked_at', before.looked_at));
+    END IF;
+    RETURN now;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_tripwire_table(@extschema@.audit_tripwire_state, integer) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_tripwire_table(@extschema@.audit_tripwire_state, integer) IS
+    'Part of the job tripwire: compares the file, the counters and the guards'' row versions of audit_events with what was remembered. Returns what to remember.';
+
+CREATE FUNCTION @extschema@.audit_tripwire_uses(before @extschema@.audit_tripwire_state) RETURNS @extschema@.audit_tripwire_state
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    now @extschema@.audit_tripwire_state := before;
+    u record;
+    told jsonb;
+BEGIN
+    -- What the last run told of is safe in this row since its commit.
+    PERFORM @extschema@.audit_forget_uses(before.uses_epoch, before.uses_number);
+    FOR u IN
+        SELECT x.kind, max(x.board) AS board, max(x.at) AS at, coalesce(r.rolname, 'role ' || x.role) AS role, string_agg(x.use, ', ' ORDER BY x.use) AS uses,
+            jsonb_agg(jsonb_build_object('use', x.use, 'times', x.times, 'first', x.first, 'last', x.last) ORDER BY x.first) AS each
+        FROM @extschema@.audit_uses(before.uses_epoch, before.uses_number) x LEFT JOIN pg_roles r ON r.oid = x.role::oid
+        GROUP BY x.kind, r.rolname, x.role
+    LOOP
+        told := jsonb_build_object('role', u.role, 'uses', u.each);
+        IF u.kind = 'rows_modified' THEN
+            PERFORM @extschema@.audit_raise_incident('rows_modified', 1::smallint, 'audit_events', format('rows of audit_events were updated or deleted by %s under maintenance, or it was rolled back', u.role), told);
+        ELSIF u.kind = 'maintenance_used' THEN
+            PERFORM @extschema@.audit_raise_incident('maintenance_used', 2::smallint, u.role, format('%s used zeroauth_audit.maintenance: %s', u.role, u.uses), told);
+        ELSE
+            PERFORM @extschema@.audit_raise_incident('replica_role_used', 2::smallint, u.role, format('%s wrote to audit_events with session_replication_role = replica: %s', u.role, u.uses), told);
+        END IF;
+        now.uses_number := CASE WHEN now.uses_epoch = u.board THEN greatest(now.uses_number, u.at) ELSE u.at END;
+        now.uses_epoch := u.board;
+    END LOOP;
+    RETURN now;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_tripwire_uses(@extschema@.audit_tripwire_state) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_tripwire_uses(@extschema@.audit_tripwire_state) IS
+    'Part of the job tripwire: tells of the uses of maintenance and replica role since the last time. Returns what to remember.';
+
+CREATE FUNCTION @extschema@.audit_tripwire_clock(before @extschema@.audit_tripwire_state) RETURNS @extschema@.audit_tripwire_state
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    now @extschema@.audit_tripwire_state := before;
+    c record;
+    mark CONSTANT text := 'clock_step:unsynchronised';
+BEGIN
+    SELECT * INTO c FROM @extschema@.audit_clock(before.boot, before.booted_at);
+    now.boot := c.this_boot;
+    now.booted_at := c.this_booted_at;
+    IF c.step IS NOT NULL THEN
+        PERFORM @extschema@.audit_raise_incident('clock_step', 2::smallint, 'set', format('the server''s clock was set %s by %s s', CASE WHEN c.step < 0 THEN 'back' ELSE 'forward' END, round(abs(c.step) / 1000000.0, 3)),
+            jsonb_build_object('step_us', c.step, 'looked_at', now.looked_at, 'last_looked_at_by_the_old_clock', before.looked_at));
+    ELSIF c.this_boot IS NOT DISTINCT FROM before.boot AND before.booted_at IS NOT NULL THEN
+        -- Small steps do not add up unseen.
+        now.booted_at := before.booted_at;
+    END IF;
+    IF c.problem IS NOT NULL THEN
+        PERFORM @extschema@.audit_raise_alert('clock_step', 3::smallint, NULL, mark, c.problem,
+            jsonb_build_object('synchronised', c.synchronised, 'offset_us', c.offset_us, 'estimated_error_us', c.estimated_error_us, 'max_error_us', c.max_error_us, 'allowed_ms', (SELECT s.setting::integer FROM pg_settings s WHERE s.name = 'zeroauth_audit.max_clock_error')));
+    ELSE
+        PERFORM @extschema@.audit_resolve_alert(mark, 'the clock is synchronised, or is not to be looked at');
+    END IF;
+    RETURN now;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_tripwire_clock(@extschema@.audit_tripwire_state) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_tripwire_clock(@extschema@.audit_tripwire_state) IS
+    'Part of the job tripwire: an alert clock_step when the clock was set, or is not synchronised. Returns what to remember.';
+
+CREATE FUNCTION @extschema@.audit_job_tripwire() RETURNS jsonb
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    state @extschema@.audit_tripwire_state;
+    differing integer;
+    problems jsonb := '{}';
+BEGIN
+    -- An empty row, as good as none, if somebody took it away.
+    INSERT INTO @extschema@.audit_tripwire_state DEFAULT VALUES ON CONFLICT DO NOTHING;
+    SELECT * INTO STRICT state FROM @extschema@.audit_tripwire_state FOR UPDATE;
+    -- What goes wrong in one of them keeps none of the others from being told.
+    BEGIN
+        differing := @extschema@.audit_tripwire_definitions();
+    EXCEPTION WHEN OTHERS THEN
+        problems := problems || jsonb_build_object('definitions', SQLSTATE || ' ' || SQLERRM);
+    END;
+    BEGIN
+        state := @extschema@.audit_tripwire_table(state, coalesce(differing, state.differences));
+    EXCEPTION WHEN OTHERS THEN
+        problems := problems || jsonb_build_object('table', SQLSTATE || ' ' || SQLERRM);
+    END;
+    BEGIN
+        state := @extschema@.audit_tripwire_uses(state);
+    EXCEPTION WHEN OTHERS THEN
+        problems := problems || jsonb_build_object('uses', SQLSTATE || ' ' || SQLERRM);
+    END;
+    BEGIN
+        state := @extschema@.audit_tripwire_clock(state);
+    EXCEPTION WHEN OTHERS THEN
+        problems := problems || jsonb_build_object('clock', SQLSTATE || ' ' || SQLERRM);
+    END;
+    UPDATE @extschema@.audit_tripwire_state s SET
+        looked_at = clock_timestamp(), differences = state.differences, cluster = state.cluster, version = state.version, trail = state.trail, trail_file = state.trail_file,
+        guards = state.guards, rows_inserted = state.rows_inserted, rows_updated = state.rows_updated, rows_deleted = state.rows_deleted,
+        uses_epoch = state.uses_epoch, uses_number = state.uses_number, boot = state.boot, booted_at = state.booted_at;
+    IF problems <> '{}' THEN
+        PERFORM @extschema@.audit_raise_alert('job_failed', 2::smallint, NULL, 'job_failed:tripwire', 'the job tripwire could not look at everything', problems);
+    ELSE
+        PERFORM @extschema@.audit_resolve_alert('job_failed:tripwire', 'it could look at everything');
+    END IF;
+    RETURN jsonb_build_object('more', false, 'done', jsonb_strip_nulls(jsonb_build_object('differences', state.differences, 'problems', nullif(problems, '{}'))));
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_job_tripwire() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_job_tripwire() IS
+    'The job tripwire: looks at definitions, at the file and the counters of audit_events, at uses of maintenance and replica role, and at the clock; raises alerts of kind guard_disabled, table_rewritten, rows_modified, maintenance_used, replica_role_used and clock_step, and resolves those whose condition is gone.';
+
+CREATE FUNCTION @extschema@.audit_job_pins() RETURNS jsonb
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    p record;
+    mark text;
+    marks text[] := '{}';
+    looked_at integer := 0;
+BEGIN
+    FOR p IN SELECT * FROM @extschema@.audit_check_pins() LOOP
+        looked_at := looked_at + 1;
+        IF p.problem IS NOT NULL THEN
+            mark := format('pin_mismatch:%s:%s',
+                CASE WHEN octet_length(p.path) > 600 THEN encode(sha256(convert_to(p.path, 'UTF8')), 'hex') ELSE p.path END, coalesce(left(p.found, 12), 'unreadable'));
+            marks := marks || mark;
+            PERFORM @extschema@.audit_raise_alert('pin_mismatch', 1::smallint, NULL, mark,
+                format(CASE WHEN p.found IS NULL THEN 'pinned file "%s" cannot be read: %s' ELSE 'pinned file "%s" is not what it was' END, p.path, p.problem),
+                jsonb_build_object('path', p.path, 'expected', p.expected, 'found', p.found, 'problem', p.problem));
+        END IF;
+    END LOOP;
+    PERFORM @extschema@.audit_resolve_others('pin_mismatch', 'pin_mismatch:', marks, 'the file is as pinned, or pinned otherwise, or differs in another way');
+    RETURN jsonb_build_object('more', false, 'done', jsonb_build_object('pinned', looked_at, 'wrong', cardinality(marks)));
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_job_pins() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_job_pins() IS
+    'The job pins: an alert pin_mismatch for each pinned file that is not what it was, or cannot be read.';
+
+-- What is remembered begins with the install: the first run of the job compares with that.
+INSERT INTO @extschema@.audit_tripwire_state SELECT state.* FROM @extschema@.audit_tripwire_table(NULL, 0) state;
+INSERT INTO @extschema@.audit_jobs (name, schedule, timeout) VALUES ('tripwire', '* * * * *', '1 minute'), ('pins', '*/5 * * * *', '4 minutes');
+
+-- Health: one small function a part, each {"state": "ok" | "degraded" | "failing", "reasons": [..], ..}, and one that puts them
+-- together. A part is added by a function of its own, and one line in audit_health().
+
+CREATE FUNCTION @extschema@.audit_worker_status() RETURNS TABLE (
+    enabled boolean, launcher integer, state text, pid integer, since timestamptz)
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 1
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_worker_status';
+REVOKE ALL ON FUNCTION @extschema@.audit_worker_status() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_worker_status() IS
+    'What shared memory says about the worker of this database: whether there shall be workers, the launcher''s process, none, starting, running or waiting (to be started again), its process, and since when. No row when the library is not in shared_preload_libraries.';
+
+CREATE FUNCTION @extschema@.audit_health_database() RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    preloaded boolean := @extschema@.audit_preloaded();
+    maintenance boolean := current_setting('zeroauth_audit.maintenance')::boolean;
+    reasons text[] := '{}';
+BEGIN
+    IF NOT preloaded THEN
+        reasons := reasons || 'not_preloaded'::text;
+    END IF;
+    IF maintenance THEN
+        reasons := reasons || 'maintenance_open'::text;
+    END IF;
+    RETURN jsonb_build_object(
+        'state', CASE WHEN reasons = '{}' THEN 'ok' ELSE 'degraded' END, 'reasons', reasons,
+        'name', current_database(), 'standby', pg_is_in_recovery(), 'preloaded', preloaded,
+        'version', (SELECT e.extversion FROM pg_extension e WHERE e.extname = 'zeroauth_audit'),
+        'server_started', pg_postmaster_start_time());
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_health_database() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_health_database() IS
+    'Part of audit_health(): this database, the version of the extension, and whether its library was loaded by the server. Degraded: not_preloaded, maintenance_open (in the session that asks).';
+
+CREATE FUNCTION @extschema@.audit_health_worker() RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    w record;
+    state text;
+    reason text;
+BEGIN
+    SELECT * INTO w FROM @extschema@.audit_worker_status();
+    IF w.enabled IS NULL OR NOT w.enabled THEN
+        state := 'degraded';
+        reason := 'worker_off';
+    ELSIF pg_is_in_recovery() AND w.state = 'none' THEN
+        state := 'ok';
+    ELSIF w.state = 'running' THEN
+        state := 'ok';
+    ELSIF w.state = 'starting' OR w.state = 'none' AND clock_timestamp() < pg_postmaster_start_time() + interval '10 seconds' THEN
+        state := 'degraded';
+        reason := 'worker_starting';
+    ELSE
+        state := 'failing';
+        reason := 'worker_not_alive';
+    END IF;
+    RETURN jsonb_build_object(
+        'state', state, 'reasons', CASE WHEN reason IS NULL THEN '{}' ELSE ARRAY[reason] END,
+        'alive', coalesce(w.state = 'running', false), 'process', coalesce(w.state, 'none'), 'pid', w.pid, 'since', w.since, 'launcher', w.launcher);
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_health_worker() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_health_worker() IS
+    'Part of audit_health(): whether the worker is alive, and since when. Failing: worker_not_alive. Degraded: worker_starting, worker_off. On a standby without a worker: ok.';
+
+CREATE FUNCTION @extschema@.audit_health_jobs() RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    jobs jsonb;
+    late text[];
+BEGIN
+    SELECT coalesce(jsonb_object_agg(j.name, jsonb_build_object(
+               'enabled', j.enabled, 'scheduler', j.scheduler, 'next_run', j.next_run, 'last_success', j.last_success,
+               'overdue', coalesce(j.overdue_at <= clock_timestamp(), false))), '{}'),
+           coalesce(array_agg('job_overdue:' || j.name ORDER BY j.name) FILTER (WHERE j.enabled AND j.overdue_at <= clock_timestamp()), '{}')
+    INTO jobs, late
+    FROM @extschema@.audit_jobs j;
+    IF EXISTS (SELECT FROM @extschema@.audit_jobs j WHERE j.scheduler = 'pg_cron' AND j.enabled) AND NOT EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'pg_cron') THEN
+        late := late || 'pg_cron_missing'::text;
+    END IF;
+    -- A standby runs no jobs; what its tables say is about the primary.
+    IF pg_is_in_recovery() THEN
+        late := '{}';
+    END IF;
+    RETURN jsonb_build_object('state', CASE WHEN late = '{}' THEN 'ok' ELSE 'failing' END, 'reasons', late, 'jobs', jobs);
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_health_jobs() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_health_jobs() IS
+    'Part of audit_health(): each job, its last success and next run. Failing: job_overdue:NAME, pg_cron_missing.';
+
+CREATE FUNCTION @extschema@.audit_health() RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    parts jsonb := jsonb_build_object(
+        'database', @extschema@.audit_health_database(),
+        'worker', @extschema@.audit_health_worker(),
+        'jobs', @extschema@.audit_health_jobs());
+    states text[];
+    reasons jsonb;
+BEGIN
+    SELECT array_agg(p.value ->> 'state'), coalesce(jsonb_agg(r.reason ORDER BY r.reason #>> '{}') FILTER (WHERE r.reason IS NOT NULL), '[]')
+    INTO states, reasons
+    FROM jsonb_each(parts) p LEFT JOIN LATERAL jsonb_array_elements(p.value -> 'reasons') r (reason) ON true;
+    RETURN jsonb_build_object(
+        'state', CASE WHEN 'failing' = ANY (states) THEN 'failing' WHEN 'degraded' = ANY (states) THEN 'degraded' ELSE 'ok' END,
+        'reasons', reasons, 'checked_at', clock_timestamp()) || parts;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_health() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_health() IS
+    'Whether the audit trail is looked after: state is ok, degraded or failing, with reasons, and the same for each part. Reads shared memory and small tables; meant to be asked every second.';

@@ -9,6 +9,7 @@
 //! | [`verify`], [`pass`], [`walk`] | replay: SQL functions, the one pass in any order, the walk in order |
 //! | [`drill`] | the scratch table that `audit_drill()` plays attacks on |
 //! | [`columns`], [`jsonb`], [`hashes`] | stored values as the core sees them; the two hashes as SQL functions |
+//! | [`definitions`], [`uses`], [`clock`], [`pins`] | what the tripwires look at: definitions, who opened the trail, the clock, pinned files |
 //! | [`alerts`] | what an alert leaves behind besides its row: an event of our own, a log line |
 //! | [`deliver`] | the worker's part in sending alerts |
 //! | [`query`], [`access`], [`progress`], [`srf`] | reading through SQL, who may check what, how far a check is, returning rows |
@@ -21,9 +22,11 @@ mod access;
 mod alerts;
 mod call;
 mod chain;
+mod clock;
 mod columns;
 mod compat;
 mod ddl;
+mod definitions;
 mod deliver;
 mod drill;
 mod ending;
@@ -40,6 +43,7 @@ mod member;
 mod memory;
 mod pass;
 mod pg_cron;
+mod pins;
 mod process;
 mod progress;
 mod query;
@@ -54,6 +58,7 @@ mod standby;
 mod statements;
 mod tell;
 mod transaction;
+mod uses;
 mod verify;
 mod walk;
 mod worker;
@@ -66,7 +71,8 @@ pgrx::extension_sql_file!("../sql/schema/03_verify.sql", name = "verify", requir
 pgrx::extension_sql_file!("../sql/schema/04_drill.sql", name = "drill", requires = ["verify"]);
 pgrx::extension_sql_file!("../sql/schema/05_alerts.sql", name = "alerts", requires = ["drill"]);
 pgrx::extension_sql_file!("../sql/schema/06_jobs.sql", name = "jobs", requires = ["alerts"]);
-pgrx::extension_sql_file!("../sql/schema/09_health.sql", name = "health", requires = ["jobs"]);
+pgrx::extension_sql_file!("../sql/schema/08_tripwires.sql", name = "tripwires", requires = ["jobs"]);
+pgrx::extension_sql_file!("../sql/schema/09_health.sql", name = "health", requires = ["tripwires"]);
 
 /// Called by PostgreSQL when the library is loaded: at server start, or by the first session that needs it.
 #[allow(non_snake_case)]

@@ -1,6 +1,6 @@
 //! The definitions that a version of the extension must have, and what differs from them.
 //!
-//! A definition is a line of three: object, part, value. The schema's name stands in values wherever the install script had
+//! A definition is a line of three: object, part, value. The schema's name stands in them wherever the install script had
 //! `@extschema@`. The committed file has that word again, so one file fits every schema. A value that is long is kept as the
 //! digest of itself, with the places of the word: to put the word back, they must be known, for the schema may be called like
 //! anything else in the value.
@@ -88,7 +88,7 @@ impl Definitions {
     #[must_use]
     pub fn bless(actual: &[Definition], schema: &str) -> Self {
         let bless = |definition: &Definition| {
-            let key = (definition.object.clone(), definition.part.clone());
+            let key = (definition.object.replace(schema, SCHEMA), definition.part.clone());
             (key, Expected::bless(&definition.value.replace(schema, SCHEMA)))
         };
         Self(actual.iter().map(bless).collect())
@@ -147,19 +147,25 @@ impl Definitions {
             })
             .collect();
         let mut found = Vec::new();
-        for ((object, part), expected) in self.0.iter().filter(|((object, _), _)| looked_at(object)) {
-            let now = actual.get(&(object.as_str(), part.as_str())).copied();
+        // The arguments of a function may be of types of ours.
+        let expected: BTreeMap<(String, &str), &Expected> = self
+            .0
+            .iter()
+            .map(|((object, part), expected)| ((object.replace(SCHEMA, schema), part.as_str()), expected))
+            .collect();
+        for ((object, part), expected) in expected.iter().filter(|((object, _), _)| looked_at(object)) {
+            let now = actual.get(&(object.as_str(), *part)).copied();
             if now.is_none_or(|now| !expected.is(now, schema)) {
                 found.push(Difference {
                     object: object.clone(),
-                    part: part.clone(),
+                    part: (*part).to_owned(),
                     was: Some(expected.shown_in(schema)),
                     now: now.map(|now| expected.alike(now)),
                 });
             }
         }
         for ((object, part), now) in actual {
-            let is_new = !self.0.contains_key(&(object.to_owned(), part.to_owned()));
+            let is_new = !expected.contains_key(&(object.to_owned(), part));
             if is_new && looked_at(object) && !object.starts_with("index ") {
                 found.push(Difference {
                     object: object.to_owned(),
@@ -306,6 +312,15 @@ mod tests {
         let found = blessed(&template).differences(&now, "a", everywhere);
         assert_eq!(found.len(), 1);
         assert!(found[0].now.as_deref().unwrap().contains("SELECT a.x FROM b.t a"), "{found:?}");
+    }
+
+    #[test]
+    fn a_function_of_a_type_of_ours_is_the_same_in_every_schema() {
+        let of = |schema: &str| definition(&format!("function f(x {schema}.t)"), "body", "b");
+        let mut expected = Definitions::default();
+        expected.read(&Definitions::bless(&[of(UNIQUE)], UNIQUE).to_file()).unwrap();
+        assert_eq!(expected.differences(&[of("a")], "a", everywhere), []);
+        assert_eq!(expected.differences(&[of("b")], "a", everywhere).len(), 2);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod alerts;
 mod chain;
 mod checks;
 mod conflicts;
+mod definitions;
 mod deliveries;
 mod details;
 mod drill;
