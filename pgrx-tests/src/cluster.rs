@@ -36,6 +36,7 @@ pub(crate) struct Parts {
     pub(crate) port: u16,
     pub(crate) user: OsUser,
     pub(crate) installation: Installation,
+    pub(crate) environment: Vec<(String, String)>,
 }
 
 /// A private PostgreSQL server; see the crate's description.
@@ -192,8 +193,14 @@ impl Cluster {
     pub fn start_again(&self) -> Result<()> {
         let mut pid = self.postmaster();
         if pid.is_none() {
-            let Parts { user, installation, .. } = &self.parts;
-            *pid = Some(postmaster::start(&self.data_dir(), &self.log_file(), *user, installation)?);
+            let Parts { user, installation, environment, .. } = &self.parts;
+            *pid = Some(postmaster::start(
+                &self.data_dir(),
+                &self.log_file(),
+                *user,
+                installation,
+                environment,
+            )?);
         }
         Ok(())
     }

@@ -49,6 +49,8 @@ mod strict_order;
 mod supplied;
 mod tamper;
 mod tamper_columns;
+mod tripwire;
+mod tripwire_incidents;
 mod unloaded;
 mod vectors;
 mod verify;
