@@ -66,6 +66,15 @@ pub fn check_at_start() {
                 .hint("It is a list of /absolute/path=sha256, separated by commas; a path with a comma in it is put in double quotes."),
         ),
     };
+    let on_failure = settings::pin_failure().unwrap_or_else(|value| {
+        refuse_to_start(
+            Failure::new(
+                Kind::BadPins,
+                format!("zeroauth_audit.pin_failure is \"{value}\", neither refuse nor alert"),
+            )
+            .hint("refuse: the server does not start with a wrong pin; alert: it does, and people are told."),
+        )
+    });
     let mut wrong = 0;
     for (n, pin) in pins.iter().enumerate() {
         let Some(message) = (match look(pin, || {}) {
@@ -82,7 +91,7 @@ pub fn check_at_start() {
             continue;
         };
         wrong |= 1u64 << n;
-        if settings::pin_failure() == settings::PinFailure::Refuse {
+        if on_failure == settings::PinFailure::Refuse {
             refuse_to_start(Failure::new(Kind::PinMismatch, message).hint(
                 "Find out who changed the file and restore it, or correct zeroauth_audit.pinned_files. With zeroauth_audit.pin_failure = alert the server starts all the same.",
             ));

@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 
-use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, PostgresGucEnum, pg_sys};
+use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_sys};
 
 use crate::uses;
 
@@ -16,16 +16,15 @@ static VERIFY_ON_STANDBY: GucSetting<bool> = GucSetting::<bool>::new(false);
 static MAINTENANCE: GucSetting<bool> = GucSetting::<bool>::new(false);
 static MAX_CLOCK_ERROR: GucSetting<i32> = GucSetting::<i32>::new(100);
 static PINNED_FILES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
-static PIN_FAILURE: GucSetting<PinFailure> = GucSetting::<PinFailure>::new(PinFailure::Alert);
+// No enum: PostgreSQL starts with the default when it does not know a value, and a misspelt refusal would be none.
+static PIN_FAILURE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"alert"));
 
 /// What a pinned file that is not what it was does to the start of the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PostgresGucEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PinFailure {
     /// The server does not start.
-    #[name = c"refuse"]
     Refuse,
     /// The server starts, and people are told.
-    #[name = c"alert"]
     Alert,
 }
 
@@ -62,9 +61,14 @@ pub fn pinned_files() -> String {
     PINNED_FILES.get().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// What happens when a pin is wrong at the start of the server.
-pub fn pin_failure() -> PinFailure {
-    PIN_FAILURE.get()
+/// What happens when a pin is wrong at the start of the server; `Err` with the value that says neither.
+pub fn pin_failure() -> Result<PinFailure, String> {
+    let value = PIN_FAILURE.get().unwrap_or_default().to_string_lossy().trim().to_ascii_lowercase();
+    match value.as_str() {
+        "refuse" => Ok(PinFailure::Refuse),
+        "alert" => Ok(PinFailure::Alert),
+        _ => Err(value),
+    }
 }
 
 /// Whether a superuser has opened the trail for maintenance in this session, and is still the one who acts: the setting
@@ -184,7 +188,7 @@ fn define_of_the_server() {
         GucContext::Postmaster,
         GucFlags::SUPERUSER_ONLY,
     );
-    GucRegistry::define_enum_guc(
+    GucRegistry::define_string_guc(
         c"zeroauth_audit.pin_failure",
         c"Whether the server starts when a pinned file is not what it was.",
         c"refuse: it does not; alert: it does, and an alert is raised.",

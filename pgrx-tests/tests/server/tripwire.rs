@@ -30,7 +30,7 @@ pub fn differences(client: &mut Client) -> Vec<String> {
 }
 
 /// Statements of a superuser under maintenance, and the first difference that is named.
-const TAMPERS: [(&str, &str); 62] = [
+const TAMPERS: [(&str, &str); 61] = [
     (
         "ALTER TABLE audit_events DISABLE TRIGGER zeroauth_audit_refuse_row",
         "trigger zeroauth_audit_refuse_row on audit_events|definition",
@@ -122,7 +122,7 @@ const TAMPERS: [(&str, &str); 62] = [
     ("ALTER EXTENSION zeroauth_audit ADD FUNCTION nothing()", "function nothing()|attributes"),
     (
         "CREATE TYPE of_others AS (x int); ALTER EXTENSION zeroauth_audit ADD TYPE of_others",
-        "member composite type public.of_others|exists",
+        "member type public.of_others|exists",
     ),
     ("GRANT UPDATE ON audit_events TO ROLE", "table audit_events|granted"),
     ("GRANT DELETE, TRUNCATE ON audit_events TO ROLE", "table audit_events|granted"),
@@ -148,8 +148,8 @@ const TAMPERS: [(&str, &str); 62] = [
         "column audit_events.event_id|definition",
     ),
     (
-        "ALTER TABLE audit_events ALTER COLUMN action TYPE varchar(99)",
-        "column audit_events.action|definition",
+        "ALTER TABLE audit_alerts ALTER COLUMN message TYPE varchar(2000)",
+        "column audit_alerts.message|definition",
     ),
     (
         "ALTER TABLE audit_events ADD COLUMN mine text GENERATED ALWAYS AS (upper(action)) STORED",
@@ -184,8 +184,14 @@ const TAMPERS: [(&str, &str); 62] = [
         "CREATE OR REPLACE VIEW audit_verify_progress AS SELECT 1 AS pid, 'x'::name AS datname, 'x'::text AS tenant_id, 1::bigint AS events_done, 1::bigint AS events_total, now() AS started_at",
         "view audit_verify_progress|query",
     ),
-    ("DROP VIEW audit_verify_progress", "view audit_verify_progress|kind"),
-    ("DROP FUNCTION audit_uuid_v7() CASCADE", "function audit_uuid_v7()|attributes"),
+    (
+        "ALTER EXTENSION zeroauth_audit DROP VIEW audit_verify_progress; DROP VIEW audit_verify_progress",
+        "view audit_verify_progress|kind",
+    ),
+    (
+        "ALTER EXTENSION zeroauth_audit DROP FUNCTION audit_uuid_v7(); DROP FUNCTION audit_uuid_v7() CASCADE",
+        "function audit_uuid_v7()|attributes",
+    ),
     (
         "ALTER TABLE audit_tripwire_state DISABLE TRIGGER ALL; ALTER TABLE audit_tripwire_state DROP CONSTRAINT audit_tripwire_state_pkey",
         "constraint audit_tripwire_state_pkey on audit_tripwire_state|definition",
@@ -202,7 +208,6 @@ const TAMPERS: [(&str, &str); 62] = [
         "ALTER TABLE audit_events ADD CONSTRAINT again EXCLUDE (event_id WITH =)",
         "constraint again on audit_events|definition",
     ),
-    ("ALTER TABLE audit_events DROP COLUMN error_code CASCADE", "column audit_events.error_code|definition"),
     ("ALTER TABLE audit_events RENAME TO audit_events_2", "table audit_events_2|kind"),
 ];
 
@@ -363,8 +368,8 @@ fn what_anybody_may_do_raises_nothing() {
         "UPDATE audit_jobs SET schedule = '7 * * * *' WHERE name = 'prune'",
         "SELECT count(*) FROM audit_drill()",
         "COMMENT ON FUNCTION audit_verify_all() IS 'ours'",
-        "CREATE VIEW mine AS SELECT * FROM audit_events; DROP VIEW mine",
-        "CREATE MATERIALIZED VIEW mine AS SELECT * FROM audit_events; REFRESH MATERIALIZED VIEW mine",
+        "CREATE VIEW a_view AS SELECT * FROM audit_events; DROP VIEW a_view",
+        "CREATE MATERIALIZED VIEW kept AS SELECT * FROM audit_events; REFRESH MATERIALIZED VIEW kept",
         "SET quote_all_identifiers = on; SET TimeZone = 'Asia/Kolkata'; SET DateStyle = 'SQL, DMY'; SET search_path = public, pg_catalog; SET IntervalStyle = iso_8601",
         "BEGIN; INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'rolled back'); ROLLBACK",
         "INSERT INTO audit_events (tenant_id, event_id, action) SELECT tenant_id, event_id, 'again' FROM audit_events ON CONFLICT DO NOTHING",
