@@ -191,7 +191,7 @@ CROSS JOIN LATERAL (VALUES
         $$UPDATE {table} SET action = 'forged' WHERE tenant_id = 'acme' AND seq = 2;
           DELETE FROM {table} WHERE tenant_id = 'acme' AND seq = 5;
           UPDATE {table} SET prev_hash = event_hash WHERE tenant_id = 'globex' AND seq = 5$$], NULL, NULL),
-    (24, 'the checks are switched off', 'guard_disabled', NULL, NULL, NULL, 'not covered yet'),
+    (24, 'the checks are switched off', 'guard_disabled', NULL, NULL, NULL, 'not played: needs the trail itself'),
     (25, 'an hour without events is not sealed', 'tail_truncated', NULL, NULL, NULL, 'not covered yet'),
     (26, 'each column is changed by itself, the hashes left as they are', 'content_mismatch', false, (
         SELECT array_agg(format($$UPDATE {table} SET %1$I = %2$s WHERE tenant_id = 'acme' AND seq = 5$$, a.attname,
@@ -1408,7 +1408,8 @@ DECLARE
     fingerprint text;
 BEGIN
     SELECT a.fingerprint INTO fingerprint FROM @extschema@.audit_alerts a
-    WHERE a.state = 'open' AND starts_with(a.fingerprint, mark) ORDER BY a.id DESC LIMIT 1;
+    WHERE a.state = 'open' AND starts_with(a.fingerprint, mark) AND substr(a.fingerprint, length(mark) + 1) ~ '^[0-9]{8}T[0-9]{6}[.][0-9]{6}$'
+    ORDER BY a.id DESC LIMIT 1;
     PERFORM @extschema@.audit_log(jsonb_build_object(
         'event', 'tripwire', 'kind', audit_raise_incident.kind, 'message', audit_raise_incident.message,
         'evidence', audit_raise_incident.evidence, 'database', current_database()));
@@ -1521,9 +1522,9 @@ BEGIN
     now.rows_deleted := pg_stat_get_tuples_deleted(now.trail);
     comparable := (before.cluster, before.trail) = (now.cluster, now.trail);
 
-    IF comparable AND before.trail_file <> now.trail_file THEN
+    IF before.cluster = now.cluster AND (before.trail, before.trail_file) <> (now.trail, now.trail_file) THEN
         PERFORM @extschema@.audit_raise_incident('table_rewritten', 1::smallint, 'audit_events', 'audit_events has another file: it was rewritten or emptied',
-            jsonb_build_object('was', before.trail_file, 'is', now.trail_file, 'looked_at', now.looked_at, 'last_looked_at', before.looked_at));
+            jsonb_build_object('was', jsonb_build_array(before.trail, before.trail_file), 'is', jsonb_build_array(now.trail, now.trail_file), 'looked_at', now.looked_at, 'last_looked_at', before.looked_at));
     END IF;
 
     -- One that is off now is a difference, and was told of already. A vacuum of the catalog moves rows; it makes no new ones.

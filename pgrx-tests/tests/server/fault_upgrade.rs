@@ -6,6 +6,7 @@ use zeroauth_audit_tests::Cluster;
 
 use crate::dump::DIGEST;
 use crate::support::{Sql, assert_whole, succeed};
+use crate::tripwire::{alerts, look};
 
 /// Seconds after which a run of pg_upgrade counts as hanging.
 const PATIENCE: &str = "180";
@@ -60,6 +61,8 @@ fn pg_upgrade_with_the_library_loaded_on_both_sides_keeps_every_byte_and_the_cha
     assert_eq!(client.line(DIGEST), before);
     assert_whole(&mut client);
     assert_eq!(client.lines("SELECT guard, active FROM audit_guard_status()"), guards);
+    look(&mut client);
+    assert_eq!(alerts(&mut client), [] as [&str; 0], "everything is as installed, in another cluster");
     client.refused("ZA003", "DELETE FROM audit_events");
     client.refused("ZA004", "ALTER TABLE audit_events DISABLE TRIGGER ALL");
     let next =
