@@ -1496,73 +1496,67 @@ REVOKE ALL ON FUNCTION @extschema@.audit_tripwire_definitions() FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_tripwire_definitions() IS
     'Part of the job tripwire: an alert guard_disabled for each object that is not as installed. Returns how many differences there are.';
 
-CREATE FUNCTION @extschema@.audit_tripwire_table(before @extschema@.audit_tripwire_state, differences integer) RETURNS @extschema@.audit_tripwire_state
+CREATE FUNCTION @extschema@.audit_tripwire_table(before @extschema@.audit_tripwire_state, found_differences integer) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
-    now @extschema@.audit_tripwire_state := before;
-    comparable boolean;
+    seen record;
     inserted bigint;
     updated bigint;
     deleted bigint;
 BEGIN
-    now.only_row := true;
-    now.looked_at := clock_timestamp();
-    now.differences := audit_tripwire_table.differences;
-    now.cluster := (SELECT c.system_identifier FROM pg_control_system() c);
-    now.version := (SELECT e.extversion FROM pg_extension e WHERE e.extname = 'zeroauth_audit');
-    now.trail := to_regclass('@extschema@.audit_events');
-    now.trail_file := pg_relation_filenode(now.trail);
-    now.guards := (
-        SELECT string_agg(format('%s %s %s', t.tgname, t.xmin, t.ctid), ', ' ORDER BY t.tgname)
-        FROM pg_trigger t WHERE t.tgrelid = now.trail AND t.tgname IN ('zzz_zeroauth_audit_chain', 'zeroauth_audit_refuse_row', 'zeroauth_audit_refuse_statement'));
-    now.rows_inserted := pg_stat_get_tuples_inserted(now.trail);
-    now.rows_updated := pg_stat_get_tuples_updated(now.trail);
-    now.rows_deleted := pg_stat_get_tuples_deleted(now.trail);
-    comparable := (before.cluster, before.trail) = (now.cluster, now.trail);
+    SELECT clock_timestamp() AS looked_at, t.oid AS trail, pg_relation_filenode(t.oid) AS trail_file,
+        (SELECT c.system_identifier FROM pg_control_system() c) AS cluster,
+        (SELECT e.extversion FROM pg_extension e WHERE e.extname = 'zeroauth_audit') AS version,
+        (SELECT string_agg(g.tgname || ' ' || g.xmin, ', ' ORDER BY g.tgname) FROM pg_trigger g
+         WHERE g.tgrelid = t.oid AND g.tgname IN ('zzz_zeroauth_audit_chain', 'zeroauth_audit_refuse_row', 'zeroauth_audit_refuse_statement')) AS guards,
+        pg_stat_get_tuples_inserted(t.oid) AS inserted, pg_stat_get_tuples_updated(t.oid) AS updated, pg_stat_get_tuples_deleted(t.oid) AS deleted
+    INTO seen FROM (SELECT to_regclass('@extschema@.audit_events')::oid) t (oid);
 
-    IF before.cluster = now.cluster AND (before.trail, before.trail_file) <> (now.trail, now.trail_file) THEN
+    IF before.cluster = seen.cluster AND (before.trail, before.trail_file) <> (seen.trail, seen.trail_file) THEN
         PERFORM @extschema@.audit_raise_incident('table_rewritten', 1::smallint, 'audit_events', 'audit_events has another file: it was rewritten or emptied',
-            jsonb_build_object('was', jsonb_build_array(before.trail, before.trail_file), 'is', jsonb_build_array(now.trail, now.trail_file), 'looked_at', now.looked_at, 'last_looked_at', before.looked_at));
+            jsonb_build_object('was', jsonb_build_array(before.trail, before.trail_file), 'is', jsonb_build_array(seen.trail, seen.trail_file), 'looked_at', seen.looked_at, 'last_looked_at', before.looked_at));
     END IF;
 
-    -- One that is off now is a difference, and was told of already. A vacuum of the catalog moves rows; it makes no new ones.
-    IF comparable AND before.version = now.version AND before.differences = 0 AND now.differences = 0
-       AND regexp_replace(before.guards, ' \(\d+,\d+\)', '', 'g') <> regexp_replace(now.guards, ' \(\d+,\d+\)', '', 'g') THEN
+    -- One that is off now is a difference, and was told of already.
+    IF before.cluster = seen.cluster AND before.trail = seen.trail AND before.version = seen.version AND before.differences = 0 AND found_differences = 0
+       AND before.guards <> seen.guards THEN
         PERFORM @extschema@.audit_raise_incident('guard_disabled', 1::smallint, 'off and on', 'a guard of audit_events was switched off and on again, or made anew',
-            jsonb_build_object('was', before.guards, 'is', now.guards, 'looked_at', now.looked_at, 'last_looked_at', before.looked_at));
+            jsonb_build_object('was', before.guards, 'is', seen.guards, 'looked_at', seen.looked_at, 'last_looked_at', before.looked_at));
     END IF;
 
     -- Counters that are less than they were began anew: after a crash, in a copy of the database, after pg_stat_reset().
-    IF comparable AND now.rows_inserted >= before.rows_inserted AND now.rows_updated >= before.rows_updated AND now.rows_deleted >= before.rows_deleted THEN
-        inserted := now.rows_inserted - before.rows_inserted;
-        updated := now.rows_updated - before.rows_updated;
-        deleted := now.rows_deleted - before.rows_deleted;
+    IF before.cluster = seen.cluster AND before.trail = seen.trail
+       AND seen.inserted >= before.rows_inserted AND seen.updated >= before.rows_updated AND seen.deleted >= before.rows_deleted THEN
+        inserted := seen.inserted - before.rows_inserted;
+        updated := seen.updated - before.rows_updated;
+        deleted := seen.deleted - before.rows_deleted;
     ELSE
-        inserted := now.rows_inserted;
-        updated := now.rows_updated;
-        deleted := now.rows_deleted;
+        inserted := seen.inserted;
+        updated := seen.updated;
+        deleted := seen.deleted;
     END IF;
     -- Two sessions that insert one event_id at once with ON CONFLICT: the row of one is taken back, which counts as inserted and
     -- deleted. So as many deletions as insertions say nothing; but whoever deletes in earnest passes a guard, or switches it off.
     IF before.cluster IS NOT NULL AND (updated > 0 OR deleted > inserted) THEN
         PERFORM @extschema@.audit_raise_incident('rows_modified', 1::smallint, 'audit_events', 'rows of audit_events were updated or deleted, or it was tried in a transaction that was rolled back',
-            jsonb_build_object('updated', updated, 'deleted', deleted, 'inserted', inserted, 'looked_at', now.looked_at, 'last_looked_at', before.looked_at));
+            jsonb_build_object('updated', updated, 'deleted', deleted, 'inserted', inserted, 'looked_at', seen.looked_at, 'last_looked_at', before.looked_at));
     END IF;
-    RETURN now;
+    UPDATE @extschema@.audit_tripwire_state s SET
+        looked_at = seen.looked_at, differences = found_differences, cluster = seen.cluster, version = seen.version, trail = seen.trail, trail_file = seen.trail_file,
+        guards = seen.guards, rows_inserted = seen.inserted, rows_updated = seen.updated, rows_deleted = seen.deleted;
 END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_tripwire_table(@extschema@.audit_tripwire_state, integer) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_tripwire_table(@extschema@.audit_tripwire_state, integer) IS
-    'Part of the job tripwire: compares the file, the counters and the guards'' row versions of audit_events with what was remembered. Returns what to remember.';
+    'Part of the job tripwire: compares the file, the counters and the guards'' row versions of audit_events with what was remembered, and remembers them.';
 
-CREATE FUNCTION @extschema@.audit_tripwire_uses(before @extschema@.audit_tripwire_state) RETURNS @extschema@.audit_tripwire_state
+CREATE FUNCTION @extschema@.audit_tripwire_uses(before @extschema@.audit_tripwire_state) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
-    now @extschema@.audit_tripwire_state := before;
     u record;
     told jsonb;
 BEGIN
@@ -1582,34 +1576,31 @@ BEGIN
         ELSE
             PERFORM @extschema@.audit_raise_incident('replica_role_used', 2::smallint, u.role, format('%s wrote to audit_events with session_replication_role = replica: %s', u.role, u.uses), told);
         END IF;
-        now.uses_number := CASE WHEN now.uses_epoch = u.board THEN greatest(now.uses_number, u.at) ELSE u.at END;
-        now.uses_epoch := u.board;
+        UPDATE @extschema@.audit_tripwire_state s SET
+            uses_epoch = u.board, uses_number = CASE WHEN s.uses_epoch = u.board THEN greatest(s.uses_number, u.at) ELSE u.at END;
     END LOOP;
-    RETURN now;
 END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_tripwire_uses(@extschema@.audit_tripwire_state) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_tripwire_uses(@extschema@.audit_tripwire_state) IS
-    'Part of the job tripwire: tells of the uses of maintenance and replica role since the last time. Returns what to remember.';
+    'Part of the job tripwire: tells of the uses of maintenance and replica role since the last time, and remembers which.';
 
-CREATE FUNCTION @extschema@.audit_tripwire_clock(before @extschema@.audit_tripwire_state) RETURNS @extschema@.audit_tripwire_state
+CREATE FUNCTION @extschema@.audit_tripwire_clock(before @extschema@.audit_tripwire_state) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
-    now @extschema@.audit_tripwire_state := before;
     c record;
     mark CONSTANT text := 'clock_step:unsynchronised';
 BEGIN
     SELECT * INTO c FROM @extschema@.audit_clock(before.boot, before.booted_at);
-    now.boot := c.this_boot;
-    now.booted_at := c.this_booted_at;
     IF c.step IS NOT NULL THEN
         PERFORM @extschema@.audit_raise_incident('clock_step', 2::smallint, 'set', format('the server''s clock was set %s by %s s', CASE WHEN c.step < 0 THEN 'back' ELSE 'forward' END, round(abs(c.step) / 1000000.0, 3)),
-            jsonb_build_object('step_us', c.step, 'looked_at', now.looked_at, 'last_looked_at_by_the_old_clock', before.looked_at));
-    ELSIF c.this_boot IS NOT DISTINCT FROM before.boot AND before.booted_at IS NOT NULL THEN
-        -- Small steps do not add up unseen.
-        now.booted_at := before.booted_at;
+            jsonb_build_object('step_us', c.step, 'looked_at', clock_timestamp(), 'last_looked_at_by_the_old_clock', before.looked_at));
+    END IF;
+    -- Without a step the old distance is kept: small ones do not add up unseen.
+    IF c.step IS NOT NULL OR c.this_boot IS DISTINCT FROM before.boot OR before.booted_at IS NULL THEN
+        UPDATE @extschema@.audit_tripwire_state s SET boot = c.this_boot, booted_at = c.this_booted_at;
     END IF;
     IF c.problem IS NOT NULL THEN
         PERFORM @extschema@.audit_raise_alert('clock_step', 3::smallint, NULL, mark, c.problem,
@@ -1617,56 +1608,51 @@ BEGIN
     ELSE
         PERFORM @extschema@.audit_resolve_alert(mark, 'the clock is synchronised, or is not to be looked at');
     END IF;
-    RETURN now;
 END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_tripwire_clock(@extschema@.audit_tripwire_state) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_tripwire_clock(@extschema@.audit_tripwire_state) IS
-    'Part of the job tripwire: an alert clock_step when the clock was set, or is not synchronised. Returns what to remember.';
+    'Part of the job tripwire: an alert clock_step when the clock was set, or is not synchronised.';
 
 CREATE FUNCTION @extschema@.audit_job_tripwire() RETURNS jsonb
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
-    state @extschema@.audit_tripwire_state;
-    differing integer;
+    before @extschema@.audit_tripwire_state;
+    found_differences integer;
     problems jsonb := '{}';
 BEGIN
     -- An empty row, as good as none, if somebody took it away.
     INSERT INTO @extschema@.audit_tripwire_state DEFAULT VALUES ON CONFLICT DO NOTHING;
-    SELECT * INTO STRICT state FROM @extschema@.audit_tripwire_state FOR UPDATE;
+    SELECT * INTO STRICT before FROM @extschema@.audit_tripwire_state FOR UPDATE;
     -- What goes wrong in one of them keeps none of the others from being told.
     BEGIN
-        differing := @extschema@.audit_tripwire_definitions();
+        found_differences := @extschema@.audit_tripwire_definitions();
     EXCEPTION WHEN OTHERS THEN
         problems := problems || jsonb_build_object('definitions', SQLSTATE || ' ' || SQLERRM);
     END;
     BEGIN
-        state := @extschema@.audit_tripwire_table(state, coalesce(differing, state.differences));
+        PERFORM @extschema@.audit_tripwire_table(before, coalesce(found_differences, before.differences));
     EXCEPTION WHEN OTHERS THEN
         problems := problems || jsonb_build_object('table', SQLSTATE || ' ' || SQLERRM);
     END;
     BEGIN
-        state := @extschema@.audit_tripwire_uses(state);
+        PERFORM @extschema@.audit_tripwire_uses(before);
     EXCEPTION WHEN OTHERS THEN
         problems := problems || jsonb_build_object('uses', SQLSTATE || ' ' || SQLERRM);
     END;
     BEGIN
-        state := @extschema@.audit_tripwire_clock(state);
+        PERFORM @extschema@.audit_tripwire_clock(before);
     EXCEPTION WHEN OTHERS THEN
         problems := problems || jsonb_build_object('clock', SQLSTATE || ' ' || SQLERRM);
     END;
-    UPDATE @extschema@.audit_tripwire_state s SET
-        looked_at = clock_timestamp(), differences = state.differences, cluster = state.cluster, version = state.version, trail = state.trail, trail_file = state.trail_file,
-        guards = state.guards, rows_inserted = state.rows_inserted, rows_updated = state.rows_updated, rows_deleted = state.rows_deleted,
-        uses_epoch = state.uses_epoch, uses_number = state.uses_number, boot = state.boot, booted_at = state.booted_at;
     IF problems <> '{}' THEN
         PERFORM @extschema@.audit_raise_alert('job_failed', 2::smallint, NULL, 'job_failed:tripwire', 'the job tripwire could not look at everything', problems);
     ELSE
         PERFORM @extschema@.audit_resolve_alert('job_failed:tripwire', 'it could look at everything');
     END IF;
-    RETURN jsonb_build_object('more', false, 'done', jsonb_strip_nulls(jsonb_build_object('differences', state.differences, 'problems', nullif(problems, '{}'))));
+    RETURN jsonb_build_object('more', false, 'done', jsonb_strip_nulls(jsonb_build_object('differences', found_differences, 'problems', nullif(problems, '{}'))));
 END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_job_tripwire() FROM PUBLIC;
@@ -1703,7 +1689,8 @@ COMMENT ON FUNCTION @extschema@.audit_job_pins() IS
     'The job pins: an alert pin_mismatch for each pinned file that is not what it was, or cannot be read.';
 
 -- What is remembered begins with the install: the first run of the job compares with that.
-INSERT INTO @extschema@.audit_tripwire_state SELECT state.* FROM @extschema@.audit_tripwire_table(NULL, 0) state;
+INSERT INTO @extschema@.audit_tripwire_state DEFAULT VALUES;
+SELECT @extschema@.audit_tripwire_table(state, 0) FROM @extschema@.audit_tripwire_state state;
 INSERT INTO @extschema@.audit_jobs (name, schedule, timeout) VALUES ('tripwire', '* * * * *', '1 minute'), ('pins', '*/5 * * * *', '4 minutes');
 
 -- Health: one small function a part, each {"state": "ok" | "degraded" | "failing", "reasons": [..], ..}, and one that puts them
