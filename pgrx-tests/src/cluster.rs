@@ -70,9 +70,10 @@ impl Cluster {
         Builder::new(name)
     }
 
-    /// Starts a cluster with the library preloaded and the extension created in the database `audit`.
+    /// Starts a cluster with the library preloaded and the extension created in the database `audit`. It has no worker, which
+    /// would add events of its own to the trail: alerts about what a test does to it.
     pub fn audited(name: &str) -> Result<Self> {
-        let cluster = Self::builder(name).start()?;
+        let cluster = Self::builder(name).conf("zeroauth_audit.worker", "off").start()?;
         cluster
             .try_client()?
             .batch_execute("CREATE EXTENSION zeroauth_audit")

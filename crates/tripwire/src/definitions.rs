@@ -5,6 +5,9 @@
 //! digest of itself, with the places of the word: to put the word back, they must be known, for the schema may be called like
 //! anything else in the value.
 //!
+//! A definition may have several values: pg_upgrade makes views and functions anew from the text that PostgreSQL writes of them,
+//! and what it writes of those can be another text of the same.
+//!
 //! It does not know what the objects are: which to look at is the query's affair (`sql/worker/definitions.sql`).
 
 use std::collections::BTreeMap;
@@ -56,14 +59,15 @@ enum Expected {
     Digest { digest: String, places: Vec<usize> },
 }
 
-/// The definitions of one version.
+/// The definitions of one version: of each, the values that it may have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Definitions(BTreeMap<(String, String), Expected>);
+pub struct Definitions(BTreeMap<(String, String), Vec<Expected>>);
 
 impl Definitions {
     /// Reads a file, over what is there: a later file has what is different on another major version of PostgreSQL. A value
-    /// `-` takes a definition away.
+    /// `-` takes a definition away; several lines are several values.
     pub fn read(&mut self, file: &str) -> Result<(), BadLine> {
+        let mut read: BTreeMap<(String, String), Vec<Expected>> = BTreeMap::new();
         for (n, line) in file.lines().enumerate() {
             if line.is_empty() || line.starts_with('#') {
                 continue;
@@ -74,32 +78,44 @@ impl Definitions {
             else {
                 return Err(BadLine(n + 1));
             };
-            let key = (object.to_owned(), part.to_owned());
-            if value == "-" {
-                self.0.remove(&key);
-            } else {
-                self.0.insert(key, Expected::read(value).ok_or(BadLine(n + 1))?);
+            let values = read.entry((object.to_owned(), part.to_owned())).or_default();
+            if value != "-" {
+                values.push(Expected::read(value).ok_or(BadLine(n + 1))?);
             }
         }
+        self.0.extend(read);
+        self.0.retain(|_, values| !values.is_empty());
         Ok(())
     }
 
     /// What the catalogs of an untouched install say, where the schema's name occurs nowhere else.
     #[must_use]
     pub fn bless(actual: &[Definition], schema: &str) -> Self {
-        let bless = |definition: &Definition| {
+        let mut blessed = Self::default();
+        blessed.bless_too(actual, schema);
+        blessed
+    }
+
+    /// What they say of the same, made in another way.
+    pub fn bless_too(&mut self, actual: &[Definition], schema: &str) {
+        for definition in actual {
             let key = (definition.object.replace(schema, SCHEMA), definition.part.clone());
-            (key, Expected::bless(&definition.value.replace(schema, SCHEMA)))
-        };
-        Self(actual.iter().map(bless).collect())
+            let value = Expected::bless(&definition.value.replace(schema, SCHEMA));
+            let values = self.0.entry(key).or_default();
+            if !values.contains(&value) {
+                values.push(value);
+            }
+        }
     }
 
     /// The file that [`Definitions::read`] reads.
     #[must_use]
     pub fn to_file(&self) -> String {
         let mut file = String::new();
-        for ((object, part), expected) in &self.0 {
-            let _ = writeln!(file, "{object}\t{part}\t{}", expected.shown());
+        for ((object, part), values) in &self.0 {
+            for value in values {
+                let _ = writeln!(file, "{object}\t{part}\t{}", value.shown());
+            }
         }
         file
     }
@@ -108,9 +124,11 @@ impl Definitions {
     #[must_use]
     pub fn to_file_over(&self, common: &Self) -> String {
         let mut file = String::new();
-        for (key @ (object, part), expected) in &self.0 {
-            if common.0.get(key) != Some(expected) {
-                let _ = writeln!(file, "{object}\t{part}\t{}", expected.shown());
+        for ((object, part), values) in
+            self.0.iter().filter(|(key, values)| common.0.get(*key) != Some(*values))
+        {
+            for value in values {
+                let _ = writeln!(file, "{object}\t{part}\t{}", value.shown());
             }
         }
         for (object, part) in common.0.keys().filter(|key| !self.0.contains_key(*key)) {
@@ -148,21 +166,23 @@ impl Definitions {
             .collect();
         let mut found = Vec::new();
         // The arguments of a function may be of types of ours.
-        let expected: BTreeMap<(String, &str), &Expected> = self
+        let expected: BTreeMap<(String, &str), &Vec<Expected>> = self
             .0
             .iter()
-            .map(|((object, part), expected)| ((object.replace(SCHEMA, schema), part.as_str()), expected))
+            .map(|((object, part), values)| ((object.replace(SCHEMA, schema), part.as_str()), values))
             .collect();
-        for ((object, part), expected) in expected.iter().filter(|((object, _), _)| looked_at(object)) {
+        for ((object, part), values) in expected.iter().filter(|((object, _), _)| looked_at(object)) {
             let now = actual.get(&(object.as_str(), *part)).copied();
-            if now.is_none_or(|now| !expected.is(now, schema)) {
-                found.push(Difference {
-                    object: object.clone(),
-                    part: (*part).to_owned(),
-                    was: Some(expected.shown_in(schema)),
-                    now: now.map(|now| expected.alike(now)),
-                });
+            if now.is_some_and(|now| values.iter().any(|value| value.is(now, schema))) {
+                continue;
             }
+            let first = values.first();
+            found.push(Difference {
+                object: object.clone(),
+                part: (*part).to_owned(),
+                was: first.map(|value| value.shown_in(schema)),
+                now: now.map(|now| first.map_or_else(|| now.to_owned(), |value| value.alike(now))),
+            });
         }
         for ((object, part), now) in actual {
             let is_new = !expected.contains_key(&(object.to_owned(), part));
@@ -346,6 +366,24 @@ mod tests {
             ]
         );
         assert_eq!(expected.differences(&now, "x", |object| object.starts_with("index")), []);
+    }
+
+    #[test]
+    fn a_definition_may_have_several_values() {
+        let of = |value: &str| [definition("view v", "query", value)];
+        let mut blessed = Definitions::bless(&of("SELECT 1"), UNIQUE);
+        blessed.bless_too(&of("SELECT 1 AS one"), UNIQUE);
+        blessed.bless_too(&of("SELECT 1"), UNIQUE);
+        let mut read = Definitions::default();
+        read.read(&blessed.to_file()).unwrap();
+        assert_eq!((&read, read.to_file().lines().count()), (&blessed, 2));
+        for value in ["SELECT 1", "SELECT 1 AS one"] {
+            assert_eq!(read.differences(&of(value), "x", everywhere), []);
+        }
+        assert_eq!(read.differences(&of("SELECT 2"), "x", everywhere).len(), 1);
+        let over = Definitions::bless(&of("SELECT 2"), UNIQUE).to_file_over(&read);
+        read.read(&over).unwrap();
+        assert_eq!(read.differences(&of("SELECT 1"), "x", everywhere).len(), 1);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What the health says of tripwires, pins, time, delivery and alerts, to a role that may ask and nothing else.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use postgres::Client;
 use zeroauth_audit_tests::{Cluster, wait_until};
@@ -134,16 +134,17 @@ fn every_part_is_cheap_enough_to_be_asked_every_second() {
     client.run("ANALYZE audit_alerts, audit_deliveries, audit_job_runs");
     let mut report = String::new();
     for name in ["database", "worker", "jobs", "tripwires", "pins", "time", "delivery", "alerts"] {
-        monitor
-            .run(&format!("DO $$ BEGIN PERFORM audit_health_{name}() FROM generate_series(1, 20); END $$"));
-        let since = std::time::Instant::now();
-        monitor.run(&format!(
-            "DO $$ BEGIN FOR i IN 1..200 LOOP PERFORM audit_health_{name}(); END LOOP; END $$"
-        ));
-        let each = since.elapsed() / 200;
+        // The best of some batches: others use this machine, too.
+        let batch = |monitor: &mut Client| {
+            let since = Instant::now();
+            monitor.run(&format!(
+                "DO $$ BEGIN FOR i IN 1..40 LOOP PERFORM audit_health_{name}(); END LOOP; END $$"
+            ));
+            since.elapsed() / 40
+        };
+        let each = (0..10).map(|_| batch(&mut monitor)).min().unwrap();
         report.push_str(&format!("{name} {each:?}\n"));
-        // A busy machine is given some room; undisturbed each takes a fraction of a millisecond.
-        assert!(each < Duration::from_millis(5), "{report}");
+        assert!(each < Duration::from_millis(3), "{report}");
     }
     println!("{report}");
 }
