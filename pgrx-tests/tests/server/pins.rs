@@ -12,6 +12,10 @@ use zeroauth_audit_tripwire::sha256_hex;
 use crate::support::worker::{watcher, worker_after};
 use crate::support::{DEADLINE, Sql, base_backup, succeed};
 
+/// Jobs begin with the first event.
+const AUDITED: &str =
+    "CREATE EXTENSION zeroauth_audit; INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'first')";
+
 /// A folder that the server can read.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
@@ -59,7 +63,7 @@ fn with_refuse_the_server_does_not_start_on_a_changed_file_and_says_why_in_one_l
         .conf("zeroauth_audit.pin_failure", "refuse")
         .start()
         .unwrap();
-    cluster.client().run("CREATE EXTENSION zeroauth_audit");
+    cluster.client().run(AUDITED);
     cluster.restart().unwrap();
     cluster.shut_down().unwrap();
     write(&key, "{\"vk\": 2}");
@@ -113,7 +117,7 @@ fn a_change_while_the_server_runs_is_an_alert_of_its_own_each_time() {
         .start()
         .unwrap();
     let mut client = cluster.client();
-    client.run("CREATE EXTENSION zeroauth_audit");
+    client.run(AUDITED);
     let mut watcher = watcher(&cluster);
     worker_after(&mut watcher, "audit", None);
     assert_eq!(client.line("SELECT schedule, next_run <= clock_timestamp() + interval '5 minutes' FROM audit_jobs WHERE name = 'pins'"), "*/5 * * * *|t");
@@ -162,7 +166,7 @@ fn a_folder_is_pinned_by_the_names_and_contents_of_its_files() {
         .start()
         .unwrap();
     let mut client = cluster.client();
-    client.run("CREATE EXTENSION zeroauth_audit");
+    client.run(AUDITED);
     let problem = "SELECT coalesce(problem, 'none') FROM audit_check_pins()";
     assert_eq!(client.line(problem), "none");
     fs::create_dir(keys.join("empty")).unwrap();
@@ -211,7 +215,7 @@ fn a_setting_that_cannot_be_read_is_refused_and_pins_change_only_with_a_restart(
         .start()
         .unwrap();
     let mut client = cluster.client();
-    client.run("CREATE EXTENSION zeroauth_audit; CREATE ROLE somebody LOGIN");
+    client.run(&format!("{AUDITED}; CREATE ROLE somebody LOGIN"));
     client.refused("55P02", "SET zeroauth_audit.pinned_files = ''");
     client.refused("55P02", "SET zeroauth_audit.pin_failure = 'alert'");
     assert_eq!(client.line("SHOW zeroauth_audit.pin_failure"), "alert");
@@ -229,7 +233,7 @@ fn a_standby_refuses_too_and_says_what_is_pinned_where_it_runs() {
         .conf("zeroauth_audit.pin_failure", "refuse")
         .start()
         .unwrap();
-    primary.client().run("CREATE EXTENSION zeroauth_audit");
+    primary.client().run(AUDITED);
     let backup = base_backup(&primary, &["-X", "stream", "-R"]);
     write(&key, "{\"vk\": 2}");
     let kept = folder.path().join("kept");

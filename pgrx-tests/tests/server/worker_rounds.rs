@@ -24,7 +24,7 @@ fn twenty_rounds_of_create_and_drop_under_load_leak_no_worker_and_block_no_drop(
             scope.spawn(move || {
                 let mut client = cluster.client();
                 while !over.load(Ordering::Relaxed) {
-                    client.run(&format!("INSERT INTO audit_events (tenant_id, action) SELECT 'tenant {writer}', 'x' FROM generate_series(1, 100); UPDATE audit_jobs SET timeout = timeout"));
+                    client.run(&format!("INSERT INTO audit_events (tenant_id, action) SELECT 'tenant {writer}', 'x' FROM generate_series(1, 100); UPDATE audit_jobs SET timeout = timeout WHERE name = 'prune'"));
                 }
             });
         }
