@@ -2,7 +2,7 @@
 //! and `key.pub` there, for measuring the verifier.
 
 #[path = "../tests/support/trail.rs"]
-#[allow(dead_code, reason = "the tests use all of it")]
+#[allow(dead_code, clippy::unwrap_used, reason = "the tests use all of it, and stop where they cannot go on")]
 mod trail;
 
 use std::fs::File;

@@ -7,7 +7,7 @@ use zeroauth_audit_core::trust::{Believed, Trust};
 use crate::anchor::{self, Evidence};
 use crate::export::event::{Content, Event};
 use crate::export::line::Values;
-use crate::sealed;
+use crate::sealed::{self, Unbelieved};
 use crate::verdict::{Finding, Trouble, Verdict};
 
 /// Checks the bundle in `bytes`, called `name` in the verdict.
@@ -44,9 +44,9 @@ pub fn verify(bytes: &[u8], name: &str, trust: &Trust, evidence: &dyn Evidence, 
     };
     (verdict.events, verdict.tenants, verdict.chains) = (1, 1, 1);
     content(&event, name, verdict);
-    let believed = match trust.open(bundle.checkpoint.as_bytes()) {
+    let believed = match sealed::believed(bundle.checkpoint.as_bytes(), trust) {
         Ok(believed) => believed,
-        Err(error) if error.is_forgery() => {
+        Err(Unbelieved::Trust(error)) if error.is_forgery() => {
             return verdict.found(Finding::new("checkpoint_mismatch", event.tenant, error.to_string()));
         }
         Err(error) => return verdict.trouble_with(name, format!("the checkpoint: {error}")),

@@ -36,6 +36,8 @@ pub struct Log {
     /// The longest time between two seals, and when it began.
     silence: (u64, u64),
     last_seal: u64,
+    /// Larger and smaller sizes that were in the wrong order: each is told once, however often both were sealed.
+    shrunk: HashSet<(u64, u64)>,
 }
 
 /// The checkpoints of one size.
@@ -110,13 +112,8 @@ impl History {
     /// Takes a checkpoint.
     pub fn add(&mut self, believed: Believed, verdict: &mut Verdict) {
         let origin = &believed.checkpoint.origin;
-        let Some(time) = believed.sealed_at else {
-            let size = believed.checkpoint.size;
-            return verdict.trouble_with(
-                origin.clone(),
-                format!("a checkpoint of {size} events does not say when it was sealed"),
-            );
-        };
+        // One without a time does not get here.
+        let Some(time) = believed.sealed_at else { return };
         self.checkpoints += 1;
         match self.logs.get_mut(origin) {
             Some(log) => log.add(believed, time, verdict),
@@ -126,6 +123,7 @@ impl History {
                     points: BTreeMap::from([(believed.checkpoint.size, Point::new(&believed, time))]),
                     silence: (0, time),
                     last_seal: time,
+                    shrunk: HashSet::new(),
                     newest: believed,
                 };
                 self.logs.insert(log.newest.checkpoint.origin.clone(), log);
@@ -184,13 +182,14 @@ impl Log {
     fn add(&mut self, believed: Believed, time: u64, verdict: &mut Verdict) {
         let (size, root) = (believed.checkpoint.size, believed.checkpoint.root);
         // The neighbours: sizes and times of all others are in order already, or were reported.
-        let larger = self.points.range(size + 1..).next();
-        if let Some((more, point)) = larger.filter(|(_, point)| point.sealed.0 < time) {
-            verdict.found(self.shrank(*more, point.sealed.0, size, time));
-        }
-        let smaller = self.points.range(..size).next_back();
-        if let Some((less, point)) = smaller.filter(|(_, point)| point.sealed.1 > time) {
-            verdict.found(self.shrank(size, time, *less, point.sealed.1));
+        let larger = self.points.range(size + 1..).next().filter(|(_, point)| point.sealed.0 < time);
+        let larger = larger.map(|(more, point)| (*more, point.sealed.0, size, time));
+        let smaller = self.points.range(..size).next_back().filter(|(_, point)| point.sealed.1 > time);
+        let smaller = smaller.map(|(less, point)| (size, time, *less, point.sealed.1));
+        for (more, first, less, then) in larger.into_iter().chain(smaller) {
+            if self.shrunk.insert((more, less)) {
+                verdict.found(self.shrank(more, first, less, then));
+            }
         }
         match self.points.get_mut(&size) {
             None => {

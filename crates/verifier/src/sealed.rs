@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use zeroauth_audit_core::batch;
 use zeroauth_audit_core::note;
-use zeroauth_audit_core::trust::{Believed, Trust};
+use zeroauth_audit_core::trust::{self, Believed, Trust};
 
 use crate::verdict::{Finding, Sealed, Trouble, Verdict};
 
@@ -44,6 +44,35 @@ pub fn two_roots(a: &Believed, b: &Believed) -> Option<Finding> {
     let contradict = one.origin == other.origin && one.size == other.size && one.root != other.root;
     let detail = format!("two different roots were signed for {} events", one.size);
     contradict.then(|| Finding::new("checkpoint_mismatch", &a.tenant, detail).hashes(&one.root, &other.root))
+}
+
+/// Why a note is not believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unbelieved {
+    /// As the core says.
+    Trust(trust::Error),
+    /// The log's second signature, with the time, is not there: every checkpoint has it, so somebody took it away.
+    NoTime,
+}
+
+impl std::fmt::Display for Unbelieved {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Unbelieved::Trust(error) => error.fmt(f),
+            Unbelieved::NoTime => {
+                f.write_str("the log's signature with the time of the checkpoint is not there")
+            }
+        }
+    }
+}
+
+/// The checkpoint in a note, signed and with its time.
+///
+/// # Errors
+/// [`Unbelieved`].
+pub fn believed(note: &[u8], trust: &Trust) -> Result<Believed, Unbelieved> {
+    let believed = trust.open(note).map_err(Unbelieved::Trust)?;
+    if believed.sealed_at.is_some() { Ok(believed) } else { Err(Unbelieved::NoTime) }
 }
 
 /// A whole file of at most `most` bytes.
@@ -136,9 +165,9 @@ fn open(
     verdict: &mut Verdict,
     take: &mut dyn FnMut(Believed, &mut Verdict),
 ) {
-    match trust.open(note) {
+    match believed(note, trust) {
         Ok(believed) => take(believed, verdict),
-        Err(error) if error.is_forgery() => {
+        Err(Unbelieved::Trust(error)) if error.is_forgery() => {
             let detail = format!("{name:?}, byte {at}: {error}");
             verdict.found(Finding { class: "checkpoint_mismatch", detail, ..Finding::default() });
         }

@@ -217,7 +217,8 @@ impl<'a> Row<'a> {
         if text.len() == 2 * N {
             return hexadecimal(text).map(Some).ok_or(Unreadable::Value(KEYS[key]));
         }
-        let other_length = text.len().is_multiple_of(2) && text.iter().all(|digit| nibble(*digit).is_some());
+        let other_length =
+            text.len().is_multiple_of(2) && text.iter().all(|digit| NIBBLES[usize::from(*digit)] < 16);
         if other_length { Ok(None) } else { Err(Unreadable::Value(KEYS[key])) }
     }
 }
@@ -249,23 +250,28 @@ fn int(text: &[u8]) -> Option<i64> {
     }
 }
 
-const fn nibble(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        _ => None,
+/// What each byte is worth as a hexadecimal digit; a high bit for those that are none.
+const NIBBLES: [u8; 256] = {
+    let mut worth = [0x80; 256];
+    let mut digit = 0;
+    while digit < 16 {
+        worth[b"0123456789abcdef"[digit] as usize] = digit as u8;
+        digit += 1;
     }
-}
+    worth
+};
 
 fn hexadecimal<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
-    let mut bytes = [0; N];
-    if text.len() != 2 * N {
-        return None;
-    }
-    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
-        *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
-    }
-    Some(bytes)
+    let (pairs, []) = text.as_chunks::<2>() else { return None };
+    let pairs: &[[u8; 2]; N] = pairs.try_into().ok()?;
+    let mut wrong = 0;
+    // All are read before one is found wrong: nothing to branch on.
+    let bytes = pairs.map(|[high, low]| {
+        let (high, low) = (NIBBLES[usize::from(high)], NIBBLES[usize::from(low)]);
+        wrong |= high | low;
+        high << 4 | low
+    });
+    (wrong < 0x80).then_some(bytes)
 }
 
 /// A UUID as it is printed.

@@ -12,7 +12,7 @@ use zeroauth_audit_core::tile::{Tile, TileSource, WIDTH, consistency_proof};
 use zeroauth_audit_core::trust::Trust;
 
 use super::{History, Log};
-use crate::sealed;
+use crate::sealed::{self, Unbelieved};
 use crate::verdict::{Finding, Trouble, Verdict};
 
 /// Bytes of a file with a proof at most.
@@ -37,9 +37,9 @@ pub fn file(path: &Path, trust: &Trust, history: &mut History, verdict: &mut Ver
             });
         }
     };
-    let believed = match trust.open(proof.checkpoint.as_bytes()) {
+    let believed = match sealed::believed(proof.checkpoint.as_bytes(), trust) {
         Ok(believed) => believed,
-        Err(error) if error.is_forgery() => {
+        Err(Unbelieved::Trust(error)) if error.is_forgery() => {
             let detail = format!("{name:?}: {error}");
             return verdict.found(Finding { class: "checkpoint_mismatch", detail, ..Finding::default() });
         }
