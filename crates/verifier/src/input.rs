@@ -7,7 +7,7 @@ use std::io::{self, Read};
 use memchr::memchr;
 
 /// Bytes read at once.
-const CHUNK: usize = 1 << 20;
+const CHUNK: usize = 1 << 17;
 
 /// Where in a file something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
