@@ -16,7 +16,19 @@ use crate::setup::say;
 use crate::test::tally::Tally;
 
 /// The targets, each with a corpus of its name.
-const TARGETS: [&str; 4] = ["chain_state", "decoder", "event", "links"];
+const TARGETS: [&str; 11] = [
+    "batch_file",
+    "bundle",
+    "chain_state",
+    "checkpoint",
+    "decoder",
+    "event",
+    "export_lines",
+    "interval_lines",
+    "key",
+    "links",
+    "signed_note",
+];
 
 /// What makes libFuzzer see which branches an input takes, and what makes every overflow and assertion a finding.
 const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
