@@ -15,6 +15,7 @@
 
 pub mod batch;
 pub mod driver;
+pub mod evidence;
 pub mod evm;
 pub mod failure;
 pub mod machine;

@@ -5,3 +5,8 @@
 mod anvil;
 mod artifact;
 mod contract;
+mod driver;
+mod faults;
+mod hostile;
+mod live;
+mod proxy;

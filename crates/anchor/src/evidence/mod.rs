@@ -1,0 +1,72 @@
+//! Evidence: what an outsider needs to check an anchor without the database and without a network.
+//!
+//! Everything in it is untrusted. What is left to trust is named in the verdict: a block's hash, an authority, or a key.
+
+pub mod evm;
+
+use serde::Serialize;
+
+use crate::batch::{Hash, Moment, Seal};
+
+/// Why evidence does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// It cannot be read.
+    #[error("the evidence is malformed: {0}")]
+    Malformed(&'static str),
+    /// It is of a kind or version that is not known here.
+    #[error("evidence of this kind or version is not known here")]
+    Unknown,
+    /// It says something else than it should.
+    #[error("the evidence does not hold: {0}")]
+    DoesNotHold(&'static str),
+    /// It holds, for another root.
+    #[error("the evidence is of another root: {found}")]
+    OtherRoot {
+        /// The root that it is of.
+        found: Hash,
+    },
+    /// Nothing that is trusted vouches for it.
+    #[error("nobody who is trusted vouches for the evidence: {0}")]
+    NotTrusted(&'static str),
+}
+
+/// What evidence proves, if what it rests on can be trusted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// The log, where the target keeps it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_id: Option<Hash>,
+    /// Its epoch, where the target keeps it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+    /// What was anchored.
+    pub seal: Seal,
+    /// When, by the clock of what it rests on.
+    pub anchored_at: Moment,
+    /// What it rests on.
+    pub rests_on: RestsOn,
+}
+
+/// What is left to trust.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum RestsOn {
+    /// That this block is on that chain: ask whomever you trust.
+    Block {
+        /// EIP-155's number of the chain.
+        chain_id: u64,
+        /// Number of the block.
+        block_number: u64,
+        /// Its hash.
+        block_hash: Hash,
+        /// The contract, which has to be the one that the operator published.
+        contract: String,
+        /// The account that anchored.
+        anchorer: String,
+        /// The transaction.
+        transaction: Hash,
+    },
+}
