@@ -3,6 +3,7 @@
 //! Everything in it is untrusted. What is left to trust is named in the verdict: a block's hash, an authority, or a key.
 
 pub mod evm;
+pub mod rfc3161;
 
 use serde::Serialize;
 
@@ -68,5 +69,14 @@ pub enum RestsOn {
         anchorer: String,
         /// The transaction.
         transaction: Hash,
+    },
+    /// That this authority stamps at the time that it says, and that those who vouch for it do so rightly.
+    Authority {
+        /// Subject of its certificate.
+        name: String,
+        /// Its number of the token, in hexadecimal digits.
+        serial: String,
+        /// Its policy.
+        policy: String,
     },
 }

@@ -6,12 +6,15 @@
 //! | [`answer`] | what nodes answer |
 //! | [`signed`], [`trie`] | transactions, headers, receipts and their proofs, as the chain hashes them |
 //! | `config`, `driver`, `look`, `nodes`, `rpc` | the driver: several endpoints that have to agree |
+//! | `deploy` | the contract's own way onto a chain |
 //! | `fees`, `transaction` | what is offered; building and signing |
 
 pub mod answer;
 #[cfg(feature = "drivers")]
 mod config;
 pub mod contract;
+#[cfg(feature = "drivers")]
+pub mod deploy;
 #[cfg(feature = "drivers")]
 mod driver;
 #[cfg(feature = "drivers")]

@@ -64,8 +64,13 @@ impl Nodes {
 
     /// Fails unless the contract is there, and is ours.
     pub(super) fn require_contract(&self) -> Result<(), Failure> {
+        self.require_contract_at(self.contract)
+    }
+
+    /// Fails unless our contract is at this address.
+    pub(super) fn require_contract_at(&self, address: Address) -> Result<(), Failure> {
         for rpc in &self.rpcs {
-            let code: Bytes = rpc.get("eth_getCode", json!([self.contract, "latest"]))?;
+            let code: Bytes = rpc.get("eth_getCode", json!([address, "latest"]))?;
             if !is_our_code(&code)? {
                 return Err(Failure::NoContract);
             }

@@ -91,6 +91,8 @@ impl LocalSigner {
     }
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        // The crate fills up what is a little too short.
+        let bytes: &[u8; 32] = bytes.try_into().ok()?;
         SigningKey::from_slice(bytes).ok().map(Self)
     }
 }

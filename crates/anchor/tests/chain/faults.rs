@@ -344,7 +344,10 @@ fn an_account_that_is_no_anchorer_any_more_is_named() {
     let mut live = Live::start();
     let set = |allowed| {
         let log = ethers_core::abi::Token::FixedBytes(batch(1).log_id.0.to_vec());
-        encode("setAnchorer", &[log, super::contract::address(&live.anchorer), ethers_core::abi::Token::Bool(allowed)])
+        encode(
+            "setAnchorer",
+            &[log, super::contract::address(&live.anchorer), ethers_core::abi::Token::Bool(allowed)],
+        )
     };
     let (remove, appoint) = (set(false), set(true));
     live.anvil.send(&live.owner, Some(&live.contract), &remove);
@@ -379,7 +382,10 @@ fn caps_on_fees_and_gas_are_kept() {
     };
     live.run_with(&capped(&live, "max_gas", 80_000));
     let trouble = live.trouble();
-    assert!(trouble.starts_with("the transaction needs 1") && trouble.ends_with(" gas, the cap is 80000"), "{trouble}");
+    assert!(
+        trouble.starts_with("the transaction needs 1") && trouble.ends_with(" gas, the cap is 80000"),
+        "{trouble}"
+    );
     live.now += HOUR;
     live.run_with(&capped(&live, "max_fee_per_gas", 1000));
     let trouble = live.trouble();
@@ -397,7 +403,9 @@ fn an_epoch_that_a_thief_of_the_key_used_is_told_and_the_root_goes_out_under_the
     live.anvil.mine(5);
     assert_eq!(live.run(), Action::Replan { above: 1 });
     assert_eq!(live.state().phase, Phase::Failed);
-    assert!(matches!(&live.memory.notices[..], [Notice::EpochTaken { seal, .. }] if seal.root == garbage.root));
+    assert!(
+        matches!(&live.memory.notices[..], [Notice::EpochTaken { seal, .. }] if seal.root == garbage.root)
+    );
     live.plan(zeroauth_audit_anchor::Batch { epoch: 2, ..batch(1) });
     assert_eq!(live.finish(), Phase::Finalized);
     assert_eq!(live.events().len(), 2);
@@ -426,13 +434,16 @@ fn every_call_may_be_done_and_its_answer_lost_at_both_endpoints() {
     for (epoch, method) in (1..).zip(METHODS) {
         live.plan(batch(epoch));
         live.behave(&Behaviour::DoneButLost(method));
+        let mut missed = false;
         for _ in 0..4 {
             live.run();
+            missed |= live.state().trouble.is_some();
             live.anvil.mine(2);
             live.sleep();
         }
-        assert!(!live.state().is_over(), "{method} is not called");
-        assert!(live.state().trouble.is_some(), "{method} is not missed");
+        assert!(missed, "{method} is not called");
+        // What was sent is found; every other answer is needed.
+        assert_eq!(live.state().is_over(), method == "eth_sendRawTransaction", "{method}");
         live.behave(&Behaviour::Honest);
         assert_eq!(live.finish(), Phase::Finalized, "{method}");
         let events = live.events();
@@ -474,9 +485,8 @@ fn a_worker_that_dies_before_any_store_goes_on_where_it_was() {
 #[test]
 fn the_account_pays_for_one_transaction_a_batch() {
     let mut live = Live::start();
-    let nonce = |live: &Live| {
-        number(&live.anvil.call("eth_getTransactionCount", json!([live.anchorer, "latest"])))
-    };
+    let nonce =
+        |live: &Live| number(&live.anvil.call("eth_getTransactionCount", json!([live.anchorer, "latest"])));
     for epoch in 1..4 {
         live.plan(batch(epoch));
         live.finish();
@@ -492,6 +502,10 @@ fn a_key_file_that_is_none_is_told_without_its_content() {
         let mut config = live.config();
         config["signer"]["key_file"] = json!(live.folder().join("key2"));
         let error = EvmDriver::open(serde_json::from_value(config).unwrap()).err().unwrap();
-        assert_eq!(error.to_string(), "the key file does not hold one key of 64 hexadecimal digits", "{content}");
+        assert_eq!(
+            error.to_string(),
+            "the key file does not hold one key of 64 hexadecimal digits",
+            "{content}"
+        );
     }
 }

@@ -40,7 +40,7 @@ fn an_endpoint_that_hangs_is_given_up_in_time() {
 #[test]
 fn answers_that_are_no_answers_are_told_apart() {
     assert_eq!(says(with_body("<html>")), "endpoint 2: the answer to eth_chainId is no JSON");
-    assert_eq!(says(with_body("{}")), "endpoint 2: the answer to eth_chainId is no JSON-RPC");
+    assert_eq!(says(with_body("{\"id\":1}")), "endpoint 2: the answer to eth_chainId is no JSON-RPC");
     assert_eq!(
         says(with_body(r#"{"id":9,"result":"0x1"}"#)),
         "endpoint 2: the answer to eth_chainId is for another request"
@@ -54,7 +54,10 @@ fn answers_that_are_no_answers_are_told_apart() {
         "endpoint 2: eth_chainId failed with error -32005"
     );
     assert_eq!(says(with_body(&"[".repeat(100_000))), "endpoint 2: the answer to eth_chainId is no JSON");
-    assert_eq!(says("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"), "endpoint 2: the server closed the connection");
+    assert_eq!(
+        says("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"),
+        "endpoint 2: the server closed the connection"
+    );
     assert_eq!(
         says("HTTP/1.1 503 Gone\r\nContent-Length: 0\r\n\r\n"),
         "endpoint 2: the answer to eth_chainId has status 503"
@@ -79,7 +82,8 @@ fn an_endless_answer_ends_by_its_size_or_by_the_clock() {
         trouble(Behaviour::NeverEnds(Arc::new([head.as_bytes(), chunk.as_slice()].concat())));
     // The second head inside of the body is no chunk.
     assert!(
-        trouble == "endpoint 2: the answer to eth_chainId is too large" || trouble.starts_with("endpoint 2: the "),
+        trouble == "endpoint 2: the answer to eth_chainId is too large"
+            || trouble.starts_with("endpoint 2: the "),
         "{trouble}"
     );
     assert!(took < Duration::from_secs(20), "{took:?}");

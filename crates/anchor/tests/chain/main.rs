@@ -5,6 +5,7 @@
 mod anvil;
 mod artifact;
 mod contract;
+mod deploy;
 mod driver;
 mod faults;
 mod hostile;
