@@ -190,7 +190,8 @@ pub fn verify(
     let seconds = info.gen_time.seconds();
     let time = UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
     let anchors = trusted.anchors()?;
-    let usage = KeyUsage::required(TIME_STAMPING_DER);
+    // The signer's own usage was looked at; certificates above it may be for anything, unless they say for what.
+    let usage = KeyUsage::required_if_present(TIME_STAMPING_DER);
     end_entity.verify_for_usage(PATH_ALGORITHMS, &anchors, &others, time, usage, None, None).map_err(
         |error| {
             NotTrusted(match error {

@@ -194,10 +194,10 @@ fn answers_that_are_no_token_of_ours_are_refused_and_told_apart() {
         ),
         (Box::new(|_| ok(b"<html>")), "endpoint 1: the answer to the request is no time-stamp response"),
         (Box::new(|_| ok(b"")), "endpoint 1: the answer to the request is no time-stamp response"),
-        // SEQUENCE { SEQUENCE { INTEGER 2, BIT STRING systemFailure } }, a bit beyond the fifteenth.
+        // SEQUENCE { SEQUENCE { INTEGER 2, BIT STRING } }, with failures beyond the fifteenth bit.
         (
-            Box::new(|_| ok(&[0x30, 11, 0x30, 9, 2, 1, 2, 3, 4, 6, 0, 0, 0x40][..])),
-            "endpoint 1: the answer to the request is no time-stamp response",
+            Box::new(|_| ok(&[0x30, 11, 0x30, 9, 2, 1, 2, 3, 4, 6, 0, 0, 0x40])),
+            "the authority refused: rejection (addInfoNotAvailable)",
         ),
         (
             Box::new(|_| ok(&[0x30, 12, 0x30, 10, 2, 1, 2, 3, 5, 6, 0, 0, 0, 0x40])),
