@@ -100,26 +100,54 @@ fn an_authority_that_nobody_vouches_for_is_not_trusted() {
     }
 }
 
+/// The TSTInfo of a good token.
+fn info() -> Vec<u8> {
+    let stamped = stamp(&Authority::new(&Options::default()), &HASH);
+    let signed: cms::signed_data::SignedData = {
+        let token = cms::content_info::ContentInfo::from_der(&stamped.token).unwrap();
+        token.content.decode_as().unwrap()
+    };
+    signed.encap_content_info.econtent.unwrap().value().to_vec()
+}
+
+fn carelessly(options: &Options, arguments: &[&str]) -> Result<Told, Error> {
+    let authority = Authority::new(options);
+    let token = authority.sign_carelessly(&info(), arguments);
+    verify(&token, &HASH, None, &Authorities::from_pem(authority.root.as_bytes()).unwrap())
+}
+
 #[test]
 fn a_certificate_that_is_not_for_time_stamps_alone_is_not_trusted() {
-    let not_alone = Error::NotTrusted("the signer's certificate is not for time stamps alone");
-    // openssl itself refuses to sign with the others.
+    // Signed with the right certificate, such a token holds: what follows fails for its certificate.
+    carelessly(&Options::default(), &["-cades"]).unwrap();
     for usage in
         [Usage::TimeStampingAndServers, Usage::TimeStampingNotCritical, Usage::Servers, Usage::Nothing]
     {
-        let authority = Authority::new(&Options { usage, ..Options::default() });
-        let request = TimeStampReq::new(&HASH, [1; 8], None).unwrap().to_der().unwrap();
-        let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| authority.reply(&request)));
-        let Ok(reply) = made else { continue };
-        let response = TimeStampResp::from_der(&reply).unwrap();
-        let Some(token) = response.time_stamp_token else { continue };
-        let trusted = Authorities::from_pem(authority.root.as_bytes()).unwrap();
         assert_eq!(
-            verify(&token.to_der().unwrap(), &HASH, None, &trusted),
-            Err(not_alone.clone()),
+            carelessly(&Options { usage, ..Options::default() }, &["-cades"]),
+            Err(Error::NotTrusted("the signer's certificate is not for time stamps alone")),
             "{usage:?}"
         );
     }
+}
+
+#[test]
+fn a_token_whose_certificate_is_not_signed_or_not_there_does_not_hold() {
+    let good = Options::default();
+    assert_eq!(carelessly(&good, &[]), Err(Error::DoesNotHold("the signer's certificate is not signed")));
+    assert_eq!(carelessly(&good, &["-noattr"]), Err(Error::DoesNotHold("nothing but the content is signed")));
+    assert_eq!(
+        carelessly(&good, &["-cades", "-nocerts"]),
+        Err(Error::DoesNotHold("the signer's certificate is not in the token"))
+    );
+}
+
+#[test]
+fn a_signer_that_is_named_by_its_key_is_found() {
+    let authority = Authority::new(&Options { key_identifier: true, ..Options::default() });
+    let token = authority.sign_carelessly(&info(), &["-cades", "-keyid"]);
+    let trusted = Authorities::from_pem(authority.root.as_bytes()).unwrap();
+    assert!(verify(&token, &HASH, None, &trusted).is_ok());
 }
 
 #[test]

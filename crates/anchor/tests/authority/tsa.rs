@@ -35,6 +35,8 @@ pub struct Options {
     pub precision: u32,
     pub ess: &'static str,
     pub intermediate: bool,
+    /// Whether the certificate names its key.
+    pub key_identifier: bool,
 }
 
 impl Default for Options {
@@ -47,6 +49,7 @@ impl Default for Options {
             precision: 0,
             ess: "sha256",
             intermediate: false,
+            key_identifier: false,
         }
     }
 }
@@ -83,6 +86,10 @@ impl Authority {
         (params.not_before, params.not_after) =
             (date_time_ymd(options.valid.0, 1, 1), date_time_ymd(options.valid.1, 12, 31));
         params.custom_extensions.extend(usage(options.usage));
+        if options.key_identifier {
+            let identifier = CustomExtension::from_oid_content(&[2, 5, 29, 14], vec![4, 4, 1, 2, 3, 4]);
+            params.custom_extensions.push(identifier);
+        }
         fs::write(at("tsa.pem"), params.signed_by(&key, &issuer).unwrap().pem()).unwrap();
         fs::write(at("key.pem"), key.serialize_pem()).unwrap();
         fs::write(at("serial"), "0100\n").unwrap();
@@ -118,6 +125,24 @@ impl Authority {
             .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         fs::read(at("reply")).unwrap()
+    }
+
+    /// Signs a TSTInfo as any CMS, without any of the care that an authority takes: a token.
+    pub fn sign_carelessly(&self, info: &[u8], arguments: &[&str]) -> Vec<u8> {
+        let _turn = self.one_at_a_time.lock().unwrap();
+        let at = |name: &str| self.folder.path().join(name);
+        fs::write(at("info"), info).unwrap();
+        let mut command = Command::new("openssl");
+        command.args(["cms", "-sign", "-binary", "-nodetach", "-outform", "DER", "-md", "sha256"]);
+        command.args(["-econtent_type", "1.2.840.113549.1.9.16.1.4"]).args(arguments);
+        for (argument, name) in
+            [("-in", "info"), ("-signer", "tsa.pem"), ("-inkey", "key.pem"), ("-out", "token")]
+        {
+            command.arg(argument).arg(at(name));
+        }
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        fs::read(at("token")).unwrap()
     }
 
     /// Whether openssl's own check accepts a response to a query.
