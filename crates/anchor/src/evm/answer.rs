@@ -89,7 +89,7 @@ pub fn read(body: &[u8], id: u64) -> Result<Result<Value, NodeError>, &'static s
     answer.remove("result").map(Ok).ok_or("is no JSON-RPC")
 }
 
-/// A block, without its transactions.
+/// A block, with the hashes of its transactions.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "the fields of the header, by their usual names")]
@@ -116,6 +116,8 @@ pub struct Block {
     pub excess_blob_gas: Option<U64>,
     pub parent_beacon_block_root: Option<B256>,
     pub requests_hash: Option<B256>,
+    #[serde(default)]
+    pub transactions: Vec<B256>,
 }
 
 /// An event in a receipt or in the answer to `eth_getLogs`.

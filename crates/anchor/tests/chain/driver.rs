@@ -129,6 +129,26 @@ fn evidence_holds_in_a_block_with_many_transactions() {
 }
 
 #[test]
+fn a_node_without_receipts_of_whole_blocks_is_asked_for_each() {
+    use super::proxy::Behaviour;
+    let mut live = Live::start();
+    live.behave(&Behaviour::lies(|method, _, answer| {
+        if method == "eth_getBlockReceipts" {
+            return json!({ "jsonrpc": "2.0", "id": 1, "error": { "code": -32601, "message": "method not found" } });
+        }
+        answer
+    }));
+    live.anvil.call("evm_setAutomine", json!([false]));
+    live.run();
+    let other = live.anvil.account(3);
+    for _ in 0..20 {
+        live.anvil.call("eth_sendTransaction", json!([{ "from": other, "to": other, "value": "0x1" }]));
+    }
+    live.assert_anchored_once();
+    assert!(live.first.methods().contains(&"eth_getBlockReceipts".to_owned()));
+}
+
+#[test]
 fn an_encrypted_key_signs_as_the_same_account() {
     let live = Live::start();
     let mut random = eth_keystore_random();
