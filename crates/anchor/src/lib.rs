@@ -10,6 +10,7 @@
 //! | [`missed`] | when a tenant's anchors are late or degraded |
 //! | [`driver`], [`failure`] | what a target can do, and how it fails |
 //! | [`evm`] | anchors in a contract |
+//! | [`file`] | anchors in an append-only file |
 //! | [`rfc3161`] | anchors as time stamps of an authority |
 //! | [`evidence`] | what an outsider checks, offline |
 //! | [`pursue`](mod@pursue) | the loop around the machine: store, then act |
@@ -20,6 +21,7 @@ pub mod driver;
 pub mod evidence;
 pub mod evm;
 pub mod failure;
+pub mod file;
 pub mod machine;
 pub mod missed;
 pub mod pursue;

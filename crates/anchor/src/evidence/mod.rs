@@ -3,11 +3,15 @@
 //! Everything in it is untrusted. What is left to trust is named in the verdict: a block's hash, an authority, or a key.
 
 pub mod evm;
+pub mod file;
 pub mod rfc3161;
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
+use zeroauth_audit_core::note::VerifierKey;
 
 use crate::batch::{Hash, Moment, Seal};
+use crate::rfc3161::token::Authorities;
 
 /// Why evidence does not hold.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,4 +83,42 @@ pub enum RestsOn {
         /// Its policy.
         policy: String,
     },
+    /// That the holder of this key signs what it should, at the time that it says.
+    Key {
+        /// Name of the key.
+        name: String,
+    },
+}
+
+/// Whom a checker trusts.
+#[derive(Clone, Debug, Default)]
+pub struct Trust {
+    /// Who vouches for time-stamp authorities.
+    pub authorities: Authorities,
+    /// Keys of anchor files.
+    pub keys: Vec<VerifierKey>,
+}
+
+/// Checks evidence of `kind` (`evm`, `rfc3161` or `file`, as in `audit_anchor_targets`) that `root` is anchored. `json` is what the
+/// driver gave, as it was stored.
+///
+/// A verdict on `evm` rests on a block's hash that nothing here can check: whoever asks has to compare it, and the contract's address,
+/// with what they know from elsewhere.
+pub fn verify_evidence(kind: &str, json: &[u8], root: &Hash, trust: &Trust) -> Result<Verdict, Error> {
+    match kind {
+        "evm" => read::<evm::Evidence>(json)?.verify(root),
+        "rfc3161" => read::<rfc3161::Evidence>(json)?.verify(root, &trust.authorities),
+        "file" => read::<file::Evidence>(json)?.verify(root, &trust.keys),
+        _ => Err(Error::Unknown),
+    }
+}
+
+/// More than any evidence: a receipt may be large.
+const MOST_BYTES: usize = 8 << 20;
+
+fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, Error> {
+    if json.len() > MOST_BYTES {
+        return Err(Error::Malformed("it is too large"));
+    }
+    serde_json::from_slice(json).map_err(|_| Error::Malformed("it is not the JSON of this kind"))
 }
