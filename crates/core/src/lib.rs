@@ -1,17 +1,36 @@
 //! Formats and chain logic of `zeroauth_audit`.
 //!
 //! What an event's hash is ([`event`], [`hash`]), whether a run of events in order is a whole chain ([`replay`]),
-//! and the same question without any order ([`multiset`]). Everything is a pure function of its arguments: no
-//! Postgres, no I/O, no clock, no allocation, no `std`. The formats are those of `docs/format.md`.
+//! and the same question without any order ([`multiset`]): none of these allocates.
+//!
+//! The Merkle log of a tenant: hashes and the verification of proofs ([`merkle`]), growing trees ([`range`], [`tile::builder`]),
+//! making proofs ([`tile`], [`tree`]), where events are in it ([`intervals`]). What is said of it: its name ([`origin`]), signed
+//! statements ([`note`], [`checkpoint`]), whom to believe ([`trust`]), files of them ([`batch`], [`proof`]).
+//!
+//! Everything is a pure function of its arguments: no Postgres, no I/O, no clock, no `std`. The formats are those of
+//! `docs/format.md`.
 #![no_std]
 #![forbid(unsafe_code)]
 
+extern crate alloc;
+
+pub mod batch;
+pub mod checkpoint;
 pub mod digest;
 pub mod encode;
 pub mod event;
 pub mod hash;
+pub mod intervals;
+pub mod merkle;
 pub mod multiset;
+pub mod note;
+pub mod origin;
+pub mod proof;
+pub mod range;
 pub mod replay;
+pub mod tile;
+pub mod tree;
+pub mod trust;
 
 pub use digest::{Digest, Salt};
 pub use event::{PrivateFields, PublicFields};

@@ -1,0 +1,278 @@
+//! Proof bundles: what an outsider needs to check one event, as one text.
+//!
+//! First a C2SP tlog-proof (index, inclusion path, signed checkpoint), as it is. Then sections, each of which begins with a line
+//! `--- name`; no line of a tlog-proof begins so. Section `event`: one line, the event as `audit_export()` gives it. Sections
+//! `anchor kind`: in which batch a checkpoint of the same log went out ([`anchor`]). This module reads and writes; what a bundle
+//! proves is for a verifier to say.
+
+pub mod anchor;
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+pub use anchor::Anchor;
+
+use crate::checkpoint::{decimal, hash};
+use crate::digest::Digest;
+use crate::note;
+
+/// The first line.
+pub const HEADER: &str = "c2sp.org/tlog-proof@v1";
+
+/// Bytes of a bundle at most. An event can be as large as the texts in it.
+pub const MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// Hashes of a path at most: no tree of less than 2^64 leaves needs more.
+pub const MAX_PATH: usize = 64;
+
+/// Anchors of a bundle at most.
+pub const MAX_ANCHORS: usize = 64;
+
+/// Bytes of the extra data of a tlog-proof at most.
+pub const MAX_EXTRA: usize = 64 * 1024;
+
+/// Why a text is no bundle: what is wrong, and in which line, counted from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} in line {line}")]
+pub struct Error {
+    /// Line, counted from 1.
+    pub line: usize,
+    /// The byte that the line begins at, counted from 0.
+    pub offset: usize,
+    /// What is wrong.
+    pub what: What,
+}
+
+/// What is wrong with a line of a bundle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum What {
+    /// The text is longer than [`MAX_BYTES`].
+    #[error("too many bytes")]
+    TooLong,
+    /// Not UTF-8.
+    #[error("text that is not UTF-8")]
+    NotUtf8,
+    /// A control character other than the newline.
+    #[error("a control character")]
+    Control,
+    /// The first line is another one.
+    #[error("another first line than {HEADER}")]
+    Header,
+    /// The text ends without a newline, or before what must come.
+    #[error("the end of the text before the end of the bundle")]
+    Truncated,
+    /// The extra data are not base64, or too long.
+    #[error("malformed extra data")]
+    Extra,
+    /// There is no `index` and number.
+    #[error("no index of a leaf")]
+    Index,
+    /// Neither the base64 of a hash, nor the end of the path; or the path is too long.
+    #[error("no hash of a path")]
+    Path,
+    /// The checkpoint is longer than a note can be.
+    #[error("a checkpoint that is too long")]
+    Checkpoint,
+    /// A section that is not known, or not in its place, or there too often.
+    #[error("an unexpected section")]
+    Section,
+    /// The event is not one line.
+    #[error("an event that is not one line")]
+    Event,
+    /// Not what an anchor has in this place.
+    #[error("a malformed anchor")]
+    Anchor,
+}
+
+/// A proof bundle. Of what is in it only the form is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bundle {
+    /// Leaf index of the event.
+    pub index: u64,
+    /// Inclusion path, from the leaf's sibling up.
+    pub path: Vec<Digest>,
+    /// Opaque data of the tlog-proof; ours have none.
+    pub extra: Option<Vec<u8>>,
+    /// The signed note of the checkpoint.
+    pub checkpoint: String,
+    /// The event as one line of JSON, without a newline; `None` in a tlog-proof alone.
+    pub event: Option<String>,
+    /// Anchors of checkpoints of the same log.
+    pub anchors: Vec<Anchor>,
+}
+
+impl Bundle {
+    /// The tlog-proof alone, which every tool for that format reads.
+    #[must_use]
+    pub fn tlog_proof(&self) -> String {
+        let mut out = format!("{HEADER}\n");
+        if let Some(extra) = &self.extra {
+            out.push_str(&format!("extra {}\n", STANDARD.encode(extra)));
+        }
+        out.push_str(&format!("index {}\n", self.index));
+        push_hashes(&mut out, &self.path);
+        out.push('\n');
+        out.push_str(&self.checkpoint);
+        out
+    }
+
+    /// The whole text. What [`Bundle::parse`] would refuse (an event of two lines, a path that is too long) is the caller's to
+    /// avoid.
+    #[must_use]
+    pub fn format(&self) -> String {
+        let mut out = self.tlog_proof();
+        if let Some(event) = &self.event {
+            out.push_str(&format!("--- event\n{event}\n"));
+        }
+        self.anchors.iter().for_each(|anchor| anchor.write(&mut out));
+        out
+    }
+
+    /// Reads a bundle, or a tlog-proof alone.
+    ///
+    /// # Errors
+    /// [`Error`] with the first line that is wrong.
+    pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
+        let mut lines = Lines::new(bytes)?;
+        if lines.next()? != HEADER {
+            return Err(lines.wrong(What::Header));
+        }
+        let mut extra = None;
+        let mut line = lines.next()?;
+        if let Some(encoded) = line.strip_prefix("extra ") {
+            // Four characters are three bytes.
+            let fits = encoded.len() <= MAX_EXTRA.div_ceil(3) * 4;
+            let decoded = fits.then(|| STANDARD.decode(encoded).ok()).flatten();
+            extra = Some(decoded.ok_or(lines.wrong(What::Extra))?);
+            line = lines.next()?;
+        }
+        let index = line.strip_prefix("index ").and_then(decimal).ok_or(lines.wrong(What::Index))?;
+        let path = lines.path("")?;
+        let checkpoint = checkpoint(&mut lines)?;
+        let mut bundle = Self { index, path, extra, checkpoint, event: None, anchors: Vec::new() };
+        while let Some(line) = lines.next_or_end()? {
+            match line.strip_prefix("--- ") {
+                Some("event") if bundle.event.is_none() && bundle.anchors.is_empty() => {
+                    let event = lines.next()?;
+                    if event.is_empty() || event.starts_with("--- ") {
+                        return Err(lines.wrong(What::Event));
+                    }
+                    bundle.event = Some(event.into());
+                }
+                Some(name) if bundle.event.is_some() && bundle.anchors.len() < MAX_ANCHORS => {
+                    let kind = name.strip_prefix("anchor ").filter(|kind| anchor::is_kind(kind));
+                    let kind = kind.ok_or(lines.wrong(What::Section))?;
+                    bundle.anchors.push(Anchor::parse(kind, &mut lines)?);
+                }
+                _ => return Err(lines.wrong(What::Section)),
+            }
+        }
+        Ok(bundle)
+    }
+}
+
+/// Everything up to the first section or the end: the note, which is not read here.
+fn checkpoint(lines: &mut Lines<'_>) -> Result<String, Error> {
+    let mut note = String::new();
+    while let Some(line) = lines.peek()? {
+        if line.starts_with("--- ") {
+            break;
+        }
+        note.push_str(line);
+        note.push('\n');
+        lines.next()?;
+        if note.len() > note::MAX_BYTES {
+            return Err(lines.wrong(What::Checkpoint));
+        }
+    }
+    if note.is_empty() { Err(lines.wrong(What::Truncated)) } else { Ok(note) }
+}
+
+fn push_hashes(out: &mut String, hashes: &[Digest]) {
+    for hash in hashes {
+        STANDARD.encode_string(hash.as_bytes(), out);
+        out.push('\n');
+    }
+}
+
+/// The lines of a text, with the place of the newest one.
+struct Lines<'a> {
+    rest: &'a str,
+    line: usize,
+    offset: usize,
+    next_offset: usize,
+}
+
+impl<'a> Lines<'a> {
+    fn new(bytes: &'a [u8]) -> Result<Self, Error> {
+        if bytes.len() > MAX_BYTES {
+            return Err(Error { line: 1, offset: 0, what: What::TooLong });
+        }
+        let at = |offset: usize, what| {
+            let before = &bytes[..offset];
+            let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+            Error { line, offset, what }
+        };
+        let rest = core::str::from_utf8(bytes).map_err(|e| at(e.valid_up_to(), What::NotUtf8))?;
+        match bytes.iter().position(|byte| *byte < b' ' && *byte != b'\n') {
+            Some(offset) => Err(at(offset, What::Control)),
+            None => Ok(Self { rest, line: 0, offset: 0, next_offset: 0 }),
+        }
+    }
+
+    /// The next line without its newline, `None` at the end of the text.
+    fn peek(&self) -> Result<Option<&'a str>, Error> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let truncated = Error { line: self.line + 1, offset: self.next_offset, what: What::Truncated };
+        self.rest.split_once('\n').map(|(line, _)| Some(line)).ok_or(truncated)
+    }
+
+    fn next_or_end(&mut self) -> Result<Option<&'a str>, Error> {
+        let line = self.peek()?;
+        if let Some(line) = line {
+            self.rest = &self.rest[line.len() + 1..];
+            self.line += 1;
+            self.offset = self.next_offset;
+            self.next_offset += line.len() + 1;
+        }
+        Ok(line)
+    }
+
+    fn next(&mut self) -> Result<&'a str, Error> {
+        let end = Error { line: self.line + 1, offset: self.next_offset, what: What::Truncated };
+        self.next_or_end()?.ok_or(end)
+    }
+
+    /// Hashes, one a line, up to the line `end`, which is read too.
+    fn path(&mut self, end: &str) -> Result<Vec<Digest>, Error> {
+        self.path_to(|line| (line == end).then_some(())).map(|(path, ())| path)
+    }
+
+    /// Hashes, one a line, up to the first line that `end` takes.
+    fn path_to<T>(&mut self, end: impl Fn(&str) -> Option<T>) -> Result<(Vec<Digest>, T), Error> {
+        let mut path = Vec::new();
+        loop {
+            let line = self.next()?;
+            if let Some(end) = end(line) {
+                return Ok((path, end));
+            }
+            let hash = hash(line).filter(|_| path.len() < MAX_PATH).ok_or(self.wrong(What::Path))?;
+            path.push(hash);
+        }
+    }
+
+    /// What is wrong with the newest line.
+    const fn wrong(&self, what: What) -> Error {
+        Error { line: self.line, offset: self.offset, what }
+    }
+}
+
+#[cfg(test)]
+mod tests;
