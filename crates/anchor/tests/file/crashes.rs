@@ -27,7 +27,7 @@ fn helper_anchors_until_it_is_killed_when_started_for_it() {
 
 #[test]
 fn a_writer_that_is_killed_leaves_a_file_that_the_next_one_goes_on_with() {
-    let folder = Folder::new();
+    let folder = Folder::make();
     let mut before: u64 = 0;
     for round in 0..5 {
         let mut writer = Command::new(std::env::current_exe().unwrap())

@@ -18,7 +18,7 @@ fn trouble(state: &State) -> String {
 
 #[test]
 fn batches_become_lines_of_one_chain_and_their_evidence_holds() {
-    let folder = Folder::new();
+    let folder = Folder::make();
     for epoch in [1, 2, 9] {
         let (state, action, memory) = folder.anchor(&batch(epoch));
         assert_eq!((state.phase, action), (Phase::Finalized, Action::Done));
@@ -47,7 +47,7 @@ fn batches_become_lines_of_one_chain_and_their_evidence_holds() {
 
 #[test]
 fn an_entry_is_written_once_however_often_it_is_sent() {
-    let folder = Folder::new();
+    let folder = Folder::make();
     folder.anchor(&batch(1));
     let whole = folder.bytes();
     // Sent again by a worker that died before it stored that it was sent.
@@ -63,7 +63,7 @@ fn an_entry_is_written_once_however_often_it_is_sent() {
 
 #[test]
 fn an_epoch_that_holds_something_else_or_was_passed_is_given_up() {
-    let folder = Folder::new();
+    let folder = Folder::make();
     folder.anchor(&batch(5));
     let other = Batch { root: Hash::sha256(b"other"), ..batch(5) };
     let (state, action, memory) = folder.anchor(&other);
@@ -77,7 +77,7 @@ fn an_epoch_that_holds_something_else_or_was_passed_is_given_up() {
 
 #[test]
 fn several_logs_share_a_file_and_writers_take_turns() {
-    let folder = Folder::new();
+    let folder = Folder::make();
     std::thread::scope(|scope| {
         for log in 0..8u8 {
             let folder = &folder;
@@ -99,7 +99,7 @@ fn several_logs_share_a_file_and_writers_take_turns() {
 
 #[test]
 fn a_key_that_was_rotated_away_still_vouches_for_what_it_signed() {
-    let folder = Folder::new();
+    let folder = Folder::make();
     folder.anchor(&batch(1));
     folder.use_key(2);
     let (state, ..) = folder.anchor(&batch(2));
@@ -117,7 +117,7 @@ fn a_key_that_was_rotated_away_still_vouches_for_what_it_signed() {
 
 #[test]
 fn a_file_that_was_tampered_with_is_named_and_nothing_is_added_to_it() {
-    let folder = Folder::new();
+    let folder = Folder::make();
     for epoch in 1..4 {
         folder.anchor(&batch(epoch));
     }
@@ -148,7 +148,7 @@ fn a_file_that_was_tampered_with_is_named_and_nothing_is_added_to_it() {
 
 #[test]
 fn a_file_that_others_could_change_or_that_is_none_is_not_used() {
-    let folder = Folder::new();
+    let folder = Folder::make();
     folder.anchor(&batch(1));
     let told = || trouble(&folder.anchor(&batch(2)).0);
     fs::set_permissions(folder.path(), Permissions::from_mode(0o664)).unwrap();
@@ -183,7 +183,7 @@ fn a_file_that_others_could_change_or_that_is_none_is_not_used() {
 
 #[test]
 fn a_file_that_another_process_holds_is_given_up_in_time() {
-    let folder = Folder::new();
+    let folder = Folder::make();
     folder.anchor(&batch(1));
     let held = File::open(folder.path()).unwrap();
     held.lock().unwrap();

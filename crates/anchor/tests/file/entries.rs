@@ -22,7 +22,7 @@ fn a_writer_that_died_anywhere_in_a_line_costs_nothing_but_that_line() {
     let whole = file(&[batch(1), batch(2)]);
     let first = file(&[batch(1)]).len();
     for cut in 0..whole.len() {
-        let folder = Folder::new();
+        let folder = Folder::make();
         std::fs::write(folder.path(), &whole[..cut]).unwrap();
         let contents = folder.contents();
         // A line without its newline is a line: it may have been written to its end.

@@ -60,7 +60,7 @@ pub struct Folder {
 }
 
 impl Folder {
-    pub fn new() -> Self {
+    pub fn make() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let this = Self { folder };
         this.use_key(1);
