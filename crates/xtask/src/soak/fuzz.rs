@@ -16,7 +16,11 @@ use crate::setup::say;
 use crate::test::tally::Tally;
 
 /// The targets, each with a corpus of its name.
-const TARGETS: [&str; 11] = [
+const TARGETS: [&str; 15] = [
+    "anchor_answer",
+    "anchor_evidence",
+    "anchor_file",
+    "anchor_token",
     "batch_file",
     "bundle",
     "chain_state",
