@@ -171,7 +171,7 @@ pub fn define() {
         c"Made by zeroauth-audit keygen; mode 0600, outside the data directory, of the server's user or root. Empty: nothing is signed.",
         &CHECKPOINT_KEY_FILE,
         GucContext::Suset,
-        GucFlags::SUPERUSER_ONLY,
+        GucFlags::default(),
     );
     define_of_the_server();
     // SAFETY: called from _PG_init with a NUL-terminated name; refuses misspelt settings under our prefix.
