@@ -106,6 +106,31 @@ impl Batch {
         *seal == self.seal()
     }
 
+    /// The batch as text, for targets that sign or stamp bytes: one line each for the format, the log, the epoch, and what is sealed.
+    #[must_use]
+    pub fn statement(&self) -> String {
+        format!(
+            "zeroauth.audit/anchor/v1\nlog {}\nepoch {}\nroot {}\nsize {}\nbatch_time {}\n",
+            self.log_id, self.epoch, self.root, self.size, self.batch_time.0
+        )
+    }
+
+    /// Reads [`Batch::statement`], in the one form that it writes.
+    #[must_use]
+    pub fn from_statement(text: &str) -> Option<Self> {
+        let mut lines = text.strip_prefix("zeroauth.audit/anchor/v1\n")?.lines();
+        let mut value = |name: &str| lines.next()?.strip_prefix(name)?.strip_prefix(' ');
+        let batch = Self {
+            log_id: value("log")?.parse().ok()?,
+            epoch: value("epoch")?.parse().ok()?,
+            root: value("root")?.parse().ok()?,
+            size: value("size")?.parse().ok()?,
+            batch_time: Moment(value("batch_time")?.parse().ok()?),
+        };
+        // Numbers can be written in several ways, and lines may be left over.
+        (batch.statement() == text).then_some(batch)
+    }
+
     /// What a target keeps of it.
     #[must_use]
     pub fn seal(&self) -> Seal {
@@ -137,6 +162,30 @@ mod tests {
         assert_eq!(serde_json::from_str::<Hash>(&format!("\"{text}\"")).unwrap(), hash);
         for other in [&text[2..], &text[..65], &format!("{text}0"), "0x", ""] {
             assert_eq!(other.parse::<Hash>(), Err(NoHash), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_statement_is_read_in_the_one_form_in_which_it_is_written() {
+        let batch = Batch {
+            log_id: Batch::log_id("example.org/audit"),
+            epoch: 7,
+            root: Hash::sha256(b"root"),
+            size: 3,
+            batch_time: Moment(-5),
+        };
+        let text = batch.statement();
+        assert_eq!(Batch::from_statement(&text), Some(batch));
+        for other in [
+            text.replace("epoch 7", "epoch +7"),
+            text.replace("epoch 7", "epoch 07"),
+            text.replace("/v1", "/v2"),
+            format!("{text}\n"),
+            text.trim_end().to_owned(),
+            text.replace('\n', "\r\n"),
+            String::new(),
+        ] {
+            assert_eq!(Batch::from_statement(&other), None, "{other:?}");
         }
     }
 

@@ -21,7 +21,8 @@ pub fn node_module(path: &str) -> PathBuf {
 /// A chain of its own. Its ten accounts have the keys that everybody knows, and 10,000 ether each.
 pub struct Anvil {
     child: Child,
-    folder: TempDir,
+    /// Where it keeps its files, for as long as it runs.
+    _folder: TempDir,
     pub port: u16,
 }
 
@@ -51,7 +52,7 @@ impl Anvil {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let mut anvil = Self { child, folder, port: 0 };
+        let mut anvil = Self { child, _folder: folder, port: 0 };
         wait_until(PATIENCE, "anvil listens", || {
             let text = fs::read_to_string(&log).unwrap();
             let port = text.lines().find_map(|line| line.strip_prefix("Listening on 127.0.0.1:"));
@@ -63,10 +64,6 @@ impl Anvil {
 
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
-    }
-
-    pub fn folder(&self) -> &std::path::Path {
-        self.folder.path()
     }
 
     /// The result of a call; panics at an error.
@@ -83,11 +80,6 @@ impl Anvil {
     /// The account with this number.
     pub fn account(&self, number: usize) -> String {
         self.call("eth_accounts", json!([]))[number].as_str().unwrap().to_owned()
-    }
-
-    #[track_caller]
-    pub fn number(&self, method: &str, params: Value) -> u64 {
-        number(&self.call(method, params))
     }
 
     pub fn mine(&self, blocks: u64) {

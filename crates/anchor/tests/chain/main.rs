@@ -5,3 +5,9 @@
 mod anvil;
 mod artifact;
 mod contract;
+mod deploy;
+mod driver;
+mod faults;
+mod hostile;
+mod live;
+mod proxy;

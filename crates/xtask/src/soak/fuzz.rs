@@ -16,7 +16,16 @@ use crate::setup::say;
 use crate::test::tally::Tally;
 
 /// The targets, each with a corpus of its name.
-const TARGETS: [&str; 4] = ["chain_state", "decoder", "event", "links"];
+const TARGETS: [&str; 8] = [
+    "anchor_answer",
+    "anchor_evidence",
+    "anchor_file",
+    "anchor_token",
+    "chain_state",
+    "decoder",
+    "event",
+    "links",
+];
 
 /// What makes libFuzzer see which branches an input takes, and what makes every overflow and assertion a finding.
 const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \

@@ -1,0 +1,46 @@
+//! Evidence of an entry in an anchor file: the signed note. It shows that the key's holder anchored the root; that the entry is in
+//! the file, and the file whole, is seen by reading the file ([`crate::file::entry::read`]).
+
+use serde::{Deserialize, Serialize};
+use zeroauth_audit_core::note::VerifierKey;
+
+use super::{Error, RestsOn, Verdict};
+use crate::batch::Hash;
+use crate::file::entry::{self, Entry};
+
+/// Evidence of an entry in an anchor file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evidence {
+    /// Of this format.
+    pub version: u32,
+    /// The signed note.
+    pub note: String,
+}
+
+impl Evidence {
+    /// Of an entry.
+    #[must_use]
+    pub fn new(entry: &Entry) -> Self {
+        Self { version: 1, note: entry.note.clone() }
+    }
+
+    /// Checks the note; `root` is what has to be anchored, by one of `keys`.
+    pub fn verify(&self, root: &Hash, keys: &[VerifierKey]) -> Result<Verdict, Error> {
+        if self.version != 1 {
+            return Err(Error::Unknown);
+        }
+        let (batch, signed_at, _, name) =
+            entry::read_note(&self.note, keys).ok_or(Error::NotTrusted("no known key signed the entry"))?;
+        if batch.root != *root {
+            return Err(Error::OtherRoot { found: batch.root });
+        }
+        Ok(Verdict {
+            log_id: Some(batch.log_id),
+            epoch: Some(batch.epoch),
+            seal: batch.seal(),
+            anchored_at: signed_at,
+            rests_on: RestsOn::Key { name },
+        })
+    }
+}

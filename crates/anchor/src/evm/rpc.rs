@@ -1,0 +1,147 @@
+//! One JSON-RPC endpoint: a call within a deadline, an answer of bounded size, and no word of the URL in any error.
+
+use std::path::Path;
+use std::time::Duration;
+
+use alloy_primitives::{B256, Bytes, U64};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use ureq::Agent;
+use zeroauth_audit_endpoint::agent::agent;
+use zeroauth_audit_endpoint::{Endpoint, failure, file};
+
+use super::answer::{self, Block, NodeError};
+use crate::failure::Failure;
+
+/// More than any answer but the next one.
+const MOST_BYTES: u64 = 1 << 20;
+/// All receipts of a block.
+const MOST_RECEIPTS: u64 = 64 << 20;
+
+/// Why a call came to nothing.
+#[derive(Debug)]
+pub enum CallError {
+    /// No answer, or none that can be read.
+    Failure(Failure),
+    /// The node answered with an error.
+    Node(NodeError),
+}
+
+/// One endpoint.
+pub struct Rpc {
+    /// Its place among the configured ones, from 1: how errors name it.
+    number: usize,
+    endpoint: Endpoint,
+    agent: Agent,
+}
+
+impl Rpc {
+    /// Reads the file with the URL.
+    pub fn open(
+        number: usize,
+        url_file: &Path,
+        ca_file: Option<&Path>,
+        deadline: Duration,
+    ) -> Result<Self, Failure> {
+        let open = || {
+            let url = file::secret(url_file, "URL")?;
+            let endpoint = Endpoint::parse(url.text().ok_or("the URL file does not hold one URL")?, "")?;
+            let agent = agent(&endpoint, ca_file, deadline)?;
+            Ok::<_, String>(Self { number, endpoint, agent })
+        };
+        open().map_err(|reason| Failure::File { reason })
+    }
+
+    /// Whether both are the same URL: then the second is no second opinion.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.endpoint.uri == other.endpoint.uri
+    }
+
+    /// Calls `method`.
+    pub fn call(&self, method: &'static str, params: Value) -> Result<Value, CallError> {
+        // One request a connection: any id will do, as long as the answer has it, too.
+        const ID: u64 = 1;
+        let body = json!({ "jsonrpc": "2.0", "id": ID, "method": method, "params": params }).to_string();
+        let mut request = self.agent.post(&self.endpoint.uri).header("Content-Type", "application/json");
+        if let Some(authorization) = &self.endpoint.authorization {
+            request = request.header("Authorization", authorization);
+        }
+        let most = if method == "eth_getBlockReceipts" { MOST_RECEIPTS } else { MOST_BYTES };
+        let mut response = request.send(body).map_err(|error| self.unreachable(&error))?;
+        let status = response.status().as_u16();
+        let body = match response.body_mut().with_config().limit(most).read_to_vec() {
+            Ok(body) => body,
+            Err(ureq::Error::BodyExceedsLimit(_)) => {
+                return Err(CallError::Failure(self.bad(method, "is too large")));
+            }
+            Err(error) => return Err(self.unreachable(&error)),
+        };
+        match answer::read(&body, ID) {
+            Ok(Ok(result)) if status == 200 => Ok(result),
+            // Some nodes give an error object with a status of its own.
+            Ok(Err(error)) => Err(CallError::Node(error)),
+            Ok(Ok(_)) => Err(CallError::Failure(self.bad(method, &format!("has status {status}")))),
+            Err(_) if status != 200 => {
+                Err(CallError::Failure(self.bad(method, &format!("has status {status}"))))
+            }
+            Err(problem) => Err(CallError::Failure(self.bad(method, problem))),
+        }
+    }
+
+    /// As [`Rpc::call`], with the result read as `T`; an error of the node is a failure.
+    pub fn get<T: DeserializeOwned>(&self, method: &'static str, params: Value) -> Result<T, Failure> {
+        let result = self.call(method, params).map_err(|error| self.failure(method, error))?;
+        serde_json::from_value(result).map_err(|_| self.bad(method, "is not what was asked for"))
+    }
+
+    /// The failure that an error is.
+    pub fn failure(&self, method: &str, error: CallError) -> Failure {
+        match error {
+            CallError::Failure(failure) => failure,
+            CallError::Node(error) => {
+                Failure::CallFailed { endpoint: self.number, method: method.into(), code: error.code }
+            }
+        }
+    }
+
+    /// Fails unless the endpoint is on this chain.
+    pub fn require_chain(&self, expected: u64) -> Result<(), Failure> {
+        let found: u64 = self.get::<U64>("eth_chainId", json!([]))?.to();
+        if found == expected {
+            return Ok(());
+        }
+        Err(Failure::WrongChain { endpoint: self.number, expected, found })
+    }
+
+    /// A block by its number or tag.
+    pub fn block(&self, at: &str) -> Result<Block, Failure> {
+        const METHOD: &str = "eth_getBlockByNumber";
+        self.get::<Option<Block>>(METHOD, json!([at, false]))?.ok_or_else(|| self.bad(METHOD, "has no block"))
+    }
+
+    /// A block by its hash; None if the endpoint has none.
+    pub fn block_by_hash(&self, hash: B256) -> Result<Option<Block>, Failure> {
+        self.get("eth_getBlockByHash", json!([hash, false]))
+    }
+
+    /// Calls a contract without a transaction.
+    pub fn view(&self, to: &impl serde::Serialize, data: Vec<u8>, at: &str) -> Result<Bytes, Failure> {
+        self.get("eth_call", json!([{ "to": to, "data": Bytes::from(data) }, at]))
+    }
+
+    /// An answer that is of no use.
+    pub fn bad(&self, method: &str, problem: &str) -> Failure {
+        Failure::BadAnswer { endpoint: self.number, method: method.into(), problem: problem.into() }
+    }
+
+    fn unreachable(&self, error: &ureq::Error) -> CallError {
+        CallError::Failure(Failure::Unreachable { endpoint: self.number, reason: failure::told(error) })
+    }
+}
+
+/// A number as JSON-RPC wants it.
+#[must_use]
+pub fn quantity(number: u64) -> String {
+    format!("{number:#x}")
+}

@@ -1,0 +1,15 @@
+//! Anchors as time stamps of RFC 3161: an authority signs that it saw the batch's statement.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`message`] | requests and responses as bytes |
+//! | [`token`] | checks a token against authorities, at the time that it tells |
+//! | `driver` | asks an authority |
+
+#[cfg(feature = "drivers")]
+mod driver;
+pub mod message;
+pub mod token;
+
+#[cfg(feature = "drivers")]
+pub use driver::{Config, Rfc3161Driver};
