@@ -110,7 +110,8 @@ DECLARE
         'worker', @extschema@.audit_health_worker(),
         'jobs', @extschema@.audit_health_jobs(),
         'drift', @extschema@.audit_health_drift(),
-        'log', @extschema@.audit_health_log());
+        'log', @extschema@.audit_health_log(),
+        'anchors', @extschema@.audit_health_anchors());
     states text[];
     reasons jsonb;
 BEGIN
