@@ -7,6 +7,7 @@
 mod support;
 
 mod alerts;
+mod anchors;
 mod chain;
 mod checks;
 mod conflicts;
