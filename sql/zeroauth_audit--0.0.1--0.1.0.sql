@@ -1729,6 +1729,8 @@ DECLARE
     now timestamptz := clock_timestamp();
     own uuid := (SELECT s.trail FROM @extschema@.audit_drift_state s);
     seen text[] := ARRAY(SELECT DISTINCT c.tenant FROM jsonb_to_recordset(replayed -> 'chains') c (tenant text));
+    -- Until a suspicion is confirmed, what contradicts it must not be forgotten.
+    kept text[] := ARRAY(SELECT c.chain || ':' || c.tenant FROM jsonb_to_recordset(replayed -> 'chains') c (tenant text, chain smallint, keep boolean) WHERE c.keep);
     finding jsonb;
 BEGIN
     INSERT INTO @extschema@.audit_watermarks AS w (tenant_id, chain, trail, head_seq, head_hash, verified_at, verified_from)
@@ -1736,9 +1738,7 @@ BEGIN
     FROM jsonb_to_recordset(replayed -> 'chains') c (tenant text, chain smallint, seq bigint, hash text, "from" bigint)
     ON CONFLICT (tenant_id, chain, trail) DO UPDATE
         SET head_seq = excluded.head_seq, head_hash = excluded.head_hash, verified_at = excluded.verified_at, verified_from = excluded.verified_from
-        WHERE NOT EXISTS (
-            SELECT FROM jsonb_to_recordset(replayed -> 'chains') k (tenant text, chain smallint, keep boolean)
-            WHERE k.keep AND k.tenant = excluded.tenant_id AND k.chain = excluded.chain);
+        WHERE NOT excluded.chain || ':' || excluded.tenant_id = ANY (kept);
     UPDATE @extschema@.audit_tenants t SET first_seen = coalesce(t.first_seen, now), last_seen = now, checked_at = now, check_error = NULL
     WHERE t.tenant_id = ANY (seen);
     IF EXISTS (SELECT FROM unnest(seen) n (tenant) WHERE NOT EXISTS (SELECT FROM @extschema@.audit_tenants t WHERE t.tenant_id = n.tenant)) THEN
@@ -1795,7 +1795,9 @@ BEGIN
         IF s.recent_stop <> '' AND NOT s.recent_wrapped THEN
             UPDATE @extschema@.audit_drift_state SET recent_wrapped = true, recent_tenant = '', recent_chain = NULL;
         ELSE
-            UPDATE @extschema@.audit_drift_state SET phase = 'history';
+            -- What may be missing is looked into before the long part of the run.
+            UPDATE @extschema@.audit_drift_state
+            SET phase = CASE WHEN EXISTS (SELECT FROM @extschema@.audit_drift_findings d WHERE d.suspected) THEN 'confirm' ELSE 'history' END;
         END IF;
     END IF;
     RETURN jsonb_build_object('tenants', replayed -> 'tenants', 'events', replayed -> 'events');
@@ -1865,7 +1867,8 @@ BEGIN
     WHERE t.tenant_id = w.tenant_id AND t.chain = w.chain AND t.trail = w.trail;
     -- covered: with what the first phase of this run has recomputed already.
     RETURN jsonb_build_object('ended', ended, 'events', replayed -> 'events',
-        'covered', CASE WHEN ended THEN greatest(w.head_seq - after, 0) ELSE (replayed ->> 'events')::bigint END);
+        -- A forged event can have the largest seq there is.
+        'covered', CASE WHEN ended THEN least(greatest(w.head_seq - after, 0), 1000000000000) ELSE (replayed ->> 'events')::bigint END);
 END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_drift_history_chain(@extschema@.audit_watermarks, bigint, bigint, bigint, integer) FROM PUBLIC;
@@ -1880,49 +1883,56 @@ DECLARE
     until timestamptz := clock_timestamp() + milliseconds * interval '1 millisecond';
     s @extschema@.audit_drift_state := (SELECT t FROM @extschema@.audit_drift_state t);
     w @extschema@.audit_watermarks;
+    next_phase text := 'history';
+    this_pass bigint := s.pass;
+    pass_started timestamptz := s.pass_started_at;
+    total bigint := s.pass_total;
+    done bigint := s.pass_done;
+    left_over bigint := s.history_left;
+    at_tenant text := s.pass_tenant;
+    at_chain smallint := s.pass_chain;
     part jsonb;
     events bigint := 0;
 BEGIN
-    IF s.history_left IS NULL THEN
-        IF s.pass_started_at IS NULL THEN
-            s.pass := s.pass + 1;
-            s.pass_started_at := clock_timestamp();
+    IF left_over IS NULL THEN
+        IF pass_started IS NULL THEN
+            this_pass := this_pass + 1;
+            pass_started := clock_timestamp();
         END IF;
-        SELECT coalesce(sum(m.head_seq), 0) INTO s.pass_total FROM @extschema@.audit_watermarks m WHERE m.trail = s.trail;
-        s.history_left := @extschema@.audit_drift_budget(s.pass_total, s.pass_done, s.pass_started_at, clock_timestamp());
+        SELECT coalesce(sum(least(m.head_seq, 1000000000000)), 0) INTO total FROM @extschema@.audit_watermarks m WHERE m.trail = s.trail;
+        left_over := @extschema@.audit_drift_budget(total, done, pass_started, clock_timestamp());
     END IF;
     LOOP
-        IF s.history_left <= 0 THEN
-            s.phase := 'recheck';
+        IF left_over <= 0 THEN
+            next_phase := 'recheck';
             EXIT;
         END IF;
         SELECT m.* INTO w FROM @extschema@.audit_watermarks m
-        WHERE (m.tenant_id, m.chain) > (s.pass_tenant, s.pass_chain) AND m.trail = s.trail
+        WHERE (m.tenant_id, m.chain) > (at_tenant, at_chain) AND m.trail = s.trail
         ORDER BY m.tenant_id, m.chain LIMIT 1;
         IF NOT FOUND THEN
-            s.phase := 'recheck';
-            s.pass_ended_at := clock_timestamp();
-            s.pass_started_at := NULL;
-            s.pass_done := 0;
-            s.pass_tenant := '';
-            s.pass_chain := -1;
+            next_phase := 'recheck';
+            pass_started := NULL;
+            done := 0;
+            at_tenant := '';
+            at_chain := -1;
             EXIT;
         END IF;
         -- What this run has recomputed already need not be recomputed again.
-        part := @extschema@.audit_drift_history_chain(w, s.pass, CASE WHEN w.verified_at >= s.started_at THEN least(w.verified_from, w.head_seq) ELSE w.head_seq END,
-            s.history_left, greatest(extract(milliseconds FROM until - clock_timestamp())::integer, 1));
+        part := @extschema@.audit_drift_history_chain(w, this_pass, CASE WHEN w.verified_at >= s.started_at THEN least(w.verified_from, w.head_seq) ELSE w.head_seq END,
+            left_over, greatest(extract(milliseconds FROM until - clock_timestamp())::integer, 1));
         events := events + (part ->> 'events')::bigint;
-        s.pass_done := s.pass_done + (part ->> 'covered')::bigint;
-        s.history_left := s.history_left - greatest((part ->> 'covered')::bigint, 1);
+        done := done + (part ->> 'covered')::bigint;
+        left_over := left_over - greatest((part ->> 'covered')::bigint, 1);
         IF (part ->> 'ended')::boolean THEN
-            s.pass_tenant := w.tenant_id;
-            s.pass_chain := w.chain;
+            at_tenant := w.tenant_id;
+            at_chain := w.chain;
         END IF;
         EXIT WHEN clock_timestamp() >= until;
     END LOOP;
     UPDATE @extschema@.audit_drift_state t
-    SET phase = s.phase, pass = s.pass, pass_started_at = s.pass_started_at, pass_ended_at = s.pass_ended_at, pass_total = s.pass_total, pass_done = s.pass_done,
-        pass_tenant = s.pass_tenant, pass_chain = s.pass_chain, history_left = s.history_left, events_done = t.events_done + events;
+    SET phase = next_phase, pass = this_pass, pass_started_at = pass_started, pass_ended_at = CASE WHEN pass_started IS NULL THEN clock_timestamp() ELSE t.pass_ended_at END,
+        pass_total = total, pass_done = done, pass_tenant = at_tenant, pass_chain = at_chain, history_left = left_over, events_done = t.events_done + events;
     RETURN jsonb_build_object('history_events', events);
 END
 $$;
@@ -1960,7 +1970,7 @@ BEGIN
         ELSIF f.tenant_id = '' THEN
             gone := NOT EXISTS (SELECT FROM @extschema@.audit_events e WHERE e.tenant_id IS NULL);
         ELSE
-            replayed := @extschema@.audit_replay_chain(f.tenant_id, f.chain, coalesce(f.checked_seq, greatest(f.first_seq - 1, 0)), f.last_seq + 1, f.kind, 9223372036854775807,
+            replayed := @extschema@.audit_replay_chain(f.tenant_id, f.chain, coalesce(f.checked_seq, greatest(f.first_seq, 1) - 1), least(f.last_seq, 9223372036854775806) + 1, f.kind, 9223372036854775807,
                 greatest(extract(milliseconds FROM until - clock_timestamp())::integer, 1));
             IF EXISTS (SELECT FROM jsonb_array_elements(replayed -> 'findings') r WHERE r.value ->> 'kind' = f.kind) THEN
                 gone := false;
@@ -2007,14 +2017,20 @@ COMMENT ON FUNCTION @extschema@.audit_drift_in_index(text, smallint, bigint, big
 CREATE FUNCTION @extschema@.audit_drift_search(first_block bigint, last_block bigint) RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
-    SET enable_indexscan = off SET enable_indexonlyscan = off SET enable_bitmapscan = off SET jit = off
+    SET enable_indexscan = off SET enable_indexonlyscan = off SET enable_bitmapscan = off SET enable_nestloop = off SET jit = off
 AS $$
 BEGIN
+    -- Two statements, each of which reads the blocks once, however many suspicions there are.
     UPDATE @extschema@.audit_drift_findings d SET seen_in_table = true
-    WHERE d.suspected AND NOT d.seen_in_table AND EXISTS (
+    WHERE d.suspected AND NOT d.seen_in_table AND d.chain >= 0 AND EXISTS (
         SELECT FROM @extschema@.audit_events e
         WHERE e.ctid >= format('(%s,0)', first_block)::tid AND e.ctid < format('(%s,0)', last_block)::tid
-          AND e.tenant_id = d.tenant_id AND (d.chain < 0 OR e.chain = d.chain) AND e.seq BETWEEN d.absent_from AND d.absent_to);
+          AND e.tenant_id = d.tenant_id AND e.chain = d.chain AND e.seq BETWEEN d.absent_from AND d.absent_to);
+    UPDATE @extschema@.audit_drift_findings d SET seen_in_table = true
+    WHERE d.suspected AND NOT d.seen_in_table AND d.chain < 0 AND EXISTS (
+        SELECT FROM @extschema@.audit_events e
+        WHERE e.ctid >= format('(%s,0)', first_block)::tid AND e.ctid < format('(%s,0)', last_block)::tid
+          AND e.tenant_id = d.tenant_id AND e.seq BETWEEN d.absent_from AND d.absent_to);
 END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_drift_search(bigint, bigint) FROM PUBLIC;
@@ -2084,14 +2100,16 @@ BEGIN
     END IF;
     IF NOT EXISTS (SELECT FROM @extschema@.audit_drift_findings d WHERE d.suspected) THEN
         UPDATE @extschema@.audit_drift_state s
-        SET phase = CASE WHEN s.errors > 0 THEN 'failing' ELSE 'idle' END, finished_at = CASE WHEN s.errors > 0 THEN s.finished_at ELSE clock_timestamp() END;
+        SET confirm_block = 0,
+            phase = CASE WHEN s.history_left IS NULL THEN 'history' WHEN s.errors > 0 THEN 'failing' ELSE 'idle' END,
+            finished_at = CASE WHEN s.history_left IS NULL OR s.errors > 0 THEN s.finished_at ELSE clock_timestamp() END;
     END IF;
     RETURN jsonb_build_object('confirmed', settled);
 END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_drift_confirm(integer) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_drift_confirm(integer) IS
-    'Part of the job drift: one step of the last phase: before an alert says that events are missing, the table itself is searched for them.';
+    'Part of the job drift: one step of the phase after the first and of the last: before an alert says that events are missing, the table itself is searched for them.';
 
 CREATE FUNCTION @extschema@.audit_job_drift() RETURNS jsonb
     LANGUAGE plpgsql
@@ -2165,7 +2183,7 @@ AS $$
     SELECT CASE WHEN coalesce(audit_replayed_part.upto, 0) < 1 OR audit_replayed_part.ended IS NULL OR audit_replayed_part.ended < audit_replayed_part.since THEN 'empty'::int8range
         ELSE int8range(1 + CASE WHEN audit_replayed_part.started >= audit_replayed_part.since OR audit_replayed_part.ended <= audit_replayed_part.started THEN 0
                                 ELSE floor(audit_replayed_part.upto * extract(epoch FROM audit_replayed_part.since - audit_replayed_part.started) / extract(epoch FROM audit_replayed_part.ended - audit_replayed_part.started)) END::bigint,
-                       audit_replayed_part.upto + 1) END
+                       least(audit_replayed_part.upto, 9223372036854775806) + 1) END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_replayed_part(bigint, timestamptz, timestamptz, timestamptz) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_replayed_part(bigint, timestamptz, timestamptz, timestamptz) IS
@@ -2206,14 +2224,14 @@ BEGIN
                     UNION ALL
                     SELECT below.* FROM heads CROSS JOIN LATERAL (
                         SELECT e.chain, e.seq, e.recorded_at FROM @extschema@.audit_events e WHERE e.tenant_id = w.tenant_id AND e.chain < heads.chain ORDER BY e.chain DESC, e.seq DESC LIMIT 1) below)
-                SELECT coalesce(sum(x.seq), 0)::bigint AS events, count(*)::integer AS chains, max(x.recorded_at) AS last_event_at FROM heads x) h
+                SELECT least(coalesce(sum(x.seq), 0), 9223372036854775807)::bigint AS events, count(*)::integer AS chains, max(x.recorded_at) AS last_event_at FROM heads x) h
             CROSS JOIN LATERAL (
                 SELECT max(e.recorded_at) FILTER (WHERE own) AS verified_up_to,
                     count(*) FILTER (WHERE NOT own) AS unconfirmed,
                     sum((SELECT sum(upper(r) - lower(r)) FROM unnest(int8multirange(
                         @extschema@.audit_replayed_part(k.replayed_seq, k.replay_started_at, k.replayed_at, since),
                         @extschema@.audit_replayed_part(least(k.whole_seq, k.head_seq), k.whole_started_at, k.whole_ended_at, since),
-                        CASE WHEN k.verified_at >= since THEN int8range(k.verified_from, k.head_seq + 1) ELSE 'empty' END)) r)) FILTER (WHERE own) AS recomputed
+                        CASE WHEN k.verified_at >= since THEN int8range(k.verified_from, greatest(k.verified_from, least(k.head_seq, 9223372036854775806) + 1)) ELSE 'empty' END)) r)) FILTER (WHERE own) AS recomputed
                 FROM (SELECT k.*, k.trail = s.trail AS own FROM @extschema@.audit_watermarks k CROSS JOIN @extschema@.audit_drift_state s WHERE k.tenant_id = w.tenant_id) k
                 LEFT JOIN LATERAL (SELECT e.recorded_at FROM @extschema@.audit_events e WHERE e.tenant_id = k.tenant_id AND e.chain = k.chain AND e.seq = k.head_seq LIMIT 1) e ON true) m
             CROSS JOIN LATERAL (
@@ -2567,7 +2585,7 @@ COMMENT ON COLUMN @extschema@.audit_sinks.directory IS 'Absolute path of the dir
 COMMENT ON COLUMN @extschema@.audit_sinks.url_file IS 'Absolute path of the file that holds the witness'' URL; mode 0600 or 0400, owned by the server''s user or root.';
 COMMENT ON COLUMN @extschema@.audit_sinks.ca_file IS 'Absolute path of a PEM file with the only certificate authorities that are trusted; NULL: those of the system.';
 COMMENT ON COLUMN @extschema@.audit_sinks.vkey IS 'The witness'' public key as C2SP writes it: name+hash+key. A cosignature of another is refused.';
-COMMENT ON COLUMN @extschema@.audit_sinks.enabled IS 'While false nothing is published here.';
+COMMENT ON COLUMN @extschema@.audit_sinks.enabled IS 'While false nothing is published here. A sink that a dump brings is disabled.';
 COMMENT ON COLUMN @extschema@.audit_sinks.published_to IS 'The last seal that a directory has. Set by the server.';
 COMMENT ON COLUMN @extschema@.audit_sinks.last_success IS 'When it last took something. Set by the server.';
 COMMENT ON COLUMN @extschema@.audit_sinks.failing_since IS 'Since when it has taken nothing that it was given; NULL: it works. Set by the server.';
@@ -2663,6 +2681,32 @@ REVOKE ALL ON FUNCTION @extschema@.audit_checkpoint(text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_checkpoint(text) IS
     'The newest signed checkpoint of a tenant with its cosignatures (C2SP tlog-checkpoint); NULL when there is none.';
 
+CREATE FUNCTION @extschema@.audit_sink_check() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- One that has published before comes from a dump. A copy of the database must not publish beside the original.
+    IF NEW.published_to > 0 OR NEW.last_success IS NOT NULL THEN
+        NEW.enabled := false;
+    END IF;
+    RETURN NEW;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_sink_check() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_sink_check() IS
+    'Trigger of audit_sinks: a sink that a dump brings is not used before somebody enables it.';
+CREATE TRIGGER zeroauth_audit_sink_check
+    BEFORE INSERT ON @extschema@.audit_sinks
+    FOR EACH ROW EXECUTE FUNCTION @extschema@.audit_sink_check();
+COMMENT ON TRIGGER zeroauth_audit_sink_check ON @extschema@.audit_sinks IS 'A sink that a dump brings is not used before somebody enables it.';
+CREATE TRIGGER zeroauth_audit_sinks_changed
+    AFTER INSERT OR DELETE OR TRUNCATE OR UPDATE OF kind, directory, url_file, ca_file, vkey, enabled ON @extschema@.audit_sinks
+    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.audit_jobs_changed();
+COMMENT ON TRIGGER zeroauth_audit_sinks_changed ON @extschema@.audit_sinks IS 'A change counts at once.';
+ALTER TABLE @extschema@.audit_sinks ENABLE ALWAYS TRIGGER zeroauth_audit_sink_check;
+ALTER TABLE @extschema@.audit_sinks ENABLE ALWAYS TRIGGER zeroauth_audit_sinks_changed;
+
 CREATE FUNCTION @extschema@.audit_key_usable(error text) RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
@@ -2687,7 +2731,7 @@ AS $$
 DECLARE
     log @extschema@.audit_logs;
     held bigint;
-    some jsonb;
+    sample jsonb;
 BEGIN
     UPDATE @extschema@.audit_logs l SET state = 'held', known_size = size, known_root = root, known_by = by_sink
     WHERE l.origin = held_origin AND l.state = 'open'
@@ -2696,7 +2740,7 @@ BEGIN
         RETURN false;
     END IF;
     SELECT count(*), jsonb_agg(jsonb_build_object('tenant', f.tenant_id, 'epoch', f.epoch, 'here', f.tree_size, 'there', f.known_size) ORDER BY f.tenant_id) FILTER (WHERE f.place <= 20)
-    INTO held, some
+    INTO held, sample
     FROM (SELECT l.*, row_number() OVER (ORDER BY l.tenant_id) AS place FROM @extschema@.audit_logs l WHERE l.state = 'held' AND l.known_by = by_sink) f;
     PERFORM @extschema@.audit_raise_alert(
         CASE WHEN log.known_size > log.tree_size THEN 'tail_truncated' ELSE 'checkpoint_mismatch' END, 1::smallint, CASE WHEN held = 1 THEN log.tenant_id END,
@@ -2704,7 +2748,7 @@ BEGIN
         CASE WHEN log.known_size > log.tree_size
              THEN format('sink %s holds a checkpoint of %s events of tenant %s, and the log has %s: events are gone, or an earlier state was restored', by_sink, log.known_size, log.tenant_id, log.tree_size)
              ELSE format('sink %s holds another root of %s events of tenant %s: history was rewritten', by_sink, log.known_size, log.tenant_id) END,
-        jsonb_build_object('sink', by_sink, 'logs', some, 'held', held));
+        jsonb_build_object('sink', by_sink, 'logs', sample, 'held', held));
     RETURN true;
 END
 $$;
@@ -2756,6 +2800,13 @@ REVOKE ALL ON FUNCTION @extschema@.audit_sink_told(text, text, bigint) FROM PUBL
 COMMENT ON FUNCTION @extschema@.audit_sink_told(text, text, bigint) IS
     'Called by the worker with what came of publishing to a sink: an error or none, and the last seal that it has. Raises the alert sink_failing after 15 minutes of failures.';
 
+CREATE FUNCTION @extschema@.audit_append_own_to(action text, severity text, resource text, details jsonb, tenant text) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_append_own';
+REVOKE ALL ON FUNCTION @extschema@.audit_append_own_to(text, text, text, jsonb, text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_append_own_to(text, text, text, jsonb, text) IS
+    'As audit_append_own, to the trail of the tenant whom the event is about.';
+
 CREATE FUNCTION @extschema@.audit_acknowledge_restore(note text) RETURNS integer
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
@@ -2770,11 +2821,12 @@ BEGIN
     FOR log IN SELECT l.* FROM @extschema@.audit_logs l WHERE l.state = 'held' ORDER BY l.tenant_id, l.epoch FOR UPDATE LOOP
         UPDATE @extschema@.audit_logs l SET state = 'ended', ended_at = clock_timestamp() WHERE l.tenant_id = log.tenant_id AND l.epoch = log.epoch;
         INSERT INTO @extschema@.audit_logs (tenant_id, epoch) VALUES (log.tenant_id, log.epoch + 1);
-        PERFORM @extschema@.audit_append_own_to(log.tenant_id, 'log.restored', 'critical', log.origin,
+        PERFORM @extschema@.audit_append_own_to('log.restored', 'critical', log.origin,
             jsonb_build_object('note', left(audit_acknowledge_restore.note, 2000), 'by', SESSION_USER, 'epoch', log.epoch + 1,
                 'ended', jsonb_build_object('origin', log.origin, 'epoch', log.epoch, 'tree_size', log.tree_size),
                 'known', jsonb_build_object('sink', log.known_by, 'tree_size', log.known_size, 'root', encode(log.known_root, 'base64')),
-                'lost', greatest(log.known_size - log.tree_size, 0)));
+                'lost', greatest(log.known_size - log.tree_size, 0)),
+            log.tenant_id);
         ended := ended + 1;
     END LOOP;
     IF ended = 0 THEN

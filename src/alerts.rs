@@ -12,8 +12,8 @@ use crate::{random, tell};
 
 /// The tenant of the extension's own events.
 const TENANT: &str = "zeroauth_audit";
-/// `$1` id, `$2` tenant, `$3` action, `$4` severity, `$5` resource, `$6` details.
-const PARAMETERS: usize = 6;
+/// `$1` id, `$2` tenant, `$3` category, `$4` action, `$5` severity, `$6` resource, `$7` details.
+const PARAMETERS: usize = 7;
 
 fn absent() -> Failure {
     Failure::new(Kind::InvalidArgument, "an argument of a function of alerts is NULL")
@@ -49,7 +49,7 @@ fn prepare(arguments: &Arguments) -> Result<Prepared, Failure> {
         unsafe { CStr::from_ptr(pg_sys::quote_identifier(pg_sys::get_namespace_name(arguments.schema()))) };
     let sql = format!(
         "INSERT INTO {}.audit_events (event_id, tenant_id, category, action, severity, resource, service_name, details)
-         VALUES ($1::pg_catalog.uuid, $2, 'alert', $3, $4, $5, 'zeroauth_audit', $6::pg_catalog.jsonb)",
+         VALUES ($1::pg_catalog.uuid, $2, $3, $4, $5, $6, 'zeroauth_audit', $7::pg_catalog.jsonb)",
         schema.to_string_lossy()
     );
     let sql = CString::new(sql).unwrap_or_default();
@@ -57,10 +57,14 @@ fn prepare(arguments: &Arguments) -> Result<Prepared, Failure> {
     let now = unsafe { pg_sys::GetCurrentTimestamp() };
     // Ours, so that the table's owner needs no right on the default's function.
     let id = pgrx::datum::Uuid::from_bytes(random::uuid_v7(now + random::POSTGRES_EPOCH)).to_string();
+    let action = text(arguments, 0)?;
+    // SAFETY: live for the length of the call.
+    let named = unsafe { (*arguments.raw()).nargs } > 4;
     let texts = [
         id,
-        TENANT.to_owned(),
-        text(arguments, 0)?,
+        if named { text(arguments, 4)? } else { TENANT.to_owned() },
+        action.split('.').next().unwrap_or_default().to_owned(),
+        action,
         text(arguments, 1)?,
         text(arguments, 2)?,
         json(arguments, 3)?,

@@ -59,12 +59,46 @@ pub fn stretches(
         vec![only.seq.map(|seq| seq.saturating_sub(n - 1).max(1))]
     } else if ends.iter().map(|end| end.seq.unwrap_or(i64::MAX)).fold(0, i64::saturating_add) <= n {
         vec![None; ends.len()]
+    } else if n > MOST_IN_MEMORY {
+        sorted(session, trail, tenant, ends, n)?
     } else {
         merged(session, trail, tenant, ends, n)?
     };
     let stretch =
         |(end, from): (&ChainEnd, _)| Stretch { tenant: Some(tenant.to_owned()), chain: end.chain, from };
     Ok(ends.iter().zip(from).map(stretch).collect())
+}
+
+/// More events than this are left to PostgreSQL's sort, which goes to disk when it must.
+const MOST_IN_MEMORY: i64 = 200_000;
+
+/// The smallest `seq` of each chain among the newest `n` events, or that of its head.
+fn sorted(
+    session: &Session,
+    trail: &Trail,
+    tenant: &str,
+    ends: &[ChainEnd],
+    n: i64,
+) -> Result<Vec<Option<i64>>, Failure> {
+    let table = &trail.name;
+    let sql = format!(
+        "{heads}, newest AS (
+            SELECT heads.chain, e.seq FROM heads CROSS JOIN LATERAL (
+                SELECT seq, recorded_at FROM {table} WHERE tenant_id = $1 AND chain = heads.chain
+                ORDER BY seq DESC LIMIT $2) e
+            ORDER BY e.recorded_at DESC, heads.chain, e.seq DESC LIMIT $2)
+         SELECT chain, pg_catalog.min(seq) FROM (TABLE newest UNION ALL TABLE heads) n GROUP BY chain",
+        heads = heads(table),
+    );
+    let mut from = vec![None; ends.len()];
+    session.all(&sql, &[Parameter::Text(tenant), Parameter::Int8(n)], |row| {
+        let place = ends.iter().position(|end| end.chain == row.int2(0));
+        if let Some(place) = place.filter(|&place| ends[place].seq.is_some()) {
+            from[place] = row.int8(1);
+        }
+        Ok(())
+    })?;
+    Ok(from)
 }
 
 /// One chain while the newest events of several are looked for.
@@ -92,7 +126,7 @@ fn merged(
     let mut open: Vec<usize> = (0..ends.len()).filter(|&place| ends[place].chain.is_some()).collect();
     loop {
         read(session, trail, tenant, ends, &open, depth, &mut chains)?;
-        let kept = newest(&chains, n);
+        let kept = newest(&chains, n)?;
         open.retain(|&place| chains[place].more && kept[place] == chains[place].events.len());
         if open.is_empty() {
             let smallest = |place: usize| {
@@ -118,7 +152,7 @@ fn read(
 ) -> Result<(), Failure> {
     let sql = format!(
         "SELECT c.place, e.recorded_at, e.seq
-         FROM pg_catalog.unnest($2::pg_catalog.int8[], $3::pg_catalog.int2[]) c (place, chain)
+         FROM ROWS FROM (pg_catalog.unnest($2::pg_catalog.int8[]), pg_catalog.unnest($3::pg_catalog.int2[])) c (place, chain)
          CROSS JOIN LATERAL (SELECT recorded_at, seq FROM {} WHERE tenant_id = $1 AND chain = c.chain
              ORDER BY seq DESC LIMIT $4) e",
         trail.name
@@ -157,8 +191,10 @@ fn array(items: impl Iterator<Item = impl std::fmt::Display>) -> String {
 }
 
 /// How many of each chain's events are among the newest `n` of all.
-fn newest(chains: &[Depth], n: i64) -> Vec<usize> {
+fn newest(chains: &[Depth], n: i64) -> Result<Vec<usize>, Failure> {
+    let count = chains.iter().map(|chain| chain.events.len()).sum::<usize>();
     let mut all: Vec<(i64, usize, i64)> = Vec::new();
+    all.try_reserve_exact(count).map_err(|_| memory::failure())?;
     for (place, chain) in chains.iter().enumerate() {
         all.extend(chain.events.iter().map(|(at, seq)| (*at, place, *seq)));
     }
@@ -167,5 +203,5 @@ fn newest(chains: &[Depth], n: i64) -> Vec<usize> {
     for (_, place, _) in all.into_iter().take(usize::try_from(n).unwrap_or(usize::MAX)) {
         kept[place] += 1;
     }
-    kept
+    Ok(kept)
 }

@@ -27,7 +27,7 @@ const MOST_WRITTEN: i64 = 10_000;
 const MOST_SHOWN: i64 = 50;
 /// A failed attempt is repeated so much later, twice as much each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How often a synchronous standby is asked how far it is.
 const STANDBY_PAUSE: Duration = Duration::from_secs(1);
 

@@ -19,7 +19,9 @@ use zeroauth_audit_core::merkle::leaf_hash;
 use zeroauth_audit_core::tile::Tile;
 use zeroauth_audit_core::tile::builder::Builder;
 
+use crate::access::Trail;
 use crate::call::{Arguments, jsonb, sql_function};
+use crate::compare::Comparison;
 use crate::error::Failure;
 use crate::keys::Signer;
 use crate::log::{Interval, Log, Tiles};
@@ -68,6 +70,8 @@ enum Doubt {
     Rewritten(i16, i64),
     /// The log's own tables do not fit together.
     Log(String),
+    /// What was sealed is not there as it was: a class of finding, and words.
+    Sealed(&'static str, String),
 }
 
 impl Doubt {
@@ -77,7 +81,7 @@ impl Doubt {
             Self::Rewritten(chain, seq) => {
                 format!("event {seq} of chain {chain} is not the one that was sealed")
             }
-            Self::Log(why) => why.clone(),
+            Self::Log(why) | Self::Sealed(_, why) => why.clone(),
         }
     }
 
@@ -85,6 +89,7 @@ impl Doubt {
         match self {
             Self::Gap(..) => "gap",
             Self::Rewritten(..) | Self::Log(_) => "checkpoint_mismatch",
+            Self::Sealed(class, _) => class,
         }
     }
 }
@@ -93,8 +98,11 @@ fn step(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let begun = Instant::now();
     let after = AFTER.take();
     let schema = arguments.quoted_schema();
+    let trail = Trail::open(arguments)?;
     let session = Session::connect();
-    let sealer = Sealer { session: &session, schema: &schema, signer: keys::signer(&session, &schema)? };
+    let signer = keys::signer(&session, &schema)?;
+    let comparison = Comparison::start(&session, &trail)?;
+    let sealer = Sealer { session: &session, schema: &schema, signer, comparison };
     let (tenants, mut complete) = sealer.grown(&after)?;
     let mut done = Done::default();
     let mut last = String::new();
@@ -122,7 +130,9 @@ fn step(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         last = tenant;
         memory::check()?;
     }
-    if !complete {
+    if complete {
+        done.refused += sealer.missing()?;
+    } else {
         AFTER.replace(if last.is_empty() { after } else { last });
     }
     drop(sealer);
@@ -134,6 +144,7 @@ struct Sealer<'a> {
     session: &'a Session,
     schema: &'a str,
     signer: Option<Signer>,
+    comparison: Option<Comparison<'a>>,
 }
 
 type Grown = Vec<(String, Vec<Chain>)>;
@@ -175,6 +186,9 @@ impl Sealer<'_> {
             Some(log) => log,
             None => self.begin(tenant)?,
         };
+        if let Some(doubt) = self.compare(tenant, false)? {
+            return Ok(Err(doubt));
+        }
         let tiles = Tiles::new(self.session, self.schema, tenant, log.epoch);
         let mut builder = match tiles.builder(log.size)? {
             Ok(builder) => builder,
@@ -183,9 +197,6 @@ impl Sealer<'_> {
         // The tiles come from where others could have written: nothing is added to what is not as it was sealed.
         if log.size > 0 && self.sealed_root(tenant, &log)? != Some(builder.root()) {
             return Ok(Err(Doubt::Log("the log's root is not the one that was sealed".to_owned())));
-        }
-        if log.covered(self.session, self.schema, tenant)? != log.size {
-            return Ok(Err(Doubt::Log("the log's intervals do not cover its events".to_owned())));
         }
         let (mut added, mut whole) = (Vec::new(), true);
         let mut room = MOST_EVENTS;
@@ -213,6 +224,41 @@ impl Sealer<'_> {
         }
         self.sign(tenant, &log, grown.size, &root)?;
         Ok(Ok((events, whole)))
+    }
+
+    /// What of a tenant is not as it was sealed; `empty`: none of its events is there.
+    fn compare(&self, tenant: &str, empty: bool) -> Result<Option<Doubt>, Failure> {
+        let Some(comparison) = &self.comparison else { return Ok(None) };
+        let mut first = None;
+        comparison.compare(tenant, empty, &mut |finding| {
+            let place = match (finding.chain, finding.seq) {
+                (Some(chain), Some(seq)) => format!("chain {chain}, event {seq}: "),
+                (Some(chain), None) => format!("chain {chain}: "),
+                _ => String::new(),
+            };
+            first.get_or_insert(Doubt::Sealed(finding.class, place + &finding.detail));
+        })?;
+        Ok(first)
+    }
+
+    /// Tenants that were sealed and are not there at all. How many.
+    fn missing(&self) -> Result<u64, Failure> {
+        let sql = format!(
+            "SELECT l.tenant_id FROM {0}.audit_logs l WHERE l.state = 'open' AND l.tree_size > 0
+             AND NOT EXISTS (SELECT FROM {0}.audit_events e WHERE e.tenant_id = l.tenant_id) LIMIT 1000",
+            self.schema
+        );
+        let mut tenants = Vec::new();
+        self.session.all(&sql, &[], |row| {
+            tenants.extend(row.text(0)?);
+            Ok(())
+        })?;
+        for tenant in &tenants {
+            if let Some(doubt) = self.compare(tenant, true)? {
+                self.refuse(tenant, &doubt)?;
+            }
+        }
+        Ok(tenants.len() as u64)
     }
 
     /// Adds the events of one chain up to `to`.

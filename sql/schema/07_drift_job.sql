@@ -65,6 +65,8 @@ DECLARE
     now timestamptz := clock_timestamp();
     own uuid := (SELECT s.trail FROM @extschema@.audit_drift_state s);
     seen text[] := ARRAY(SELECT DISTINCT c.tenant FROM jsonb_to_recordset(replayed -> 'chains') c (tenant text));
+    -- Until a suspicion is confirmed, what contradicts it must not be forgotten.
+    kept text[] := ARRAY(SELECT c.chain || ':' || c.tenant FROM jsonb_to_recordset(replayed -> 'chains') c (tenant text, chain smallint, keep boolean) WHERE c.keep);
     finding jsonb;
 BEGIN
     INSERT INTO @extschema@.audit_watermarks AS w (tenant_id, chain, trail, head_seq, head_hash, verified_at, verified_from)
@@ -72,9 +74,7 @@ BEGIN
     FROM jsonb_to_recordset(replayed -> 'chains') c (tenant text, chain smallint, seq bigint, hash text, "from" bigint)
     ON CONFLICT (tenant_id, chain, trail) DO UPDATE
         SET head_seq = excluded.head_seq, head_hash = excluded.head_hash, verified_at = excluded.verified_at, verified_from = excluded.verified_from
-        WHERE NOT EXISTS (
-            SELECT FROM jsonb_to_recordset(replayed -> 'chains') k (tenant text, chain smallint, keep boolean)
-            WHERE k.keep AND k.tenant = excluded.tenant_id AND k.chain = excluded.chain);
+        WHERE NOT excluded.chain || ':' || excluded.tenant_id = ANY (kept);
     UPDATE @extschema@.audit_tenants t SET first_seen = coalesce(t.first_seen, now), last_seen = now, checked_at = now, check_error = NULL
     WHERE t.tenant_id = ANY (seen);
     IF EXISTS (SELECT FROM unnest(seen) n (tenant) WHERE NOT EXISTS (SELECT FROM @extschema@.audit_tenants t WHERE t.tenant_id = n.tenant)) THEN
@@ -131,7 +131,9 @@ BEGIN
         IF s.recent_stop <> '' AND NOT s.recent_wrapped THEN
             UPDATE @extschema@.audit_drift_state SET recent_wrapped = true, recent_tenant = '', recent_chain = NULL;
         ELSE
-            UPDATE @extschema@.audit_drift_state SET phase = 'history';
+            -- What may be missing is looked into before the long part of the run.
+            UPDATE @extschema@.audit_drift_state
+            SET phase = CASE WHEN EXISTS (SELECT FROM @extschema@.audit_drift_findings d WHERE d.suspected) THEN 'confirm' ELSE 'history' END;
         END IF;
     END IF;
     RETURN jsonb_build_object('tenants', replayed -> 'tenants', 'events', replayed -> 'events');
@@ -201,7 +203,8 @@ BEGIN
     WHERE t.tenant_id = w.tenant_id AND t.chain = w.chain AND t.trail = w.trail;
     -- covered: with what the first phase of this run has recomputed already.
     RETURN jsonb_build_object('ended', ended, 'events', replayed -> 'events',
-        'covered', CASE WHEN ended THEN greatest(w.head_seq - after, 0) ELSE (replayed ->> 'events')::bigint END);
+        -- A forged event can have the largest seq there is.
+        'covered', CASE WHEN ended THEN least(greatest(w.head_seq - after, 0), 1000000000000) ELSE (replayed ->> 'events')::bigint END);
 END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_drift_history_chain(@extschema@.audit_watermarks, bigint, bigint, bigint, integer) FROM PUBLIC;
@@ -216,49 +219,56 @@ DECLARE
     until timestamptz := clock_timestamp() + milliseconds * interval '1 millisecond';
     s @extschema@.audit_drift_state := (SELECT t FROM @extschema@.audit_drift_state t);
     w @extschema@.audit_watermarks;
+    next_phase text := 'history';
+    this_pass bigint := s.pass;
+    pass_started timestamptz := s.pass_started_at;
+    total bigint := s.pass_total;
+    done bigint := s.pass_done;
+    left_over bigint := s.history_left;
+    at_tenant text := s.pass_tenant;
+    at_chain smallint := s.pass_chain;
     part jsonb;
     events bigint := 0;
 BEGIN
-    IF s.history_left IS NULL THEN
-        IF s.pass_started_at IS NULL THEN
-            s.pass := s.pass + 1;
-            s.pass_started_at := clock_timestamp();
+    IF left_over IS NULL THEN
+        IF pass_started IS NULL THEN
+            this_pass := this_pass + 1;
+            pass_started := clock_timestamp();
         END IF;
-        SELECT coalesce(sum(m.head_seq), 0) INTO s.pass_total FROM @extschema@.audit_watermarks m WHERE m.trail = s.trail;
-        s.history_left := @extschema@.audit_drift_budget(s.pass_total, s.pass_done, s.pass_started_at, clock_timestamp());
+        SELECT coalesce(sum(least(m.head_seq, 1000000000000)), 0) INTO total FROM @extschema@.audit_watermarks m WHERE m.trail = s.trail;
+        left_over := @extschema@.audit_drift_budget(total, done, pass_started, clock_timestamp());
     END IF;
     LOOP
-        IF s.history_left <= 0 THEN
-            s.phase := 'recheck';
+        IF left_over <= 0 THEN
+            next_phase := 'recheck';
             EXIT;
         END IF;
         SELECT m.* INTO w FROM @extschema@.audit_watermarks m
-        WHERE (m.tenant_id, m.chain) > (s.pass_tenant, s.pass_chain) AND m.trail = s.trail
+        WHERE (m.tenant_id, m.chain) > (at_tenant, at_chain) AND m.trail = s.trail
         ORDER BY m.tenant_id, m.chain LIMIT 1;
         IF NOT FOUND THEN
-            s.phase := 'recheck';
-            s.pass_ended_at := clock_timestamp();
-            s.pass_started_at := NULL;
-            s.pass_done := 0;
-            s.pass_tenant := '';
-            s.pass_chain := -1;
+            next_phase := 'recheck';
+            pass_started := NULL;
+            done := 0;
+            at_tenant := '';
+            at_chain := -1;
             EXIT;
         END IF;
         -- What this run has recomputed already need not be recomputed again.
-        part := @extschema@.audit_drift_history_chain(w, s.pass, CASE WHEN w.verified_at >= s.started_at THEN least(w.verified_from, w.head_seq) ELSE w.head_seq END,
-            s.history_left, greatest(extract(milliseconds FROM until - clock_timestamp())::integer, 1));
+        part := @extschema@.audit_drift_history_chain(w, this_pass, CASE WHEN w.verified_at >= s.started_at THEN least(w.verified_from, w.head_seq) ELSE w.head_seq END,
+            left_over, greatest(extract(milliseconds FROM until - clock_timestamp())::integer, 1));
         events := events + (part ->> 'events')::bigint;
-        s.pass_done := s.pass_done + (part ->> 'covered')::bigint;
-        s.history_left := s.history_left - greatest((part ->> 'covered')::bigint, 1);
+        done := done + (part ->> 'covered')::bigint;
+        left_over := left_over - greatest((part ->> 'covered')::bigint, 1);
         IF (part ->> 'ended')::boolean THEN
-            s.pass_tenant := w.tenant_id;
-            s.pass_chain := w.chain;
+            at_tenant := w.tenant_id;
+            at_chain := w.chain;
         END IF;
         EXIT WHEN clock_timestamp() >= until;
     END LOOP;
     UPDATE @extschema@.audit_drift_state t
-    SET phase = s.phase, pass = s.pass, pass_started_at = s.pass_started_at, pass_ended_at = s.pass_ended_at, pass_total = s.pass_total, pass_done = s.pass_done,
-        pass_tenant = s.pass_tenant, pass_chain = s.pass_chain, history_left = s.history_left, events_done = t.events_done + events;
+    SET phase = next_phase, pass = this_pass, pass_started_at = pass_started, pass_ended_at = CASE WHEN pass_started IS NULL THEN clock_timestamp() ELSE t.pass_ended_at END,
+        pass_total = total, pass_done = done, pass_tenant = at_tenant, pass_chain = at_chain, history_left = left_over, events_done = t.events_done + events;
     RETURN jsonb_build_object('history_events', events);
 END
 $$;
@@ -296,7 +306,7 @@ BEGIN
         ELSIF f.tenant_id = '' THEN
             gone := NOT EXISTS (SELECT FROM @extschema@.audit_events e WHERE e.tenant_id IS NULL);
         ELSE
-            replayed := @extschema@.audit_replay_chain(f.tenant_id, f.chain, coalesce(f.checked_seq, greatest(f.first_seq - 1, 0)), f.last_seq + 1, f.kind, 9223372036854775807,
+            replayed := @extschema@.audit_replay_chain(f.tenant_id, f.chain, coalesce(f.checked_seq, greatest(f.first_seq, 1) - 1), least(f.last_seq, 9223372036854775806) + 1, f.kind, 9223372036854775807,
                 greatest(extract(milliseconds FROM until - clock_timestamp())::integer, 1));
             IF EXISTS (SELECT FROM jsonb_array_elements(replayed -> 'findings') r WHERE r.value ->> 'kind' = f.kind) THEN
                 gone := false;
@@ -343,14 +353,20 @@ COMMENT ON FUNCTION @extschema@.audit_drift_in_index(text, smallint, bigint, big
 CREATE FUNCTION @extschema@.audit_drift_search(first_block bigint, last_block bigint) RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
-    SET enable_indexscan = off SET enable_indexonlyscan = off SET enable_bitmapscan = off SET jit = off
+    SET enable_indexscan = off SET enable_indexonlyscan = off SET enable_bitmapscan = off SET enable_nestloop = off SET jit = off
 AS $$
 BEGIN
+    -- Two statements, each of which reads the blocks once, however many suspicions there are.
     UPDATE @extschema@.audit_drift_findings d SET seen_in_table = true
-    WHERE d.suspected AND NOT d.seen_in_table AND EXISTS (
+    WHERE d.suspected AND NOT d.seen_in_table AND d.chain >= 0 AND EXISTS (
         SELECT FROM @extschema@.audit_events e
         WHERE e.ctid >= format('(%s,0)', first_block)::tid AND e.ctid < format('(%s,0)', last_block)::tid
-          AND e.tenant_id = d.tenant_id AND (d.chain < 0 OR e.chain = d.chain) AND e.seq BETWEEN d.absent_from AND d.absent_to);
+          AND e.tenant_id = d.tenant_id AND e.chain = d.chain AND e.seq BETWEEN d.absent_from AND d.absent_to);
+    UPDATE @extschema@.audit_drift_findings d SET seen_in_table = true
+    WHERE d.suspected AND NOT d.seen_in_table AND d.chain < 0 AND EXISTS (
+        SELECT FROM @extschema@.audit_events e
+        WHERE e.ctid >= format('(%s,0)', first_block)::tid AND e.ctid < format('(%s,0)', last_block)::tid
+          AND e.tenant_id = d.tenant_id AND e.seq BETWEEN d.absent_from AND d.absent_to);
 END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_drift_search(bigint, bigint) FROM PUBLIC;
@@ -420,14 +436,16 @@ BEGIN
     END IF;
     IF NOT EXISTS (SELECT FROM @extschema@.audit_drift_findings d WHERE d.suspected) THEN
         UPDATE @extschema@.audit_drift_state s
-        SET phase = CASE WHEN s.errors > 0 THEN 'failing' ELSE 'idle' END, finished_at = CASE WHEN s.errors > 0 THEN s.finished_at ELSE clock_timestamp() END;
+        SET confirm_block = 0,
+            phase = CASE WHEN s.history_left IS NULL THEN 'history' WHEN s.errors > 0 THEN 'failing' ELSE 'idle' END,
+            finished_at = CASE WHEN s.history_left IS NULL OR s.errors > 0 THEN s.finished_at ELSE clock_timestamp() END;
     END IF;
     RETURN jsonb_build_object('confirmed', settled);
 END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_drift_confirm(integer) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_drift_confirm(integer) IS
-    'Part of the job drift: one step of the last phase: before an alert says that events are missing, the table itself is searched for them.';
+    'Part of the job drift: one step of the phase after the first and of the last: before an alert says that events are missing, the table itself is searched for them.';
 
 CREATE FUNCTION @extschema@.audit_job_drift() RETURNS jsonb
     LANGUAGE plpgsql

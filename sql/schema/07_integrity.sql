@@ -28,7 +28,7 @@ AS $$
     SELECT CASE WHEN coalesce(audit_replayed_part.upto, 0) < 1 OR audit_replayed_part.ended IS NULL OR audit_replayed_part.ended < audit_replayed_part.since THEN 'empty'::int8range
         ELSE int8range(1 + CASE WHEN audit_replayed_part.started >= audit_replayed_part.since OR audit_replayed_part.ended <= audit_replayed_part.started THEN 0
                                 ELSE floor(audit_replayed_part.upto * extract(epoch FROM audit_replayed_part.since - audit_replayed_part.started) / extract(epoch FROM audit_replayed_part.ended - audit_replayed_part.started)) END::bigint,
-                       audit_replayed_part.upto + 1) END
+                       least(audit_replayed_part.upto, 9223372036854775806) + 1) END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_replayed_part(bigint, timestamptz, timestamptz, timestamptz) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_replayed_part(bigint, timestamptz, timestamptz, timestamptz) IS
@@ -69,14 +69,14 @@ BEGIN
                     UNION ALL
                     SELECT below.* FROM heads CROSS JOIN LATERAL (
                         SELECT e.chain, e.seq, e.recorded_at FROM @extschema@.audit_events e WHERE e.tenant_id = w.tenant_id AND e.chain < heads.chain ORDER BY e.chain DESC, e.seq DESC LIMIT 1) below)
-                SELECT coalesce(sum(x.seq), 0)::bigint AS events, count(*)::integer AS chains, max(x.recorded_at) AS last_event_at FROM heads x) h
+                SELECT least(coalesce(sum(x.seq), 0), 9223372036854775807)::bigint AS events, count(*)::integer AS chains, max(x.recorded_at) AS last_event_at FROM heads x) h
             CROSS JOIN LATERAL (
                 SELECT max(e.recorded_at) FILTER (WHERE own) AS verified_up_to,
                     count(*) FILTER (WHERE NOT own) AS unconfirmed,
                     sum((SELECT sum(upper(r) - lower(r)) FROM unnest(int8multirange(
                         @extschema@.audit_replayed_part(k.replayed_seq, k.replay_started_at, k.replayed_at, since),
                         @extschema@.audit_replayed_part(least(k.whole_seq, k.head_seq), k.whole_started_at, k.whole_ended_at, since),
-                        CASE WHEN k.verified_at >= since THEN int8range(k.verified_from, k.head_seq + 1) ELSE 'empty' END)) r)) FILTER (WHERE own) AS recomputed
+                        CASE WHEN k.verified_at >= since THEN int8range(k.verified_from, greatest(k.verified_from, least(k.head_seq, 9223372036854775806) + 1)) ELSE 'empty' END)) r)) FILTER (WHERE own) AS recomputed
                 FROM (SELECT k.*, k.trail = s.trail AS own FROM @extschema@.audit_watermarks k CROSS JOIN @extschema@.audit_drift_state s WHERE k.tenant_id = w.tenant_id) k
                 LEFT JOIN LATERAL (SELECT e.recorded_at FROM @extschema@.audit_events e WHERE e.tenant_id = k.tenant_id AND e.chain = k.chain AND e.seq = k.head_seq LIMIT 1) e ON true) m
             CROSS JOIN LATERAL (

@@ -167,7 +167,7 @@ COMMENT ON COLUMN @extschema@.audit_sinks.directory IS 'Absolute path of the dir
 COMMENT ON COLUMN @extschema@.audit_sinks.url_file IS 'Absolute path of the file that holds the witness'' URL; mode 0600 or 0400, owned by the server''s user or root.';
 COMMENT ON COLUMN @extschema@.audit_sinks.ca_file IS 'Absolute path of a PEM file with the only certificate authorities that are trusted; NULL: those of the system.';
 COMMENT ON COLUMN @extschema@.audit_sinks.vkey IS 'The witness'' public key as C2SP writes it: name+hash+key. A cosignature of another is refused.';
-COMMENT ON COLUMN @extschema@.audit_sinks.enabled IS 'While false nothing is published here.';
+COMMENT ON COLUMN @extschema@.audit_sinks.enabled IS 'While false nothing is published here. A sink that a dump brings is disabled.';
 COMMENT ON COLUMN @extschema@.audit_sinks.published_to IS 'The last seal that a directory has. Set by the server.';
 COMMENT ON COLUMN @extschema@.audit_sinks.last_success IS 'When it last took something. Set by the server.';
 COMMENT ON COLUMN @extschema@.audit_sinks.failing_since IS 'Since when it has taken nothing that it was given; NULL: it works. Set by the server.';

@@ -54,6 +54,32 @@ REVOKE ALL ON FUNCTION @extschema@.audit_checkpoint(text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_checkpoint(text) IS
     'The newest signed checkpoint of a tenant with its cosignatures (C2SP tlog-checkpoint); NULL when there is none.';
 
+CREATE FUNCTION @extschema@.audit_sink_check() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- One that has published before comes from a dump. A copy of the database must not publish beside the original.
+    IF NEW.published_to > 0 OR NEW.last_success IS NOT NULL THEN
+        NEW.enabled := false;
+    END IF;
+    RETURN NEW;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_sink_check() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_sink_check() IS
+    'Trigger of audit_sinks: a sink that a dump brings is not used before somebody enables it.';
+CREATE TRIGGER zeroauth_audit_sink_check
+    BEFORE INSERT ON @extschema@.audit_sinks
+    FOR EACH ROW EXECUTE FUNCTION @extschema@.audit_sink_check();
+COMMENT ON TRIGGER zeroauth_audit_sink_check ON @extschema@.audit_sinks IS 'A sink that a dump brings is not used before somebody enables it.';
+CREATE TRIGGER zeroauth_audit_sinks_changed
+    AFTER INSERT OR DELETE OR TRUNCATE OR UPDATE OF kind, directory, url_file, ca_file, vkey, enabled ON @extschema@.audit_sinks
+    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.audit_jobs_changed();
+COMMENT ON TRIGGER zeroauth_audit_sinks_changed ON @extschema@.audit_sinks IS 'A change counts at once.';
+ALTER TABLE @extschema@.audit_sinks ENABLE ALWAYS TRIGGER zeroauth_audit_sink_check;
+ALTER TABLE @extschema@.audit_sinks ENABLE ALWAYS TRIGGER zeroauth_audit_sinks_changed;
+
 CREATE FUNCTION @extschema@.audit_key_usable(error text) RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
@@ -78,7 +104,7 @@ AS $$
 DECLARE
     log @extschema@.audit_logs;
     held bigint;
-    some jsonb;
+    sample jsonb;
 BEGIN
     UPDATE @extschema@.audit_logs l SET state = 'held', known_size = size, known_root = root, known_by = by_sink
     WHERE l.origin = held_origin AND l.state = 'open'
@@ -87,7 +113,7 @@ BEGIN
         RETURN false;
     END IF;
     SELECT count(*), jsonb_agg(jsonb_build_object('tenant', f.tenant_id, 'epoch', f.epoch, 'here', f.tree_size, 'there', f.known_size) ORDER BY f.tenant_id) FILTER (WHERE f.place <= 20)
-    INTO held, some
+    INTO held, sample
     FROM (SELECT l.*, row_number() OVER (ORDER BY l.tenant_id) AS place FROM @extschema@.audit_logs l WHERE l.state = 'held' AND l.known_by = by_sink) f;
     PERFORM @extschema@.audit_raise_alert(
         CASE WHEN log.known_size > log.tree_size THEN 'tail_truncated' ELSE 'checkpoint_mismatch' END, 1::smallint, CASE WHEN held = 1 THEN log.tenant_id END,
@@ -95,7 +121,7 @@ BEGIN
         CASE WHEN log.known_size > log.tree_size
              THEN format('sink %s holds a checkpoint of %s events of tenant %s, and the log has %s: events are gone, or an earlier state was restored', by_sink, log.known_size, log.tenant_id, log.tree_size)
              ELSE format('sink %s holds another root of %s events of tenant %s: history was rewritten', by_sink, log.known_size, log.tenant_id) END,
-        jsonb_build_object('sink', by_sink, 'logs', some, 'held', held));
+        jsonb_build_object('sink', by_sink, 'logs', sample, 'held', held));
     RETURN true;
 END
 $$;
@@ -147,6 +173,13 @@ REVOKE ALL ON FUNCTION @extschema@.audit_sink_told(text, text, bigint) FROM PUBL
 COMMENT ON FUNCTION @extschema@.audit_sink_told(text, text, bigint) IS
     'Called by the worker with what came of publishing to a sink: an error or none, and the last seal that it has. Raises the alert sink_failing after 15 minutes of failures.';
 
+CREATE FUNCTION @extschema@.audit_append_own_to(action text, severity text, resource text, details jsonb, tenant text) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL UNSAFE
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_append_own';
+REVOKE ALL ON FUNCTION @extschema@.audit_append_own_to(text, text, text, jsonb, text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_append_own_to(text, text, text, jsonb, text) IS
+    'As audit_append_own, to the trail of the tenant whom the event is about.';
+
 CREATE FUNCTION @extschema@.audit_acknowledge_restore(note text) RETURNS integer
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
@@ -161,11 +194,12 @@ BEGIN
     FOR log IN SELECT l.* FROM @extschema@.audit_logs l WHERE l.state = 'held' ORDER BY l.tenant_id, l.epoch FOR UPDATE LOOP
         UPDATE @extschema@.audit_logs l SET state = 'ended', ended_at = clock_timestamp() WHERE l.tenant_id = log.tenant_id AND l.epoch = log.epoch;
         INSERT INTO @extschema@.audit_logs (tenant_id, epoch) VALUES (log.tenant_id, log.epoch + 1);
-        PERFORM @extschema@.audit_append_own_to(log.tenant_id, 'log.restored', 'critical', log.origin,
+        PERFORM @extschema@.audit_append_own_to('log.restored', 'critical', log.origin,
             jsonb_build_object('note', left(audit_acknowledge_restore.note, 2000), 'by', SESSION_USER, 'epoch', log.epoch + 1,
                 'ended', jsonb_build_object('origin', log.origin, 'epoch', log.epoch, 'tree_size', log.tree_size),
                 'known', jsonb_build_object('sink', log.known_by, 'tree_size', log.known_size, 'root', encode(log.known_root, 'base64')),
-                'lost', greatest(log.known_size - log.tree_size, 0)));
+                'lost', greatest(log.known_size - log.tree_size, 0)),
+            log.tenant_id);
         ended := ended + 1;
     END LOOP;
     IF ended = 0 THEN

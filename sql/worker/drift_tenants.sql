@@ -1,18 +1,18 @@
 -- The next $4 tenants that have events or watermarks, in order: after $1 (from $1 on, if $2 is not 0), up to $3 (empty: to the last).
 WITH RECURSIVE
     first_event AS (
-        SELECT (SELECT e.tenant_id FROM @extschema@.audit_events e
-                WHERE e.tenant_id OPERATOR(pg_catalog.>=) $1 AND (e.tenant_id OPERATOR(pg_catalog.>) $1 OR $2 OPERATOR(pg_catalog.<>) 0)
-                ORDER BY e.tenant_id LIMIT 1) AS tenant_id),
+        SELECT coalesce(
+            (SELECT e.tenant_id FROM @extschema@.audit_events e WHERE $2 OPERATOR(pg_catalog.<>) 0 AND e.tenant_id OPERATOR(pg_catalog.=) $1 LIMIT 1),
+            (SELECT e.tenant_id FROM @extschema@.audit_events e WHERE e.tenant_id OPERATOR(pg_catalog.>) $1 ORDER BY e.tenant_id LIMIT 1)) AS tenant_id),
     events AS (
         TABLE first_event
         UNION ALL
         SELECT (SELECT e.tenant_id FROM @extschema@.audit_events e WHERE e.tenant_id OPERATOR(pg_catalog.>) events.tenant_id ORDER BY e.tenant_id LIMIT 1)
         FROM events WHERE events.tenant_id IS NOT NULL),
     first_mark AS (
-        SELECT (SELECT w.tenant_id FROM @extschema@.audit_watermarks w
-                WHERE w.tenant_id OPERATOR(pg_catalog.>=) $1 AND (w.tenant_id OPERATOR(pg_catalog.>) $1 OR $2 OPERATOR(pg_catalog.<>) 0)
-                ORDER BY w.tenant_id LIMIT 1) AS tenant_id),
+        SELECT coalesce(
+            (SELECT w.tenant_id FROM @extschema@.audit_watermarks w WHERE $2 OPERATOR(pg_catalog.<>) 0 AND w.tenant_id OPERATOR(pg_catalog.=) $1 LIMIT 1),
+            (SELECT w.tenant_id FROM @extschema@.audit_watermarks w WHERE w.tenant_id OPERATOR(pg_catalog.>) $1 ORDER BY w.tenant_id LIMIT 1)) AS tenant_id),
     marks AS (
         TABLE first_mark
         UNION ALL

@@ -1,5 +1,5 @@
--- Chains behind tenant $1, in order, that have events which their tenant's log does not have, and tenants whose newest checkpoint
--- is to be signed (again): one row for each chain.
+-- Chains behind tenant $1, in order, that do not end where their tenant's log says, and one of each tenant whose newest checkpoint is
+-- to be signed, or signed again; $2 is 1 when there is a key.
 WITH RECURSIVE chains AS (
     (SELECT e.tenant_id, e.chain FROM @extschema@.audit_events e
      WHERE e.tenant_id OPERATOR(pg_catalog.>) $1 AND e.chain IS NOT NULL ORDER BY e.tenant_id, e.chain LIMIT 1)
@@ -25,5 +25,5 @@ LEFT JOIN LATERAL (
     WHERE k.tenant_id OPERATOR(pg_catalog.=) c.tenant_id AND k.epoch OPERATOR(pg_catalog.=) log.epoch AND k.tree_size OPERATOR(pg_catalog.=) log.tree_size) newest ON true
 WHERE log.state IS NULL
    OR log.state OPERATOR(pg_catalog.=) 'open'
-  AND (head.seq OPERATOR(pg_catalog.>) COALESCE(covered.to_seq, 0::pg_catalog.int8)
+  AND (head.seq OPERATOR(pg_catalog.<>) COALESCE(covered.to_seq, 0::pg_catalog.int8)
        OR c.chain OPERATOR(pg_catalog.=) 0::pg_catalog.int2 AND (newest.unsigned AND $2 OPERATOR(pg_catalog.=) 1 OR newest.sealed_at OPERATOR(pg_catalog.<) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '1 hour'::pg_catalog.interval)))

@@ -142,7 +142,10 @@ pub fn missing(kind: &'static str, tenant: &str, chain: i16, from: i64, was: Vec
         source: Source::Memory,
         tenant: tenant.to_owned(),
         chain,
-        count: was.iter().map(|known| known.seq - from + 1).sum(),
+        count: was
+            .iter()
+            .map(|known| known.seq.saturating_sub(from).saturating_add(1))
+            .fold(0, i64::saturating_add),
         first_seq: from,
         last_seq: last,
         absent: Some([from, last]),

@@ -263,7 +263,7 @@ impl Step<'_> {
             let was = vec![mark.known];
             self.done.findings.push(match end {
                 None => missing("chain_missing", name, chain, 1, was),
-                Some(end) if end < seq => missing("tail_truncated", name, chain, end + 1, was),
+                Some(end) if end < seq => missing("tail_truncated", name, chain, end.saturating_add(1), was),
                 Some(_) => missing("gap", name, chain, seq, was),
             });
             kept.push(chain);

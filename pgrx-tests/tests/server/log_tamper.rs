@@ -104,7 +104,7 @@ fn pitfall_15_16_17_18_27_what_was_sealed_is_missed_by_its_class() {
         ),
         // 17: the oldest, the rest renumbered and all hashes recomputed.
         (
-            "DELETE FROM audit_events WHERE tenant_id = 'globex' AND seq <= 20; UPDATE audit_events SET seq = seq - 1000 WHERE tenant_id = 'globex'; UPDATE audit_events SET seq = seq + 980 WHERE tenant_id = 'globex'; SELECT recompute('globex', 0::smallint, 1)",
+            "DELETE FROM audit_events WHERE tenant_id = 'globex' AND seq <= 20; UPDATE audit_events SET seq = seq + 1000 WHERE tenant_id = 'globex'; UPDATE audit_events SET seq = seq - 1020 WHERE tenant_id = 'globex'; SELECT recompute('globex', 0::smallint, 1)",
             "globex",
             &["tail_truncated|0|181", "last: tail_truncated"],
         ),

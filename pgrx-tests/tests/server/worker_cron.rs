@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use zeroauth_audit_tests::{Cluster, wait_until};
 
-use crate::support::worker::{watcher, worker_after};
+use crate::support::worker::{ONLY_PRUNE, watcher, worker_after};
 use crate::support::{Database, Sql};
 
 fn cluster(name: &str) -> Cluster {
@@ -27,6 +27,7 @@ const OURS: &str = "SELECT name, scheduler FROM audit_jobs ORDER BY name";
 fn pg_cron_runs_the_jobs_and_the_worker_none_until_they_are_taken_back() {
     let cluster = cluster("cron_runs");
     let mut client = cluster.client();
+    client.run(ONLY_PRUNE);
     worker_after(&mut watcher(&cluster), "audit", None);
     client.run("UPDATE audit_jobs SET schedule = '* * * * *', time_zone = 'Asia/Kolkata'");
     assert_eq!(client.line("SELECT audit_use_pg_cron()"), "1");
@@ -69,6 +70,7 @@ fn pg_cron_runs_the_jobs_and_the_worker_none_until_they_are_taken_back() {
 fn what_pg_cron_cannot_say_in_gmt_is_refused_and_nothing_changes_hands() {
     let cluster = cluster("cron_refused");
     let mut client = cluster.client();
+    client.run(ONLY_PRUNE);
     for (schedule, zone) in
         [("30 2 * * *", "Europe/Berlin"), ("0 3 1 * *", "Asia/Kolkata"), ("0 0 L * *", "UTC")]
     {

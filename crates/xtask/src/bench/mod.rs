@@ -4,6 +4,7 @@
 //! the median of the rounds' ratios.
 
 mod chart;
+mod drift;
 mod instructions;
 mod machine;
 mod pgbench;

@@ -1,6 +1,6 @@
 //! The results as a table, and as docs/benchmarks.md.
 
-use super::scenario::{Scenario, Target, Unit};
+use super::scenario::{Scenario, Side, Target, Unit};
 use super::{Effort, SETTINGS};
 
 /// The rounds of one scenario.
@@ -66,8 +66,9 @@ impl Line {
         ]
     }
 
-    /// What the drawing shows of it: its name, the ratio and the target; `None` for what has no ratio.
+    /// What the drawing shows of it: its name, the ratio and the target; `None` for what is not compared with the plain table.
     pub(crate) fn bar(&self) -> Option<Bar> {
+        self.scenario.baseline.filter(|side| *side == Side::Plain)?;
         Some(Bar { name: self.scenario.name, ratio: self.ratio()?, target: self.scenario.target })
     }
 }

@@ -9,7 +9,7 @@ use zeroauth_audit_tests::Cluster;
 use super::Effort;
 use super::scenario::{Scenario, Side, Size, Work};
 use super::tables::{self, COLUMNS};
-use super::{pgbench, reading};
+use super::{drift, pgbench, reading};
 
 /// Measures `side` doing the work of `scenario`, from an empty table; what reads, from a full one.
 pub(crate) fn measure(scenario: &Scenario, side: Side, cluster: &Cluster, effort: &Effort) -> Result<f64> {
@@ -51,6 +51,8 @@ pub(crate) fn measure(scenario: &Scenario, side: Side, cluster: &Cluster, effort
             let events = tables::hold(&mut client, effort, Size::Huge)?;
             reading::export_memory(client, cluster, events)
         }
+        Work::DriftRun => drift::processor_time(&mut client, effort),
+        Work::InsertsBesideDrift { clients } => drift::inserts(&mut client, cluster, side, clients, effort),
     }
 }
 

@@ -9,6 +9,8 @@ pub(crate) enum Side {
     Ours,
     /// What a user would otherwise write: a PL/pgSQL trigger that locks a head row per tenant and calls sha256().
     PlPgSql,
+    /// `audit_events` while the job drift runs.
+    BesideDrift,
 }
 
 impl Side {
@@ -16,7 +18,7 @@ impl Side {
     pub(crate) fn table(self) -> &'static str {
         match self {
             Self::Plain => "plain_events",
-            Self::Ours => "audit_events",
+            Self::Ours | Self::BesideDrift => "audit_events",
             Self::PlPgSql => "plpgsql_events",
         }
     }
@@ -66,6 +68,13 @@ pub(crate) enum Work {
     VerifyMemory,
     /// Memory of the session's process while audit_export() runs.
     ExportMemory,
+    /// Processor time of one run of the job drift.
+    DriftRun,
+    /// Prepared single-row inserts by pgbench, into the table that drift replays.
+    InsertsBesideDrift {
+        /// Connections at once.
+        clients: u32,
+    },
 }
 
 /// What a measurement is counted in.
@@ -80,7 +89,7 @@ pub(crate) enum Unit {
 impl Work {
     pub(crate) fn unit(self) -> Unit {
         match self {
-            Self::Tail { .. } | Self::VerifyLast => Unit::Milliseconds,
+            Self::Tail { .. } | Self::VerifyLast | Self::DriftRun => Unit::Milliseconds,
             Self::VerifyMemory | Self::ExportMemory => Unit::Mebibytes,
             _ => Unit::Rate,
         }
@@ -151,6 +160,15 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     alone("audit_verify(tenant, 1000)", Work::VerifyLast, Some(Target::AtMost(10.0))),
     alone("memory of audit_verify_all", Work::VerifyMemory, Some(Target::AtMost(64.0))),
     alone("memory of audit_export", Work::ExportMemory, Some(Target::AtMost(64.0))),
+    // Last: they leave a table behind that no other scenario takes for its own.
+    alone("drift: processor time of a run, 1000 tenants", Work::DriftRun, None),
+    Scenario {
+        name: "drift: inserts beside a paced run, 16 clients",
+        work: Work::InsertsBesideDrift { clients: 16 },
+        baseline: Some(Side::Ours),
+        subject: Side::BesideDrift,
+        target: Some(Target::AtLeast(0.97)),
+    },
 ];
 
 const fn inserts(clients: u32, tenants: u32) -> Work {

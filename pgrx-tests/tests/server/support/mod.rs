@@ -11,6 +11,7 @@ pub mod receiver;
 pub mod sealed;
 pub mod small_disk;
 pub mod sql;
+pub mod witness;
 pub mod worker;
 
 use std::os::unix::process::CommandExt;

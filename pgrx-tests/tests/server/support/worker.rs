@@ -12,6 +12,9 @@ pub const STARTS: Duration = Duration::from_secs(10);
 /// And gone this soon when it has to go.
 pub const ENDS: Duration = Duration::from_secs(3);
 
+/// Leaves one job, for tests of what is done with jobs, whatever else there is to run.
+pub const ONLY_PRUNE: &str = "DELETE FROM audit_jobs WHERE name <> 'prune'";
+
 /// A superuser's connection to the database `postgres`, from where the others can be dropped.
 pub fn watcher(cluster: &Cluster) -> Client {
     cluster.connect("postgres", "postgres").unwrap()

@@ -1,0 +1,394 @@
+//! Checkpoints leave the machine: to directories and witnesses, and what happens when those hold something else.
+
+use std::path::PathBuf;
+
+use postgres::Client;
+use zeroauth_audit_core::Digest;
+use zeroauth_audit_core::checkpoint::Checkpoint;
+use zeroauth_audit_core::merkle::leaf_hash;
+use zeroauth_audit_core::note::{Algorithm, SigningKey, VerifierKey};
+use zeroauth_audit_core::trust::Trust;
+use zeroauth_audit_tests::{Cluster, wait_until};
+
+use crate::support::receiver::server_file;
+use crate::support::sealed::{ORIGIN, folder, key_file, key_path, published, trust};
+use crate::support::witness::Witness;
+use crate::support::{DEADLINE, Sql, base_backup, standby_of};
+
+struct Publishing {
+    cluster: Cluster,
+    key: SigningKey,
+    directory: PathBuf,
+}
+
+/// A server with a worker that signs and publishes to a directory; one event of acme.
+fn publishing(name: &str, conf: &[(&str, &str)]) -> Publishing {
+    let builder = Cluster::builder(name).conf("fsync", "off");
+    let cluster =
+        conf.iter().fold(builder, |builder, (key, value)| builder.conf(key, value)).start().unwrap();
+    let key = key_file(&key_path(&cluster), ORIGIN, 7);
+    let directory = folder(&cluster, "published");
+    let mut client = cluster.client();
+    client.run(&format!(
+        "ALTER SYSTEM SET zeroauth_audit.checkpoint_key_file = '{}'",
+        key_path(&cluster).display()
+    ));
+    client.run("SELECT pg_reload_conf(); CREATE EXTENSION zeroauth_audit");
+    client.run(&format!(
+        "INSERT INTO audit_sinks (name, kind, directory) VALUES ('worm', 'directory', '{}')",
+        directory.display()
+    ));
+    client.run("INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'first')");
+    Publishing { cluster, key, directory }
+}
+
+/// The job is due at once.
+fn seal(client: &mut Client) {
+    client.run("UPDATE audit_jobs SET next_run = '2020-01-01 00:00:00+00' WHERE name = 'checkpoint'");
+}
+
+fn append(client: &mut Client, tenant: &str, count: u32) {
+    client.run(&format!(
+        "INSERT INTO audit_events (tenant_id, action) SELECT '{tenant}', 'n' FROM generate_series(1, {count})"
+    ));
+    seal(client);
+}
+
+impl Publishing {
+    /// The newest published size of each origin, without the base, and without the worker's own tenant.
+    fn newest(&self) -> Vec<String> {
+        let mut newest = std::collections::BTreeMap::new();
+        for (_, notes) in published(&self.directory, &trust(&[&self.key])) {
+            for believed in notes {
+                let checkpoint = believed.checkpoint;
+                newest.insert(checkpoint.origin[ORIGIN.len() + 1..].to_owned(), checkpoint.size);
+            }
+        }
+        newest.remove("zeroauth_audit");
+        newest.into_iter().map(|(origin, size)| format!("{origin} {size}")).collect()
+    }
+
+    #[track_caller]
+    fn wait_for(&self, expected: &[&str]) {
+        // A sink that failed is tried again after a minute at the latest.
+        wait_until(3 * DEADLINE, &format!("{expected:?} to be published"), || self.newest() == expected);
+    }
+}
+
+fn alerts(client: &mut Client) -> Vec<String> {
+    client.lines("SELECT severity, kind, fingerprint FROM audit_alerts WHERE state <> 'resolved' AND kind NOT LIKE 'clock%' ORDER BY 3")
+}
+
+#[test]
+fn pitfall_25_growth_and_silence_are_published_signed_and_in_order() {
+    let publishing = publishing("publish_directory", &[]);
+    let mut client = publishing.cluster.client();
+    seal(&mut client);
+    publishing.wait_for(&["acme 1"]);
+    append(&mut client, "acme", 9);
+    publishing.wait_for(&["acme 10"]);
+    append(&mut client, "globex", 3);
+    publishing.wait_for(&["acme 10", "globex 3"]);
+    let files = published(&publishing.directory, &trust(&[&publishing.key]));
+    assert!(files[0].0.ends_with("-full.checkpoints"), "{files:?}");
+    let before: usize = files.iter().map(|(_, notes)| notes.len()).sum();
+    // Nothing happens for an hour: the same is signed again, with a newer time.
+    client.run("UPDATE audit_checkpoints SET sealed_at = sealed_at - interval '61 minutes'");
+    seal(&mut client);
+    wait_until(DEADLINE, "silence to be sealed", || {
+        let files = published(&publishing.directory, &trust(&[&publishing.key]));
+        files.iter().map(|(_, notes)| notes.len()).sum::<usize>() == before + 2
+    });
+    assert_eq!(publishing.newest(), ["acme 10", "globex 3"]);
+    assert_eq!(
+        client.line("SELECT audit_health_log() ->> 'state', audit_health_log() -> 'reasons'"),
+        "ok|[]"
+    );
+    assert_eq!(alerts(&mut client), [] as [&str; 0]);
+    // After a crash nothing is lost, and nothing contradicts what is out.
+    drop(client);
+    publishing.cluster.crash().unwrap();
+    publishing.cluster.start_again().unwrap();
+    let mut client = publishing.cluster.client();
+    append(&mut client, "acme", 5);
+    publishing.wait_for(&["acme 15", "globex 3"]);
+    assert_eq!(alerts(&mut client), [] as [&str; 0]);
+}
+
+#[test]
+fn a_restored_backup_signs_nothing_until_a_person_says_that_it_is_one() {
+    let publishing = publishing("publish_restore", &[]);
+    let mut client = publishing.cluster.client();
+    append(&mut client, "acme", 9);
+    publishing.wait_for(&["acme 10"]);
+    let backup = base_backup(&publishing.cluster, &["-X", "stream"]);
+    append(&mut client, "acme", 20);
+    append(&mut client, "late", 4);
+    publishing.wait_for(&["acme 30", "late 4"]);
+    drop(client);
+    publishing.cluster.shut_down().unwrap();
+    let restored = Cluster::builder("publish_restored").data(&backup).start().unwrap();
+    let mut client = restored.client();
+    // The key and the directory are where they were: the very first thing is that nothing fits.
+    append(&mut client, "acme", 7);
+    wait_until(DEADLINE, "the alert", || {
+        client.line("SELECT count(*) FROM audit_alerts WHERE kind = 'tail_truncated' AND severity = 1") == "1"
+    });
+    assert_eq!(
+        client
+            .lines("SELECT tenant_id, state, known_size, known_by FROM audit_logs WHERE tenant_id = 'acme'"),
+        ["acme|held|30|worm"]
+    );
+    wait_until(DEADLINE, "the missing tenant", || {
+        client.line("SELECT count(*) FROM audit_alerts WHERE kind = 'tenant_missing' AND severity = 1") == "1"
+    });
+    seal(&mut client);
+    wait_until(DEADLINE, "a run", || {
+        client.line("SELECT next_run > now() FROM audit_jobs WHERE name = 'checkpoint'") == "t"
+    });
+    assert_eq!(
+        client.line("SELECT max(tree_size) FROM audit_checkpoints WHERE tenant_id = 'acme'"),
+        "10",
+        "nothing is signed"
+    );
+    assert_eq!(client.line("SELECT ok, classes FROM audit_verify('acme')"), "f|{tail_truncated}");
+    assert_eq!(
+        client.line("SELECT audit_health_log() ->> 'state', audit_health_log() -> 'reasons'"),
+        r#"failing|["logs_held"]"#
+    );
+
+    client.refused("ZA009", "SELECT audit_acknowledge_restore(' ')");
+    assert_eq!(
+        client.line("SELECT audit_acknowledge_restore('disk broke, restored last night''s backup')"),
+        "1"
+    );
+    client.refused("ZA052", "SELECT audit_acknowledge_restore('again')");
+    assert_eq!(
+        client.line("SELECT action, severity, details ->> 'note', details ->> 'lost', details -> 'known' ->> 'tree_size' FROM audit_events WHERE tenant_id = 'acme' AND action = 'log.restored'"),
+        "log.restored|critical|disk broke, restored last night's backup|20|30"
+    );
+    append(&mut client, "acme", 1);
+    publishing.wait_for(&["acme 30", "acme/1 19", "late 4"]);
+    assert_eq!(client.line("SELECT ok FROM audit_verify('acme')"), "t");
+    assert_eq!(
+        client.lines("SELECT epoch, state FROM audit_logs WHERE tenant_id = 'acme' ORDER BY 1"),
+        ["0|ended", "1|open"]
+    );
+}
+
+#[test]
+fn history_that_was_rewritten_and_signed_again_with_the_key_itself_is_found_outside() {
+    let publishing = publishing("publish_rewritten", &[]);
+    let mut client = publishing.cluster.client();
+    append(&mut client, "acme", 9);
+    publishing.wait_for(&["acme 10"]);
+    let witness = Witness::start(&publishing.key, 9);
+    watch(&publishing, &mut client, &witness);
+    wait_until(DEADLINE, "the witness", || witness.seen() == ["acme 10"]);
+    // Whoever has everything: the events, the tables of the log, and the key.
+    client.run("UPDATE audit_jobs SET enabled = false WHERE name = 'checkpoint'");
+    client.run("SET zeroauth_audit.maintenance = on; UPDATE audit_events SET action = 'harmless', event_hash = sha256(seq::text::bytea) WHERE tenant_id = 'acme'; UPDATE audit_events e SET prev_hash = coalesce((SELECT event_hash FROM audit_events p WHERE p.tenant_id = e.tenant_id AND p.seq = e.seq - 1), prev_hash) WHERE tenant_id = 'acme'; RESET zeroauth_audit.maintenance");
+    let leaves: Vec<Digest> = client
+        .rows("SELECT encode(event_hash, 'base64') FROM audit_events WHERE tenant_id = 'acme' ORDER BY seq")
+        .iter()
+        .map(|row| {
+            use base64::Engine as _;
+            leaf_hash(&base64::engine::general_purpose::STANDARD.decode(row[0].as_ref().unwrap()).unwrap())
+        })
+        .collect();
+    let tree = zeroauth_audit_core::tree::Tree::new(leaves.clone());
+    let checkpoint = Checkpoint { origin: format!("{ORIGIN}/acme"), size: 10, root: tree.root() };
+    let hex = |digest: &Digest| digest.to_string();
+    let tile: String = leaves.iter().map(&hex).collect();
+    client.run(&format!(
+        "UPDATE audit_tiles SET hashes = decode('{tile}', 'hex') WHERE tenant_id = 'acme';
+         UPDATE audit_checkpoints SET root = decode('{}', 'hex'), note = '{}', seal = nextval('audit_checkpoints_seal_seq') WHERE tenant_id = 'acme' AND tree_size = 10",
+        hex(&checkpoint.root),
+        checkpoint.sign(&publishing.key, 1_800_000_000).unwrap()
+    ));
+    // From inside the log agrees with itself.
+    assert_eq!(
+        client.lines("SELECT class FROM audit_findings('acme') WHERE class = 'checkpoint_mismatch'"),
+        [] as [&str; 0]
+    );
+    // The directory does not take it.
+    client.run("UPDATE audit_jobs SET enabled = true WHERE name = 'checkpoint'");
+    append(&mut client, "globex", 1);
+    wait_until(DEADLINE, "the alert", || {
+        alerts(&mut client).contains(&"1|checkpoint_mismatch|checkpoint_conflict:worm".to_owned())
+    });
+    assert_eq!(client.line("SELECT state, known_size FROM audit_logs WHERE tenant_id = 'acme'"), "held|10");
+    assert_eq!(client.line("SELECT classes @> '{checkpoint_mismatch}' FROM audit_verify('acme')"), "t");
+    // Nor does a witness, if there is no directory.
+    client.run("DELETE FROM audit_sinks WHERE name = 'worm'; UPDATE audit_logs SET state = 'open'; DELETE FROM audit_cosignatures");
+    wait_until(DEADLINE, "the witness's alert", || {
+        alerts(&mut client).contains(&"1|checkpoint_mismatch|checkpoint_conflict:witness".to_owned())
+    });
+}
+
+fn watch(publishing: &Publishing, client: &mut Client, witness: &Witness) {
+    let url = server_file(&publishing.cluster, "witness.url", &format!("http://{}/\n", witness.address));
+    client.run(&format!(
+        "INSERT INTO audit_sinks (name, kind, url_file, vkey) VALUES ('witness', 'witness', '{}', '{}')",
+        url.display(),
+        witness.vkey()
+    ));
+}
+
+#[test]
+fn a_witness_signs_what_grew_and_goes_on_from_whatever_it_remembers() {
+    let publishing = publishing("publish_witness", &[]);
+    let mut client = publishing.cluster.client();
+    let witness = Witness::start(&publishing.key, 9);
+    watch(&publishing, &mut client, &witness);
+    append(&mut client, "acme", 9);
+    append(&mut client, "globex", 300);
+    wait_until(DEADLINE, "cosignatures", || witness.seen() == ["acme 10", "globex 300"]);
+    let mut trusted = Trust::new();
+    trusted.add_log(publishing.key.verifier_key()).unwrap();
+    let key = VerifierKey::parse(&witness.vkey()).unwrap();
+    assert_eq!(key.algorithm(), Algorithm::CosignatureV1);
+    trusted.add_witness(key).unwrap();
+    trusted.require(1);
+    let cosigned = |client: &mut Client, tenant: &str, size: u64| {
+        wait_until(DEADLINE, "a cosigned checkpoint", || {
+            let note = client.rows(&format!("SELECT audit_checkpoint('{tenant}')"))[0][0].clone().unwrap();
+            trusted.open(note.as_bytes()).is_ok_and(|believed| believed.checkpoint.size == size)
+        });
+    };
+    cosigned(&mut client, "acme", 10);
+    cosigned(&mut client, "globex", 300);
+    append(&mut client, "globex", 300);
+    cosigned(&mut client, "globex", 600);
+    // It lost its memory, or was told of a checkpoint by somebody else: it says so, and is shown another proof.
+    let origin = format!("{ORIGIN}/globex");
+    witness.remember(&origin, None);
+    append(&mut client, "globex", 100);
+    cosigned(&mut client, "globex", 700);
+    let at_300 = client.rows(
+        "SELECT encode(root, 'hex') FROM audit_checkpoints WHERE tenant_id = 'globex' AND tree_size = 300",
+    )[0][0]
+        .clone()
+        .unwrap();
+    let digest: Vec<u8> =
+        (0..64).step_by(2).map(|at| u8::from_str_radix(&at_300[at..at + 2], 16).unwrap()).collect();
+    witness.remember(&origin, Some((300, Digest::from_slice(&digest).unwrap())));
+    append(&mut client, "globex", 1);
+    cosigned(&mut client, "globex", 701);
+    assert_eq!(alerts(&mut client), [] as [&str; 0]);
+    // Away: said after a while, made up for by itself.
+    witness.break_with(Some(503));
+    append(&mut client, "globex", 1);
+    wait_until(DEADLINE, "the error", || {
+        client.line("SELECT last_error FROM audit_sinks WHERE name = 'witness'") == "the witness answered 503"
+    });
+    client.run("UPDATE audit_sinks SET failing_since = now() - interval '16 minutes' WHERE name = 'witness'");
+    wait_until(DEADLINE, "the alert", || alerts(&mut client) == ["2|sink_failing|sink_failing:witness"]);
+    assert_eq!(client.line("SELECT audit_health_log() -> 'reasons'"), r#"["sink_failing:witness"]"#);
+    witness.break_with(None);
+    cosigned(&mut client, "globex", 702);
+    wait_until(DEADLINE, "the alert to resolve", || alerts(&mut client).is_empty());
+    // It remembers more than there is: events are gone.
+    witness.remember(&origin, Some((1000, Digest::new([1; 32]))));
+    append(&mut client, "globex", 1);
+    wait_until(DEADLINE, "the alert", || alerts(&mut client) == ["1|tail_truncated|log_behind:witness"]);
+    assert_eq!(
+        client.line("SELECT state, known_size FROM audit_logs WHERE tenant_id = 'globex'"),
+        "held|1000"
+    );
+}
+
+#[test]
+fn a_directory_that_cannot_be_used_is_an_alert_and_nothing_is_lost() {
+    let publishing = publishing("publish_unusable", &[]);
+    let mut client = publishing.cluster.client();
+    append(&mut client, "acme", 9);
+    publishing.wait_for(&["acme 10"]);
+    use std::os::unix::fs::PermissionsExt;
+    let mode = |mode| {
+        std::fs::set_permissions(&publishing.directory, std::fs::Permissions::from_mode(mode)).unwrap()
+    };
+    // The thread has the folder of the day open to it; a new one would not be.
+    let away = publishing.directory.with_file_name("elsewhere");
+    std::fs::rename(&publishing.directory, &away).unwrap();
+    append(&mut client, "acme", 5);
+    wait_until(DEADLINE, "the error", || {
+        client.line("SELECT last_error IS NOT NULL FROM audit_sinks") == "t"
+    });
+    client.run("UPDATE audit_sinks SET failing_since = now() - interval '16 minutes'");
+    wait_until(DEADLINE, "the alert", || alerts(&mut client) == ["2|sink_failing|sink_failing:worm"]);
+    std::fs::rename(&away, &publishing.directory).unwrap();
+    mode(0o777);
+    client.run("UPDATE audit_sinks SET enabled = false; UPDATE audit_sinks SET enabled = true");
+    wait_until(DEADLINE, "the error", || {
+        client.line("SELECT last_error FROM audit_sinks").contains("others can write")
+    });
+    mode(0o755);
+    publishing.wait_for(&["acme 15"]);
+    wait_until(DEADLINE, "the alert to resolve", || alerts(&mut client).is_empty());
+}
+
+#[test]
+fn nothing_leaves_before_every_synchronous_standby_has_it() {
+    let publishing = publishing("publish_sync", &[]);
+    let mut client = publishing.cluster.client();
+    append(&mut client, "acme", 9);
+    publishing.wait_for(&["acme 10"]);
+    let standby = standby_of(&publishing.cluster, "publish_sync_standby");
+    let names = "ALTER SYSTEM SET synchronous_standby_names = '*'";
+    client.run(names);
+    client.run("SELECT pg_reload_conf()");
+    wait_until(DEADLINE, "the standby to be synchronous", || {
+        client.line("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") == "1"
+    });
+    append(&mut client, "acme", 5);
+    publishing.wait_for(&["acme 15"]);
+    standby.shut_down().unwrap();
+    wait_until(DEADLINE, "the standby to be gone", || {
+        client.line("SELECT count(*) FROM pg_stat_replication") == "0"
+    });
+    // Clients wait for it; this one does not, and the worker does neither: it signs, and holds back.
+    client.run("SET synchronous_commit = local");
+    append(&mut client, "acme", 5);
+    wait_until(DEADLINE, "the checkpoint", || {
+        client.line("SELECT max(tree_size) FROM audit_checkpoints WHERE tenant_id = 'acme'") == "20"
+    });
+    let mut other = publishing.cluster.client();
+    other.run("SET synchronous_commit = local; SELECT audit_run_job('prune')");
+    assert_eq!(publishing.newest(), ["acme 15"]);
+    standby.start_again().unwrap();
+    publishing.wait_for(&["acme 20"]);
+}
+
+#[test]
+fn two_databases_cannot_sign_with_one_key() {
+    let publishing = publishing("publish_one_key", &[]);
+    let mut client = publishing.cluster.client();
+    append(&mut client, "acme", 9);
+    publishing.wait_for(&["acme 10"]);
+    client.run("CREATE DATABASE other");
+    let mut other = publishing.cluster.connect("postgres", "other").unwrap();
+    other.run("CREATE EXTENSION zeroauth_audit");
+    append(&mut other, "acme", 3);
+    wait_until(DEADLINE, "the alert", || {
+        other.lines("SELECT message FROM audit_alerts WHERE kind = 'checkpoint_key'")
+            == ["checkpoints cannot be signed: another database of this server signs with this key"]
+    });
+    assert_eq!(other.line("SELECT count(*) FROM audit_checkpoints WHERE note IS NOT NULL"), "0");
+}
+
+#[test]
+fn a_sink_that_a_dump_brings_is_not_used_before_somebody_enables_it() {
+    let publishing = publishing("publish_dump", &[]);
+    let mut client = publishing.cluster.client();
+    append(&mut client, "acme", 9);
+    publishing.wait_for(&["acme 10"]);
+    wait_until(DEADLINE, "the record", || client.line("SELECT published_to > 0 FROM audit_sinks") == "t");
+    let dump = publishing.cluster.command("pg_dump").arg("audit").output().unwrap();
+    client.run("CREATE DATABASE copy");
+    let restored = publishing.cluster.psql("copy", &String::from_utf8(dump.stdout).unwrap()).unwrap();
+    assert!(restored.status.success(), "{restored:?}");
+    let mut copy = publishing.cluster.connect("postgres", "copy").unwrap();
+    assert_eq!(copy.line("SELECT name, enabled FROM audit_sinks"), "worm|f");
+    assert_eq!(copy.line("SELECT audit_health_log() -> 'reasons'"), r#"["checkpoints_not_published"]"#);
+}
