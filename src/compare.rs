@@ -79,7 +79,8 @@ impl<'a> Comparison<'a> {
         for (class, detail) in self.anchored(tenant)? {
             say(class, None, None, None, detail);
         }
-        let Some(log) = Log::current(self.session, &self.trail.schema, tenant)?.filter(|log| log.size > 0) else {
+        let Some(log) = Log::current(self.session, &self.trail.schema, tenant)?.filter(|log| log.size > 0)
+        else {
             return Ok(());
         };
         if empty {

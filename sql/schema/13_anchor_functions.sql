@@ -29,7 +29,7 @@ BEGIN
             RETURN NULL;
         END IF;
     END IF;
-    IF CASE TG_OP WHEN 'INSERT' THEN NEW.registered_at IS NOT NULL ELSE NEW.registered_at IS DISTINCT FROM OLD.registered_at END THEN
+    IF (CASE TG_OP WHEN 'INSERT' THEN NEW.registered_at IS NOT NULL ELSE NEW.registered_at IS DISTINCT FROM OLD.registered_at END) THEN
         NEW.enabled := false;
         NEW.enabled_since := NULL;
         NEW.disabled_because := 'restored';
@@ -312,7 +312,7 @@ REVOKE ALL ON FUNCTION @extschema@.audit_anchor_status() FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_anchor_status() IS
     'Brings audit_tenant_status up to date, and raises or resolves the alert anchor_degraded. Called by the worker every hour, and when an anchor was planned, became included or final. Returns how many tenants are late and degraded.';
 
-CREATE FUNCTION @extschema@.audit_anchor_degraded(tenants bigint, some jsonb, banner text) RETURNS void
+CREATE FUNCTION @extschema@.audit_anchor_degraded(tenants bigint, named jsonb, banner text) RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -320,7 +320,7 @@ BEGIN
     IF tenants > 0 THEN
         PERFORM @extschema@.audit_raise_alert('anchor_degraded', 1::smallint, NULL, 'anchor_degraded',
             format('the anchors of %s %s are degraded: %s', tenants, CASE WHEN tenants = 1 THEN 'tenant' ELSE 'tenants' END, banner),
-            jsonb_build_object('tenants', tenants, 'some', some));
+            jsonb_build_object('tenants', tenants, 'some', named));
     ELSIF EXISTS (SELECT FROM @extschema@.audit_alerts a WHERE a.fingerprint = 'anchor_degraded' AND a.state <> 'resolved' AND a.condition_gone_at IS NULL) THEN
         PERFORM @extschema@.audit_resolve_alert('anchor_degraded', 'final anchors cover what was missed');
     END IF;

@@ -7,6 +7,8 @@
 mod support;
 
 mod alerts;
+mod anchor_faults;
+mod anchor_targets;
 mod anchors;
 mod chain;
 mod checks;
