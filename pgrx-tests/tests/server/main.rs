@@ -7,6 +7,9 @@
 mod support;
 
 mod alerts;
+mod anchor_check;
+mod anchor_crashes;
+mod anchor_days;
 mod anchor_faults;
 mod anchor_targets;
 mod anchors;
