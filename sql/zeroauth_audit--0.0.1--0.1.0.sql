@@ -202,7 +202,7 @@ CROSS JOIN LATERAL (VALUES
         $$UPDATE {table} SET action = 'forged' WHERE tenant_id = 'acme' AND seq = 2;
           DELETE FROM {table} WHERE tenant_id = 'acme' AND seq = 5;
           UPDATE {table} SET prev_hash = event_hash WHERE tenant_id = 'globex' AND seq = 5$$], NULL, NULL),
-    (24, 'the checks are switched off', 'guard_disabled', NULL, NULL, NULL, 'not covered yet'),
+    (24, 'the checks are switched off', 'guard_disabled', NULL, NULL, NULL, 'not played: needs the trail itself'),
     (25, 'an hour without events is not sealed', 'tail_truncated', NULL, NULL, NULL, 'not covered yet'),
     (26, 'each column is changed by itself, the hashes left as they are', 'content_mismatch', false, (
         SELECT array_agg(format($$UPDATE {table} SET %1$I = %2$s WHERE tenant_id = 'acme' AND seq = 5$$, a.attname,
@@ -513,6 +513,7 @@ CREATE TABLE @extschema@.audit_deliveries (
 COMMENT ON SEQUENCE @extschema@.audit_deliveries_id_seq IS 'Numbers of deliveries.';
 REVOKE ALL ON SEQUENCE @extschema@.audit_deliveries_id_seq FROM PUBLIC;
 CREATE INDEX audit_deliveries_undelivered ON @extschema@.audit_deliveries (route, fingerprint, id) WHERE state <> 'delivered';
+CREATE INDEX audit_deliveries_oldest ON @extschema@.audit_deliveries (created_at) WHERE state <> 'delivered';
 CREATE INDEX audit_deliveries_alert ON @extschema@.audit_deliveries (alert_id, route);
 REVOKE ALL ON TABLE @extschema@.audit_deliveries FROM PUBLIC;
 COMMENT ON TABLE @extschema@.audit_deliveries IS 'What is to be sent and what was: one row for each alert, route and turn of events. Tried until it is accepted, in order for each fingerprint and route. Delivered rows may be deleted at any time.';
@@ -537,6 +538,7 @@ COMMENT ON CONSTRAINT audit_deliveries_level_check ON @extschema@.audit_deliveri
 COMMENT ON CONSTRAINT audit_deliveries_state_check ON @extschema@.audit_deliveries IS 'The three states.';
 COMMENT ON CONSTRAINT audit_deliveries_delivered_check ON @extschema@.audit_deliveries IS 'What is delivered was so at some time.';
 COMMENT ON INDEX @extschema@.audit_deliveries_undelivered IS 'The queue.';
+COMMENT ON INDEX @extschema@.audit_deliveries_oldest IS 'How long the queue has waited.';
 COMMENT ON INDEX @extschema@.audit_deliveries_alert IS 'Who was told of an alert.';
 
 -- Alerts come back with their state, routes with the names of their files, and deliveries as far as nobody accepted them.
@@ -1201,11 +1203,14 @@ BEGIN
           SELECT FROM @extschema@.audit_job_runs r
           WHERE r.job = j.name AND r.status IN ('failed', 'timed_out') AND r.started_at > coalesce(j.last_success, '-infinity'));
     PERFORM @extschema@.audit_jobs_correct();
+    -- Nobody looked while there was no worker.
+    UPDATE @extschema@.audit_jobs j SET next_run = clock_timestamp()
+    WHERE j.name IN ('tripwire', 'pins') AND j.enabled AND j.scheduler = 'worker' AND j.next_run > clock_timestamp();
 END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_jobs_settle() FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_jobs_settle() IS
-    'Called by the worker when it starts: ends the runs that the one before left behind.';
+    'Called by the worker when it starts: ends the runs that the one before left behind, and has tripwires and pins looked at at once.';
 
 CREATE FUNCTION @extschema@.audit_jobs_correct() RETURNS void
     LANGUAGE plpgsql
@@ -2287,6 +2292,405 @@ REVOKE ALL ON FUNCTION @extschema@.audit_health_drift() FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_health_drift() IS
     'Part of audit_health(): how far the job drift is. Degraded: history_behind, when a pass through all history has taken longer than zeroauth_audit.full_replay_period.';
 
+-- Tripwires: what must not change is compared, every minute, with what it must be or with what was remembered. And pins: files
+-- outside of the database, every five minutes.
+
+-- One row. Not dumped: it is about this copy of the data, and begins anew in another.
+CREATE TABLE @extschema@.audit_tripwire_state (
+    only_row boolean NOT NULL DEFAULT true,
+    looked_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    differences integer NOT NULL DEFAULT 0,
+    cluster bigint,
+    version text,
+    trail oid,
+    trail_file oid,
+    guards text,
+    rows_inserted bigint,
+    rows_updated bigint,
+    rows_deleted bigint,
+    uses_epoch bigint,
+    uses_number bigint,
+    boot text,
+    booted_at bigint,
+    CONSTRAINT audit_tripwire_state_pkey PRIMARY KEY (only_row),
+    CONSTRAINT audit_tripwire_state_only_row_check CHECK (only_row)
+);
+REVOKE ALL ON TABLE @extschema@.audit_tripwire_state FROM PUBLIC;
+COMMENT ON TABLE @extschema@.audit_tripwire_state IS 'What the tripwires remember from one look to the next: one row, which the job tripwire keeps.';
+COMMENT ON COLUMN @extschema@.audit_tripwire_state.only_row IS 'True.';
+COMMENT ON COLUMN @extschema@.audit_tripwire_state.looked_at IS 'When they last looked.';
+COMMENT ON COLUMN @extschema@.audit_tripwire_state.differences IS 'How many definitions were not as installed then.';
+COMMENT ON COLUMN @extschema@.audit_tripwire_state.cluster IS 'System identifier: in another cluster (pg_upgrade) files and row versions are others.';
+COMMENT ON COLUMN @extschema@.audit_tripwire_state.version IS 'Version of the extension.';
+COMMENT ON COLUMN @extschema@.audit_tripwire_state.trail IS 'audit_events.';
+COMMENT ON COLUMN @extschema@.audit_tripwire_state.trail_file IS 'Its file: another after TRUNCATE or a rewrite.';
+COMMENT ON COLUMN @extschema@.audit_tripwire_state.guards IS 'Row versions of its guard triggers: others after each was switched off and on again.';
+COMMENT ON COLUMN @extschema@.audit_tripwire_state.rows_inserted IS 'The table''s counters: rows inserted,';
+COMMENT ON COLUMN @extschema@.audit_tripwire_state.rows_updated IS 'updated,';
+COMMENT ON COLUMN @extschema@.audit_tripwire_state.rows_deleted IS 'and deleted.';
+COMMENT ON COLUMN @extschema@.audit_tripwire_state.uses_epoch IS 'Which board in shared memory uses_number is of.';
+COMMENT ON COLUMN @extschema@.audit_tripwire_state.uses_number IS 'The newest use of maintenance or replica role that people were told of.';
+COMMENT ON COLUMN @extschema@.audit_tripwire_state.boot IS 'The boot of the machine that booted_at is about.';
+COMMENT ON COLUMN @extschema@.audit_tripwire_state.booted_at IS 'When that was by the wall clock, in microseconds since 1970: the same until somebody sets the clock.';
+COMMENT ON CONSTRAINT audit_tripwire_state_pkey ON @extschema@.audit_tripwire_state IS 'One row.';
+COMMENT ON CONSTRAINT audit_tripwire_state_only_row_check ON @extschema@.audit_tripwire_state IS 'One row.';
+
+CREATE FUNCTION @extschema@.audit_library_version() RETURNS text
+    LANGUAGE c STABLE PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_library_version';
+REVOKE ALL ON FUNCTION @extschema@.audit_library_version() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_library_version() IS
+    'The version of the library that this session runs; pg_extension.extversion is that of the SQL objects.';
+
+CREATE FUNCTION @extschema@.audit_definitions() RETURNS TABLE (object text, part text, value text)
+    LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 500
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_definitions';
+REVOKE ALL ON FUNCTION @extschema@.audit_definitions() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_definitions() IS
+    'What the catalogs say of everything that belongs to the extension, as far as it must not change: functions, tables, columns, constraints, indexes, triggers, rules, owners, and grants that are too wide.';
+
+CREATE FUNCTION @extschema@.audit_definition_differences() RETURNS TABLE (object text, part text, was text, now text)
+    LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 10
+    SET search_path = pg_catalog, pg_temp
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_definition_differences';
+REVOKE ALL ON FUNCTION @extschema@.audit_definition_differences() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_definition_differences() IS
+    'What is not as this version installs it: was is how it must be (NULL: there must be no such thing), now is how it is (NULL: it is gone); long texts as their SHA-256. No rows: nothing is wrong. While the library and the SQL objects are of different versions only the triggers of audit_events are compared. Works on a hot standby.';
+
+CREATE FUNCTION @extschema@.audit_uses(epoch bigint, number bigint) RETURNS TABLE (
+    board bigint, at bigint, kind text, use text, role bigint, times bigint, first timestamptz, last timestamptz)
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_uses';
+REVOKE ALL ON FUNCTION @extschema@.audit_uses(bigint, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_uses(bigint, bigint) IS
+    'Part of the job tripwire: who used maintenance or replica role in this database, as noted in shared memory after a number of a board. No rows when the library is not in shared_preload_libraries.';
+
+CREATE FUNCTION @extschema@.audit_forget_uses(epoch bigint, number bigint) RETURNS void
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_forget_uses';
+REVOKE ALL ON FUNCTION @extschema@.audit_forget_uses(bigint, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_forget_uses(bigint, bigint) IS
+    'Part of the job tripwire: takes the notes up to a number off the board, once a committed transaction has told of them.';
+
+CREATE FUNCTION @extschema@.audit_clock(boot text DEFAULT NULL, booted_at bigint DEFAULT NULL) RETURNS TABLE (
+    this_boot text, this_booted_at bigint, step bigint, synchronised boolean, problem text, offset_us bigint, estimated_error_us bigint, max_error_us bigint)
+    LANGUAGE c VOLATILE PARALLEL SAFE ROWS 1
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_clock';
+REVOKE ALL ON FUNCTION @extschema@.audit_clock(text, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_clock(text, bigint) IS
+    'The clock of the server: the boot of the machine and when it was by the wall clock; step is by how many microseconds that was set since an earlier call of the same boot, NULL if by no more than zeroauth_audit.max_clock_error; what the kernel says of its synchronisation (adjtimex), and why that is not enough, NULL if it is or is not to be looked at. Works on a hot standby.';
+
+CREATE FUNCTION @extschema@.audit_check_pins() RETURNS TABLE (path text, expected text, found text, problem text)
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 5
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_check_pins';
+REVOKE ALL ON FUNCTION @extschema@.audit_check_pins() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_check_pins() IS
+    'Reads every file of zeroauth_audit.pinned_files: its digest as pinned and as found, and what is wrong, NULL for nothing. No rows when the library is not in shared_preload_libraries.';
+
+CREATE FUNCTION @extschema@.audit_pin_status() RETURNS TABLE (pinned integer, wrong integer, checked_at timestamptz)
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 1
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_pin_status';
+REVOKE ALL ON FUNCTION @extschema@.audit_pin_status() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_pin_status() IS
+    'How many files are pinned, how many of them were wrong when last looked at, and when that was; reads shared memory only.';
+
+-- Something that happened, and that no later check can prove undone. As long as nobody has acknowledged the alert about it, a
+-- repetition counts it up; afterwards it is a new alert, or whoever waits for the first to be acknowledged would go unnoticed.
+CREATE FUNCTION @extschema@.audit_raise_incident(kind text, severity smallint, place text, message text, evidence jsonb) RETURNS bigint
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    mark text := audit_raise_incident.kind || ':' || left(audit_raise_incident.place, 200) || ':';
+    fingerprint text;
+BEGIN
+    SELECT a.fingerprint INTO fingerprint FROM @extschema@.audit_alerts a
+    WHERE a.state = 'open' AND starts_with(a.fingerprint, mark) AND substr(a.fingerprint, length(mark) + 1) ~ '^[0-9]{8}T[0-9]{6}[.][0-9]{6}$'
+    ORDER BY a.id DESC LIMIT 1;
+    PERFORM @extschema@.audit_log(jsonb_build_object(
+        'event', 'tripwire', 'kind', audit_raise_incident.kind, 'message', audit_raise_incident.message,
+        'evidence', audit_raise_incident.evidence, 'database', current_database()));
+    RETURN @extschema@.audit_raise_alert(
+        audit_raise_incident.kind, audit_raise_incident.severity, NULL,
+        coalesce(fingerprint, mark || to_char(timezone('UTC', clock_timestamp()), 'YYYYMMDD"T"HH24MISS.US')),
+        audit_raise_incident.message, audit_raise_incident.evidence);
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_raise_incident(text, smallint, text, text, jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_raise_incident(text, smallint, text, text, jsonb) IS
+    'Raises an alert about something that happened at a place, or counts up the one that nobody has acknowledged yet, and writes a line to the server log each time. Returns the alert''s id. For the extension''s own checks.';
+
+CREATE FUNCTION @extschema@.audit_resolve_others(kind text, mark text, remaining text[], note text) RETURNS integer
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    gone text;
+    resolved integer := 0;
+BEGIN
+    FOR gone IN
+        SELECT a.fingerprint FROM @extschema@.audit_alerts a
+        WHERE a.state <> 'resolved' AND a.kind = audit_resolve_others.kind AND starts_with(a.fingerprint, audit_resolve_others.mark)
+          AND NOT a.fingerprint = ANY (audit_resolve_others.remaining)
+    LOOP
+        resolved := resolved + @extschema@.audit_resolve_alert(gone, audit_resolve_others.note)::integer;
+    END LOOP;
+    RETURN resolved;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_resolve_others(text, text, text[], text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_resolve_others(text, text, text[], text) IS
+    'Resolves the alerts of a kind whose fingerprints begin with mark and are not among the remaining ones. Returns how many. For the extension''s own checks.';
+
+CREATE FUNCTION @extschema@.audit_tripwire_definitions() RETURNS integer
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    d record;
+    many CONSTANT integer := 30;
+    mark text;
+    marks text[] := '{}';
+    found_now integer := 0;
+    rest jsonb := '[]';
+    rest_objects integer := 0;
+BEGIN
+    FOR d IN
+        SELECT x.object, count(*) AS parts, string_agg(x.part, ', ' ORDER BY x.part) AS names,
+            jsonb_agg(jsonb_build_object('part', x.part, 'was', left(x.was, 400), 'is', left(x.now, 400)) ORDER BY x.part) AS differs,
+            left(encode(sha256(convert_to(string_agg(concat(x.part, chr(1), x.now), chr(2) ORDER BY x.part), 'UTF8')), 'hex'), 12) AS is_now
+        FROM @extschema@.audit_definition_differences() x
+        GROUP BY x.object
+        -- The trail and its guards first.
+        ORDER BY x.object NOT LIKE '%audit_events%', x.object
+    LOOP
+        found_now := found_now + d.parts;
+        IF cardinality(marks) < many THEN
+            mark := format('guard_disabled:installed:%s:%s', left(d.object, 300), d.is_now);
+            marks := marks || mark;
+            PERFORM @extschema@.audit_raise_alert('guard_disabled', 1::smallint, NULL, mark,
+                format('%s is not as installed: %s', d.object, d.names),
+                jsonb_build_object('object', d.object, 'differs', d.differs));
+        ELSE
+            rest_objects := rest_objects + 1;
+            IF octet_length(rest::text) < 24000 THEN
+                rest := rest || to_jsonb(d.object);
+            END IF;
+        END IF;
+    END LOOP;
+    IF rest_objects > 0 THEN
+        mark := 'guard_disabled:installed:and others';
+        marks := marks || mark;
+        PERFORM @extschema@.audit_raise_alert('guard_disabled', 1::smallint, NULL, mark,
+            format('%s more objects are not as installed', rest_objects),
+            jsonb_build_object('count', rest_objects, 'objects', rest));
+    END IF;
+    PERFORM @extschema@.audit_resolve_others('guard_disabled', 'guard_disabled:installed:', marks, 'it is as installed again, or differs in another way');
+    RETURN found_now;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_tripwire_definitions() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_tripwire_definitions() IS
+    'Part of the job tripwire: an alert guard_disabled for each object that is not as installed. Returns how many differences there are.';
+
+CREATE FUNCTION @extschema@.audit_tripwire_table(before @extschema@.audit_tripwire_state, found_differences integer) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    seen record;
+    inserted bigint;
+    updated bigint;
+    deleted bigint;
+BEGIN
+    SELECT clock_timestamp() AS looked_at, t.oid AS trail, pg_relation_filenode(t.oid) AS trail_file,
+        (SELECT c.system_identifier FROM pg_control_system() c) AS cluster,
+        (SELECT e.extversion FROM pg_extension e WHERE e.extname = 'zeroauth_audit') AS version,
+        (SELECT string_agg(g.tgname || ' ' || g.xmin, ', ' ORDER BY g.tgname) FROM pg_trigger g
+         WHERE g.tgrelid = t.oid AND g.tgname IN ('zzz_zeroauth_audit_chain', 'zeroauth_audit_refuse_row', 'zeroauth_audit_refuse_statement')) AS guards,
+        pg_stat_get_tuples_inserted(t.oid) AS inserted, pg_stat_get_tuples_updated(t.oid) AS updated, pg_stat_get_tuples_deleted(t.oid) AS deleted
+    INTO seen FROM (SELECT to_regclass('@extschema@.audit_events')::oid) t (oid);
+
+    IF before.cluster = seen.cluster AND (before.trail, before.trail_file) <> (seen.trail, seen.trail_file) THEN
+        PERFORM @extschema@.audit_raise_incident('table_rewritten', 1::smallint, 'audit_events', 'audit_events has another file: it was rewritten or emptied',
+            jsonb_build_object('was', jsonb_build_array(before.trail, before.trail_file), 'is', jsonb_build_array(seen.trail, seen.trail_file), 'looked_at', seen.looked_at, 'last_looked_at', before.looked_at));
+    END IF;
+
+    -- One that is off now is a difference, and was told of already.
+    IF before.cluster = seen.cluster AND before.trail = seen.trail AND before.version = seen.version AND before.differences = 0 AND found_differences = 0
+       AND before.guards <> seen.guards THEN
+        PERFORM @extschema@.audit_raise_incident('guard_disabled', 1::smallint, 'off and on', 'a guard of audit_events was switched off and on again, or made anew',
+            jsonb_build_object('was', before.guards, 'is', seen.guards, 'looked_at', seen.looked_at, 'last_looked_at', before.looked_at));
+    END IF;
+
+    -- Counters that are less than they were began anew: after a crash, in a copy of the database, after pg_stat_reset().
+    IF before.cluster = seen.cluster AND before.trail = seen.trail
+       AND seen.inserted >= before.rows_inserted AND seen.updated >= before.rows_updated AND seen.deleted >= before.rows_deleted THEN
+        inserted := seen.inserted - before.rows_inserted;
+        updated := seen.updated - before.rows_updated;
+        deleted := seen.deleted - before.rows_deleted;
+    ELSE
+        inserted := seen.inserted;
+        updated := seen.updated;
+        deleted := seen.deleted;
+    END IF;
+    -- Two sessions that insert one event_id at once with ON CONFLICT: the row of one is taken back, which counts as inserted and
+    -- deleted. So as many deletions as insertions say nothing; but whoever deletes in earnest passes a guard, or switches it off.
+    IF before.cluster IS NOT NULL AND (updated > 0 OR deleted > inserted) THEN
+        PERFORM @extschema@.audit_raise_incident('rows_modified', 1::smallint, 'audit_events', 'rows of audit_events were updated or deleted, or it was tried in a transaction that was rolled back',
+            jsonb_build_object('updated', updated, 'deleted', deleted, 'inserted', inserted, 'looked_at', seen.looked_at, 'last_looked_at', before.looked_at));
+    END IF;
+    UPDATE @extschema@.audit_tripwire_state s SET
+        looked_at = seen.looked_at, differences = found_differences, cluster = seen.cluster, version = seen.version, trail = seen.trail, trail_file = seen.trail_file,
+        guards = seen.guards, rows_inserted = seen.inserted, rows_updated = seen.updated, rows_deleted = seen.deleted;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_tripwire_table(@extschema@.audit_tripwire_state, integer) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_tripwire_table(@extschema@.audit_tripwire_state, integer) IS
+    'Part of the job tripwire: compares the file, the counters and the guards'' row versions of audit_events with what was remembered, and remembers them.';
+
+CREATE FUNCTION @extschema@.audit_tripwire_uses(before @extschema@.audit_tripwire_state) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    u record;
+    told jsonb;
+BEGIN
+    -- What the last run told of is safe in this row since its commit.
+    PERFORM @extschema@.audit_forget_uses(before.uses_epoch, before.uses_number);
+    FOR u IN
+        SELECT x.kind, max(x.board) AS board, max(x.at) AS at, coalesce(r.rolname, 'role ' || x.role) AS role, string_agg(x.use, ', ' ORDER BY x.use) AS uses,
+            jsonb_agg(jsonb_build_object('use', x.use, 'times', x.times, 'first', x.first, 'last', x.last) ORDER BY x.first) AS each
+        FROM @extschema@.audit_uses(before.uses_epoch, before.uses_number) x LEFT JOIN pg_roles r ON r.oid = x.role::oid
+        GROUP BY x.kind, r.rolname, x.role
+    LOOP
+        told := jsonb_build_object('role', u.role, 'uses', u.each);
+        IF u.kind = 'rows_modified' THEN
+            PERFORM @extschema@.audit_raise_incident('rows_modified', 1::smallint, 'audit_events', format('rows of audit_events were updated or deleted by %s under maintenance, or it was rolled back', u.role), told);
+        ELSIF u.kind = 'maintenance_used' THEN
+            PERFORM @extschema@.audit_raise_incident('maintenance_used', 2::smallint, u.role, format('%s used zeroauth_audit.maintenance: %s', u.role, u.uses), told);
+        ELSE
+            PERFORM @extschema@.audit_raise_incident('replica_role_used', 2::smallint, u.role, format('%s wrote to audit_events with session_replication_role = replica: %s', u.role, u.uses), told);
+        END IF;
+        UPDATE @extschema@.audit_tripwire_state s SET
+            uses_epoch = u.board, uses_number = CASE WHEN s.uses_epoch = u.board THEN greatest(s.uses_number, u.at) ELSE u.at END;
+    END LOOP;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_tripwire_uses(@extschema@.audit_tripwire_state) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_tripwire_uses(@extschema@.audit_tripwire_state) IS
+    'Part of the job tripwire: tells of the uses of maintenance and replica role since the last time, and remembers which.';
+
+CREATE FUNCTION @extschema@.audit_tripwire_clock(before @extschema@.audit_tripwire_state) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    c record;
+    mark CONSTANT text := 'clock_step:unsynchronised';
+BEGIN
+    SELECT * INTO c FROM @extschema@.audit_clock(before.boot, before.booted_at);
+    IF c.step IS NOT NULL THEN
+        PERFORM @extschema@.audit_raise_incident('clock_step', 2::smallint, 'set', format('the server''s clock was set %s by %s s', CASE WHEN c.step < 0 THEN 'back' ELSE 'forward' END, round(abs(c.step) / 1000000.0, 3)),
+            jsonb_build_object('step_us', c.step, 'looked_at', clock_timestamp(), 'last_looked_at_by_the_old_clock', before.looked_at));
+    END IF;
+    -- Without a step the old distance is kept: small ones do not add up unseen.
+    IF c.step IS NOT NULL OR c.this_boot IS DISTINCT FROM before.boot OR before.booted_at IS NULL THEN
+        UPDATE @extschema@.audit_tripwire_state s SET boot = c.this_boot, booted_at = c.this_booted_at;
+    END IF;
+    IF c.problem IS NOT NULL THEN
+        PERFORM @extschema@.audit_raise_alert('clock_step', 3::smallint, NULL, mark, c.problem,
+            jsonb_build_object('synchronised', c.synchronised, 'offset_us', c.offset_us, 'estimated_error_us', c.estimated_error_us, 'max_error_us', c.max_error_us, 'allowed_ms', (SELECT s.setting::integer FROM pg_settings s WHERE s.name = 'zeroauth_audit.max_clock_error')));
+    ELSE
+        PERFORM @extschema@.audit_resolve_alert(mark, 'the clock is synchronised, or is not to be looked at');
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_tripwire_clock(@extschema@.audit_tripwire_state) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_tripwire_clock(@extschema@.audit_tripwire_state) IS
+    'Part of the job tripwire: an alert clock_step when the clock was set, or is not synchronised.';
+
+CREATE FUNCTION @extschema@.audit_job_tripwire() RETURNS jsonb
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    before @extschema@.audit_tripwire_state;
+    found_differences integer;
+    problems jsonb := '{}';
+BEGIN
+    -- An empty row, as good as none, if somebody took it away.
+    INSERT INTO @extschema@.audit_tripwire_state DEFAULT VALUES ON CONFLICT DO NOTHING;
+    SELECT * INTO STRICT before FROM @extschema@.audit_tripwire_state FOR UPDATE;
+    -- What goes wrong in one of them keeps none of the others from being told.
+    BEGIN
+        found_differences := @extschema@.audit_tripwire_definitions();
+    EXCEPTION WHEN OTHERS THEN
+        problems := problems || jsonb_build_object('definitions', SQLSTATE || ' ' || SQLERRM);
+    END;
+    BEGIN
+        PERFORM @extschema@.audit_tripwire_table(before, coalesce(found_differences, before.differences));
+    EXCEPTION WHEN OTHERS THEN
+        problems := problems || jsonb_build_object('table', SQLSTATE || ' ' || SQLERRM);
+    END;
+    BEGIN
+        PERFORM @extschema@.audit_tripwire_uses(before);
+    EXCEPTION WHEN OTHERS THEN
+        problems := problems || jsonb_build_object('uses', SQLSTATE || ' ' || SQLERRM);
+    END;
+    BEGIN
+        PERFORM @extschema@.audit_tripwire_clock(before);
+    EXCEPTION WHEN OTHERS THEN
+        problems := problems || jsonb_build_object('clock', SQLSTATE || ' ' || SQLERRM);
+    END;
+    IF problems <> '{}' THEN
+        PERFORM @extschema@.audit_raise_alert('job_failed', 2::smallint, NULL, 'job_failed:tripwire', 'the job tripwire could not look at everything', problems);
+    ELSE
+        PERFORM @extschema@.audit_resolve_alert('job_failed:tripwire', 'it could look at everything');
+    END IF;
+    RETURN jsonb_build_object('more', false, 'done', jsonb_strip_nulls(jsonb_build_object('differences', found_differences, 'problems', nullif(problems, '{}'))));
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_job_tripwire() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_job_tripwire() IS
+    'The job tripwire: looks at definitions, at the file and the counters of audit_events, at uses of maintenance and replica role, and at the clock; raises alerts of kind guard_disabled, table_rewritten, rows_modified, maintenance_used, replica_role_used and clock_step, and resolves those whose condition is gone.';
+
+CREATE FUNCTION @extschema@.audit_job_pins() RETURNS jsonb
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    p record;
+    mark text;
+    marks text[] := '{}';
+    looked_at integer := 0;
+BEGIN
+    FOR p IN SELECT * FROM @extschema@.audit_check_pins() LOOP
+        looked_at := looked_at + 1;
+        IF p.problem IS NOT NULL THEN
+            mark := format('pin_mismatch:%s:%s',
+                CASE WHEN octet_length(p.path) > 600 THEN encode(sha256(convert_to(p.path, 'UTF8')), 'hex') ELSE p.path END, coalesce(left(p.found, 12), 'unreadable'));
+            marks := marks || mark;
+            PERFORM @extschema@.audit_raise_alert('pin_mismatch', 1::smallint, NULL, mark,
+                format(CASE WHEN p.found IS NULL THEN 'pinned file "%s" cannot be read: %s' ELSE 'pinned file "%s" is not what it was' END, p.path, p.problem),
+                jsonb_build_object('path', p.path, 'expected', p.expected, 'found', p.found, 'problem', p.problem));
+        END IF;
+    END LOOP;
+    PERFORM @extschema@.audit_resolve_others('pin_mismatch', 'pin_mismatch:', marks, 'the file is as pinned, or pinned otherwise, or differs in another way');
+    RETURN jsonb_build_object('more', false, 'done', jsonb_build_object('pinned', looked_at, 'wrong', cardinality(marks)));
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_job_pins() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_job_pins() IS
+    'The job pins: an alert pin_mismatch for each pinned file that is not what it was, or cannot be read.';
+
+-- What is remembered begins with the install: the first run of the job compares with that.
+INSERT INTO @extschema@.audit_tripwire_state DEFAULT VALUES;
+SELECT @extschema@.audit_tripwire_table(state, 0) FROM @extschema@.audit_tripwire_state state;
+INSERT INTO @extschema@.audit_jobs (name, schedule, timeout) VALUES ('tripwire', '* * * * *', '1 minute'), ('pins', '*/5 * * * *', '4 minutes');
+
 -- Health: one small function a part, each {"state": "ok" | "degraded" | "failing", "reasons": [..], ..}, and one that puts them
 -- together. A part is added by a function of its own, and one line in audit_health().
 
@@ -2389,6 +2793,143 @@ REVOKE ALL ON FUNCTION @extschema@.audit_health_jobs() FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_health_jobs() IS
     'Part of audit_health(): each job, its last success and next run. Failing: job_overdue:NAME, pg_cron_missing. Degraded: restore_running.';
 
+CREATE FUNCTION @extschema@.audit_health_tripwires() RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s record;
+    failing text[] := '{}';
+    degraded text[] := '{}';
+    installed text := (SELECT e.extversion FROM pg_extension e WHERE e.extname = 'zeroauth_audit');
+BEGIN
+    SELECT t.looked_at, t.differences INTO s FROM @extschema@.audit_tripwire_state t;
+    IF s.differences > 0 THEN
+        failing := failing || 'not_as_installed'::text;
+    END IF;
+    IF NOT coalesce((SELECT j.enabled FROM @extschema@.audit_jobs j WHERE j.name = 'tripwire'), false) THEN
+        degraded := degraded || 'tripwire_off'::text;
+    END IF;
+    IF installed <> @extschema@.audit_library_version() THEN
+        degraded := degraded || 'upgrade_pending'::text;
+    END IF;
+    RETURN jsonb_build_object(
+        'state', CASE WHEN failing <> '{}' THEN 'failing' WHEN degraded <> '{}' THEN 'degraded' ELSE 'ok' END, 'reasons', failing || degraded,
+        'looked_at', s.looked_at, 'differences', s.differences, 'library_version', @extschema@.audit_library_version());
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_health_tripwires() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_health_tripwires() IS
+    'Part of audit_health(): what the tripwires found when they last looked. Failing: not_as_installed (something of the extension is not as its version installs it). Degraded: tripwire_off (the job is not enabled), upgrade_pending (library and SQL objects are of different versions).';
+
+CREATE FUNCTION @extschema@.audit_health_pins() RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    p record;
+    failing text[] := '{}';
+    degraded text[] := '{}';
+BEGIN
+    SELECT * INTO p FROM @extschema@.audit_pin_status();
+    IF p.wrong > 0 THEN
+        failing := failing || 'pin_mismatch'::text;
+    END IF;
+    IF p.pinned > 0 AND NOT pg_is_in_recovery() AND NOT coalesce((SELECT j.enabled FROM @extschema@.audit_jobs j WHERE j.name = 'pins'), false) THEN
+        degraded := degraded || 'pins_off'::text;
+    END IF;
+    RETURN jsonb_build_object(
+        'state', CASE WHEN failing <> '{}' THEN 'failing' WHEN degraded <> '{}' THEN 'degraded' ELSE 'ok' END, 'reasons', failing || degraded,
+        'pinned', coalesce(p.pinned, 0), 'wrong', coalesce(p.wrong, 0), 'checked_at', p.checked_at);
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_health_pins() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_health_pins() IS
+    'Part of audit_health(): how many files are pinned, and how many were wrong when this server last looked (on a standby: when it started). Failing: pin_mismatch. Degraded: pins_off (files are pinned, and the job is not enabled).';
+
+CREATE FUNCTION @extschema@.audit_health_time() RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c record;
+BEGIN
+    SELECT * INTO c FROM @extschema@.audit_clock();
+    RETURN jsonb_build_object(
+        'state', CASE WHEN c.problem IS NULL THEN 'ok' ELSE 'degraded' END,
+        'reasons', CASE WHEN c.problem IS NULL THEN '{}' ELSE ARRAY['clock_unsynchronised'] END,
+        'synchronised', c.synchronised, 'problem', c.problem, 'offset_us', c.offset_us, 'estimated_error_us', c.estimated_error_us, 'max_error_us', c.max_error_us);
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_health_time() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_health_time() IS
+    'Part of audit_health(): what the kernel says of the synchronisation of this server''s clock. Degraded: clock_unsynchronised, unless zeroauth_audit.max_clock_error is -1.';
+
+CREATE FUNCTION @extschema@.audit_health_delivery() RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    most CONSTANT integer := 1000;
+    queue integer;
+    oldest timestamptz;
+    last_error text;
+    failing text[];
+    reasons text[] := '{}';
+BEGIN
+    -- A long queue is not counted to its end, since this is asked every second.
+    SELECT count(*) INTO queue FROM (SELECT FROM @extschema@.audit_deliveries d WHERE d.state <> 'delivered' LIMIT most) q;
+    IF queue > 0 THEN
+        SELECT d.created_at INTO oldest FROM @extschema@.audit_deliveries d WHERE d.state <> 'delivered' ORDER BY d.created_at LIMIT 1;
+        SELECT q.last_error INTO last_error
+        FROM (SELECT d.last_error, d.next_attempt_at FROM @extschema@.audit_deliveries d WHERE d.state <> 'delivered' LIMIT most) q
+        WHERE q.last_error IS NOT NULL ORDER BY q.next_attempt_at DESC LIMIT 1;
+    END IF;
+    SELECT coalesce(array_agg(substr(a.fingerprint, length('delivery_failing::') + 1) ORDER BY a.fingerprint), '{}') INTO failing
+    FROM @extschema@.audit_alerts a
+    WHERE a.state <> 'resolved' AND a.fingerprint >= 'delivery_failing::' AND a.fingerprint < 'delivery_failing:;';
+    IF failing <> '{}' AND NOT pg_is_in_recovery() THEN
+        reasons := ARRAY['delivery_failing'];
+    END IF;
+    RETURN jsonb_build_object(
+        'state', CASE WHEN reasons = '{}' THEN 'ok' ELSE 'degraded' END, 'reasons', reasons,
+        'queue', queue, 'oldest', oldest, 'last_error', last_error, 'failing_routes', failing);
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_health_delivery() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_health_delivery() IS
+    'Part of audit_health(): undelivered alerts (counted up to 1000), the oldest of them, the last error, and the routes that do not get through. Degraded: delivery_failing.';
+
+CREATE FUNCTION @extschema@.audit_health_alerts() RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    most CONSTANT integer := 1000;
+    highest integer;
+    others record;
+    reasons text[] := '{}';
+BEGIN
+    SELECT count(*) INTO highest FROM (SELECT FROM @extschema@.audit_alerts a WHERE a.state = 'open' AND a.severity = 1 LIMIT most) q;
+    SELECT count(*) FILTER (WHERE q.state = 'open' AND q.severity = 2) AS second, count(*) FILTER (WHERE q.state = 'open' AND q.severity = 3) AS third,
+        count(*) FILTER (WHERE q.state = 'open' AND q.severity = 4) AS fourth,
+        count(*) FILTER (WHERE q.state = 'acknowledged') AS acknowledged, count(*) FILTER (WHERE q.state = 'acknowledged' AND q.severity = 1) AS highest
+    INTO others FROM (SELECT a.state, a.severity FROM @extschema@.audit_alerts a WHERE a.state <> 'resolved' LIMIT most) q;
+    -- A standby has the primary's alerts, and people are told of them there.
+    IF NOT pg_is_in_recovery() THEN
+        reasons := CASE WHEN highest > 0 THEN ARRAY['alerts_open:1'] ELSE '{}' END
+            || CASE WHEN others.second > 0 THEN ARRAY['alerts_open:2'] ELSE '{}' END
+            || CASE WHEN others.highest > 0 THEN ARRAY['alerts_acknowledged:1'] ELSE '{}' END;
+    END IF;
+    RETURN jsonb_build_object(
+        'state', CASE WHEN 'alerts_open:1' = ANY (reasons) THEN 'failing' WHEN reasons <> '{}' THEN 'degraded' ELSE 'ok' END, 'reasons', reasons,
+        'open', jsonb_build_object('1', highest, '2', others.second, '3', others.third, '4', others.fourth), 'acknowledged', others.acknowledged);
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_health_alerts() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_health_alerts() IS
+    'Part of audit_health(): open alerts by severity, and acknowledged ones (counted among the first 1000). Failing: alerts_open:1. Degraded: alerts_open:2, alerts_acknowledged:1 (somebody is at work on one of severity 1).';
+
 CREATE FUNCTION @extschema@.audit_health() RETURNS jsonb
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
@@ -2399,6 +2940,11 @@ DECLARE
         'worker', @extschema@.audit_health_worker(),
         'jobs', @extschema@.audit_health_jobs(),
         'drift', @extschema@.audit_health_drift(),
+        'tripwires', @extschema@.audit_health_tripwires(),
+        'pins', @extschema@.audit_health_pins(),
+        'time', @extschema@.audit_health_time(),
+        'delivery', @extschema@.audit_health_delivery(),
+        'alerts', @extschema@.audit_health_alerts(),
         'log', @extschema@.audit_health_log(),
         'anchors', @extschema@.audit_health_anchors());
     states text[];
@@ -2853,7 +3399,9 @@ BEGIN
     SELECT coalesce(jsonb_object_agg(s.name, jsonb_build_object('kind', s.kind, 'enabled', s.enabled, 'last_success', s.last_success, 'failing_since', s.failing_since, 'last_error', s.last_error)), '{}') AS each,
         count(*) FILTER (WHERE s.enabled) AS enabled, coalesce(array_agg('sink_failing:' || s.name ORDER BY s.name) FILTER (WHERE s.enabled AND s.failing_since < clock_timestamp() - interval '15 minutes'), '{}') AS failing
     INTO sinks FROM @extschema@.audit_sinks s;
-    IF current_setting('zeroauth_audit.checkpoint_key_file') = '' THEN
+    IF logs.logs = 0 THEN
+        NULL; -- nothing was to be signed yet
+    ELSIF current_setting('zeroauth_audit.checkpoint_key_file') = '' THEN
         reasons := reasons || 'checkpoints_not_signed'::text;
     ELSIF sinks.enabled = 0 THEN
         reasons := reasons || 'checkpoints_not_published'::text;
@@ -3159,7 +3707,7 @@ BEGIN
             RETURN NULL;
         END IF;
     END IF;
-    IF CASE TG_OP WHEN 'INSERT' THEN NEW.registered_at IS NOT NULL ELSE NEW.registered_at IS DISTINCT FROM OLD.registered_at END THEN
+    IF (CASE TG_OP WHEN 'INSERT' THEN NEW.registered_at IS NOT NULL ELSE NEW.registered_at IS DISTINCT FROM OLD.registered_at END) THEN
         NEW.enabled := false;
         NEW.enabled_since := NULL;
         NEW.disabled_because := 'restored';
@@ -3442,7 +3990,7 @@ REVOKE ALL ON FUNCTION @extschema@.audit_anchor_status() FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_anchor_status() IS
     'Brings audit_tenant_status up to date, and raises or resolves the alert anchor_degraded. Called by the worker every hour, and when an anchor was planned, became included or final. Returns how many tenants are late and degraded.';
 
-CREATE FUNCTION @extschema@.audit_anchor_degraded(tenants bigint, some jsonb, banner text) RETURNS void
+CREATE FUNCTION @extschema@.audit_anchor_degraded(tenants bigint, named jsonb, banner text) RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -3450,7 +3998,7 @@ BEGIN
     IF tenants > 0 THEN
         PERFORM @extschema@.audit_raise_alert('anchor_degraded', 1::smallint, NULL, 'anchor_degraded',
             format('the anchors of %s %s are degraded: %s', tenants, CASE WHEN tenants = 1 THEN 'tenant' ELSE 'tenants' END, banner),
-            jsonb_build_object('tenants', tenants, 'some', some));
+            jsonb_build_object('tenants', tenants, 'some', named));
     ELSIF EXISTS (SELECT FROM @extschema@.audit_alerts a WHERE a.fingerprint = 'anchor_degraded' AND a.state <> 'resolved' AND a.condition_gone_at IS NULL) THEN
         PERFORM @extschema@.audit_resolve_alert('anchor_degraded', 'final anchors cover what was missed');
     END IF;

@@ -16,6 +16,7 @@ use crate::error::{Failure, Kind};
 use crate::head::{self, Head};
 use crate::lock::Claim;
 use crate::registry::loading;
+use crate::uses::{self, What};
 use crate::{drill, ending, guard, lock, random, settings, shared_heads};
 
 /// Columns that only the server sets.
@@ -65,6 +66,8 @@ fn chain_event(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let trigger = guard::trigger_data(arguments)?;
     let relation = trigger.tg_relation;
     // SAFETY: the executor holds the relation open while its triggers run.
+    unsafe { uses::note_replica(relation, What::ReplicaInsert) };
+    // SAFETY: as above.
     let key = unsafe { head::checked_key(relation)? };
     // SAFETY: as above.
     let desc = unsafe { (*relation).rd_att };

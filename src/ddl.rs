@@ -17,7 +17,8 @@ use crate::call::guarded;
 use crate::error::{Failure, Kind};
 use crate::guard::Attempt;
 use crate::member::{is_member, is_trail, trail_name};
-use crate::{ending, hold, memory, settings, shared_heads, statements, tell};
+use crate::uses::{self, What};
+use crate::{drill, ending, hold, memory, settings, shared_heads, statements, tell};
 
 static PREVIOUS_UTILITY: OnceLock<pg_sys::ProcessUtility_hook_type> = OnceLock::new();
 static PREVIOUS_ACCESS: OnceLock<pg_sys::object_access_hook_type> = OnceLock::new();
@@ -153,6 +154,9 @@ fn refused(operation: &str) -> Failure {
 /// Logs an attempt; `Err` unless it is let through.
 fn attempt(operation: &str, object: &str) -> Result<(), Failure> {
     if settings::maintenance() {
+        if !object.starts_with(drill::SCHEMA_PREFIX) {
+            uses::note(What::MaintenanceDdl);
+        }
         Attempt::log("ddl_allowed", operation, object);
         return Ok(());
     }

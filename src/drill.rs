@@ -10,7 +10,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 
 /// What the name of the drill's schema begins with.
-const SCHEMA_PREFIX: &str = "zeroauth_audit_drill_";
+pub const SCHEMA_PREFIX: &str = "zeroauth_audit_drill_";
 /// `InvalidSubTransactionId`, which pgrx does not have.
 const NO_SUBTRANSACTION: pg_sys::SubTransactionId = 0;
 

@@ -46,6 +46,10 @@ pub enum Kind {
     InvalidSchedule,
     /// pg_cron is not here, or cannot run a job when it is to run.
     PgCron,
+    /// A pinned file is not what it was.
+    PinMismatch,
+    /// The setting of pinned files cannot be read.
+    BadPins,
     /// No signed checkpoint covers an event yet.
     NotSealed,
     /// Tables of a log do not fit together, or not to the events.
@@ -71,6 +75,8 @@ impl Kind {
             Kind::InvalidSchedule => b"ZA021",
             // ZA022 and ZA023, about jobs, are raised by functions written in SQL.
             Kind::PgCron => b"ZA024",
+            Kind::PinMismatch => b"ZA040",
+            Kind::BadPins => b"ZA041",
             Kind::NotSealed => b"ZA050",
             Kind::DamagedLog => b"ZA051",
             // ZA052, no restore to acknowledge, is raised by a function written in SQL.
@@ -175,13 +181,26 @@ fn c_string(text: impl Into<Vec<u8>>) -> CString {
 /// # Safety
 /// Leaves by `longjmp`: no frame between the caller and PostgreSQL may hold anything with a destructor.
 pub unsafe fn throw(failure: Failure) -> ! {
+    // SAFETY: by contract.
+    unsafe { raise(pgrx::PgLogLevel::ERROR, failure) }
+}
+
+/// Ends the start of the server with `failure`. To be called while it loads the library.
+pub fn refuse_to_start(failure: Failure) -> ! {
+    // SAFETY: FATAL ends the process instead of leaving a frame.
+    unsafe { raise(pgrx::PgLogLevel::FATAL, failure) }
+}
+
+/// # Safety
+/// As for [`throw`], unless `level` ends the process.
+unsafe fn raise(level: pgrx::PgLogLevel, failure: Failure) -> ! {
     let Failure { kind, message, detail, hint } = failure;
     let message = c_string(message);
     let detail = detail.map(c_string);
     let hint = hint.map(|hint| c_string(hint.into_owned()));
-    // SAFETY: ereport(ERROR)'s own sequence of calls; every string is NUL-terminated, and copied by the call that gets it.
+    // SAFETY: ereport()'s own sequence of calls; every string is NUL-terminated, and copied by the call that gets it.
     unsafe {
-        errstart(pgrx::PgLogLevel::ERROR as c_int, std::ptr::null());
+        errstart(level as c_int, std::ptr::null());
         errcode(packed(kind.sqlstate()));
         errmsg(c"%s".as_ptr(), message.as_ptr());
         if let Some(detail) = &detail {
@@ -194,7 +213,7 @@ pub unsafe fn throw(failure: Failure) -> ! {
     drop((message, detail, hint));
     // SAFETY: begun above; nothing in this frame has a destructor any more.
     unsafe { errfinish(std::ptr::null(), 0, std::ptr::null()) };
-    unreachable!("errfinish returned from an ERROR")
+    unreachable!("errfinish returned from an error")
 }
 
 /// Writes `line` to the server log, alone: without the statement, which may hold what no log should.

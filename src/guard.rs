@@ -9,6 +9,7 @@ use serde::Serialize;
 use crate::call::{Arguments, sql_function};
 use crate::error::{Failure, Kind, log_line};
 use crate::member::trail_name;
+use crate::uses::{self, What};
 use crate::{ending, head, settings, shared_heads};
 
 /// The trigger's part of the call.
@@ -90,7 +91,11 @@ fn refused(operation: &str) -> Failure {
 fn refuse_statement(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let trigger = trigger_data(arguments)?;
     let operation = operation(trigger.tg_event);
+    // SAFETY: the executor holds the relation open while its triggers run.
+    unsafe { uses::note_replica(trigger.tg_relation, What::ReplicaChange) };
     if settings::maintenance() {
+        // SAFETY: as above.
+        unsafe { uses::note_on(trigger.tg_relation, What::MaintenanceChange) };
         ending::watch();
         // SAFETY: the executor holds the relation open while its triggers run.
         shared_heads::outsider_begins(unsafe { head::place(trigger.tg_relation) });
@@ -104,6 +109,8 @@ fn refuse_statement(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
 fn refuse_row(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let trigger = trigger_data(arguments)?;
     let operation = operation(trigger.tg_event);
+    // SAFETY: the executor holds the relation open while its triggers run.
+    unsafe { uses::note_replica(trigger.tg_relation, What::ReplicaChange) };
     if !settings::maintenance() {
         Attempt::log("change_refused", operation, &object(trigger));
         return Err(refused(operation));
@@ -111,6 +118,8 @@ fn refuse_row(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     ending::watch();
     // SAFETY: as for statements.
     shared_heads::outsider_begins(unsafe { head::place(trigger.tg_relation) });
+    // SAFETY: as above.
+    unsafe { uses::note_on(trigger.tg_relation, What::RowChanged) };
     let row = if operation == "UPDATE" { trigger.tg_newtuple } else { trigger.tg_trigtuple };
     Ok(pg_sys::Datum::from(row))
 }

@@ -121,27 +121,16 @@ fn remember(session: &Session, schema: &str, signer: &Signer) -> Result<(), Fail
     Ok(())
 }
 
-/// Every key that signed, and those that would sign now.
-fn known(session: &Session, schema: &str) -> Result<Vec<VerifierKey>, Failure> {
-    let mut keys: Vec<VerifierKey> = Vec::new();
-    session.all(&format!("SELECT vkey FROM {schema}.audit_keys"), &[], |row| {
-        keys.extend(row.text(0)?.and_then(|vkey| VerifierKey::parse(&vkey).ok()));
-        Ok(())
-    })?;
-    let path = settings::checkpoint_key_file();
-    if let Ok(signer) = Signer::read(&path) {
-        keys.extend(signer.keys.iter().map(SigningKey::verifier_key));
-    }
-    Ok(keys)
-}
-
-/// Whom to believe.
+/// Whom to believe: every key that signed here.
 pub fn trust(session: &Session, schema: &str) -> Result<Trust, Failure> {
     let mut trust = Trust::new();
-    for key in known(session, schema)? {
-        // A key with another kind of name never signed here.
-        let _ = trust.add_log(key);
-    }
+    session.all(&format!("SELECT vkey FROM {schema}.audit_keys"), &[], |row| {
+        // What is no key of a log never signed here.
+        if let Some(key) = row.text(0)?.and_then(|vkey| VerifierKey::parse(&vkey).ok()) {
+            let _ = trust.add_log(key);
+        }
+        Ok(())
+    })?;
     Ok(trust)
 }
 
@@ -151,7 +140,13 @@ pub fn reader(
     schema: &str,
 ) -> Result<impl Fn(&str) -> Result<Sealed, String> + Send + use<>, Failure> {
     use zeroauth_audit_core::trust::Error;
-    let trust = trust(session, schema)?;
+    let mut trust = trust(session, schema)?;
+    // A restored database may be older than its key.
+    if let Ok(signer) = Signer::read(&settings::checkpoint_key_file()) {
+        for key in &signer.keys {
+            let _ = trust.add_log(key.verifier_key());
+        }
+    }
     Ok(move |note: &str| match trust.open(note.as_bytes()) {
         Ok(believed) => Ok(Sealed {
             origin: believed.checkpoint.origin,

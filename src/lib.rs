@@ -10,6 +10,7 @@
 //! | [`newest`], [`drift`] | the newest events of a tenant; the reading part of the job that replays on a schedule |
 //! | [`drill`] | the scratch table that `audit_drill()` plays attacks on |
 //! | [`columns`], [`jsonb`], [`hashes`] | stored values as the core sees them; the two hashes as SQL functions |
+//! | [`definitions`], [`uses`], [`clock`], [`pins`] | what the tripwires look at: definitions, who opened the trail, the clock, pinned files |
 //! | [`alerts`] | what an alert leaves behind besides its row: an event of our own, a log line |
 //! | [`deliver`] | the worker's part in sending alerts |
 //! | [`log`], [`seal`], [`keys`], [`publish`] | the Merkle log: reading it, sealing it, keys, and how checkpoints leave the machine |
@@ -27,10 +28,12 @@ mod alerts;
 mod anchoring;
 mod call;
 mod chain;
+mod clock;
 mod columns;
 mod compare;
 mod compat;
 mod ddl;
+mod definitions;
 mod deliver;
 mod drift;
 mod drill;
@@ -51,6 +54,7 @@ mod memory;
 mod newest;
 mod pass;
 mod pg_cron;
+mod pins;
 mod process;
 mod progress;
 mod proofs;
@@ -69,6 +73,7 @@ mod standby;
 mod statements;
 mod tell;
 mod transaction;
+mod uses;
 mod verify;
 mod walk;
 mod worker;
@@ -84,7 +89,8 @@ pgrx::extension_sql_file!("../sql/schema/06_jobs.sql", name = "jobs", requires =
 pgrx::extension_sql_file!("../sql/schema/07_drift.sql", name = "drift", requires = ["jobs"]);
 pgrx::extension_sql_file!("../sql/schema/07_drift_job.sql", name = "drift_job", requires = ["drift"]);
 pgrx::extension_sql_file!("../sql/schema/07_integrity.sql", name = "integrity", requires = ["drift_job"]);
-pgrx::extension_sql_file!("../sql/schema/09_health.sql", name = "health", requires = ["integrity"]);
+pgrx::extension_sql_file!("../sql/schema/08_tripwires.sql", name = "tripwires", requires = ["integrity"]);
+pgrx::extension_sql_file!("../sql/schema/09_health.sql", name = "health", requires = ["tripwires"]);
 pgrx::extension_sql_file!("../sql/schema/10_log.sql", name = "log", requires = ["health"]);
 pgrx::extension_sql_file!("../sql/schema/11_log_functions.sql", name = "log_functions", requires = ["log"]);
 pgrx::extension_sql_file!("../sql/schema/12_anchors.sql", name = "anchors", requires = ["log_functions"]);

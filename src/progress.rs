@@ -64,6 +64,9 @@ pub fn request_shared_memory() {
         return;
     }
     pgrx::pg_shmem_init!(BOARD = empty_board());
+    crate::pins::check_at_start();
+    crate::pins::request_shared_memory();
+    crate::uses::request_shared_memory();
     crate::shared_heads::request_shared_memory();
     crate::registry::request_shared_memory();
     SHARED.store(true, Ordering::Relaxed);

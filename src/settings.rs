@@ -4,6 +4,8 @@ use std::ffi::CString;
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_sys};
 
+use crate::uses;
+
 static MAX_CHAINS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static MAX_DETAILS_BYTES: GucSetting<i32> = GucSetting::<i32>::new(1024 * 1024);
 static ESCALATE_2_AFTER: GucSetting<i32> = GucSetting::<i32>::new(5 * 60);
@@ -17,6 +19,19 @@ static ANCHOR_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>:
 static WORKER: GucSetting<bool> = GucSetting::<bool>::new(true);
 static VERIFY_ON_STANDBY: GucSetting<bool> = GucSetting::<bool>::new(false);
 static MAINTENANCE: GucSetting<bool> = GucSetting::<bool>::new(false);
+static MAX_CLOCK_ERROR: GucSetting<i32> = GucSetting::<i32>::new(100);
+static PINNED_FILES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+// No enum: PostgreSQL starts with the default when it does not know a value, and a misspelt refusal would be none.
+static PIN_FAILURE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"alert"));
+
+/// What a pinned file that is not what it was does to the start of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PinFailure {
+    /// The server does not start.
+    Refuse,
+    /// The server starts, and people are told.
+    Alert,
+}
 
 /// So many events are recomputed in a fraction of a second: one transaction.
 const MOST_DRIFT_ROWS: i32 = 100_000;
@@ -53,6 +68,26 @@ pub fn verify_on_standby() -> bool {
     VERIFY_ON_STANDBY.get()
 }
 
+/// How wrong the clock may be, in milliseconds; negative: its synchronisation is not looked at.
+pub fn max_clock_error() -> i32 {
+    MAX_CLOCK_ERROR.get()
+}
+
+/// The pins, as they were written.
+pub fn pinned_files() -> String {
+    PINNED_FILES.get().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// What happens when a pin is wrong at the start of the server; `Err` with the value that says neither.
+pub fn pin_failure() -> Result<PinFailure, String> {
+    let value = PIN_FAILURE.get().unwrap_or_default().to_string_lossy().trim().to_ascii_lowercase();
+    match value.as_str() {
+        "refuse" => Ok(PinFailure::Refuse),
+        "alert" => Ok(PinFailure::Alert),
+        _ => Err(value),
+    }
+}
+
 /// Whether a superuser has opened the trail for maintenance in this session, and is still the one who acts: the setting
 /// alone could come from ALTER DATABASE, or outlive a SET ROLE.
 pub fn maintenance() -> bool {
@@ -82,13 +117,29 @@ pub fn define() {
         GucContext::Suset,
         GucFlags::UNIT_BYTE,
     );
-    GucRegistry::define_bool_guc(
-        c"zeroauth_audit.maintenance",
-        c"Lets changes of audit_events through that are refused otherwise.",
-        c"Every change that it lets through is logged, and found by the next replay.",
-        &MAINTENANCE,
-        GucContext::Suset,
-        GucFlags::default(),
+    // SAFETY: the hook raises nothing.
+    unsafe {
+        GucRegistry::define_bool_guc_with_hooks(
+            c"zeroauth_audit.maintenance",
+            c"Lets changes of audit_events through that are refused otherwise.",
+            c"Every change that it lets through is logged, and found by the next replay.",
+            &MAINTENANCE,
+            GucContext::Suset,
+            GucFlags::default(),
+            None,
+            Some(uses::maintenance_assigned),
+            None,
+        );
+    }
+    GucRegistry::define_int_guc(
+        c"zeroauth_audit.max_clock_error",
+        c"How wrong the server's clock may be.",
+        c"-1 does not look whether it is synchronised; steps of more than a second are noted all the same.",
+        &MAX_CLOCK_ERROR,
+        -1,
+        60_000,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
     );
     // Read through SQL, by the function that escalates.
     for (name, summary, setting) in [
@@ -126,7 +177,7 @@ pub fn define() {
         c"Made by zeroauth-audit keygen; mode 0600, outside the data directory, of the server's user or root. Empty: nothing is signed.",
         &CHECKPOINT_KEY_FILE,
         GucContext::Suset,
-        GucFlags::SUPERUSER_ONLY,
+        GucFlags::default(),
     );
     GucRegistry::define_string_guc(
         c"zeroauth_audit.anchor_file",
@@ -194,6 +245,22 @@ fn define_of_the_server() {
         c"Starts workers on a hot standby too, which only verify.",
         c"What they find is in the server log of the standby.",
         &VERIFY_ON_STANDBY,
+        GucContext::Postmaster,
+        GucFlags::default(),
+    );
+    GucRegistry::define_string_guc(
+        c"zeroauth_audit.pinned_files",
+        c"Files and folders, and the SHA-256 that each must have.",
+        c"A list of /absolute/path=sha256, separated by commas. Looked at when the server starts, and by the job pins.",
+        &PINNED_FILES,
+        GucContext::Postmaster,
+        GucFlags::SUPERUSER_ONLY,
+    );
+    GucRegistry::define_string_guc(
+        c"zeroauth_audit.pin_failure",
+        c"Whether the server starts when a pinned file is not what it was.",
+        c"refuse: it does not; alert: it does, and an alert is raised.",
+        &PIN_FAILURE,
         GucContext::Postmaster,
         GucFlags::default(),
     );

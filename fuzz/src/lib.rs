@@ -8,6 +8,8 @@
 #[allow(dead_code, reason = "the tests of the format use all of it")]
 mod plain;
 
+pub mod formats;
+
 use plain::{EventInput, Kind, PRIVATE, PUBLIC, Value};
 use zeroauth_audit_core::Digest;
 use zeroauth_audit_core::encode::Sink;
@@ -18,8 +20,17 @@ use zeroauth_audit_core::replay::{LinkFinding, Replay};
 pub type Check = fn(&[u8]);
 
 /// Every check there is.
-pub const CHECKS: [(&str, Check); 4] =
-    [("chain_state", chain_state), ("decoder", decoder), ("event", event), ("links", links)];
+pub const CHECKS: [(&str, Check); 9] = [
+    ("batch_file", formats::batch_file),
+    ("bundle", formats::bundle),
+    ("chain_state", chain_state),
+    ("checkpoint", formats::checkpoint),
+    ("decoder", decoder),
+    ("event", event),
+    ("key", formats::key),
+    ("links", links),
+    ("signed_note", formats::signed_note),
+];
 
 /// Takes values from the front of the input; zeros when it is used up.
 struct Input<'a>(&'a [u8]);

@@ -26,11 +26,19 @@ pub struct Builder {
     home: Option<PathBuf>,
     conf: Vec<(String, String)>,
     data: Option<PathBuf>,
+    environment: Vec<(String, String)>,
 }
 
 impl Builder {
     pub(crate) fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), preload: true, home: None, conf: Vec::new(), data: None }
+        Self {
+            name: name.to_owned(),
+            preload: true,
+            home: None,
+            conf: Vec::new(),
+            data: None,
+            environment: Vec::new(),
+        }
     }
 
     /// Whether the library is in `shared_preload_libraries`; it is, unless told otherwise.
@@ -60,6 +68,13 @@ impl Builder {
     #[must_use]
     pub fn data(mut self, data: &Path) -> Self {
         self.data = Some(data.to_path_buf());
+        self
+    }
+
+    /// Sets one environment variable of the server.
+    #[must_use]
+    pub fn environment(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -94,7 +109,7 @@ impl Builder {
         symlink(sockets.path(), home.join("socket")).context("cannot link the socket folder")?;
         let port = 54_000 + number % 1000;
         self.configure(&home, &sockets, port, user, &installation)?;
-        Cluster::start(Parts { home, sockets, port, user, installation })
+        Cluster::start(Parts { home, sockets, port, user, installation, environment: self.environment })
     }
 
     fn configure(
@@ -134,6 +149,8 @@ impl Builder {
         if self.preload {
             set("shared_preload_libraries", "zeroauth_audit");
         }
+        // Whether somebody synchronises the clock of this machine is not what is tested.
+        set("zeroauth_audit.max_clock_error", "-1");
         for (key, value) in &self.conf {
             set(key, value);
         }

@@ -36,6 +36,7 @@ pub(crate) struct Parts {
     pub(crate) port: u16,
     pub(crate) user: OsUser,
     pub(crate) installation: Installation,
+    pub(crate) environment: Vec<(String, String)>,
 }
 
 /// A private PostgreSQL server; see the crate's description.
@@ -69,9 +70,10 @@ impl Cluster {
         Builder::new(name)
     }
 
-    /// Starts a cluster with the library preloaded and the extension created in the database `audit`.
+    /// Starts a cluster with the library preloaded and the extension created in the database `audit`. It has no worker, which
+    /// would add events of its own to the trail: alerts about what a test does to it.
     pub fn audited(name: &str) -> Result<Self> {
-        let cluster = Self::builder(name).start()?;
+        let cluster = Self::builder(name).conf("zeroauth_audit.worker", "off").start()?;
         cluster
             .try_client()?
             .batch_execute("CREATE EXTENSION zeroauth_audit")
@@ -192,8 +194,14 @@ impl Cluster {
     pub fn start_again(&self) -> Result<()> {
         let mut pid = self.postmaster();
         if pid.is_none() {
-            let Parts { user, installation, .. } = &self.parts;
-            *pid = Some(postmaster::start(&self.data_dir(), &self.log_file(), *user, installation)?);
+            let Parts { user, installation, environment, .. } = &self.parts;
+            *pid = Some(postmaster::start(
+                &self.data_dir(),
+                &self.log_file(),
+                *user,
+                installation,
+                environment,
+            )?);
         }
         Ok(())
     }

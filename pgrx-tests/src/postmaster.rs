@@ -31,13 +31,20 @@ pub(crate) fn run(command: &mut Command, what: &str) -> Result<()> {
 }
 
 /// Starts the server of `data`, waits until it answers, and returns its process id.
-pub(crate) fn start(data: &Path, log: &Path, user: OsUser, installation: &Installation) -> Result<i32> {
+pub(crate) fn start(
+    data: &Path,
+    log: &Path,
+    user: OsUser,
+    installation: &Installation,
+    environment: &[(String, String)],
+) -> Result<i32> {
     let started = run(
         user.command(installation.bindir.join("pg_ctl"))
             .args(["start", "--silent", "--wait", "--timeout", &PATIENCE.as_secs().to_string(), "-D"])
             .arg(data)
             .arg("--log")
             .arg(log)
+            .envs(environment.iter().map(|(name, value)| (name, value)))
             .current_dir("/"),
         "pg_ctl start",
     );

@@ -128,6 +128,7 @@ CREATE TABLE @extschema@.audit_deliveries (
 COMMENT ON SEQUENCE @extschema@.audit_deliveries_id_seq IS 'Numbers of deliveries.';
 REVOKE ALL ON SEQUENCE @extschema@.audit_deliveries_id_seq FROM PUBLIC;
 CREATE INDEX audit_deliveries_undelivered ON @extschema@.audit_deliveries (route, fingerprint, id) WHERE state <> 'delivered';
+CREATE INDEX audit_deliveries_oldest ON @extschema@.audit_deliveries (created_at) WHERE state <> 'delivered';
 CREATE INDEX audit_deliveries_alert ON @extschema@.audit_deliveries (alert_id, route);
 REVOKE ALL ON TABLE @extschema@.audit_deliveries FROM PUBLIC;
 COMMENT ON TABLE @extschema@.audit_deliveries IS 'What is to be sent and what was: one row for each alert, route and turn of events. Tried until it is accepted, in order for each fingerprint and route. Delivered rows may be deleted at any time.';
@@ -152,6 +153,7 @@ COMMENT ON CONSTRAINT audit_deliveries_level_check ON @extschema@.audit_deliveri
 COMMENT ON CONSTRAINT audit_deliveries_state_check ON @extschema@.audit_deliveries IS 'The three states.';
 COMMENT ON CONSTRAINT audit_deliveries_delivered_check ON @extschema@.audit_deliveries IS 'What is delivered was so at some time.';
 COMMENT ON INDEX @extschema@.audit_deliveries_undelivered IS 'The queue.';
+COMMENT ON INDEX @extschema@.audit_deliveries_oldest IS 'How long the queue has waited.';
 COMMENT ON INDEX @extschema@.audit_deliveries_alert IS 'Who was told of an alert.';
 
 -- Alerts come back with their state, routes with the names of their files, and deliveries as far as nobody accepted them.

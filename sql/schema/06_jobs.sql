@@ -311,11 +311,14 @@ BEGIN
           SELECT FROM @extschema@.audit_job_runs r
           WHERE r.job = j.name AND r.status IN ('failed', 'timed_out') AND r.started_at > coalesce(j.last_success, '-infinity'));
     PERFORM @extschema@.audit_jobs_correct();
+    -- Nobody looked while there was no worker.
+    UPDATE @extschema@.audit_jobs j SET next_run = clock_timestamp()
+    WHERE j.name IN ('tripwire', 'pins') AND j.enabled AND j.scheduler = 'worker' AND j.next_run > clock_timestamp();
 END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_jobs_settle() FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_jobs_settle() IS
-    'Called by the worker when it starts: ends the runs that the one before left behind.';
+    'Called by the worker when it starts: ends the runs that the one before left behind, and has tripwires and pins looked at at once.';
 
 CREATE FUNCTION @extschema@.audit_jobs_correct() RETURNS void
     LANGUAGE plpgsql

@@ -100,6 +100,143 @@ REVOKE ALL ON FUNCTION @extschema@.audit_health_jobs() FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_health_jobs() IS
     'Part of audit_health(): each job, its last success and next run. Failing: job_overdue:NAME, pg_cron_missing. Degraded: restore_running.';
 
+CREATE FUNCTION @extschema@.audit_health_tripwires() RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    s record;
+    failing text[] := '{}';
+    degraded text[] := '{}';
+    installed text := (SELECT e.extversion FROM pg_extension e WHERE e.extname = 'zeroauth_audit');
+BEGIN
+    SELECT t.looked_at, t.differences INTO s FROM @extschema@.audit_tripwire_state t;
+    IF s.differences > 0 THEN
+        failing := failing || 'not_as_installed'::text;
+    END IF;
+    IF NOT coalesce((SELECT j.enabled FROM @extschema@.audit_jobs j WHERE j.name = 'tripwire'), false) THEN
+        degraded := degraded || 'tripwire_off'::text;
+    END IF;
+    IF installed <> @extschema@.audit_library_version() THEN
+        degraded := degraded || 'upgrade_pending'::text;
+    END IF;
+    RETURN jsonb_build_object(
+        'state', CASE WHEN failing <> '{}' THEN 'failing' WHEN degraded <> '{}' THEN 'degraded' ELSE 'ok' END, 'reasons', failing || degraded,
+        'looked_at', s.looked_at, 'differences', s.differences, 'library_version', @extschema@.audit_library_version());
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_health_tripwires() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_health_tripwires() IS
+    'Part of audit_health(): what the tripwires found when they last looked. Failing: not_as_installed (something of the extension is not as its version installs it). Degraded: tripwire_off (the job is not enabled), upgrade_pending (library and SQL objects are of different versions).';
+
+CREATE FUNCTION @extschema@.audit_health_pins() RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    p record;
+    failing text[] := '{}';
+    degraded text[] := '{}';
+BEGIN
+    SELECT * INTO p FROM @extschema@.audit_pin_status();
+    IF p.wrong > 0 THEN
+        failing := failing || 'pin_mismatch'::text;
+    END IF;
+    IF p.pinned > 0 AND NOT pg_is_in_recovery() AND NOT coalesce((SELECT j.enabled FROM @extschema@.audit_jobs j WHERE j.name = 'pins'), false) THEN
+        degraded := degraded || 'pins_off'::text;
+    END IF;
+    RETURN jsonb_build_object(
+        'state', CASE WHEN failing <> '{}' THEN 'failing' WHEN degraded <> '{}' THEN 'degraded' ELSE 'ok' END, 'reasons', failing || degraded,
+        'pinned', coalesce(p.pinned, 0), 'wrong', coalesce(p.wrong, 0), 'checked_at', p.checked_at);
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_health_pins() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_health_pins() IS
+    'Part of audit_health(): how many files are pinned, and how many were wrong when this server last looked (on a standby: when it started). Failing: pin_mismatch. Degraded: pins_off (files are pinned, and the job is not enabled).';
+
+CREATE FUNCTION @extschema@.audit_health_time() RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    c record;
+BEGIN
+    SELECT * INTO c FROM @extschema@.audit_clock();
+    RETURN jsonb_build_object(
+        'state', CASE WHEN c.problem IS NULL THEN 'ok' ELSE 'degraded' END,
+        'reasons', CASE WHEN c.problem IS NULL THEN '{}' ELSE ARRAY['clock_unsynchronised'] END,
+        'synchronised', c.synchronised, 'problem', c.problem, 'offset_us', c.offset_us, 'estimated_error_us', c.estimated_error_us, 'max_error_us', c.max_error_us);
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_health_time() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_health_time() IS
+    'Part of audit_health(): what the kernel says of the synchronisation of this server''s clock. Degraded: clock_unsynchronised, unless zeroauth_audit.max_clock_error is -1.';
+
+CREATE FUNCTION @extschema@.audit_health_delivery() RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    most CONSTANT integer := 1000;
+    queue integer;
+    oldest timestamptz;
+    last_error text;
+    failing text[];
+    reasons text[] := '{}';
+BEGIN
+    -- A long queue is not counted to its end, since this is asked every second.
+    SELECT count(*) INTO queue FROM (SELECT FROM @extschema@.audit_deliveries d WHERE d.state <> 'delivered' LIMIT most) q;
+    IF queue > 0 THEN
+        SELECT d.created_at INTO oldest FROM @extschema@.audit_deliveries d WHERE d.state <> 'delivered' ORDER BY d.created_at LIMIT 1;
+        SELECT q.last_error INTO last_error
+        FROM (SELECT d.last_error, d.next_attempt_at FROM @extschema@.audit_deliveries d WHERE d.state <> 'delivered' LIMIT most) q
+        WHERE q.last_error IS NOT NULL ORDER BY q.next_attempt_at DESC LIMIT 1;
+    END IF;
+    SELECT coalesce(array_agg(substr(a.fingerprint, length('delivery_failing::') + 1) ORDER BY a.fingerprint), '{}') INTO failing
+    FROM @extschema@.audit_alerts a
+    WHERE a.state <> 'resolved' AND a.fingerprint >= 'delivery_failing::' AND a.fingerprint < 'delivery_failing:;';
+    IF failing <> '{}' AND NOT pg_is_in_recovery() THEN
+        reasons := ARRAY['delivery_failing'];
+    END IF;
+    RETURN jsonb_build_object(
+        'state', CASE WHEN reasons = '{}' THEN 'ok' ELSE 'degraded' END, 'reasons', reasons,
+        'queue', queue, 'oldest', oldest, 'last_error', last_error, 'failing_routes', failing);
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_health_delivery() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_health_delivery() IS
+    'Part of audit_health(): undelivered alerts (counted up to 1000), the oldest of them, the last error, and the routes that do not get through. Degraded: delivery_failing.';
+
+CREATE FUNCTION @extschema@.audit_health_alerts() RETURNS jsonb
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    most CONSTANT integer := 1000;
+    highest integer;
+    others record;
+    reasons text[] := '{}';
+BEGIN
+    SELECT count(*) INTO highest FROM (SELECT FROM @extschema@.audit_alerts a WHERE a.state = 'open' AND a.severity = 1 LIMIT most) q;
+    SELECT count(*) FILTER (WHERE q.state = 'open' AND q.severity = 2) AS second, count(*) FILTER (WHERE q.state = 'open' AND q.severity = 3) AS third,
+        count(*) FILTER (WHERE q.state = 'open' AND q.severity = 4) AS fourth,
+        count(*) FILTER (WHERE q.state = 'acknowledged') AS acknowledged, count(*) FILTER (WHERE q.state = 'acknowledged' AND q.severity = 1) AS highest
+    INTO others FROM (SELECT a.state, a.severity FROM @extschema@.audit_alerts a WHERE a.state <> 'resolved' LIMIT most) q;
+    -- A standby has the primary's alerts, and people are told of them there.
+    IF NOT pg_is_in_recovery() THEN
+        reasons := CASE WHEN highest > 0 THEN ARRAY['alerts_open:1'] ELSE '{}' END
+            || CASE WHEN others.second > 0 THEN ARRAY['alerts_open:2'] ELSE '{}' END
+            || CASE WHEN others.highest > 0 THEN ARRAY['alerts_acknowledged:1'] ELSE '{}' END;
+    END IF;
+    RETURN jsonb_build_object(
+        'state', CASE WHEN 'alerts_open:1' = ANY (reasons) THEN 'failing' WHEN reasons <> '{}' THEN 'degraded' ELSE 'ok' END, 'reasons', reasons,
+        'open', jsonb_build_object('1', highest, '2', others.second, '3', others.third, '4', others.fourth), 'acknowledged', others.acknowledged);
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_health_alerts() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_health_alerts() IS
+    'Part of audit_health(): open alerts by severity, and acknowledged ones (counted among the first 1000). Failing: alerts_open:1. Degraded: alerts_open:2, alerts_acknowledged:1 (somebody is at work on one of severity 1).';
+
 CREATE FUNCTION @extschema@.audit_health() RETURNS jsonb
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
@@ -110,6 +247,11 @@ DECLARE
         'worker', @extschema@.audit_health_worker(),
         'jobs', @extschema@.audit_health_jobs(),
         'drift', @extschema@.audit_health_drift(),
+        'tripwires', @extschema@.audit_health_tripwires(),
+        'pins', @extschema@.audit_health_pins(),
+        'time', @extschema@.audit_health_time(),
+        'delivery', @extschema@.audit_health_delivery(),
+        'alerts', @extschema@.audit_health_alerts(),
         'log', @extschema@.audit_health_log(),
         'anchors', @extschema@.audit_health_anchors());
     states text[];

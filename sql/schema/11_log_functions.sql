@@ -226,7 +226,9 @@ BEGIN
     SELECT coalesce(jsonb_object_agg(s.name, jsonb_build_object('kind', s.kind, 'enabled', s.enabled, 'last_success', s.last_success, 'failing_since', s.failing_since, 'last_error', s.last_error)), '{}') AS each,
         count(*) FILTER (WHERE s.enabled) AS enabled, coalesce(array_agg('sink_failing:' || s.name ORDER BY s.name) FILTER (WHERE s.enabled AND s.failing_since < clock_timestamp() - interval '15 minutes'), '{}') AS failing
     INTO sinks FROM @extschema@.audit_sinks s;
-    IF current_setting('zeroauth_audit.checkpoint_key_file') = '' THEN
+    IF logs.logs = 0 THEN
+        NULL; -- nothing was to be signed yet
+    ELSIF current_setting('zeroauth_audit.checkpoint_key_file') = '' THEN
         reasons := reasons || 'checkpoints_not_signed'::text;
     ELSIF sinks.enabled = 0 THEN
         reasons := reasons || 'checkpoints_not_published'::text;

@@ -12,6 +12,7 @@
 //! | [`evm`] | anchors in a contract |
 //! | [`file`] | anchors in an append-only file |
 //! | [`rfc3161`] | anchors as time stamps of an authority |
+//! | `targets` | drivers by the kind of their target |
 //! | [`evidence`] | what an outsider checks, offline |
 //! | [`pursue`](mod@pursue) | the loop around the machine: store, then act |
 #![forbid(unsafe_code)]
@@ -26,6 +27,8 @@ pub mod machine;
 pub mod missed;
 pub mod pursue;
 pub mod rfc3161;
+#[cfg(feature = "drivers")]
+pub mod targets;
 
 pub use batch::{Batch, Hash, Moment, Seal};
 pub use failure::{Failure, Refusal};

@@ -137,6 +137,15 @@ impl Trust {
         !self.logs.is_empty()
     }
 
+    /// The base origins of the keys of logs, each once.
+    #[must_use]
+    pub fn bases(&self) -> Vec<String> {
+        let mut bases: Vec<String> = self.logs.iter().map(|(base, _)| base.as_str().into()).collect();
+        bases.sort();
+        bases.dedup();
+        bases
+    }
+
     /// Different witnesses, by their public keys.
     #[must_use]
     pub fn witnesses(&self) -> usize {

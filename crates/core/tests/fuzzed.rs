@@ -63,6 +63,34 @@ proptest! {
     }
 }
 
+/// The committed inputs of a target.
+fn corpus(target: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
+    let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths.iter().map(|path| fs::read(path).unwrap()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn changed_texts_hold_in_the_readers_of_formats(
+        target in prop::sample::select(vec!["batch_file", "bundle", "checkpoint", "key", "signed_note"]),
+        which in any::<prop::sample::Index>(),
+        changes in vec((any::<prop::sample::Index>(), prop_oneof![any::<u8>(), Just(b'\n'), Just(b' '), Just(b'-'), b'0'..=b'9']), 0..4),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        let seeds = corpus(target);
+        let mut input = changed(which.get(&seeds).clone(), changes);
+        if let Some(cut) = cut {
+            input.truncate(cut.index(input.len()));
+        }
+        let (_, check) = CHECKS.iter().find(|(name, _)| *name == target).unwrap();
+        check(&input);
+    }
+}
+
 /// Found by the fuzzer: the counts overflowed, which a release build does silently, and a bad event was forgotten.
 #[test]
 fn a_state_whose_counts_are_at_their_end_forgets_no_bad_event() {

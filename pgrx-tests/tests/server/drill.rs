@@ -44,8 +44,9 @@ fn every_pitfall_has_a_row_and_what_is_played_passes_within_seconds() {
         }
     }
     let two = [2, 3, 4, 6, 22].map(|n| format!("{n}: not played: needs two sessions"));
-    let memory = [15, 16, 17, 18, 24, 25, 27, 28].map(|n| format!("{n}: not covered yet"));
-    assert_eq!(not_played, two.into_iter().chain(memory).collect());
+    let memory = [15, 16, 17, 18, 25, 27, 28].map(|n| format!("{n}: not covered yet"));
+    let trail = ["24: not played: needs the trail itself".to_owned()];
+    assert_eq!(not_played, two.into_iter().chain(memory).chain(trail).collect());
 }
 
 #[test]

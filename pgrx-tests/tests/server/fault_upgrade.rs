@@ -6,6 +6,7 @@ use zeroauth_audit_tests::Cluster;
 
 use crate::dump::DIGEST;
 use crate::support::{Sql, assert_whole, succeed};
+use crate::tripwire::{alerts, look};
 
 /// Seconds after which a run of pg_upgrade counts as hanging.
 const PATIENCE: &str = "180";
@@ -33,8 +34,11 @@ fn pg_upgrade(old: &Cluster, new: &Cluster) -> Command {
 
 #[test]
 fn pg_upgrade_with_the_library_loaded_on_both_sides_keeps_every_byte_and_the_chains_go_on() {
-    let old = Cluster::builder("upgraded_from").conf("fsync", "off").start().unwrap();
-    let new = Cluster::builder("upgraded_to").conf("fsync", "off").start().unwrap();
+    // What the tripwires find is looked at by the test itself.
+    let cluster = |name| {
+        Cluster::builder(name).conf("fsync", "off").conf("zeroauth_audit.worker", "off").start().unwrap()
+    };
+    let (old, new) = (cluster("upgraded_from"), cluster("upgraded_to"));
     let mut client = old.client();
     let mut holder = old.client();
     client.run("CREATE EXTENSION zeroauth_audit");
@@ -43,6 +47,8 @@ fn pg_upgrade_with_the_library_loaded_on_both_sides_keeps_every_byte_and_the_cha
     holder.run("COMMIT");
     let before = client.line(DIGEST);
     assert!(before.starts_with("301|"), "{before}");
+    // Copied from one template, both have the same system identifier; no two clusters that initdb made have.
+    client.run("UPDATE audit_tripwire_state SET cluster = cluster + 1");
     let guards = client.lines("SELECT guard, active FROM audit_guard_status()");
     new.connect("postgres", "postgres").unwrap().run("DROP DATABASE audit");
     old.shut_down().unwrap();
@@ -60,6 +66,8 @@ fn pg_upgrade_with_the_library_loaded_on_both_sides_keeps_every_byte_and_the_cha
     assert_eq!(client.line(DIGEST), before);
     assert_whole(&mut client);
     assert_eq!(client.lines("SELECT guard, active FROM audit_guard_status()"), guards);
+    look(&mut client);
+    assert_eq!(alerts(&mut client), [] as [&str; 0], "everything is as installed, in another cluster");
     client.refused("ZA003", "DELETE FROM audit_events");
     client.refused("ZA004", "ALTER TABLE audit_events DISABLE TRIGGER ALL");
     let next =

@@ -87,7 +87,7 @@ const REFUSED_TO_SUPERUSERS: [&str; 24] = [
 ];
 
 /// Weakens nothing, and people need it.
-const ALLOWED: [&str; 26] = [
+pub const ALLOWED: [&str; 26] = [
     "CREATE INDEX by_actor ON audit_events (tenant_id, actor_id)",
     "CREATE INDEX CONCURRENTLY by_time ON audit_events (occurred_at)",
     "DROP INDEX by_actor",

@@ -146,6 +146,7 @@ fn an_auditor_verifies_and_exports_and_writes_nothing() {
     assert_eq!(auditor.line("SELECT ok, events_checked FROM audit_verify('acme', 1)"), "t|1");
     assert_eq!(auditor.lines("SELECT guard FROM audit_guard_status() WHERE NOT active"), [] as [&str; 0]);
     assert_eq!(auditor.lines("SELECT * FROM audit_verify_progress"), [] as [&str; 0]);
+    assert_eq!(auditor.lines("SELECT * FROM audit_definition_differences()"), [] as [&str; 0]);
     assert_eq!(auditor.line("SELECT length(audit_private_hash(salt, actor_type, actor_id, ip, user_agent, error_message, details)) FROM audit_events LIMIT 1"), "32");
     refused_all(&mut auditor, &NOBODY_S);
     refused_all(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use zeroauth_audit_tests::{Cluster, wait_until};
 
-use crate::support::worker::{ENDS, STARTS, no_worker, timed, watcher, worker, worker_after};
+use crate::support::worker::{ENDS, ONLY_PRUNE, STARTS, no_worker, timed, watcher, worker, worker_after};
 use crate::support::{DEADLINE, Sql};
 
 fn cluster(name: &str) -> Cluster {
@@ -18,7 +18,7 @@ fn a_worker_comes_with_the_extension_and_goes_with_it() {
     let mut watcher = watcher(&cluster);
     let mut client = cluster.client();
     assert_eq!(worker(&mut watcher, "audit"), None);
-    client.run("CREATE EXTENSION zeroauth_audit");
+    client.run(&format!("CREATE EXTENSION zeroauth_audit; {ONLY_PRUNE}"));
     worker_after(&mut watcher, "audit", None);
     assert_eq!(
         watcher.lines("SELECT backend_type, datname, application_name, state, regexp_replace(query, 'job .*', 'job') FROM pg_stat_activity WHERE backend_type LIKE 'zeroauth_audit%' ORDER BY 1"),
@@ -234,7 +234,7 @@ fn a_prepared_transaction_brings_the_worker_when_it_commits() {
 #[test]
 fn a_waiting_worker_costs_nothing() {
     let cluster = cluster("worker_idle");
-    cluster.client().run("CREATE EXTENSION zeroauth_audit");
+    cluster.client().run(&format!("CREATE EXTENSION zeroauth_audit; {ONLY_PRUNE}"));
     let mut watcher = watcher(&cluster);
     let pid = worker_after(&mut watcher, "audit", None);
     let launcher: i32 = watcher

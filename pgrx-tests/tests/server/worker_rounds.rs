@@ -5,7 +5,7 @@ use std::thread;
 
 use zeroauth_audit_tests::{Cluster, wait_until};
 
-use crate::support::worker::{ENDS, STARTS, no_worker, timed, watcher, worker, worker_after};
+use crate::support::worker::{ENDS, ONLY_PRUNE, STARTS, no_worker, timed, watcher, worker, worker_after};
 use crate::support::{DEADLINE, SetOnDrop, Sql, standby_of};
 
 #[test]
@@ -24,7 +24,7 @@ fn twenty_rounds_of_create_and_drop_under_load_leak_no_worker_and_block_no_drop(
             scope.spawn(move || {
                 let mut client = cluster.client();
                 while !over.load(Ordering::Relaxed) {
-                    client.run(&format!("INSERT INTO audit_events (tenant_id, action) SELECT 'tenant {writer}', 'x' FROM generate_series(1, 100); UPDATE audit_jobs SET timeout = timeout"));
+                    client.run(&format!("INSERT INTO audit_events (tenant_id, action) SELECT 'tenant {writer}', 'x' FROM generate_series(1, 100); UPDATE audit_jobs SET timeout = timeout WHERE name = 'prune'"));
                 }
             });
         }
@@ -71,9 +71,10 @@ const OURS: &str = "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIK
 #[test]
 fn a_promoted_standby_gets_its_worker_and_has_none_before() {
     let primary = Cluster::builder("worker_promoted").conf("fsync", "off").start().unwrap();
-    primary.client().run(
-        "CREATE EXTENSION zeroauth_audit; INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')",
-    );
+    // Without a key for what the job checkpoint would seal, health would not be well.
+    primary.client().run(&format!(
+        "CREATE EXTENSION zeroauth_audit; {ONLY_PRUNE}; INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')"
+    ));
     worker_after(&mut watcher(&primary), "audit", None);
     let standby = standby_of(&primary, "worker_standby");
     let mut client = standby.client();
@@ -94,7 +95,7 @@ fn a_standby_that_is_told_to_verifies_and_becomes_a_full_worker_when_promoted() 
         .start()
         .unwrap();
     let mut client = primary.client();
-    client.run("CREATE EXTENSION zeroauth_audit; INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'x' FROM generate_series(1, 10)");
+    client.run(&format!("CREATE EXTENSION zeroauth_audit; {ONLY_PRUNE}; INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'x' FROM generate_series(1, 10)"));
     client.run("SET zeroauth_audit.maintenance = on; UPDATE audit_events SET action = 'y' WHERE seq = 7");
     worker_after(&mut watcher(&primary), "audit", None);
     let standby = standby_of(&primary, "worker_standby");

@@ -1,8 +1,9 @@
 //! Single decisions in virtual time.
 
 use zeroauth_audit_anchor::batch::{Hash, Moment, Seal};
+use zeroauth_audit_anchor::driver::{Attempt, Need, Nonces, Place, View};
 use zeroauth_audit_anchor::failure::{Failure, Refusal};
-use zeroauth_audit_anchor::machine::{Action, Notice, Phase};
+use zeroauth_audit_anchor::machine::{Action, Event, Notice, Phase, Policy, step};
 use zeroauth_audit_anchor::missed::{Anchored, Health, health};
 
 use super::world::{Fault, Worker, batch};
@@ -289,6 +290,30 @@ fn failed_evidence_is_fetched_again_and_takes_nothing_from_finalized() {
     worker.run(None);
     assert!(worker.state().is_over());
     assert_eq!(worker.last, Action::Done);
+}
+
+#[test]
+fn an_attempt_that_is_not_the_one_that_was_asked_for_is_neither_stored_nor_sent() {
+    let mut worker = Worker::new(batch(1));
+    worker.run(None);
+    let state = worker.state();
+    let attempt = state.attempt.clone().unwrap();
+    let at = |state, event, now| step(&Policy::default(), &batch(1), state, event, Moment(now));
+    let nonces = Nonces { latest: 0, finalized: 0 };
+    let view = View { place: Place::Free, waiting: true, nonces: Some(nonces), reverted: false };
+    let asked = at(state, Event::Viewed(view), 700);
+    assert!(matches!(asked.action, Action::Prepare(Need::Replace { nonce: 0, .. })), "{asked:?}");
+    // A replacement at another nonce would be a second transaction.
+    let other = Attempt { id: "other".into(), nonce: Some(1), ..attempt.clone() };
+    let refused = at(asked.state.clone(), Event::Prepared(other.clone()), 701);
+    assert!(matches!(refused.action, Action::Wait(_)));
+    assert_eq!(refused.state.attempt.as_ref(), Some(&attempt));
+    assert!(matches!(refused.state.trouble.unwrap().last, Failure::Defect { .. }));
+    // And one that nobody asked for is none at all.
+    let mut unasked = asked.state;
+    unasked.need = None;
+    let ignored = at(unasked, Event::Prepared(other), 701);
+    assert_eq!((ignored.action, ignored.state.attempt), (Action::Look, Some(attempt)));
 }
 
 #[test]

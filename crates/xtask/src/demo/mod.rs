@@ -3,6 +3,7 @@
 //! The cluster's folder is always the same, so `stop` finds it. A lock beside it keeps two demos apart; the cluster itself
 //! belongs to the demo until it is kept, and then to `stop`.
 
+mod alert;
 mod dpkg;
 mod event;
 mod git;
@@ -35,6 +36,7 @@ pub(crate) fn run(keep: bool) -> Result<ExitCode> {
     let mut admin = cluster.try_client()?;
     admin.batch_execute("CREATE EXTENSION zeroauth_audit").context("cannot create the extension")?;
     admin.batch_execute(WRITER).context("cannot create the writer")?;
+    let inbox = alert::Inbox::open(&mut admin, home.path())?;
 
     let mut writer = cluster.connect("demo_writer", "audit")?;
     let packages = load::load(&mut writer, dpkg::TENANT, &dpkg::events()?)?;
@@ -70,7 +72,15 @@ pub(crate) fn run(keep: bool) -> Result<ExitCode> {
         "Found: event {} of chain {} of tenant {} does not have the content it was written with.",
         tampered.seq, tampered.chain, tampered.tenant
     );
-    println!("Every other event is as it was. It took {:.1} s.", started.elapsed().as_secs_f32());
+    println!("Every other event is as it was.");
+
+    let (message, took) = inbox.wait_for(&mut admin, &tampered)?;
+    println!(
+        "\nThe worker finds it, too, in its hourly replay, which is run now. The webhook gets, after {:.1} s:",
+        took.as_secs_f32()
+    );
+    println!("  severity 1, content_mismatch: {message}");
+    println!("It took {:.1} s.", started.elapsed().as_secs_f32());
 
     let psql = format!(
         "{} -h {} -p {} -U postgres audit",

@@ -16,15 +16,22 @@ use crate::setup::say;
 use crate::test::tally::Tally;
 
 /// The targets, each with a corpus of its name.
-const TARGETS: [&str; 8] = [
+const TARGETS: [&str; 15] = [
     "anchor_answer",
     "anchor_evidence",
     "anchor_file",
     "anchor_token",
+    "batch_file",
+    "bundle",
     "chain_state",
+    "checkpoint",
     "decoder",
     "event",
+    "export_lines",
+    "interval_lines",
+    "key",
     "links",
+    "signed_note",
 ];
 
 /// What makes libFuzzer see which branches an input takes, and what makes every overflow and assertion a finding.

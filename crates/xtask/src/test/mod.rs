@@ -3,6 +3,7 @@
 //! A check that fails does not keep the others from running. Standard output ends with `N passed, N failed`.
 
 pub(crate) mod deny;
+mod interop;
 pub(crate) mod pgspot;
 pub(crate) mod rust;
 pub(crate) mod tally;
@@ -50,6 +51,9 @@ pub(crate) fn run(filter: Option<&str>, place: &Where, deny: bool) -> Result<Exi
     if !place.inside {
         setup::node::ready()?;
         sum.add("unit tests", rust::unit_tests(filter)?);
+    }
+    if filter.is_none_or(|filter| filter == "interoperability") && !place.inside {
+        sum.add("interoperability", interop::check()?);
     }
     sum.add("tests on servers", rust::server_tests(filter, &ready.installation)?);
     if filter.is_none() && !place.inside {

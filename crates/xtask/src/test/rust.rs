@@ -35,6 +35,14 @@ pub(crate) fn unit_tests(filter: Option<&str>) -> Result<Tally> {
     counted(command)
 }
 
+/// The tests of one file that are left out otherwise, because of what they need: `environment` says where that is.
+pub(crate) fn ignored_tests(package: &str, file: &str, environment: &[(&str, String)]) -> Result<Tally> {
+    let mut command = process::cargo();
+    command.args(["test", "--quiet", "--locked", "--package", package, "--test", file, "--", "--ignored"]);
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
+    counted(command)
+}
+
 /// Every test that starts servers. Two at a time: each brings its own server's processes.
 pub(crate) fn server_tests(filter: Option<&str>, installation: &Installation) -> Result<Tally> {
     say("testing: on real servers");

@@ -17,9 +17,10 @@ use crate::{failure, process};
 /// Where debootstrap lies; an ordinary user's PATH does not lead there.
 const DEBOOTSTRAP: &str = "/usr/sbin/debootstrap";
 /// What a command inside is told of the caller's environment, apart from what is said explicitly.
-const PASSED_ON: [&str; 10] = [
+const PASSED_ON: [&str; 11] = [
     "TERM",
     "CARGO_NET_OFFLINE",
+    "ZEROAUTH_AUDIT_BLESS",
     "CARGO_BUILD_JOBS",
     "CARGO_TERM_COLOR",
     "http_proxy",

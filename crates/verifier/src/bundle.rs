@@ -1,0 +1,117 @@
+//! Proof bundles: one event, from its fields to a signed checkpoint.
+
+use zeroauth_audit_core::merkle::{leaf_hash, verify_inclusion};
+use zeroauth_audit_core::proof::Bundle;
+use zeroauth_audit_core::trust::{Believed, Trust};
+
+use crate::anchor::{self, Evidence};
+use crate::export::event::{Content, Event};
+use crate::export::line::Values;
+use crate::sealed::{self, Unbelieved};
+use crate::verdict::{Finding, Trouble, Verdict};
+
+/// Checks the bundle in `bytes`, called `name` in the verdict.
+pub fn verify(bytes: &[u8], name: &str, trust: &Trust, evidence: &dyn Evidence, verdict: &mut Verdict) {
+    let trouble = |line: Option<usize>, byte: usize, what: String| Trouble {
+        file: name.into(),
+        line: line.map(|line| line as u64),
+        byte: Some(byte as u64),
+        what,
+    };
+    let bundle = match Bundle::parse(bytes) {
+        Ok(bundle) => bundle,
+        Err(error) => {
+            return verdict.trouble(trouble(
+                Some(error.line),
+                error.offset,
+                format!("no proof bundle: {error}"),
+            ));
+        }
+    };
+    let Some(line) = &bundle.event else {
+        return verdict.trouble_with(name, "there is no event in it: it proves nothing by itself");
+    };
+    let mut values = Values::default();
+    let event = values
+        .read(line.as_bytes())
+        .map_err(|malformed| (malformed.at, malformed.what.to_string()))
+        .and_then(|()| {
+            Event::judge(&values, line.as_bytes()).map_err(|unreadable| (0, unreadable.to_string()))
+        });
+    let event = match event {
+        Ok(event) => event,
+        Err((at, what)) => return verdict.trouble(event_trouble(bytes, line, at, what, &trouble)),
+    };
+    (verdict.events, verdict.tenants, verdict.chains) = (1, 1, 1);
+    content(&event, name, verdict);
+    let believed = match sealed::believed(bundle.checkpoint.as_bytes(), trust) {
+        Ok(believed) => believed,
+        Err(Unbelieved::Trust(error)) if error.is_forgery() => {
+            return verdict.found(Finding::new("checkpoint_mismatch", event.tenant, error.to_string()));
+        }
+        Err(error) => return verdict.trouble_with(name, format!("the checkpoint: {error}")),
+    };
+    included(&bundle, &event, &believed, verdict);
+    for anchor in &bundle.anchors {
+        let (checkpoint, tenant) = (&believed.checkpoint, &believed.tenant);
+        anchor::verify(anchor, checkpoint, tenant, bundle.index, evidence, verdict);
+    }
+}
+
+/// The place of an error within the event's line is one in the file.
+fn event_trouble(
+    bytes: &[u8],
+    event: &str,
+    at: usize,
+    what: String,
+    trouble: &dyn Fn(Option<usize>, usize, String) -> Trouble,
+) -> Trouble {
+    let section = b"\n--- event\n";
+    let begin =
+        bytes.windows(section.len()).position(|window| window == section).unwrap_or(0) + section.len();
+    let line = bytes.iter().take(begin).filter(|byte| **byte == b'\n').count() + 1;
+    let at = at.min(event.len());
+    trouble(Some(line), begin + at, format!("the event: {what}"))
+}
+
+fn content(event: &Event<'_>, name: &str, verdict: &mut Verdict) {
+    let finding = |detail| {
+        let finding = Finding::new("content_mismatch", event.tenant, detail);
+        finding.at(event.chain, event.seq).event(event.event_id.as_ref())
+    };
+    match (event.content, &event.links) {
+        (Content::Mismatch { recomputed }, Ok((_, stored))) => {
+            let mismatch = finding("the fields do not have the recorded hash");
+            verdict.found(mismatch.hashes(stored, &recomputed));
+        }
+        (Content::Wrong(why), _) => verdict.found(finding(why)),
+        (Content::UnknownVersion(version), _) => {
+            verdict.trouble_with(name, format!("hash_version {version} is not known to this program"));
+        }
+        _ => {}
+    }
+}
+
+fn included(bundle: &Bundle, event: &Event<'_>, believed: &Believed, verdict: &mut Verdict) {
+    let checkpoint = &believed.checkpoint;
+    let at_event = |class, detail: String| {
+        let finding = Finding::new(class, event.tenant, detail);
+        finding.at(event.chain, event.seq).event(event.event_id.as_ref())
+    };
+    let Ok((_, stored)) = &event.links else { return };
+    let leaf = leaf_hash(stored.as_bytes());
+    let result = if believed.tenant != event.tenant {
+        let detail = format!("the checkpoint is of tenant {:?}", believed.tenant);
+        verdict.found(at_event("checkpoint_mismatch", detail));
+        "not of the event's tenant"
+    } else if let Err(error) =
+        verify_inclusion(bundle.index, checkpoint.size, &leaf, &bundle.path, &checkpoint.root)
+    {
+        let detail = format!("the event is not in the log that was sealed: {error}");
+        verdict.found(at_event("checkpoint_mismatch", detail));
+        "does not contain the event"
+    } else {
+        "contains the event"
+    };
+    verdict.checkpoints.push(sealed::report(believed, result));
+}

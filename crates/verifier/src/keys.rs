@@ -1,0 +1,166 @@
+//! Keys: which are trusted, and making the key of an installation.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use zeroauth_audit_core::note::{Algorithm, SigningKey, VerifierKey};
+use zeroauth_audit_core::origin::Base;
+use zeroauth_audit_core::trust::Trust;
+
+use crate::sealed::read_file;
+
+/// Bytes of a key at most.
+pub const MAX_KEY: u64 = 4096;
+
+/// The keys that `logs` and `witnesses` name (each a verifier key, or a file with one), of which `quorum` witnesses must have
+/// signed.
+///
+/// # Errors
+/// Which key cannot be used, and why.
+pub fn trust(logs: &[String], witnesses: &[String], quorum: Option<usize>) -> Result<Trust, String> {
+    let mut trust = Trust::new();
+    for given in logs {
+        let key = verifier_key(given)?;
+        trust.add_log(key).map_err(|error| format!("{given:?} cannot be used as --key: {error}"))?;
+    }
+    for given in witnesses {
+        let key = verifier_key(given)?;
+        trust.add_witness(key).map_err(|error| format!("{given:?} cannot be used as --witness: {error}"))?;
+    }
+    let known = trust.witnesses();
+    // Somebody who names witnesses wants them to have signed.
+    let quorum = quorum.unwrap_or(known);
+    if quorum > known {
+        return Err(format!("--quorum is {quorum}, and {known} different witnesses are given"));
+    }
+    trust.require(quorum);
+    Ok(trust)
+}
+
+/// A verifier key as it stands, or from a file. One has plus signs and no slash at its start; a file that is there wins.
+fn verifier_key(given: &str) -> Result<VerifierKey, String> {
+    let path = Path::new(given);
+    let text = if path.exists() {
+        let bytes = read_file(path, MAX_KEY).map_err(|what| format!("{given:?} {what}"))?;
+        String::from_utf8(bytes).map_err(|_| format!("{given:?} is not UTF-8"))?
+    } else {
+        given.to_owned()
+    };
+    if text.starts_with("PRIVATE+KEY+") {
+        return Err(format!(
+            "{given:?} is a private key: give the public one, which `zeroauth-audit public-key` prints"
+        ));
+    }
+    VerifierKey::parse(&text).map_err(|error| match path.exists() || text.contains('+') {
+        true => format!("{given:?} is no public key: {error}"),
+        false => format!("{given:?} is neither a file nor a public key"),
+    })
+}
+
+/// Makes a key of the base origin `origin` in the file `out`, which must not be there, readable by its owner alone. Returns the
+/// public key.
+///
+/// # Errors
+/// What is wrong, in words.
+pub fn generate(out: &Path, origin: &str) -> Result<VerifierKey, String> {
+    let base = Base::parse(origin).map_err(|error| format!("{origin:?} cannot be a base origin: {error}"))?;
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| format!("the system has no random numbers: {error}"))?;
+    let key = SigningKey::from_seed(base.as_str(), &seed).map_err(|error| error.to_string())?;
+    write_new(out, key.to_key_file().as_bytes()).map_err(|error| match error.kind() {
+        io::ErrorKind::AlreadyExists => format!("{} is there already and was not touched", out.display()),
+        _ => format!("{} cannot be written: {error}", out.display()),
+    })?;
+    Ok(key.verifier_key())
+}
+
+/// Puts a new file in its place as a whole: after a crash there is all of it or nothing.
+fn write_new(out: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = match out.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let name = out.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy().into_owned();
+    let unfinished = folder.join(format!(".{name}.{}.unfinished", std::process::id()));
+    let written = (|| {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+        // Whatever the umask is.
+        file.set_permissions(Permissions::from_mode(0o600))?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        // A link never replaces what is there; a rename would.
+        fs::hard_link(&unfinished, out)
+    })();
+    let removed = fs::remove_file(&unfinished);
+    written?;
+    removed?;
+    File::open(folder)?.sync_all()
+}
+
+/// The public key of the key file `path`.
+///
+/// # Errors
+/// What is wrong, in words; none of them shows the key.
+pub fn public_key(path: &Path) -> Result<VerifierKey, String> {
+    let bytes = read_file(path, MAX_KEY).map_err(|what| format!("{} {what}", path.display()))?;
+    let text = String::from_utf8(bytes).map_err(|_| format!("{} is no key file", path.display()))?;
+    let key =
+        SigningKey::parse(&text).map_err(|error| format!("{} is no key file: {error}", path.display()))?;
+    Base::parse(key.name()).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(key.verifier_key())
+}
+
+/// The key under which a witness that uses the same key pair would sign: for tests and for small set-ups of one's own.
+#[must_use]
+pub fn as_witness(key: &VerifierKey) -> VerifierKey {
+    key.renamed(key.name(), Algorithm::CosignatureV1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_file_is_its_owner_s_alone_and_is_never_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("log.key");
+        let public = generate(&out, "log.example/audit").unwrap();
+        assert_eq!(fs::metadata(&out).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(public_key(&out).unwrap(), public);
+        let before = fs::read(&out).unwrap();
+        assert!(generate(&out, "log.example/audit").unwrap_err().contains("was not touched"));
+        assert_eq!(fs::read(&out).unwrap(), before);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "something was left behind");
+        assert_ne!(generate(&folder.path().join("other"), "log.example/audit").unwrap(), public);
+    }
+
+    #[test]
+    fn a_private_key_is_not_taken_for_a_public_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("log.key");
+        let public = generate(&out, "log.example/audit").unwrap();
+        let given = |text: String| trust(&[text], &[], None);
+        assert!(given(out.display().to_string()).unwrap_err().contains("is a private key"));
+        assert!(given(fs::read_to_string(&out).unwrap()).unwrap_err().contains("is a private key"));
+        assert!(given("nothing".into()).unwrap_err().contains("neither a file nor a public key"));
+        assert!(given("a+b+c".into()).unwrap_err().contains("is no public key"));
+        let file = folder.path().join("log.pub");
+        fs::write(&file, format!("{public}\n")).unwrap();
+        assert!(given(file.display().to_string()).unwrap().has_keys());
+        assert!(given(public.to_string()).unwrap().has_keys());
+    }
+
+    #[test]
+    fn witnesses_that_are_named_must_have_signed_unless_fewer_are_enough() {
+        let key = |seed| SigningKey::from_seed("w.example", &[seed; 32]).unwrap().verifier_key();
+        let witnesses = [as_witness(&key(1)).to_string(), as_witness(&key(2)).to_string()];
+        assert!(trust(&[], &witnesses, None).is_ok());
+        assert!(trust(&[], &witnesses, Some(2)).is_ok());
+        assert!(trust(&[], &witnesses, Some(3)).unwrap_err().contains("2 different witnesses"));
+        let twice = [witnesses[0].clone(), witnesses[0].clone()];
+        assert!(trust(&[], &twice, Some(2)).unwrap_err().contains("1 different"));
+        assert!(trust(&[], &[key(1).to_string()], None).unwrap_err().contains("signature type 4"));
+    }
+}

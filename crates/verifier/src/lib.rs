@@ -1,0 +1,27 @@
+//! Checks what `zeroauth_audit` gives to outsiders: exports, proof bundles and checkpoints. No database, no network.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`export`] | every event of an export, and whether checkpoints cover just these events |
+//! | [`bundle`], [`anchor`] | one event and its proof, and anchors of it |
+//! | [`history`] | all checkpoints of a directory against each other |
+//! | [`sealed`], [`intervals`] | checkpoints and intervals that an export is held against |
+//! | [`keys`] | keys that are trusted, and making one |
+//! | [`verdict`] | what a check came to |
+//! | [`input`], [`progress`], [`clock`] | lines of files, how far a check is, times in words |
+//!
+//! The formats are those of `docs/format.md`; hashes, trees and signatures are those of the core. Nothing here trusts a file:
+//! what is malformed is "could not check", with its place, and takes no more memory than section 17 of that document allows.
+#![forbid(unsafe_code)]
+
+pub mod anchor;
+pub mod bundle;
+pub mod clock;
+pub mod export;
+pub mod history;
+pub mod input;
+pub mod intervals;
+pub mod keys;
+pub mod progress;
+pub mod sealed;
+pub mod verdict;

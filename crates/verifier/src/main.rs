@@ -1,0 +1,202 @@
+//! `zeroauth-audit`: checks exports, proof bundles and checkpoints of `zeroauth_audit`, and makes keys.
+//!
+//! Exit codes: 0 verified, 1 tampered, 2 could not check (a wrong command line, too). The verdict is on standard output, in
+//! lines for people or as one JSON object.
+#![forbid(unsafe_code)]
+
+mod cli;
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use zeroauth_audit_core::proof;
+use zeroauth_audit_core::trust::Trust;
+use zeroauth_audit_verifier::anchor::NoEvidence;
+use zeroauth_audit_verifier::export::coverage::Sealings;
+use zeroauth_audit_verifier::export::time::micros;
+use zeroauth_audit_verifier::history::{History, proofs};
+use zeroauth_audit_verifier::keys;
+use zeroauth_audit_verifier::progress::Progress;
+use zeroauth_audit_verifier::verdict::{Outcome, Verdict};
+use zeroauth_audit_verifier::{bundle, export, intervals, sealed};
+
+use cli::{Cli, Command, Trusted};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nobody reads it, or it is on the terminal: there is no third place to complain in.
+            let _ = error.print();
+            let asked_for_help = error.exit_code() == 0;
+            return if asked_for_help {
+                ExitCode::SUCCESS
+            } else {
+                Outcome::CouldNotCheck.exit_code().into()
+            };
+        }
+    };
+    let json = cli.json;
+    let (output, code) = match run(cli.command) {
+        Ok(Done::Text(text)) => (text, 0),
+        Ok(Done::Verdict(verdict)) => {
+            let text = if json { verdict.json() + "\n" } else { verdict.text() };
+            (text, verdict.verdict.exit_code())
+        }
+        Err(what) => {
+            eprintln!("zeroauth-audit: {what}");
+            return Outcome::CouldNotCheck.exit_code().into();
+        }
+    };
+    match io::stdout().write_all(output.as_bytes()) {
+        Ok(()) => code.into(),
+        // A verdict that nobody could read is none.
+        Err(error) => {
+            eprintln!("zeroauth-audit: cannot write: {error}");
+            Outcome::CouldNotCheck.exit_code().into()
+        }
+    }
+}
+
+enum Done {
+    Text(String),
+    Verdict(Box<Verdict>),
+}
+
+fn run(command: Command) -> Result<Done, String> {
+    let verdict = match command {
+        Command::Keygen { out, origin } => {
+            return Ok(Done::Text(format!("{}\n", keys::generate(&out, &origin)?)));
+        }
+        Command::PublicKey { file } => return Ok(Done::Text(format!("{}\n", keys::public_key(&file)?))),
+        Command::VerifyExport { file, trusted, checkpoints, all_tenants, before, intervals, max_line } => {
+            let mut verdict = Verdict::new("verify-export", file.display().to_string());
+            let before = before.as_deref().map(seconds).transpose()?;
+            let trust = trusted.trust()?;
+            if !checkpoints.is_empty() && !trust.has_keys() {
+                return Err("checkpoints prove nothing without the --key that they were signed with".into());
+            }
+            let sealings =
+                sealings(&checkpoints, all_tenants, before, &trust, intervals.as_deref(), &mut verdict);
+            let (source, bytes) = open(&file)?;
+            let name = file.display().to_string();
+            export::verify(source, &name, max_line, sealings, &mut verdict, &mut Progress::new(bytes));
+            verdict
+        }
+        Command::VerifyBundle { file, trusted } => {
+            let trust = trusted.required("a bundle")?;
+            let mut verdict = Verdict::new("verify-bundle", file.display().to_string());
+            match sealed::read_file(&file, proof::MAX_BYTES as u64) {
+                Ok(bytes) => {
+                    bundle::verify(&bytes, &file.display().to_string(), &trust, &NoEvidence, &mut verdict)
+                }
+                Err(what) => verdict.trouble_with(file.display().to_string(), what),
+            }
+            verdict
+        }
+        Command::VerifyCheckpoints { folder, trusted, consistency, tiles, max_silence } => {
+            let trust = trusted.required("a directory of checkpoints")?;
+            let mut verdict = Verdict::new("verify-checkpoints", folder.display().to_string());
+            let mut history = History::default();
+            let bytes = sealed::files(&folder)
+                .map_or(0, |files| files.iter().filter_map(|file| Some(file.metadata().ok()?.len())).sum());
+            history.read(&folder, &trust, &mut verdict, &mut Progress::new(bytes));
+            for file in &consistency {
+                proofs::file(file, &trust, &mut history, &mut verdict);
+            }
+            if let Some(tiles) = tiles {
+                proofs::tiles(&tiles, &trust.bases(), &mut history, &mut verdict);
+            }
+            history.end(max_silence, &mut verdict);
+            verdict
+        }
+    };
+    Ok(Done::Verdict(Box::new(verdict)))
+}
+
+impl Trusted {
+    fn trust(&self) -> Result<Trust, String> {
+        keys::trust(&self.keys, &self.witnesses, self.quorum)
+    }
+
+    fn required(&self, what: &str) -> Result<Trust, String> {
+        let trust = self.trust()?;
+        if trust.has_keys() {
+            Ok(trust)
+        } else {
+            Err(format!("{what} proves nothing without the --key that its checkpoints were signed with"))
+        }
+    }
+}
+
+/// A file, or standard input as `-`, and its length if it has one.
+fn open(path: &Path) -> Result<(Box<dyn io::Read>, u64), String> {
+    if path.as_os_str() == "-" {
+        return Ok((Box::new(io::stdin().lock()), 0));
+    }
+    let file = File::open(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    let bytes = file.metadata().map_or(0, |data| data.len());
+    Ok((Box::new(file), bytes))
+}
+
+fn seconds(time: &str) -> Result<u64, String> {
+    let micros = micros(time.as_bytes()).and_then(|micros| u64::try_from(micros).ok());
+    micros
+        .map(|micros| micros / 1_000_000)
+        .ok_or_else(|| format!("{time:?} is no time such as 2026-11-21T09:30:00Z"))
+}
+
+/// What an export is held against. Tenants named by single files must be in it; those that a folder names, only if the export is
+/// of all.
+fn sealings(
+    paths: &[PathBuf],
+    all_tenants: bool,
+    before: Option<u64>,
+    trust: &Trust,
+    intervals: Option<&Path>,
+    verdict: &mut Verdict,
+) -> Sealings {
+    let mut checkpoints = Vec::new();
+    let mut expected = HashSet::new();
+    let mut later = 0_u64;
+    for path in paths {
+        let named = all_tenants || !path.is_dir();
+        sealed::each_in(path, trust, verdict, &mut |believed, _| {
+            if before.is_some_and(|before| believed.sealed_at.is_none_or(|time| time >= before)) {
+                later += 1;
+                return;
+            }
+            if named {
+                expected.insert(believed.tenant.clone());
+            }
+            checkpoints.push(believed);
+        });
+    }
+    if later > 0 {
+        verdict
+            .note(format!("{later} checkpoints were not sealed before the given time and are not compared"));
+    }
+    let intervals = intervals.map(|path| {
+        let name = path.display().to_string();
+        match File::open(path) {
+            Ok(file) => intervals::read(file, &name),
+            Err(error) => Err(zeroauth_audit_verifier::verdict::Trouble {
+                file: name,
+                what: format!("cannot be read: {error}"),
+                ..Default::default()
+            }),
+        }
+    });
+    let intervals = match intervals.transpose() {
+        Ok(intervals) => intervals.unwrap_or_default(),
+        Err(trouble) => {
+            verdict.trouble(trouble);
+            HashMap::new()
+        }
+    };
+    Sealings::new(checkpoints, intervals, expected)
+}

@@ -1,0 +1,179 @@
+//! Checkpoints from files: a signed note, a file of the directory sink, or a whole directory of those.
+//!
+//! Only what is signed by a trusted key leaves this module. A signature that is wrong under a trusted key is a finding; a note by
+//! somebody else could not be checked.
+
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use zeroauth_audit_core::batch;
+use zeroauth_audit_core::note;
+use zeroauth_audit_core::trust::{self, Believed, Trust};
+
+use crate::verdict::{Finding, Sealed, Trouble, Verdict};
+
+/// Bytes of a file of checkpoints at most.
+pub const MAX_FILE: u64 = 1 << 30;
+
+/// How the names of files of the directory sink end.
+pub const EXTENSION: &str = ".checkpoints";
+
+/// How the first of a day ends.
+pub const FULL: &str = "-full.checkpoints";
+
+/// Folders in each other at most: year, month and day.
+const MAX_DEPTH: usize = 3;
+
+/// What a verdict says of a checkpoint.
+#[must_use]
+pub fn report(believed: &Believed, result: impl Into<String>) -> Sealed {
+    Sealed {
+        origin: believed.checkpoint.origin.clone(),
+        tree_size: believed.checkpoint.size,
+        sealed_at: believed.sealed_at,
+        witnesses: believed.witnesses.iter().map(|(name, _)| name.clone()).collect(),
+        result: result.into(),
+    }
+}
+
+/// That a log signed two roots for one size, if it did.
+#[must_use]
+pub fn two_roots(a: &Believed, b: &Believed) -> Option<Finding> {
+    let (one, other) = (&a.checkpoint, &b.checkpoint);
+    let contradict = one.origin == other.origin && one.size == other.size && one.root != other.root;
+    let detail = format!("two different roots were signed for {} events", one.size);
+    contradict.then(|| Finding::new("checkpoint_mismatch", &a.tenant, detail).hashes(&one.root, &other.root))
+}
+
+/// Why a note is not believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unbelieved {
+    /// As the core says.
+    Trust(trust::Error),
+    /// The log's second signature, with the time, is not there: every checkpoint has it, so somebody took it away.
+    NoTime,
+}
+
+impl std::fmt::Display for Unbelieved {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Unbelieved::Trust(error) => error.fmt(f),
+            Unbelieved::NoTime => {
+                f.write_str("the log's signature with the time of the checkpoint is not there")
+            }
+        }
+    }
+}
+
+/// The checkpoint in a note, signed and with its time.
+///
+/// # Errors
+/// [`Unbelieved`].
+pub fn believed(note: &[u8], trust: &Trust) -> Result<Believed, Unbelieved> {
+    let believed = trust.open(note).map_err(Unbelieved::Trust)?;
+    if believed.sealed_at.is_some() { Ok(believed) } else { Err(Unbelieved::NoTime) }
+}
+
+/// A whole file of at most `most` bytes.
+///
+/// # Errors
+/// What is wrong, in words.
+pub fn read_file(path: &Path, most: u64) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(most.saturating_add(1)).read_to_end(&mut bytes));
+    match read {
+        Err(error) => Err(format!("cannot be read: {error}")),
+        Ok(_) if bytes.len() as u64 > most => Err(format!("is longer than {most} bytes")),
+        Ok(_) => Ok(bytes),
+    }
+}
+
+/// The files of checkpoints below `folder`, in the order of their names, which is that of time. What else is there is ignored.
+///
+/// # Errors
+/// A folder that cannot be read, and why.
+pub fn files(folder: &Path) -> Result<Vec<PathBuf>, Trouble> {
+    let mut found = Vec::new();
+    collect(folder, 0, &mut found)?;
+    Ok(found)
+}
+
+fn collect(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), Trouble> {
+    let trouble = |what: String| Trouble { file: folder.display().to_string(), what, ..Trouble::default() };
+    let cannot = |error: std::io::Error| trouble(format!("cannot be read: {error}"));
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(folder).map_err(cannot)? {
+        let entry = entry.map_err(cannot)?;
+        entries.push((entry.file_name(), entry.file_type().map_err(cannot)?));
+    }
+    entries.sort_by(|a, b| a.0.cmp(&b.0));
+    for (name, kind) in entries {
+        let path = folder.join(&name);
+        if kind.is_dir() && depth < MAX_DEPTH {
+            collect(&path, depth + 1, found)?;
+        } else if kind.is_file() && name.to_string_lossy().ends_with(EXTENSION) {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// Hands over the checkpoints in the file `path`, be it a note or a file of the directory sink.
+pub fn each(path: &Path, trust: &Trust, verdict: &mut Verdict, take: &mut dyn FnMut(Believed, &mut Verdict)) {
+    let name = path.display().to_string();
+    let bytes = match read_file(path, MAX_FILE) {
+        Ok(bytes) => bytes,
+        Err(what) => return verdict.trouble_with(name, what),
+    };
+    let published = bytes.starts_with(batch::HEADER.as_bytes());
+    if published || path.as_os_str().to_string_lossy().ends_with(EXTENSION) {
+        for note in batch::read(&bytes) {
+            match note {
+                Ok((at, note)) => open(&name, at, note, trust, verdict, take),
+                Err(error) => verdict.trouble_with(&*name, error.to_string()),
+            }
+        }
+    } else if bytes.len() > note::MAX_BYTES {
+        verdict.trouble_with(name, note::Error::TooLong(bytes.len()).to_string());
+    } else {
+        open(&name, 0, &bytes, trust, verdict, take);
+    }
+}
+
+/// Hands over the checkpoints in a file, or in the files below a folder.
+pub fn each_in(
+    path: &Path,
+    trust: &Trust,
+    verdict: &mut Verdict,
+    take: &mut dyn FnMut(Believed, &mut Verdict),
+) {
+    if !path.is_dir() {
+        return each(path, trust, verdict, take);
+    }
+    match files(path) {
+        Ok(files) => files.iter().for_each(|file| each(file, trust, verdict, take)),
+        Err(trouble) => verdict.trouble(trouble),
+    }
+}
+
+fn open(
+    name: &str,
+    at: usize,
+    note: &[u8],
+    trust: &Trust,
+    verdict: &mut Verdict,
+    take: &mut dyn FnMut(Believed, &mut Verdict),
+) {
+    match believed(note, trust) {
+        Ok(believed) => take(believed, verdict),
+        Err(Unbelieved::Trust(error)) if error.is_forgery() => {
+            let detail = format!("{name:?}, byte {at}: {error}");
+            verdict.found(Finding { class: "checkpoint_mismatch", detail, ..Finding::default() });
+        }
+        Err(error) => {
+            let byte = Some(at as u64);
+            verdict.trouble(Trouble { file: name.into(), line: None, byte, what: error.to_string() });
+        }
+    }
+}

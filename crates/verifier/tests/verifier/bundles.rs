@@ -1,0 +1,235 @@
+//! Proof bundles: one event to a signed checkpoint, and anchors.
+
+use zeroauth_audit_core::Digest;
+use zeroauth_audit_core::checkpoint::Checkpoint;
+use zeroauth_audit_core::merkle::leaf_hash;
+use zeroauth_audit_core::note::SigningKey;
+use zeroauth_audit_core::proof::{Anchor, Bundle};
+use zeroauth_audit_core::tile::{TileSource, consistency_proof};
+use zeroauth_audit_core::tree::Tree;
+use zeroauth_audit_verifier::anchor::{Evidence, NoEvidence, Said};
+use zeroauth_audit_verifier::bundle;
+use zeroauth_audit_verifier::verdict::{Outcome, Verdict};
+
+use super::trail::{self, Trail};
+use super::{places, trust};
+
+/// Leaves as tiles.
+pub struct Leaves<'a>(pub &'a [Digest]);
+
+impl TileSource for Leaves<'_> {
+    type Error = std::convert::Infallible;
+
+    fn tile(&self, level: u8, index: u64, _width: u16) -> Result<Vec<Digest>, Self::Error> {
+        let each = 256_usize.pow(u32::from(level));
+        let tiles = self.0.chunks_exact(each).skip(index as usize * 256).take(256);
+        Ok(tiles.map(|leaves| Tree::new(leaves.to_vec()).root()).collect())
+    }
+}
+
+/// Event 6 of chain 1 of a tenant with 300 events and more, in the newest checkpoint.
+fn made() -> (Trail, Checkpoint, Checkpoint, Bundle) {
+    let mut trail = Trail::new("a b");
+    trail.append(0, 200);
+    trail.append(1, 90);
+    let older = trail.seal();
+    trail.append(0, 41);
+    let newer = trail.seal();
+    let index = 205;
+    let path = Tree::new(trail.leaves.clone()).inclusion_proof(index).unwrap();
+    let bundle = Bundle {
+        index,
+        path,
+        extra: None,
+        checkpoint: newer.sign(&trail::key(), trail::BEGIN).unwrap(),
+        event: Some(trail.chains[1].0[5].clone()),
+        anchors: Vec::new(),
+    };
+    (trail, older, newer, bundle)
+}
+
+fn judge(bundle: &Bundle, evidence: &dyn Evidence) -> Verdict {
+    judge_text(&bundle.format(), evidence)
+}
+
+fn judge_text(text: &str, evidence: &dyn Evidence) -> Verdict {
+    let mut verdict = Verdict::new("verify-bundle", "bundle");
+    bundle::verify(text.as_bytes(), "bundle", &trust(), evidence, &mut verdict);
+    verdict
+}
+
+/// An anchor of `checkpoint` in a batch of three.
+fn anchor(trail: &Trail, checkpoint: &Checkpoint, bundled: &Checkpoint) -> (Anchor, Digest) {
+    let (old, new) = (checkpoint.size.min(bundled.size), checkpoint.size.max(bundled.size));
+    let body = leaf_hash(checkpoint.body().as_bytes());
+    let batch = Tree::new(vec![leaf_hash(b"one"), body, leaf_hash(b"three")]);
+    let anchor = Anchor {
+        kind: "file".into(),
+        tree_size: checkpoint.size,
+        root: checkpoint.root,
+        consistency: consistency_proof(old, new, &Leaves(&trail.leaves)).unwrap(),
+        batch_index: 1,
+        batch_size: 3,
+        batch_path: batch.inclusion_proof(1).unwrap(),
+        payload: "{}".into(),
+    };
+    (anchor, batch.root())
+}
+
+/// Knows of one root that was fixed.
+struct Fixed(Digest);
+
+impl Evidence for Fixed {
+    fn check(&self, kind: &str, root: &Digest, _payload: &str) -> Said {
+        match kind {
+            "file" if *root == self.0 => Said::Holds("fixed yesterday".into()),
+            "file" => Said::Refuted("another root was fixed".into()),
+            other => Said::NotChecked(format!("no check for {other}")),
+        }
+    }
+}
+
+#[test]
+fn an_event_in_a_signed_log_is_verified() {
+    let (_, _, _, bundle) = made();
+    let verdict = judge(&bundle, &NoEvidence);
+    assert_eq!(verdict.verdict, Outcome::Verified, "{}", verdict.text());
+    assert_eq!(verdict.checkpoints[0].result, "contains the event");
+}
+
+#[test]
+fn any_flipped_byte_of_a_bundle_is_tampered_or_could_not_be_checked_and_never_verified() {
+    let (_, _, _, bundle) = made();
+    let text = bundle.format().into_bytes();
+    let mut outcomes = [0; 3];
+    for at in 0..text.len() {
+        let mut changed = text.clone();
+        changed[at] ^= 1;
+        let mut verdict = Verdict::new("verify-bundle", "bundle");
+        bundle::verify(&changed, "bundle", &trust(), &NoEvidence, &mut verdict);
+        assert_ne!(verdict.verdict, Outcome::Verified, "byte {at}: {}", String::from_utf8_lossy(&changed));
+        outcomes[usize::from(verdict.verdict.exit_code())] += 1;
+    }
+    assert!(outcomes[1] > text.len() / 2, "{outcomes:?}");
+}
+
+#[test]
+fn a_changed_event_is_named_and_a_forged_one_is_not_in_the_log() {
+    let (trail, _, _, bundle) = made();
+    let event = bundle.event.clone().unwrap();
+    let changed = Bundle { event: Some(event.replace("success", "failure")), ..bundle.clone() };
+    assert_eq!(places(&judge(&changed, &NoEvidence)), [("content_mismatch", Some(1), Some(6))]);
+    // Its neighbour, whole, with the proof of this one.
+    let other = Bundle { event: Some(trail.chains[1].0[6].clone()), ..bundle.clone() };
+    assert_eq!(places(&judge(&other, &NoEvidence)), [("checkpoint_mismatch", Some(1), Some(7))]);
+    let elsewhere = Bundle { index: bundle.index + 1, ..bundle };
+    assert_eq!(places(&judge(&elsewhere, &NoEvidence)), [("checkpoint_mismatch", Some(1), Some(6))]);
+}
+
+#[test]
+fn the_log_of_another_tenant_proves_nothing() {
+    let (_, _, newer, bundle) = made();
+    let origin = format!("{}/other", trail::BASE);
+    let checkpoint = Checkpoint { origin, ..newer };
+    let other = Bundle { checkpoint: checkpoint.sign(&trail::key(), 1).unwrap(), ..bundle };
+    let verdict = judge(&other, &NoEvidence);
+    assert!(verdict.findings[0].detail.contains("of tenant \"other\""), "{}", verdict.text());
+}
+
+#[test]
+fn a_checkpoint_by_a_key_that_is_not_trusted_could_not_be_checked() {
+    let (_, _, newer, bundle) = made();
+    let stranger = SigningKey::from_seed(trail::BASE, &[8; 32]).unwrap();
+    let other = Bundle { checkpoint: newer.sign(&stranger, 1).unwrap(), ..bundle.clone() };
+    assert_eq!(judge(&other, &NoEvidence).verdict, Outcome::CouldNotCheck);
+    let changed = bundle.checkpoint.replace("\n331\n", "\n332\n");
+    assert_ne!(changed, bundle.checkpoint);
+    let forged = Bundle { checkpoint: changed, ..bundle };
+    assert_eq!(judge(&forged, &NoEvidence).verdict, Outcome::Tampered);
+}
+
+#[test]
+fn a_tlog_proof_without_an_event_proves_nothing_by_itself() {
+    let (_, _, _, bundle) = made();
+    assert_eq!(judge_text(&bundle.tlog_proof(), &NoEvidence).verdict, Outcome::CouldNotCheck);
+}
+
+#[test]
+fn a_malformed_event_is_named_with_its_place_in_the_bundle() {
+    let (_, _, _, bundle) = made();
+    let text = bundle.format().replacen("\"chain\":\"1\"", "\"chain\":1", 1);
+    let trouble = judge_text(&text, &NoEvidence).troubles[0].clone();
+    let byte = text.find("\"chain\":1").unwrap() + 8;
+    assert_eq!(trouble.byte, Some(byte as u64), "{trouble:?}");
+    let line = text[..byte].matches('\n').count() + 1;
+    assert_eq!(trouble.line, Some(line as u64));
+}
+
+#[test]
+fn anchors_of_older_and_newer_checkpoints_hold_when_the_log_is_the_same() {
+    let (trail, older, newer, bundle) = made();
+    for checkpoint in [&older, &newer] {
+        let (anchor, root) = anchor(&trail, checkpoint, &newer);
+        let anchored = Bundle { anchors: vec![anchor], ..bundle.clone() };
+        let verdict = judge(&anchored, &Fixed(root));
+        assert_eq!(verdict.verdict, Outcome::Verified, "{}", verdict.text());
+        assert_eq!(verdict.anchors[0].result, "fixed yesterday");
+        assert_eq!(verdict.anchors[0].batch_root, Some(root.to_string()));
+    }
+    // The bundle's checkpoint may be the older one.
+    let path = Tree::new(trail.leaves[..older.size as usize].to_vec()).inclusion_proof(205).unwrap();
+    let checkpoint = older.sign(&trail::key(), 1).unwrap();
+    let (anchor, root) = anchor(&trail, &newer, &older);
+    let anchored = Bundle { path, checkpoint, anchors: vec![anchor], ..bundle };
+    let verdict = judge(&anchored, &Fixed(root));
+    assert_eq!(verdict.verdict, Outcome::Verified, "{}", verdict.text());
+}
+
+#[test]
+fn an_anchor_of_another_log_or_another_batch_is_a_mismatch() {
+    let (trail, older, newer, bundle) = made();
+    let (right, root) = anchor(&trail, &older, &newer);
+    let with = |anchor: Anchor| judge(&Bundle { anchors: vec![anchor], ..bundle.clone() }, &Fixed(root));
+    let mismatch = |anchor: Anchor, why: &str| {
+        let verdict = with(anchor);
+        assert_eq!(places(&verdict), [("anchor_mismatch", None, None)]);
+        assert!(verdict.findings[0].detail.contains(why), "{}", verdict.text());
+    };
+    mismatch(Anchor { root: leaf_hash(b"x"), ..right.clone() }, "not of the same log");
+    mismatch(Anchor { tree_size: 1 << 40, ..right.clone() }, "not of the same log");
+    mismatch(Anchor { batch_index: 0, ..right.clone() }, "another root was fixed");
+    mismatch(Anchor { batch_index: 3, ..right.clone() }, "the path in the batch");
+    mismatch(Anchor { batch_path: vec![], ..right.clone() }, "the path in the batch");
+}
+
+#[test]
+fn an_anchor_that_nobody_can_check_is_said_not_to_be_checked() {
+    let (trail, older, newer, bundle) = made();
+    let (anchor, root) = anchor(&trail, &older, &newer);
+    let evm = Anchor { kind: "evm".into(), ..anchor };
+    let verdict = judge(&Bundle { anchors: vec![evm.clone()], ..bundle.clone() }, &Fixed(root));
+    assert_eq!(verdict.verdict, Outcome::Verified);
+    assert!(verdict.anchors[0].result.starts_with("not checked: "));
+    assert!(verdict.text().contains("note: not checked: evm anchor"));
+}
+
+#[test]
+fn an_anchor_older_than_the_event_says_nothing_of_it() {
+    let mut trail = Trail::new("a");
+    trail.append(0, 4);
+    let older = trail.seal();
+    trail.append(0, 4);
+    let newer = trail.seal();
+    let (anchor, root) = anchor(&trail, &older, &newer);
+    let bundle = Bundle {
+        index: 5,
+        path: Tree::new(trail.leaves.clone()).inclusion_proof(5).unwrap(),
+        extra: None,
+        checkpoint: newer.sign(&trail::key(), 1).unwrap(),
+        event: Some(trail.chains[0].0[5].clone()),
+        anchors: vec![anchor],
+    };
+    let verdict = judge(&bundle, &Fixed(root));
+    assert_eq!(verdict.verdict, Outcome::Verified);
+    assert_eq!(verdict.anchors[0].result, "older than the event: says nothing of it");
+}

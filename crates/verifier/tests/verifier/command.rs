@@ -1,0 +1,212 @@
+//! The program: its commands, its output and its exit codes.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use zeroauth_audit_core::note::SigningKey;
+
+use super::trail::{self, Trail};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_zeroauth-audit");
+
+fn run(arguments: &[&str]) -> (i32, String, String) {
+    text(Command::new(PROGRAM).args(arguments).output().unwrap())
+}
+
+fn text(output: Output) -> (i32, String, String) {
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+/// A folder with an export, its intervals, a checkpoint and a public key.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let mut trail = Trail::new("acme");
+    trail.append(0, 5);
+    trail.append(1, 2);
+    let checkpoint = trail.seal();
+    let write = |name: &str, text: String| fs::write(folder.path().join(name), text).unwrap();
+    write("export.jsonl", trail.export());
+    write("intervals.jsonl", trail.intervals.clone());
+    write("checkpoint", checkpoint.sign(&trail::key(), trail::BEGIN).unwrap());
+    write("key.pub", format!("{}\n", trail::key().verifier_key()));
+    folder
+}
+
+fn path(folder: &Path, name: &str) -> String {
+    folder.join(name).display().to_string()
+}
+
+#[test]
+fn the_exit_code_says_verified_tampered_or_could_not_check() {
+    let folder = folder();
+    let at = |name| path(folder.path(), name);
+    let export = at("export.jsonl");
+    let all = |export: &str| {
+        run(&[
+            "verify-export",
+            export,
+            "--key",
+            &at("key.pub"),
+            "--checkpoint",
+            &at("checkpoint"),
+            "--intervals",
+            &at("intervals.jsonl"),
+        ])
+    };
+    let (code, out, _) = all(&export);
+    assert_eq!(code, 0, "{out}");
+    assert!(out.starts_with("verified: "), "{out}");
+    assert!(out.contains("sealed at 2026-11-21T00:00:00Z: the events have its root"), "{out}");
+
+    let tampered = fs::read_to_string(&export).unwrap().replacen("success", "failure", 1);
+    fs::write(at("tampered"), tampered).unwrap();
+    let (code, out, _) = all(&at("tampered"));
+    assert_eq!(code, 1, "{out}");
+    assert!(out.contains("content_mismatch: tenant \"acme\", chain 0, seq 1, event 0006"), "{out}");
+
+    let (code, _, error) = all(&at("nothing"));
+    assert_eq!(code, 2);
+    assert!(error.contains("cannot be read"), "{error}");
+}
+
+#[test]
+fn the_verdict_is_one_json_object_if_asked_for() {
+    let folder = folder();
+    let export = path(folder.path(), "export.jsonl");
+    let (code, out, _) = run(&["verify-export", "--json", &export]);
+    let verdict: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &verdict["verdict"], &verdict["events"]), (0, &"verified".into(), &7.into()));
+    fs::write(&export, "x\n").unwrap();
+    let (code, out, _) = run(&["--json", "verify-export", &export]);
+    let verdict: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &verdict["verdict"]), (2, &"could_not_check".into()));
+    assert_eq!((&verdict["troubles"][0]["line"], &verdict["troubles"][0]["byte"]), (&1.into(), &0.into()));
+}
+
+#[test]
+fn an_export_is_read_from_standard_input_too() {
+    let folder = folder();
+    let export = fs::read(folder.path().join("export.jsonl")).unwrap();
+    let mut child = Command::new(PROGRAM)
+        .args(["verify-export", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(&export).unwrap();
+    let (code, out, _) = text(child.wait_with_output().unwrap());
+    assert_eq!(code, 0, "{out}");
+}
+
+#[test]
+fn checkpoints_without_a_key_are_refused_before_anything_is_read() {
+    let folder = folder();
+    let at = |name| path(folder.path(), name);
+    let (code, _, error) = run(&["verify-export", &at("export.jsonl"), "--checkpoint", &at("checkpoint")]);
+    assert_eq!(code, 2);
+    assert!(error.contains("--key"), "{error}");
+    assert_eq!(run(&["verify-bundle", &at("export.jsonl")]).0, 2);
+    assert_eq!(run(&["verify-checkpoints", &path(folder.path(), "")]).0, 2);
+}
+
+#[test]
+fn a_wrong_command_line_could_not_check_and_help_is_no_error() {
+    assert_eq!(run(&["verify-everything"]).0, 2);
+    assert_eq!(run(&[]).0, 2);
+    let (code, out, _) = run(&["--help"]);
+    assert_eq!(code, 0);
+    assert!(out.contains("Exit codes: 0 verified, 1 tampered, 2 could not check"), "{out}");
+}
+
+#[test]
+fn a_key_is_made_shown_and_not_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = path(folder.path(), "log.key");
+    let (code, made, _) = run(&["keygen", "--out", &file, "--origin", "log.example/audit"]);
+    assert_eq!(code, 0);
+    assert!(made.starts_with("log.example/audit+"), "{made}");
+    assert_eq!(run(&["public-key", &file]), (0, made.clone(), String::new()));
+    let secret = fs::read_to_string(&file).unwrap();
+    assert_eq!(SigningKey::parse(&secret).unwrap().name(), "log.example/audit");
+    let (code, out, error) = run(&["keygen", "--out", &file, "--origin", "log.example/audit"]);
+    assert_eq!((code, out.as_str()), (2, ""));
+    assert!(error.contains("was not touched"), "{error}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), secret);
+    let (code, _, error) = run(&["keygen", "--out", &path(folder.path(), "x"), "--origin", "a b"]);
+    assert_eq!(code, 2);
+    assert!(error.contains("cannot be a base origin"), "{error}");
+    assert!(!run(&["public-key", &path(folder.path(), "nothing")]).2.contains("PRIVATE"));
+}
+
+#[test]
+fn checkpoints_sealed_after_a_given_time_are_left_out() {
+    let folder = folder();
+    let at = |name| path(folder.path(), name);
+    let before = |time: &str| {
+        run(&[
+            "verify-export",
+            &at("export.jsonl"),
+            "--key",
+            &at("key.pub"),
+            "--checkpoint",
+            &at("checkpoint"),
+            "--before",
+            time,
+        ])
+    };
+    let (code, out, _) = before("2026-11-21T00:00:00Z");
+    assert_eq!(code, 0, "{out}");
+    assert!(out.contains("1 checkpoints were not sealed before"), "{out}");
+    assert_eq!(before("2026-11-21T00:00:01Z").0, 2, "it needs its intervals");
+    assert_eq!(before("yesterday").0, 2);
+}
+
+#[test]
+fn a_directory_of_checkpoints_is_checked_and_serves_for_an_export() {
+    let folder = folder();
+    let at = |name| path(folder.path(), name);
+    let note = fs::read_to_string(at("checkpoint")).unwrap();
+    let day = folder.path().join("sink/2026/11/21");
+    fs::create_dir_all(&day).unwrap();
+    let file = zeroauth_audit_core::batch::write([note.as_str()]);
+    fs::write(day.join("000000-000001-full.checkpoints"), file).unwrap();
+    let (code, out, _) = run(&["verify-checkpoints", &at("sink"), "--key", &at("key.pub")]);
+    assert_eq!(code, 0, "{out}");
+    assert!(out.contains("1 checkpoints in 1 files"), "{out}");
+    let (code, out, _) = run(&[
+        "verify-export",
+        &at("export.jsonl"),
+        "--key",
+        &at("key.pub"),
+        "--checkpoint",
+        &at("sink"),
+        "--intervals",
+        &at("intervals.jsonl"),
+        "--all-tenants",
+    ]);
+    assert_eq!(code, 0, "{out}");
+    // An export of somebody else: the tenant is missing only if the export is of all.
+    let mut other = Trail::new("other");
+    other.append(0, 1);
+    fs::write(at("other.jsonl"), other.export()).unwrap();
+    let of_other = |more: &[&str]| {
+        let (export, key, sink) = (at("other.jsonl"), at("key.pub"), at("sink"));
+        let mut arguments = vec!["verify-export", &export, "--key", &key, "--checkpoint", &sink];
+        arguments.extend(more);
+        run(&arguments).0
+    };
+    assert_eq!(of_other(&[]), 0);
+    assert_eq!(of_other(&["--all-tenants"]), 1);
+}
+
+#[test]
+fn the_program_has_nothing_of_postgresql() {
+    let program = fs::read(PROGRAM).unwrap();
+    for symbol in ["SPI_connect", "PG_exception_stack", "CurrentMemoryContext", "libpq"] {
+        assert!(!program.windows(symbol.len()).any(|window| window == symbol.as_bytes()), "{symbol}");
+    }
+}

@@ -1,0 +1,101 @@
+//! Checks of the readers of signed notes, checkpoints, bundles, files of checkpoints, keys and origins: whatever is read is written
+//! as it was, so no text is read that nobody would have written, and what was read does not contradict itself.
+
+use zeroauth_audit_core::Digest;
+use zeroauth_audit_core::batch;
+use zeroauth_audit_core::checkpoint::Checkpoint;
+use zeroauth_audit_core::merkle::{inclusion_root, verify_consistency, verify_inclusion};
+use zeroauth_audit_core::note::{self, Note, SigningKey, VerifierKey};
+use zeroauth_audit_core::origin::Base;
+use zeroauth_audit_core::proof::{Bundle, Consistency};
+use zeroauth_audit_core::trust::Trust;
+
+/// The key of the corpus.
+const KEY: &str = "log.example/audit+5f469888+AepKbGPinFIKvvVQexMuxfmVR3auvr57kkIe6mkURtIs";
+
+/// Bytes that claim to be a signed note: what is believed of it is what is written in it.
+pub fn signed_note(data: &[u8]) {
+    let Ok(note) = Note::parse(data) else { return };
+    assert!(note.text().ends_with('\n') && data.starts_with(note.text().as_bytes()));
+    assert!((1..=note::MAX_SIGNATURES).contains(&note.signatures().len()));
+    assert!(note.signatures().iter().all(|signature| !signature.bytes.is_empty()));
+    let key = VerifierKey::parse(KEY).unwrap();
+    let mut trust = Trust::new();
+    trust.add_log(key).unwrap();
+    if let Ok(believed) = trust.open(data) {
+        assert_eq!(believed.checkpoint.body(), note.text());
+        let base = Base::parse("log.example/audit").unwrap();
+        assert_eq!(base.origin(&believed.tenant, believed.epoch).unwrap(), believed.checkpoint.origin);
+    }
+}
+
+/// Bytes that claim to be the body of a checkpoint.
+pub fn checkpoint(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(read) = Checkpoint::parse(text) {
+        assert_eq!(read.body(), text, "two ways to write one checkpoint");
+    }
+}
+
+/// Bytes that claim to be a proof bundle.
+pub fn bundle(data: &[u8]) {
+    match Bundle::parse(data) {
+        Ok(bundle) => {
+            let text = bundle.format();
+            assert_eq!(Bundle::parse(text.as_bytes()).as_ref(), Ok(&bundle));
+            assert_eq!(text.as_bytes(), data, "two ways to write one bundle");
+            let leaf = Digest::GENESIS;
+            if let Ok(root) = inclusion_root(bundle.index, u64::MAX, &leaf, &bundle.path) {
+                assert_eq!(verify_inclusion(bundle.index, u64::MAX, &leaf, &bundle.path, &root), Ok(()));
+            }
+            for anchor in &bundle.anchors {
+                let root = &anchor.root;
+                let _ = verify_consistency(bundle.index, anchor.tree_size, &leaf, root, &anchor.consistency);
+                let _ = inclusion_root(anchor.batch_index, anchor.batch_size, root, &anchor.batch_path);
+            }
+        }
+        Err(error) => {
+            assert!(error.offset <= data.len());
+            let before = data[..error.offset].iter().filter(|byte| **byte == b'\n').count();
+            assert_eq!(error.line, before + 1, "the line is not that of the byte");
+        }
+    }
+    if let Ok(proof) = Consistency::parse(data) {
+        assert_eq!(proof.format().as_bytes(), data, "two ways to write one proof");
+    }
+}
+
+/// Bytes that claim to be a file of checkpoints.
+pub fn batch_file(data: &[u8]) {
+    let read: Vec<_> = batch::read(data).collect();
+    for (at, note) in read.iter().filter_map(|note| note.as_ref().ok()) {
+        assert_eq!(&data[*at..*at + note.len()], *note);
+    }
+    let errors = read.iter().filter(|note| note.is_err()).count();
+    assert!(errors <= 1 && read.iter().position(Result::is_err).is_none_or(|at| at == read.len() - 1));
+    let Ok(notes) = batch::read_all(data) else { return };
+    let texts: Option<Vec<&str>> = notes.iter().map(|note| std::str::from_utf8(note).ok()).collect();
+    if let Some(texts) = texts {
+        assert_eq!(batch::write(texts), data, "two ways to write one file");
+    }
+}
+
+/// Bytes that claim to be a key, or an origin.
+pub fn key(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(key) = VerifierKey::parse(text) {
+        assert_eq!(key.to_string(), text.trim_ascii(), "two ways to write one key");
+    }
+    if let Ok(key) = SigningKey::parse(text) {
+        assert_eq!(key.to_key_file().trim_ascii(), text.trim_ascii(), "two ways to write one key file");
+        let public = key.verifier_key().to_string();
+        assert!(VerifierKey::parse(&public).is_ok());
+    }
+    if let Ok(base) = Base::parse(text) {
+        assert_eq!(base.as_str(), text);
+    }
+    let base = Base::parse("b").unwrap();
+    if let Ok((tenant, epoch)) = base.read(text) {
+        assert_eq!(base.origin(&tenant, epoch).as_deref(), Ok(text), "two ways to write one origin");
+    }
+}

@@ -1,0 +1,150 @@
+//! What the health says of tripwires, pins, time, delivery and alerts, to a role that may ask and nothing else.
+
+use std::time::{Duration, Instant};
+
+use postgres::Client;
+use zeroauth_audit_tests::{Cluster, wait_until};
+
+use crate::roles::grants;
+use crate::support::{DEADLINE, Database, Sql, quoted, standby_of};
+use crate::tripwire::look;
+
+/// A role with the documented grants of a monitor.
+fn monitor(database: &Database) -> Client {
+    let role = format!("{}_monitor", database.name);
+    let mut client = database.client();
+    client.run(&grants(4, "monitor", &role));
+    client.run(&format!("ALTER ROLE {} LOGIN", quoted(&role)));
+    database.client_as(&role)
+}
+
+/// State and reasons of a part.
+#[track_caller]
+fn part(client: &mut Client, part: &str) -> String {
+    client.line(&format!("SELECT h #>> '{{{part},state}}', h #> '{{{part},reasons}}' FROM audit_health() h"))
+}
+
+#[test]
+fn a_monitor_sees_every_part_and_no_more() {
+    let database = Database::audited("health_monitor");
+    let mut monitor = monitor(&database);
+    assert_eq!(
+        monitor.line("SELECT string_agg(k, ' ' ORDER BY k) FROM audit_health() h, jsonb_object_keys(h) k WHERE jsonb_typeof(h -> k) = 'object'"),
+        "alerts database delivery drift jobs log pins time tripwires worker"
+    );
+    for name in ["alerts", "database", "delivery", "pins", "time", "tripwires"] {
+        assert_eq!(part(&mut monitor, name), "ok|[]", "{name}");
+    }
+    for sql in [
+        "SELECT evidence FROM audit_alerts",
+        "SELECT payload FROM audit_deliveries",
+        "SELECT * FROM audit_tripwire_state",
+        "SELECT * FROM audit_alert_routes",
+        "SELECT * FROM audit_check_pins()",
+        "SELECT audit_run_job('tripwire')",
+        "SELECT * FROM audit_definition_differences()",
+        "SELECT audit_raise_incident('gap', 1::smallint, 'x', 'x', NULL)",
+        "SELECT * FROM audit_uses(NULL, NULL)",
+        "SELECT audit_forget_uses(0, 0)",
+    ] {
+        monitor.refused("42501", sql);
+    }
+}
+
+#[test]
+fn alerts_and_deliveries_are_in_the_health_until_somebody_takes_them_over() {
+    let database = Database::audited("health_alerts");
+    let (mut monitor, mut client) = (monitor(&database), database.client());
+    let raise = |client: &mut Client, severity: i32, mark: &str| {
+        client.run(&format!(
+            "SELECT audit_raise_alert('gap', {severity}::smallint, NULL, '{mark}', 'x', NULL)"
+        ));
+    };
+    raise(&mut client, 3, "three");
+    raise(&mut client, 4, "four");
+    assert_eq!(part(&mut monitor, "alerts"), "ok|[]");
+    raise(&mut client, 2, "two");
+    assert_eq!(part(&mut monitor, "alerts"), r#"degraded|["alerts_open:2"]"#);
+    raise(&mut client, 1, "one");
+    assert_eq!(part(&mut monitor, "alerts"), r#"failing|["alerts_open:1", "alerts_open:2"]"#);
+    assert_eq!(
+        monitor.line("SELECT audit_health() #> '{alerts,open}'"),
+        r#"{"1": 1, "2": 1, "3": 1, "4": 1}"#
+    );
+    client.run("SELECT audit_acknowledge(id, 'x') FROM audit_alerts WHERE severity < 3");
+    assert_eq!(part(&mut monitor, "alerts"), r#"degraded|["alerts_acknowledged:1"]"#);
+    client.run("SELECT audit_resolve_alert('one', 'x')");
+    assert_eq!(part(&mut monitor, "alerts"), "ok|[]");
+    assert_eq!(monitor.line("SELECT audit_health() #> '{alerts,acknowledged}'"), "1");
+
+    assert_eq!(monitor.line("SELECT h #> '{delivery,queue}', h #> '{delivery,oldest}', h #> '{delivery,last_error}' FROM audit_health() h"), "0|null|null");
+    client.run(
+        "INSERT INTO audit_alert_routes (name, kind, url_file) VALUES ('ops', 'alertmanager', '/nowhere')",
+    );
+    raise(&mut client, 3, "again");
+    client.run("UPDATE audit_deliveries SET attempts = 3, refused = true, last_error = 'no such file'; SELECT audit_check_route('ops')");
+    assert_eq!(part(&mut monitor, "delivery"), r#"degraded|["delivery_failing"]"#);
+    assert_eq!(
+        monitor.line("SELECT h #> '{delivery,queue}', h #>> '{delivery,last_error}', h #> '{delivery,failing_routes}', (h #>> '{delivery,oldest}')::timestamptz <= now() FROM audit_health() h"),
+        r#"2|no such file|["ops"]|t"#
+    );
+    client.run("UPDATE audit_deliveries SET state = 'delivered', delivered_at = now(); SELECT audit_check_route('ops')");
+    assert_eq!(part(&mut monitor, "delivery"), "ok|[]");
+}
+
+#[test]
+fn switched_off_tripwires_are_in_the_health() {
+    let database = Database::audited("health_off");
+    let (mut monitor, mut client) = (monitor(&database), database.client());
+    client.run("UPDATE audit_jobs SET enabled = false WHERE name = 'tripwire'");
+    assert_eq!(part(&mut monitor, "tripwires"), r#"degraded|["tripwire_off"]"#);
+    client.run("DELETE FROM audit_jobs WHERE name = 'tripwire'");
+    assert_eq!(part(&mut monitor, "tripwires"), r#"degraded|["tripwire_off"]"#);
+    client.run("INSERT INTO audit_jobs (name, schedule) VALUES ('tripwire', '* * * * *'); UPDATE pg_trigger SET tgenabled = 'D' WHERE tgname = 'zeroauth_audit_refuse_row'");
+    look(&mut client);
+    assert_eq!(part(&mut monitor, "tripwires"), r#"failing|["not_as_installed"]"#);
+}
+
+#[test]
+fn a_standby_gives_no_reasons_that_are_its_primary_s() {
+    let primary = Cluster::builder("health_primary").conf("fsync", "off").start().unwrap();
+    let mut client = primary.client();
+    client.run("CREATE EXTENSION zeroauth_audit");
+    client.run("SELECT audit_raise_alert('gap', 1::smallint, NULL, 'x', 'x', NULL), audit_raise_alert('delivery_failing', 2::smallint, NULL, 'delivery_failing::ops', 'x', NULL)");
+    let standby = standby_of(&primary, "health_standby");
+    let mut reader = standby.client();
+    wait_until(DEADLINE, "the alerts to arrive", || reader.line("SELECT count(*) FROM audit_alerts") == "2");
+    assert_eq!(
+        reader.line("SELECT h ->> 'state', h -> 'reasons', h #> '{alerts,open,1}' FROM audit_health() h"),
+        "ok|[]|1"
+    );
+    // What is in the catalogs is the same there.
+    assert_eq!(reader.lines("SELECT * FROM audit_definition_differences()"), [] as [&str; 0]);
+    assert_eq!(reader.line("SELECT step FROM audit_clock()"), "~");
+}
+
+#[test]
+fn every_part_is_cheap_enough_to_be_asked_every_second() {
+    let database = Database::audited("health_cost");
+    let (mut monitor, mut client) = (monitor(&database), database.client());
+    client.run("INSERT INTO audit_alert_routes (name, kind, url_file) VALUES ('ops', 'alertmanager', '/nowhere');
+        INSERT INTO audit_alerts (severity, kind, fingerprint, message) SELECT 1 + i % 4, 'gap', 'x' || i, 'x' FROM generate_series(1, 20000) i;
+        INSERT INTO audit_deliveries (alert_id, fingerprint, route, what, level, payload, state, delivered_at) SELECT i, 'x' || i, 'ops', 'raised', 1, '{}', CASE WHEN i % 2 = 0 THEN 'pending' ELSE 'delivered' END, CASE WHEN i % 2 = 1 THEN now() END FROM generate_series(1, 40000) i;
+        INSERT INTO audit_job_runs (job, run_by, status) SELECT 'tripwire', 'worker', 'succeeded' FROM generate_series(1, 10000)");
+    client.run("ANALYZE audit_alerts, audit_deliveries, audit_job_runs");
+    let mut report = String::new();
+    for name in ["database", "worker", "jobs", "tripwires", "pins", "time", "delivery", "alerts"] {
+        // The best of some batches: others use this machine, too.
+        let batch = |monitor: &mut Client| {
+            let since = Instant::now();
+            monitor.run(&format!(
+                "DO $$ BEGIN FOR i IN 1..40 LOOP PERFORM audit_health_{name}(); END LOOP; END $$"
+            ));
+            since.elapsed() / 40
+        };
+        let each = (0..10).map(|_| batch(&mut monitor)).min().unwrap();
+        report.push_str(&format!("{name} {each:?}\n"));
+        assert!(each < Duration::from_millis(3), "{report}");
+    }
+    println!("{report}");
+}

@@ -1,0 +1,434 @@
+//! What a superuser can do to the extension's objects is named by the tripwires, by DDL as by writing to the catalogs; what anybody
+//! may do raises nothing.
+
+use postgres::Client;
+
+use crate::guards_ddl::ALLOWED;
+use crate::support::{Database, Sql, quoted, shared};
+
+/// Runs the job, which must be able to look at everything.
+#[track_caller]
+pub fn look(client: &mut Client) {
+    assert_eq!(
+        client.line("SELECT r ->> 'status', r #> '{summary,problems}' FROM audit_run_job('tripwire') r"),
+        "succeeded|~"
+    );
+}
+
+/// The unresolved alerts of tripwires: kind, severity, state, message.
+#[track_caller]
+pub fn alerts(client: &mut Client) -> Vec<String> {
+    client.lines(
+        "SELECT kind, severity, state, message FROM audit_alerts WHERE state <> 'resolved' ORDER BY id",
+    )
+}
+
+/// Objects and parts that are not as installed.
+#[track_caller]
+pub fn differences(client: &mut Client) -> Vec<String> {
+    client.lines("SELECT object, part FROM audit_definition_differences()")
+}
+
+/// Statements of a superuser under maintenance, and the first difference that is named.
+const TAMPERS: [(&str, &str); 61] = [
+    (
+        "ALTER TABLE audit_events DISABLE TRIGGER zeroauth_audit_refuse_row",
+        "trigger zeroauth_audit_refuse_row on audit_events|definition",
+    ),
+    (
+        "ALTER TABLE audit_events DISABLE TRIGGER ALL",
+        "trigger zzz_zeroauth_audit_chain on audit_events|definition",
+    ),
+    (
+        "ALTER TABLE audit_events ENABLE REPLICA TRIGGER zeroauth_audit_refuse_statement",
+        "trigger zeroauth_audit_refuse_statement on audit_events|definition",
+    ),
+    (
+        "ALTER TABLE audit_events ENABLE TRIGGER zzz_zeroauth_audit_chain",
+        "trigger zzz_zeroauth_audit_chain on audit_events|definition",
+    ),
+    (
+        "DROP TRIGGER zzz_zeroauth_audit_chain ON audit_events",
+        "trigger zzz_zeroauth_audit_chain on audit_events|definition",
+    ),
+    (
+        "CREATE OR REPLACE TRIGGER zeroauth_audit_refuse_row BEFORE UPDATE OR DELETE ON audit_events FOR EACH ROW EXECUTE FUNCTION nothing()",
+        "trigger zeroauth_audit_refuse_row on audit_events|definition",
+    ),
+    (
+        "CREATE OR REPLACE TRIGGER zeroauth_audit_refuse_row BEFORE DELETE OR UPDATE OF action ON audit_events FOR EACH ROW EXECUTE FUNCTION audit_refuse_row()",
+        "trigger zeroauth_audit_refuse_row on audit_events|definition",
+    ),
+    (
+        "CREATE OR REPLACE TRIGGER zzz_zeroauth_audit_chain BEFORE INSERT ON audit_events FOR EACH ROW WHEN (NEW.tenant_id <> 'mine') EXECUTE FUNCTION audit_chain_event()",
+        "trigger zzz_zeroauth_audit_chain on audit_events|definition",
+    ),
+    (
+        "CREATE TRIGGER aaa BEFORE INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION nothing()",
+        "trigger aaa on audit_events|definition",
+    ),
+    (
+        "CREATE TRIGGER aaa BEFORE UPDATE ON audit_alerts FOR EACH ROW EXECUTE FUNCTION nothing()",
+        "trigger aaa on audit_alerts|definition",
+    ),
+    (
+        "ALTER TRIGGER zzz_zeroauth_audit_chain ON audit_events RENAME TO aaa",
+        "trigger aaa on audit_events|definition",
+    ),
+    (
+        "ALTER TABLE audit_jobs DISABLE TRIGGER zeroauth_audit_jobs_changed",
+        "trigger zeroauth_audit_jobs_changed on audit_jobs|definition",
+    ),
+    (
+        "CREATE OR REPLACE FUNCTION audit_job_tripwire() RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS 'BEGIN RETURN NULL; END'",
+        "function audit_job_tripwire()|body",
+    ),
+    (
+        "CREATE OR REPLACE FUNCTION audit_uuid_v7() RETURNS uuid LANGUAGE sql VOLATILE STRICT PARALLEL SAFE AS 'SELECT gen_random_uuid()'",
+        "function audit_uuid_v7()|attributes",
+    ),
+    (
+        "CREATE OR REPLACE FUNCTION audit_guard_status() RETURNS TABLE (guard text, active boolean, detail text) LANGUAGE sql STABLE PARALLEL RESTRICTED BEGIN ATOMIC SELECT 'all'::text, true, ''::text; END",
+        "function audit_guard_status()|body",
+    ),
+    (
+        "ALTER FUNCTION audit_raise_alert(text, smallint, text, text, text, jsonb) SECURITY DEFINER",
+        "function audit_raise_alert(kind text, severity smallint, tenant text, fingerprint text, message text, evidence jsonb)|attributes",
+    ),
+    (
+        "ALTER FUNCTION audit_resolve_alert(text, text) STABLE",
+        "function audit_resolve_alert(fingerprint text, note text)|attributes",
+    ),
+    (
+        "ALTER FUNCTION audit_acknowledge(bigint, text) SET search_path = public",
+        "function audit_acknowledge(id bigint, note text)|attributes",
+    ),
+    (
+        "ALTER FUNCTION audit_acknowledge(bigint, text) RESET ALL",
+        "function audit_acknowledge(id bigint, note text)|attributes",
+    ),
+    ("ALTER FUNCTION audit_verify_all() PARALLEL SAFE", "function audit_verify_all()|attributes"),
+    ("ALTER FUNCTION audit_verify_all() OWNER TO ROLE", "function audit_verify_all()|owner"),
+    ("ALTER FUNCTION audit_verify_all() SET SCHEMA elsewhere", "function audit_verify_all()|schema"),
+    ("ALTER FUNCTION audit_verify_all() RENAME TO other", "function audit_verify_all()|attributes"),
+    (
+        "GRANT EXECUTE ON FUNCTION audit_acknowledge TO PUBLIC",
+        "function audit_acknowledge(id bigint, note text)|granted",
+    ),
+    (
+        "ALTER EXTENSION zeroauth_audit DROP FUNCTION audit_verify_all()",
+        "function audit_verify_all()|attributes",
+    ),
+    ("ALTER EXTENSION zeroauth_audit ADD FUNCTION nothing()", "function nothing()|attributes"),
+    (
+        "CREATE TYPE of_others AS (x int); ALTER EXTENSION zeroauth_audit ADD TYPE of_others",
+        "member type public.of_others|exists",
+    ),
+    ("GRANT UPDATE ON audit_events TO ROLE", "table audit_events|granted"),
+    ("GRANT DELETE, TRUNCATE ON audit_events TO ROLE", "table audit_events|granted"),
+    ("GRANT TRIGGER ON audit_events TO ROLE", "table audit_events|granted"),
+    ("GRANT UPDATE (action) ON audit_events TO ROLE", "table audit_events|granted"),
+    ("GRANT SELECT ON audit_events TO PUBLIC", "table audit_events|granted"),
+    ("GRANT SELECT (details) ON audit_events TO PUBLIC", "table audit_events|granted"),
+    ("GRANT INSERT ON audit_alert_routes TO ROLE", "table audit_alert_routes|granted"),
+    ("GRANT UPDATE ON SEQUENCE audit_alerts_id_seq TO ROLE", "sequence audit_alerts_id_seq|granted"),
+    ("ALTER TABLE audit_events OWNER TO ROLE", "table audit_events|owner"),
+    ("ALTER TABLE audit_events SET SCHEMA elsewhere", "table audit_events|schema"),
+    ("ALTER TABLE audit_events RENAME COLUMN details TO other", "column audit_events.details|definition"),
+    (
+        "ALTER TABLE audit_events ALTER COLUMN event_hash DROP NOT NULL",
+        "column audit_events.event_hash|definition",
+    ),
+    (
+        "ALTER TABLE audit_events ALTER COLUMN outcome SET DEFAULT 'failure'",
+        "column audit_events.outcome|definition",
+    ),
+    (
+        "ALTER TABLE audit_events ALTER COLUMN event_id DROP DEFAULT",
+        "column audit_events.event_id|definition",
+    ),
+    (
+        "ALTER TABLE audit_alerts ALTER COLUMN message TYPE varchar(2000)",
+        "column audit_alerts.message|definition",
+    ),
+    (
+        "ALTER TABLE audit_events ADD COLUMN mine text GENERATED ALWAYS AS (upper(action)) STORED",
+        "column audit_events.mine|definition",
+    ),
+    ("ALTER TABLE audit_alerts ADD COLUMN mine text", "column audit_alerts.mine|definition"),
+    (
+        "ALTER TABLE audit_events DROP CONSTRAINT audit_events_outcome_check",
+        "constraint audit_events_outcome_check on audit_events|definition",
+    ),
+    (
+        "ALTER TABLE audit_events ADD CONSTRAINT never CHECK (tenant_id <> 'acme') NOT VALID",
+        "constraint never on audit_events|definition",
+    ),
+    (
+        "ALTER TABLE audit_events DROP CONSTRAINT audit_events_pkey",
+        "constraint audit_events_pkey on audit_events|definition",
+    ),
+    ("DROP INDEX audit_alerts_unresolved", "index audit_alerts_unresolved on audit_alerts|definition"),
+    ("ALTER SEQUENCE audit_alerts_id_seq CYCLE MAXVALUE 10", "sequence audit_alerts_id_seq|numbers"),
+    (
+        "ALTER TABLE audit_alerts ENABLE ROW LEVEL SECURITY; ALTER TABLE audit_alerts FORCE ROW LEVEL SECURITY",
+        "table audit_alerts|row security",
+    ),
+    ("ALTER TABLE audit_deliveries SET UNLOGGED", "table audit_deliveries|kind"),
+    (
+        "CREATE RULE lose AS ON INSERT TO audit_events DO INSTEAD NOTHING",
+        "rule lose on audit_events|definition",
+    ),
+    ("CREATE TABLE child () INHERITS (audit_events)", "table audit_events|inheritance"),
+    (
+        "CREATE OR REPLACE VIEW audit_verify_progress AS SELECT 1 AS pid, 'x'::name AS datname, 'x'::text AS tenant_id, 1::bigint AS events_done, 1::bigint AS events_total, now() AS started_at",
+        "view audit_verify_progress|query",
+    ),
+    (
+        "ALTER EXTENSION zeroauth_audit DROP VIEW audit_verify_progress; DROP VIEW audit_verify_progress",
+        "view audit_verify_progress|kind",
+    ),
+    (
+        "ALTER EXTENSION zeroauth_audit DROP FUNCTION audit_uuid_v7(); DROP FUNCTION audit_uuid_v7() CASCADE",
+        "function audit_uuid_v7()|attributes",
+    ),
+    (
+        "ALTER TABLE audit_tripwire_state DISABLE TRIGGER ALL; ALTER TABLE audit_tripwire_state DROP CONSTRAINT audit_tripwire_state_pkey",
+        "constraint audit_tripwire_state_pkey on audit_tripwire_state|definition",
+    ),
+    (
+        "CREATE TABLE parted (LIKE audit_events) PARTITION BY LIST (tenant_id); ALTER TABLE parted ATTACH PARTITION audit_events DEFAULT",
+        "table audit_events|partition or typed",
+    ),
+    (
+        "CREATE TABLE tenant (id text COLLATE \"C\" PRIMARY KEY); ALTER TABLE audit_events ADD CONSTRAINT to_tenant FOREIGN KEY (tenant_id) REFERENCES tenant ON DELETE CASCADE NOT VALID",
+        "constraint to_tenant on audit_events|definition",
+    ),
+    (
+        "ALTER TABLE audit_events ADD CONSTRAINT again EXCLUDE (event_id WITH =)",
+        "constraint again on audit_events|definition",
+    ),
+    ("ALTER TABLE audit_events RENAME TO audit_events_2", "table audit_events_2|kind"),
+];
+
+/// The same by writing to the catalogs, which no guard sees.
+const CATALOG: [(&str, &str); 21] = [
+    (
+        "UPDATE pg_trigger SET tgenabled = 'D' WHERE tgname = 'zeroauth_audit_refuse_row'",
+        "trigger zeroauth_audit_refuse_row on audit_events|definition",
+    ),
+    (
+        "UPDATE pg_trigger SET tgfoid = 'nothing'::regproc WHERE tgname = 'zzz_zeroauth_audit_chain'",
+        "trigger zzz_zeroauth_audit_chain on audit_events|definition",
+    ),
+    (
+        "UPDATE pg_trigger SET tgtype = 8 | 2 | 1 WHERE tgname = 'zeroauth_audit_refuse_row'",
+        "trigger zeroauth_audit_refuse_row on audit_events|definition",
+    ),
+    (
+        "UPDATE pg_trigger SET tgisinternal = true, tgtype = tgtype | 2 WHERE tgname = 'by_a_user'",
+        "trigger by_a_user on audit_events|definition",
+    ),
+    (
+        "UPDATE pg_trigger SET tgrelid = 'other'::regclass WHERE tgname = 'zeroauth_audit_refuse_statement'",
+        "trigger zeroauth_audit_refuse_statement on audit_events|definition",
+    ),
+    ("UPDATE pg_class SET relhastriggers = false WHERE relname = 'audit_events'", "table audit_events|flags"),
+    ("UPDATE pg_class SET relhasindex = false WHERE relname = 'audit_events'", "table audit_events|flags"),
+    ("UPDATE pg_class SET relchecks = 0 WHERE relname = 'audit_events'", "table audit_events|flags"),
+    (
+        "UPDATE pg_class SET relowner = 'pg_monitor'::regrole WHERE relname = 'audit_deliveries'",
+        "table audit_deliveries|owner",
+    ),
+    (
+        "UPDATE pg_class SET relacl = array_append(relacl, '=w/postgres'::aclitem) WHERE relname = 'audit_events'",
+        "table audit_events|granted",
+    ),
+    (
+        "UPDATE pg_proc SET prosrc = 'BEGIN RETURN 0; END' WHERE proname = 'audit_tripwire_definitions'",
+        "function audit_tripwire_definitions()|body",
+    ),
+    (
+        "UPDATE pg_proc SET prosrc = 'zeroauth_audit_preloaded' WHERE proname = 'audit_refuse_statement'",
+        "function audit_refuse_statement()|body",
+    ),
+    (
+        "UPDATE pg_proc SET probin = '/tmp/mine.so' WHERE proname = 'audit_chain_event'",
+        "function audit_chain_event()|attributes",
+    ),
+    (
+        "UPDATE pg_proc SET proconfig = NULL, prosecdef = true WHERE proname = 'audit_escalate'",
+        "function audit_escalate()|attributes",
+    ),
+    (
+        "UPDATE pg_proc SET proleakproof = true WHERE proname = 'audit_event_hash'",
+        "function audit_event_hash(prev_hash bytea, tenant_id text, chain smallint, seq bigint, event_id uuid, occurred_at timestamp with time zone, recorded_at timestamp with time zone, category text, action text, outcome text, severity text, resource text, service_name text, env text, provider text, request_id text, correlation_id text, trace_id text, span_id text, status_code integer, latency_ms integer, payload_size bigint, error_code text, db_role text, private_hash bytea)|attributes",
+    ),
+    (
+        "UPDATE pg_aggregate SET aggfinalfn = 'audit_check_serialize' WHERE aggfnoid::text LIKE '%audit_chain_check'",
+        "|steps",
+    ),
+    (
+        "UPDATE pg_index SET indisunique = false WHERE indexrelid = 'audit_events_pkey'::regclass",
+        "index audit_events_pkey on audit_events|definition",
+    ),
+    (
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'audit_events_event_id_key'::regclass",
+        "index audit_events_event_id_key on audit_events|definition",
+    ),
+    (
+        "UPDATE pg_constraint SET convalidated = false WHERE conname = 'audit_events_salt_check'",
+        "constraint audit_events_salt_check on audit_events|definition",
+    ),
+    (
+        "UPDATE pg_extension SET extconfig = extconfig[2:], extcondition = extcondition[2:] WHERE extname = 'zeroauth_audit'",
+        "extension|dumped",
+    ),
+    (
+        "DELETE FROM pg_depend WHERE deptype = 'e' AND objid = 'audit_events'::regclass",
+        "table audit_events|kind",
+    ),
+];
+
+#[test]
+fn pitfall_18_whatever_a_superuser_changes_of_the_extension_is_named() {
+    let database = Database::audited("tripwire_tampers");
+    let role = database.role("somebody");
+    let mut client = database.client();
+    client.run("CREATE SCHEMA elsewhere; CREATE TABLE other (x int); CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+        CREATE TRIGGER by_a_user AFTER INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION nothing()");
+    assert_eq!(differences(&mut client), [] as [&str; 0]);
+    let mut wrong = Vec::new();
+    for (sql, named) in TAMPERS.into_iter().chain(CATALOG) {
+        client
+            .run("BEGIN; SET LOCAL zeroauth_audit.maintenance = on; SET LOCAL allow_system_table_mods = on");
+        client.run(&sql.replace("ROLE", &quoted(&role)));
+        let found = differences(&mut client);
+        if !found.iter().any(|line| line == named || named.starts_with('|') && line.ends_with(named)) {
+            wrong.push(format!("{sql}\n  {found:?}"));
+        }
+        client.run("ROLLBACK");
+    }
+    assert!(wrong.is_empty(), "not named:\n{}", wrong.join("\n"));
+    assert_eq!(differences(&mut client), [] as [&str; 0]);
+}
+
+#[test]
+fn evidence_says_what_was_and_what_is_and_stays_small() {
+    let database = Database::audited("tripwire_evidence");
+    let mut client = database.client();
+    client.run("SET zeroauth_audit.maintenance = on; ALTER TABLE audit_events ALTER COLUMN outcome SET DEFAULT 'failure'; ALTER FUNCTION audit_escalate() STABLE");
+    look(&mut client);
+    let evidence =
+        "SELECT message, evidence -> 'differs' FROM audit_alerts WHERE kind = 'guard_disabled' ORDER BY id";
+    assert_eq!(
+        client.lines(evidence),
+        [
+            r#"column audit_events.outcome is not as installed: definition|[{"is": "9 text NOT NULL DEFAULT 'failure'::text", "was": "9 text NOT NULL DEFAULT 'success'::text", "part": "definition"}]"#,
+            r#"function audit_escalate() is not as installed: attributes|[{"is": "plpgsql stable parallel-unsafe SET search_path=pg_catalog, pg_temp", "was": "plpgsql volatile parallel-unsafe SET search_path=pg_catalog, pg_temp", "part": "attributes"}]"#
+        ]
+    );
+    // Everything at once: each of the first is an alert of its own, and the rest one more.
+    client.run("GRANT ALL ON ALL FUNCTIONS IN SCHEMA public TO PUBLIC; GRANT ALL ON ALL TABLES IN SCHEMA public TO PUBLIC");
+    look(&mut client);
+    assert_eq!(
+        client.line("SELECT count(*), count(*) FILTER (WHERE fingerprint LIKE '%:and others'), max(octet_length(evidence::text)) < 32768, bool_or(evidence ? 'cut'), bool_or(fingerprint LIKE '%:table audit_events:%') FROM audit_alerts WHERE kind = 'guard_disabled' AND condition_gone_at IS NULL"),
+        "31|1|t|f|t"
+    );
+}
+
+#[test]
+fn what_anybody_may_do_raises_nothing() {
+    let database = Database::audited("tripwire_allowed");
+    let role = database.role("somebody");
+    let mut client = database.client();
+    client.run("CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')");
+    for sql in ALLOWED {
+        // These two write the table anew: see below.
+        if sql.starts_with("VACUUM FULL") || sql.starts_with("CLUSTER audit_events") {
+            continue;
+        }
+        for statement in sql.split("; ") {
+            client.run(statement);
+        }
+        look(&mut client);
+        assert_eq!(alerts(&mut client), [] as [&str; 0], "after {sql}");
+    }
+    for sql in [
+        "GRANT SELECT, INSERT, REFERENCES ON audit_events TO ROLE WITH GRANT OPTION",
+        "GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO ROLE",
+        "GRANT SELECT ON ALL TABLES IN SCHEMA public TO ROLE",
+        "REVOKE ALL ON audit_events FROM ROLE",
+        "ALTER INDEX audit_events_pkey SET (fillfactor = 80)",
+        "ALTER TABLE audit_events CLUSTER ON audit_events_pkey",
+        "CREATE UNIQUE INDEX mine ON audit_events (event_id)",
+        "CREATE CONSTRAINT TRIGGER mine AFTER INSERT ON audit_events DEFERRABLE FOR EACH ROW EXECUTE FUNCTION nothing()",
+        "CREATE TRIGGER mine AFTER INSERT ON audit_alerts FOR EACH ROW EXECUTE FUNCTION nothing()",
+        "CREATE PUBLICATION mine FOR TABLE audit_events; DROP PUBLICATION mine",
+        "UPDATE audit_jobs SET schedule = '7 * * * *' WHERE name = 'prune'",
+        "SELECT count(*) FROM audit_drill()",
+        "COMMENT ON FUNCTION audit_verify_all() IS 'ours'",
+        "CREATE VIEW a_view AS SELECT * FROM audit_events; DROP VIEW a_view",
+        "CREATE MATERIALIZED VIEW kept AS SELECT * FROM audit_events; REFRESH MATERIALIZED VIEW kept",
+        "SET quote_all_identifiers = on; SET TimeZone = 'Asia/Kolkata'; SET DateStyle = 'SQL, DMY'; SET search_path = public, pg_catalog; SET IntervalStyle = iso_8601",
+        "BEGIN; INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'rolled back'); ROLLBACK",
+        "INSERT INTO audit_events (tenant_id, event_id, action) SELECT tenant_id, event_id, 'again' FROM audit_events ON CONFLICT DO NOTHING",
+        "VACUUM (FREEZE) pg_trigger; VACUUM FULL pg_trigger",
+        "DO $$ BEGIN UPDATE audit_events SET action = 'x'; EXCEPTION WHEN SQLSTATE 'ZA003' THEN NULL; END $$",
+        "DO $$ BEGIN DELETE FROM audit_events; EXCEPTION WHEN SQLSTATE 'ZA003' THEN NULL; END $$",
+    ] {
+        for statement in sql.replace("ROLE", &quoted(&role)).split("; VACUUM") {
+            client.run(&if statement.starts_with(" FULL") {
+                format!("VACUUM{statement}")
+            } else {
+                statement.to_owned()
+            });
+        }
+        look(&mut client);
+        assert_eq!(alerts(&mut client), [] as [&str; 0], "after {sql}");
+    }
+    client.run("DROP OWNED BY \"ROLE\"".replace("\"ROLE\"", &quoted(&role)).as_str());
+}
+
+#[test]
+fn a_restored_dump_an_upgrade_and_a_copy_of_the_database_raise_nothing() {
+    let from = Database::empty("tripwire_dump");
+    let mut client = from.client();
+    client.run("CREATE SCHEMA odd; CREATE EXTENSION zeroauth_audit SCHEMA odd VERSION '0.0.1'; SET search_path = odd, public;
+        INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'x' FROM generate_series(1, 50); ALTER EXTENSION zeroauth_audit UPDATE");
+    look(&mut client);
+    assert_eq!((alerts(&mut client), differences(&mut client)), (vec![], vec![]), "after an upgrade");
+    let to = Database::empty("tripwire_restored");
+    let dump = shared().command("pg_dump").args(["-Fp", &from.name]).output().unwrap();
+    assert!(dump.status.success(), "{dump:?}");
+    let restored = shared().psql(&to.name, &String::from_utf8(dump.stdout).unwrap()).unwrap();
+    assert!(restored.status.success(), "{restored:?}");
+    let mut copy = to.client();
+    copy.run("SET search_path = odd, public");
+    look(&mut copy);
+    assert_eq!((alerts(&mut copy), differences(&mut copy)), (vec![], vec![]), "after a restore");
+    assert_eq!(copy.line("SELECT count(*) FROM audit_events"), "50");
+    drop(copy);
+    drop(client);
+    let copied = Database::create("tripwire_copied", &format!("TEMPLATE {}", quoted(&from.name)));
+    let mut client = copied.client();
+    client.run("SET search_path = odd, public");
+    look(&mut client);
+    assert_eq!((alerts(&mut client), differences(&mut client)), (vec![], vec![]), "in a copy");
+}
+
+#[test]
+fn a_version_that_is_not_the_library_s_is_an_upgrade_to_come_and_its_guards_are_looked_at() {
+    let database = Database::audited("tripwire_pending");
+    let mut client = database.client();
+    client.run("UPDATE pg_extension SET extversion = '0.0.9' WHERE extname = 'zeroauth_audit'; SET zeroauth_audit.maintenance = on; ALTER FUNCTION audit_escalate() STABLE; RESET zeroauth_audit.maintenance");
+    assert_eq!(differences(&mut client), [] as [&str; 0]);
+    assert_eq!(
+        client.line("SELECT h ->> 'state', h -> 'reasons' FROM audit_health_tripwires() h"),
+        r#"degraded|["upgrade_pending"]"#
+    );
+    client.run("SET zeroauth_audit.maintenance = on; ALTER TABLE audit_events DISABLE TRIGGER ALL");
+    assert_eq!(differences(&mut client).len(), 3);
+    client.run("UPDATE pg_extension SET extversion = '0.1.0' WHERE extname = 'zeroauth_audit'");
+    assert_eq!(differences(&mut client).len(), 4);
+}

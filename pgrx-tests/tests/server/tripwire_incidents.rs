@@ -1,0 +1,315 @@
+//! What happens to the trail's rows and guards between two looks of the tripwires: told once for each person who has to know, and
+//! again when it happens again.
+
+use std::thread;
+use std::time::Duration;
+
+use postgres::Client;
+use zeroauth_audit_tests::{Cluster, wait_until};
+
+use crate::support::worker::{watcher, worker_after};
+use crate::support::{DEADLINE, Database, Sql};
+use crate::tripwire::{alerts, differences, look};
+
+fn audited(name: &str) -> Database {
+    let database = Database::audited(name);
+    database
+        .client()
+        .run("INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'x' FROM generate_series(1, 20)");
+    database
+}
+
+/// Looks until there is an unresolved alert of that kind and severity: what sessions count reaches the statistics within a second.
+#[track_caller]
+fn found(client: &mut Client, alert: &str) {
+    wait_until(DEADLINE, alert, || {
+        look(client);
+        alerts(client).iter().any(|line| line.starts_with(alert))
+    });
+}
+
+/// Kinds of the unresolved alerts.
+fn kinds(client: &mut Client) -> String {
+    client.line("SELECT coalesce(string_agg(DISTINCT kind, ' ' ORDER BY kind), '') FROM audit_alerts WHERE state <> 'resolved'")
+}
+
+#[test]
+fn pitfall_18_a_guard_that_was_switched_off_and_on_again_between_two_looks_is_told() {
+    let database = audited("incident_off_and_on");
+    let mut client = database.client();
+    look(&mut client);
+    client.run("SET zeroauth_audit.maintenance = on; ALTER TABLE audit_events DISABLE TRIGGER ALL; UPDATE audit_events SET action = 'y' WHERE seq = 3;
+        ALTER TABLE audit_events ENABLE ALWAYS TRIGGER zzz_zeroauth_audit_chain; ALTER TABLE audit_events ENABLE ALWAYS TRIGGER zeroauth_audit_refuse_row; ALTER TABLE audit_events ENABLE ALWAYS TRIGGER zeroauth_audit_refuse_statement");
+    assert_eq!(differences(&mut client), [] as [&str; 0]);
+    found(&mut client, "guard_disabled|1|open|a guard of audit_events was switched off and on again");
+    found(&mut client, "rows_modified|1|open|");
+    assert_eq!(kinds(&mut client), "guard_disabled maintenance_used rows_modified");
+}
+
+#[test]
+fn a_guard_that_is_off_is_told_once_and_resolved_after_its_return_and_an_acknowledgement() {
+    let database = audited("incident_off");
+    let mut client = database.client();
+    client.run("UPDATE pg_trigger SET tgenabled = 'D' WHERE tgname = 'zeroauth_audit_refuse_row'");
+    for times in 1..4 {
+        look(&mut client);
+        assert_eq!(
+            client.line("SELECT kind, severity, state, occurrences FROM audit_alerts"),
+            format!("guard_disabled|1|open|{times}")
+        );
+    }
+    assert_eq!(
+        client.line("SELECT h ->> 'state', h -> 'reasons' FROM audit_health_tripwires() h"),
+        r#"failing|["not_as_installed"]"#
+    );
+    client.run("UPDATE pg_trigger SET tgenabled = 'A' WHERE tgname = 'zeroauth_audit_refuse_row'");
+    look(&mut client);
+    assert_eq!(client.line("SELECT state, condition_gone_at IS NOT NULL FROM audit_alerts"), "open|t");
+    assert_eq!(client.line("SELECT audit_acknowledge(id, 'who was it?') FROM audit_alerts"), "resolved");
+    look(&mut client);
+    assert_eq!(
+        client.line("SELECT count(*) FROM audit_alerts"),
+        "1",
+        "told already, its return is no second alert"
+    );
+    assert_eq!(client.line("SELECT h ->> 'state' FROM audit_health_tripwires() h"), "ok");
+    // It is another alert when it is off again.
+    client.run("UPDATE pg_trigger SET tgenabled = 'D' WHERE tgname = 'zeroauth_audit_refuse_row'");
+    look(&mut client);
+    assert_eq!(client.line("SELECT count(*) FROM audit_alerts WHERE state = 'open'"), "1");
+}
+
+#[test]
+fn pitfall_21_changed_rows_and_a_rewritten_table_are_told() {
+    for (name, sql, expected) in [
+        ("update", "UPDATE audit_events SET action = 'y' WHERE seq = 3", "rows_modified|1|open|"),
+        ("delete", "DELETE FROM audit_events WHERE seq = 20", "rows_modified|1|open|"),
+        ("truncate", "TRUNCATE audit_events", "table_rewritten|1|open|"),
+        ("rolled_back", "BEGIN; UPDATE audit_events SET action = 'y'; ROLLBACK", "rows_modified|1|open|"),
+        (
+            "alter",
+            "ALTER TABLE audit_events SET UNLOGGED; ALTER TABLE audit_events SET LOGGED",
+            "table_rewritten|1|open|",
+        ),
+    ] {
+        let database = audited(&format!("incident_{name}"));
+        let mut client = database.client();
+        look(&mut client);
+        client.run(&format!("SET zeroauth_audit.maintenance = on; {sql}; RESET zeroauth_audit.maintenance"));
+        found(&mut client, expected);
+        found(&mut client, "maintenance_used|2|open|postgres used zeroauth_audit.maintenance: ");
+    }
+    let database = audited("incident_vacuum");
+    let mut client = database.client();
+    client.run("VACUUM FULL audit_events");
+    look(&mut client);
+    assert_eq!(
+        alerts(&mut client),
+        ["table_rewritten|1|open|audit_events has another file: it was rewritten or emptied"]
+    );
+}
+
+#[test]
+fn changes_behind_the_guards_move_the_counters() {
+    for (name, sql) in [
+        ("update", "UPDATE audit_events SET action = 'y' WHERE seq = 3"),
+        ("delete", "DELETE FROM audit_events"),
+    ] {
+        let database = audited(&format!("incident_behind_{name}"));
+        let mut client = database.client();
+        // The counters of the load have arrived.
+        wait_until(DEADLINE, "the counters", || {
+            client.line("SELECT pg_stat_get_tuples_inserted('audit_events'::regclass)") == "20"
+        });
+        look(&mut client);
+        // No library, no hooks, no notes: the trigger function itself lets everything through, and is put back.
+        client.run(&format!(
+            "BEGIN; CREATE TEMP TABLE kept AS SELECT oid, tgenabled FROM pg_trigger WHERE tgrelid = 'audit_events'::regclass;
+             UPDATE pg_class SET relhastriggers = false WHERE relname = 'audit_events'; {sql}; UPDATE pg_class SET relhastriggers = true WHERE relname = 'audit_events'; COMMIT"
+        ));
+        assert_eq!(differences(&mut client), [] as [&str; 0]);
+        found(&mut client, "rows_modified|1|open|");
+        assert_eq!(kinds(&mut client), "rows_modified");
+    }
+}
+
+#[test]
+fn what_happens_again_after_an_acknowledgement_is_told_again() {
+    let database = audited("incident_again");
+    let mut client = database.client();
+    let rewrite = "VACUUM FULL audit_events";
+    for _ in 0..2 {
+        client.run(rewrite);
+        look(&mut client);
+    }
+    assert_eq!(client.line("SELECT kind, occurrences FROM audit_alerts"), "table_rewritten|2");
+    client.run("SELECT audit_acknowledge(id, 'planned') FROM audit_alerts");
+    look(&mut client);
+    assert_eq!(client.line("SELECT state FROM audit_alerts"), "acknowledged", "nothing can prove it undone");
+    client.run(rewrite);
+    look(&mut client);
+    assert_eq!(
+        client.lines("SELECT state, occurrences FROM audit_alerts ORDER BY id"),
+        ["acknowledged|2", "open|1"]
+    );
+    client.run(
+        "SELECT audit_resolve_alert(fingerprint, 'verified') FROM audit_alerts WHERE state = 'acknowledged'",
+    );
+    assert_eq!(client.lines("SELECT state FROM audit_alerts ORDER BY id"), ["resolved", "open"]);
+}
+
+#[test]
+fn pitfall_19_writing_in_replica_role_is_told_and_the_drill_is_not() {
+    let database = audited("incident_replica");
+    let mut client = database.client();
+    client.run("SELECT count(*) FROM audit_drill()");
+    look(&mut client);
+    assert_eq!(alerts(&mut client), [] as [&str; 0]);
+    client.run("SET session_replication_role = replica; SELECT count(*) FROM audit_events; RESET session_replication_role");
+    look(&mut client);
+    assert_eq!(alerts(&mut client), [] as [&str; 0], "reading is nothing");
+    client.run("SET session_replication_role = replica; INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'x' FROM generate_series(1, 1000)");
+    client.refused("ZA003", "UPDATE audit_events SET action = 'y'");
+    client.run("RESET session_replication_role");
+    look(&mut client);
+    assert_eq!(
+        alerts(&mut client),
+        [
+            "replica_role_used|2|open|postgres wrote to audit_events with session_replication_role = replica: INSERT, UPDATE, DELETE or TRUNCATE tried"
+        ]
+    );
+    assert_eq!(
+        client.line("SELECT evidence ->> 'role', jsonb_array_length(evidence -> 'uses'), evidence #>> '{uses,0,times}' FROM audit_alerts"),
+        "postgres|2|1"
+    );
+    look(&mut client);
+    assert_eq!(client.line("SELECT occurrences FROM audit_alerts"), "1", "told once");
+}
+
+#[test]
+fn whoever_switches_maintenance_on_is_told_by_name_however_it_was_done() {
+    let database = audited("incident_maintenance");
+    let role = database.role("helper");
+    let mut client = database.client();
+    client.run(&format!("ALTER ROLE \"{role}\" SUPERUSER"));
+    for (n, sql) in [
+        "SET zeroauth_audit.maintenance = on",
+        "SELECT set_config('zeroauth_audit.maintenance', 'on', false)",
+        "BEGIN; SET LOCAL zeroauth_audit.maintenance = on; ROLLBACK",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        database.client_as(&role).run(sql);
+        look(&mut client);
+        assert_eq!(
+            client.line("SELECT kind, severity, message, occurrences FROM audit_alerts"),
+            format!("maintenance_used|2|{role} used zeroauth_audit.maintenance: switched on|{}", n + 1)
+        );
+    }
+    // A run that is rolled back has told nobody: the next one does.
+    client.run("SELECT audit_resolve_alert(fingerprint, 'known') FROM audit_alerts");
+    database.client_as(&role).run("SET zeroauth_audit.maintenance = on");
+    client.run("BEGIN");
+    look(&mut client);
+    client.run("ROLLBACK");
+    look(&mut client);
+    assert_eq!(client.line("SELECT count(*) FROM audit_alerts WHERE state = 'open'"), "1");
+    // Neither a parallel query of such a session, nor a database of others.
+    client.run("SELECT audit_resolve_alert(fingerprint, 'known') FROM audit_alerts; SET zeroauth_audit.maintenance = on");
+    look(&mut client);
+    client.run("SELECT audit_resolve_alert(fingerprint, 'known') FROM audit_alerts; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; SET debug_parallel_query = on".replace("SET debug_parallel_query", if crate::support::shared().installation().major() < 16 { "SET force_parallel_mode" } else { "SET debug_parallel_query" }).as_str());
+    client.run("SELECT count(*) FROM audit_events; RESET ALL");
+    let other = audited("incident_maintenance_other");
+    look(&mut client);
+    look(&mut other.client());
+    assert_eq!((alerts(&mut client), alerts(&mut other.client())), (vec![], vec![]));
+    client.run(&format!("ALTER ROLE \"{role}\" NOSUPERUSER"));
+}
+
+#[test]
+fn inserts_of_one_event_that_collide_are_no_deletion() {
+    let database = audited("incident_conflict");
+    let mut client = database.client();
+    // Holds an insert into chain 0 between its look for the event and the storing of it.
+    client.run("CREATE FUNCTION held(chain smallint) RETURNS smallint LANGUAGE plpgsql IMMUTABLE AS $f$ BEGIN IF chain = 0 THEN PERFORM pg_advisory_xact_lock_shared(17); END IF; RETURN chain; END $f$;
+        CREATE UNIQUE INDEX holds ON audit_events (tenant_id, held(chain), seq)");
+    look(&mut client);
+    let insert = "INSERT INTO audit_events (tenant_id, event_id, action) VALUES ('acme', '01a1fd70-f2bb-7b3a-9c51-5d0e6f7a8b9c', 'x') ON CONFLICT DO NOTHING";
+    client.run("SELECT pg_advisory_lock(17)");
+    thread::scope(|scope| {
+        let first = scope.spawn(|| database.client().run(insert));
+        wait_until(DEADLINE, "the first to wait", || {
+            client.line(
+                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 17 AND NOT granted",
+            ) == "1"
+        });
+        database.client().run(insert);
+        client.run("SELECT pg_advisory_unlock(17)");
+        first.join().unwrap();
+    });
+    assert_eq!(
+        client.line(
+            "SELECT count(*) FROM audit_events WHERE event_id = '01a1fd70-f2bb-7b3a-9c51-5d0e6f7a8b9c'"
+        ),
+        "1"
+    );
+    wait_until(DEADLINE, "the counters", || {
+        client.line("SELECT pg_stat_get_tuples_inserted('audit_events'::regclass), pg_stat_get_tuples_deleted('audit_events'::regclass)") == "22|1"
+    });
+    look(&mut client);
+    assert_eq!(alerts(&mut client), [] as [&str; 0]);
+}
+
+#[test]
+fn pitfall_24_the_worker_looks_by_itself_and_says_so_even_without_the_functions_that_raise_alerts() {
+    let cluster = Cluster::builder("tripwire_worker").conf("fsync", "off").start().unwrap();
+    let mut client = cluster.client();
+    client.run(
+        "CREATE EXTENSION zeroauth_audit; INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')",
+    );
+    let looked = "SELECT count(*) FROM audit_job_runs WHERE job = 'tripwire' AND status = 'succeeded'";
+    wait_until(Duration::from_secs(15), "a look as soon as the worker starts", || client.line(looked) != "0");
+    client.run("UPDATE pg_trigger SET tgenabled = 'D' WHERE tgname = 'zeroauth_audit_refuse_statement'");
+    wait_until(Duration::from_secs(75), "the alert within a minute", || !alerts(&mut client).is_empty());
+    assert_eq!(
+        alerts(&mut client),
+        [
+            "guard_disabled|1|open|trigger zeroauth_audit_refuse_statement on audit_events is not as installed: definition"
+        ]
+    );
+    client.run("UPDATE pg_trigger SET tgenabled = 'A' WHERE tgname = 'zeroauth_audit_refuse_statement'; SELECT audit_acknowledge(id, 'x') FROM audit_alerts;
+        UPDATE pg_proc SET prosrc = 'BEGIN RETURN NULL; END' WHERE proname = 'audit_job_tripwire'");
+    let line = r#"zeroauth_audit: {"event":"definitions_differ","differences":1,"objects":["function audit_job_tripwire()"]}"#;
+    wait_until(Duration::from_secs(75), "the line", || cluster.log().contains(line));
+}
+
+#[test]
+fn restarts_and_crashes_raise_nothing() {
+    let cluster = Cluster::builder("tripwire_storm").conf("fsync", "off").start().unwrap();
+    let mut client = cluster.client();
+    client.run("CREATE EXTENSION zeroauth_audit; INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'x' FROM generate_series(1, 100)");
+    drop(client);
+    let mut pid = None;
+    for round in 0..6 {
+        let mut watcher = watcher(&cluster);
+        pid = Some(worker_after(&mut watcher, "audit", pid));
+        let mut client = cluster.client();
+        client.run(
+            "INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'x' FROM generate_series(1, 100)",
+        );
+        wait_until(DEADLINE, "a look since the start", || {
+            client.line(
+                "SELECT max(looked_at) > (SELECT since FROM audit_worker_status()) FROM audit_tripwire_state",
+            ) == "t"
+        });
+        assert_eq!(alerts(&mut client), [] as [&str; 0], "round {round}");
+        drop((client, watcher));
+        if round % 2 == 0 {
+            cluster.crash().unwrap()
+        } else {
+            cluster.shut_down().unwrap()
+        }
+        cluster.start_again().unwrap();
+    }
+}
