@@ -625,7 +625,7 @@ DECLARE
 BEGIN
     SELECT count(*) FILTER (WHERE t.enabled) AS enabled,
         coalesce(jsonb_object_agg(t.name, jsonb_build_object('driver', t.driver, 'enabled', t.enabled,
-            'last_epoch', l.epoch, 'last_state', l.state, 'last_anchored_at', l.anchored_at, 'on_their_way', o.batches, 'next_at', o.next_at,
+            'last_epoch', l.epoch, 'last_state', l.state, 'last_included_at', l.included_at, 'on_their_way', o.batches, 'next_at', o.next_at,
             'failing_since', o.failing_since, 'last_error', o.last_error, 'checked_at', t.checked_at, 'check_error', t.check_error)), '{}') AS each,
         coalesce(array_agg('anchor_target_disabled:' || t.name ORDER BY t.name) FILTER (WHERE NOT t.enabled AND t.disabled_because IS NOT NULL), '{}') AS disabled,
         coalesce(array_agg('anchor_failing:' || t.name ORDER BY t.name) FILTER (WHERE t.enabled AND o.failing_since IS NOT NULL), '{}') AS failing,
@@ -633,7 +633,7 @@ BEGIN
     INTO targets
     FROM @extschema@.audit_anchor_targets t
     LEFT JOIN LATERAL (
-        SELECT b.epoch, b.state, to_timestamp((b.machine #>> '{inclusion,anchored_at}')::bigint) AS anchored_at FROM @extschema@.audit_anchor_batches b
+        SELECT b.epoch, b.state, b.included_at FROM @extschema@.audit_anchor_batches b
         WHERE b.target = t.name AND b.state IN ('included', 'finalized') ORDER BY b.epoch DESC LIMIT 1) l ON true
     LEFT JOIN LATERAL (
         SELECT count(*) AS batches, min(b.next_at) AS next_at, min(b.first_failed_at) AS failing_since, max(b.last_error) FILTER (WHERE b.first_failed_at IS NOT NULL) AS last_error,
@@ -642,7 +642,9 @@ BEGIN
     SELECT count(*) FILTER (WHERE s.state = 'anchor-late') AS late, count(*) FILTER (WHERE s.state = 'anchor-degraded') AS degraded INTO tenants
     FROM @extschema@.audit_tenant_status s WHERE s.state IN ('anchor-late', 'anchor-degraded');
     IF planned AND NOT pg_is_in_recovery() THEN
-        IF current_setting('zeroauth_audit.checkpoint_key_file') = '' THEN
+        -- Who may not see the setting sees what comes of it: the job checkpoint notes the key every few minutes.
+        IF EXISTS (SELECT FROM @extschema@.audit_logs l WHERE l.tree_size > 0)
+           AND NOT EXISTS (SELECT FROM @extschema@.audit_keys k WHERE k.last_used > clock_timestamp() - interval '2 hours') THEN
             reasons := reasons || 'anchors_not_signed'::text;
         END IF;
         IF targets.enabled = 0 THEN

@@ -85,7 +85,7 @@ fn a_copy_that_a_dump_made_never_anchors_until_somebody_says_so() {
     }
     assert_eq!(
         copy.line("SELECT audit_health_anchors() -> 'reasons'"),
-        r#"["anchors_not_signed", "anchors_off", "anchor_target_disabled:file", "anchor_target_disabled:second"]"#
+        r#"["anchors_off", "anchor_target_disabled:file", "anchor_target_disabled:second"]"#
     );
     copy.run("UPDATE audit_anchor_targets SET enabled = true");
     assert_eq!(copy.lines(rows)[0], "file|/mnt/worm/anchors|t|f|-|7");
