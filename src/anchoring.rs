@@ -145,7 +145,8 @@ impl Anchoring {
 
     /// When to call [`Anchoring::tick`] at the latest.
     pub fn next_due(&self) -> Option<Instant> {
-        self.next_due.into_iter().chain([self.status_due]).min()
+        let status = self.told.is_empty().then_some(self.status_due);
+        self.next_due.into_iter().chain(status).min()
     }
 
     /// There may be new batches, or other targets.
@@ -168,9 +169,8 @@ impl Anchoring {
         if let Err(error) = done {
             // Nothing was stored: the same again, after a while.
             self.next_due = Some(Instant::now() + PAUSE);
-            if says {
-                self.status_due = Instant::now() + STATUS_EVERY / 12;
-            }
+            let pause = if says { STATUS_EVERY / 12 } else { PAUSE };
+            self.status_due = self.status_due.max(Instant::now() + pause);
             return Err(error);
         }
         self.resumed = true;
