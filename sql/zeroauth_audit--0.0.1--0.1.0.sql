@@ -3676,7 +3676,7 @@ SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_tenant_status', ''
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_anchor_findings', '');
 SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_anchor_check_state', '');
 
--- Functions of anchors: targets, planning, what the worker stores, missed days, the daily check, health.
+-- Functions of anchors: targets, planning, what the worker stores, missed days.
 
 CREATE FUNCTION @extschema@.audit_anchor_config_check(target text, driver text, config jsonb) RETURNS void
     LANGUAGE c STABLE STRICT PARALLEL RESTRICTED
@@ -4007,6 +4007,11 @@ $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_anchor_degraded(bigint, jsonb, text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_anchor_degraded(bigint, jsonb, text) IS
     'Part of audit_anchor_status(): one alert for all tenants whose anchors are degraded, resolved when there are none.';
+
+INSERT INTO @extschema@.audit_jobs (name, schedule, time_zone, timeout) VALUES ('anchor', '30 0 * * *', 'Asia/Kolkata', '1 hour');
+INSERT INTO @extschema@.audit_anchor_targets (name, driver) VALUES ('file', 'file');
+
+-- The job anchor_check, and health of anchors.
 
 CREATE FUNCTION @extschema@.audit_anchor_find(kind text, source text, tenant text, target text, batch bigint, detail text) RETURNS void
     LANGUAGE plpgsql
@@ -4353,7 +4358,4 @@ REVOKE ALL ON FUNCTION @extschema@.audit_health_anchors() FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_health_anchors() IS
     'Part of audit_health(): each target with its last anchor and what is on its way. Failing: anchor_degraded, anchor_mismatch, anchor_failing:TARGET when a person was called. Degraded: anchor_failing:TARGET before that, anchor_late, anchors_not_signed, anchors_off, anchor_target_disabled:TARGET (a dump brought it). Nothing while the job anchor is disabled.';
 
-INSERT INTO @extschema@.audit_jobs (name, schedule, time_zone, timeout) VALUES
-    ('anchor', '30 0 * * *', 'Asia/Kolkata', '1 hour'),
-    ('anchor_check', '45 1 * * *', 'Asia/Kolkata', '12 hours');
-INSERT INTO @extschema@.audit_anchor_targets (name, driver) VALUES ('file', 'file');
+INSERT INTO @extschema@.audit_jobs (name, schedule, time_zone, timeout) VALUES ('anchor_check', '45 1 * * *', 'Asia/Kolkata', '12 hours');

@@ -8,13 +8,14 @@
 //! | module | what it does |
 //! |---|---|
 //! | `target`, `lane` | configurations, and the thread that calls a driver |
-//! | `batches` | batches as they are stored, and one step of the machine |
+//! | `batches`, `found` | batches as they are stored and one step of the machine; what a transaction found to do |
 //! | `plan`, `ties` | the job `anchor`: what is anchored, and whether it continues what was anchored before |
 //! | `status` | missed days: `audit_tenant_status` |
 //! | `asked`, `recompute` | the job `anchor_check`: what targets have, and what the events say |
 
 mod asked;
 mod batches;
+mod found;
 mod lane;
 mod plan;
 mod recompute;
@@ -22,13 +23,13 @@ mod status;
 mod target;
 mod ties;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
-use zeroauth_audit_anchor::machine::{self, Action, Call, Event, Policy, State};
-use zeroauth_audit_anchor::{Batch, Failure as Trouble, Moment};
+use zeroauth_audit_anchor::machine::{self, Action, Call, Event, Policy};
+use zeroauth_audit_anchor::{Failure as Trouble, Moment};
 use zeroauth_audit_lanes::Lanes;
 
 use crate::columns::unix_micros;
@@ -36,7 +37,8 @@ use crate::error::Failure;
 use crate::query::{Parameter, Session};
 use crate::registry;
 use asked::Question;
-use batches::{Open, Stepped};
+use batches::Open;
+use found::{Found, Given, Order, follow};
 use lane::{Told, Work};
 use target::{Config, Target};
 
@@ -50,13 +52,6 @@ const HELD: Duration = Duration::from_secs(60);
 /// The database's clock, in whole seconds.
 fn moment() -> Moment {
     Moment(unix_micros(registry::now()).div_euclid(1_000_000))
-}
-
-/// What a lane was given and has not reported on.
-#[derive(Clone, Copy)]
-enum Given {
-    Act(u64, Call),
-    Ask,
 }
 
 /// A target as the lane knows it.
@@ -77,47 +72,6 @@ pub struct Anchoring {
     status_due: Instant,
     /// Whether what the last worker left was looked after.
     resumed: bool,
-}
-
-/// Work for one target, once what leads to it is durable.
-struct Order {
-    target: String,
-    given: Given,
-    work: Work,
-}
-
-/// What one transaction found to do.
-#[derive(Default)]
-struct Found {
-    targets: BTreeMap<String, Config>,
-    questions: BTreeMap<String, Option<Question>>,
-    heard: BTreeSet<String>,
-    orders: Vec<Order>,
-    /// States that are to be durable before they are sent.
-    stored: Vec<(String, Batch, State)>,
-    /// Nothing may be done now.
-    held: bool,
-    /// Something was left for later.
-    later: bool,
-    /// There is more to do at once.
-    again: bool,
-    /// The next moment at which a batch wants to be looked after.
-    next: Option<Moment>,
-    /// Whether tenants may see a difference.
-    turned: bool,
-    /// Whether it was said how they are.
-    said: bool,
-}
-
-impl Found {
-    fn at(&mut self, moment: Moment) {
-        self.next = Some(self.next.map_or(moment, |known| known.min(moment)));
-    }
-
-    fn is_busy(&self, target: &str) -> bool {
-        self.orders.iter().any(|order| order.target == target)
-            || self.stored.iter().any(|(name, ..)| name == target)
-    }
 }
 
 impl Anchoring {
@@ -397,23 +351,6 @@ impl Anchoring {
             known.given = Some(order.given);
         }
         taken
-    }
-}
-
-/// What a step leads to.
-fn follow(name: &str, batch: Batch, stepped: Stepped, found: &mut Found) {
-    let Stepped { state, action, turned } = stepped;
-    found.turned |= turned;
-    match action {
-        Action::Wait(next) => found.at(next),
-        // The next one may begin, or the one that takes its place.
-        Action::Replan { .. } | Action::Done => found.again = true,
-        Action::Store => found.stored.push((name.to_owned(), batch, state)),
-        action => {
-            let given = Given::Act(batch.epoch, lane::call_of(&action));
-            let work = Work::Act { batch, state: Box::new(state), action, now: moment() };
-            found.orders.push(Order { target: name.to_owned(), given, work });
-        }
     }
 }
 

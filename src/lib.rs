@@ -99,6 +99,11 @@ pgrx::extension_sql_file!(
     name = "anchor_functions",
     requires = ["anchors"]
 );
+pgrx::extension_sql_file!(
+    "../sql/schema/13_anchors_check.sql",
+    name = "anchors_check",
+    requires = ["anchor_functions"]
+);
 
 /// Called by PostgreSQL when the library is loaded: at server start, or by the first session that needs it.
 #[allow(non_snake_case)]
