@@ -152,8 +152,8 @@ CREATE FUNCTION @extschema@.audit_anchor_before(tenant text, epoch integer, targ
     LANGUAGE sql STABLE ROWS 1
 BEGIN ATOMIC
     SELECT a.tree_size, a.root FROM @extschema@.audit_anchors a
-    WHERE a.tenant_id = audit_anchor_before.tenant AND a.epoch = audit_anchor_before.epoch AND a.target = audit_anchor_before.target
-      AND a.batch < audit_anchor_before.batch AND a.state IN ('included', 'finalized')
+    WHERE a.tenant_id OPERATOR(pg_catalog.=) audit_anchor_before.tenant AND a.epoch OPERATOR(pg_catalog.=) audit_anchor_before.epoch AND a.target OPERATOR(pg_catalog.=) audit_anchor_before.target
+      AND a.batch OPERATOR(pg_catalog.<) audit_anchor_before.batch AND (a.state OPERATOR(pg_catalog.=) 'included' OR a.state OPERATOR(pg_catalog.=) 'finalized')
     ORDER BY a.batch DESC LIMIT 1;
 END;
 REVOKE ALL ON FUNCTION @extschema@.audit_anchor_before(text, integer, text, bigint) FROM PUBLIC;

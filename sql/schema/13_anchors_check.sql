@@ -128,31 +128,31 @@ CREATE FUNCTION @extschema@.audit_anchor_check_batches(until timestamptz) RETURN
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    s @extschema@.audit_anchor_check_state := (SELECT t FROM @extschema@.audit_anchor_check_state t);
-    next record;
+    since timestamptz;
+    at_target text;
+    at_batch bigint;
     difference text;
     done bigint := 0;
 BEGIN
+    SELECT s.started_at - interval '90 days', s.target, s.batch INTO since, at_target, at_batch FROM @extschema@.audit_anchor_check_state s;
     LOOP
-        SELECT b.target, b.epoch INTO next FROM @extschema@.audit_anchor_batches b
-        WHERE (b.target, b.epoch) > (s.target, s.batch) AND b.state IN ('included', 'finalized') AND b.batch_time > s.started_at - interval '90 days'
+        SELECT b.target, b.epoch INTO at_target, at_batch FROM @extschema@.audit_anchor_batches b
+        WHERE (b.target, b.epoch) > (at_target, at_batch) AND b.state IN ('included', 'finalized') AND b.batch_time > since
         ORDER BY b.target, b.epoch LIMIT 1;
         IF NOT FOUND THEN
             UPDATE @extschema@.audit_anchor_check_state SET phase = 'tenants';
-            EXIT;
+            RETURN done;
         END IF;
-        difference := @extschema@.audit_anchor_batch_difference(next.target, next.epoch);
+        difference := @extschema@.audit_anchor_batch_difference(at_target, at_batch);
         IF difference IS NULL THEN
-            PERFORM @extschema@.audit_anchor_gone('rows', '', next.target, next.epoch);
+            PERFORM @extschema@.audit_anchor_gone('rows', '', at_target, at_batch);
         ELSE
-            PERFORM @extschema@.audit_anchor_find('anchor_mismatch', 'rows', '', next.target, next.epoch, difference);
+            PERFORM @extschema@.audit_anchor_find('anchor_mismatch', 'rows', '', at_target, at_batch, difference);
         END IF;
-        s.target := next.target;
-        s.batch := next.epoch;
         done := done + 1;
         EXIT WHEN clock_timestamp() >= until;
     END LOOP;
-    UPDATE @extschema@.audit_anchor_check_state SET target = s.target, batch = s.batch;
+    UPDATE @extschema@.audit_anchor_check_state SET target = at_target, batch = at_batch;
     RETURN done;
 END
 $$;
@@ -165,20 +165,25 @@ CREATE FUNCTION @extschema@.audit_anchor_check_tenants(until timestamptz) RETURN
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    s @extschema@.audit_anchor_check_state := (SELECT t FROM @extschema@.audit_anchor_check_state t);
+    pass timestamptz;
+    at_tenant text;
+    at_epoch integer;
+    at_leaf bigint;
+    kept bytea;
     result jsonb;
     logs bigint := 0;
     compared bigint := 0;
     finding record;
 BEGIN
+    SELECT s.started_at, s.tenant_id, s.epoch, s.leaf, s.frontier INTO pass, at_tenant, at_epoch, at_leaf, kept FROM @extschema@.audit_anchor_check_state s;
     LOOP
-        IF s.leaf = 0 THEN
-            SELECT a.tenant_id, a.epoch INTO s.tenant_id, s.epoch FROM @extschema@.audit_anchors a
-            WHERE (a.tenant_id, a.epoch) > (s.tenant_id, s.epoch) ORDER BY a.tenant_id, a.epoch LIMIT 1;
+        IF at_leaf = 0 THEN
+            SELECT a.tenant_id, a.epoch INTO at_tenant, at_epoch FROM @extschema@.audit_anchors a
+            WHERE (a.tenant_id, a.epoch) > (at_tenant, at_epoch) ORDER BY a.tenant_id, a.epoch LIMIT 1;
             IF NOT FOUND THEN
                 FOR finding IN SELECT f.source, f.tenant_id, f.target, f.batch FROM @extschema@.audit_anchor_findings f
-                    WHERE f.source IN ('events', 'rows') AND f.last_seen_at < s.started_at
-                       OR f.source = 'target' AND EXISTS (SELECT FROM @extschema@.audit_anchor_batches b WHERE b.target = f.target AND b.epoch = f.batch AND b.batch_time < s.started_at - interval '90 days')
+                    WHERE f.source IN ('events', 'rows') AND f.last_seen_at < pass
+                       OR f.source = 'target' AND EXISTS (SELECT FROM @extschema@.audit_anchor_batches b WHERE b.target = f.target AND b.epoch = f.batch AND b.batch_time < pass - interval '90 days')
                 LOOP
                     PERFORM @extschema@.audit_anchor_gone(finding.source, finding.tenant_id, finding.target, finding.batch);
                 END LOOP;
@@ -186,28 +191,28 @@ BEGIN
                 RETURN jsonb_build_object('logs', logs, 'compared', compared);
             END IF;
         END IF;
-        IF NOT EXISTS (SELECT FROM @extschema@.audit_logs l WHERE l.tenant_id = s.tenant_id AND l.epoch = s.epoch) THEN
-            PERFORM @extschema@.audit_anchor_find('tenant_missing', 'events', s.tenant_id, '', 0, 'its log was anchored, and is gone');
+        IF NOT EXISTS (SELECT FROM @extschema@.audit_logs l WHERE l.tenant_id = at_tenant AND l.epoch = at_epoch) THEN
+            PERFORM @extschema@.audit_anchor_find('tenant_missing', 'events', at_tenant, '', 0, 'its log was anchored, and is gone');
             result := jsonb_build_object('done', true);
         ELSE
-            result := @extschema@.audit_anchor_recompute(s.tenant_id, s.epoch, s.leaf, s.frontier, s.started_at - interval '90 days',
+            result := @extschema@.audit_anchor_recompute(at_tenant, at_epoch, at_leaf, kept, pass - interval '90 days',
                 greatest(extract(milliseconds FROM until - clock_timestamp())::integer, 1));
             compared := compared + (result ->> 'compared')::bigint;
             IF result ->> 'difference' IS NOT NULL THEN
-                PERFORM @extschema@.audit_anchor_find('anchor_mismatch', 'events', s.tenant_id, '', 0, result ->> 'difference');
+                PERFORM @extschema@.audit_anchor_find('anchor_mismatch', 'events', at_tenant, '', 0, result ->> 'difference');
             END IF;
         END IF;
         IF (result ->> 'done')::boolean THEN
-            s.leaf := 0;
-            s.frontier := '';
+            at_leaf := 0;
+            kept := '';
             logs := logs + 1;
         ELSE
-            s.leaf := (result ->> 'leaf')::bigint;
-            s.frontier := decode(result ->> 'frontier', 'hex');
+            at_leaf := (result ->> 'leaf')::bigint;
+            kept := decode(result ->> 'frontier', 'hex');
         END IF;
         EXIT WHEN clock_timestamp() >= until;
     END LOOP;
-    UPDATE @extschema@.audit_anchor_check_state SET tenant_id = s.tenant_id, epoch = s.epoch, leaf = s.leaf, frontier = s.frontier;
+    UPDATE @extschema@.audit_anchor_check_state SET tenant_id = at_tenant, epoch = at_epoch, leaf = at_leaf, frontier = kept;
     RETURN jsonb_build_object('logs', logs, 'compared', compared);
 END
 $$;
