@@ -24,13 +24,8 @@ fn text(arguments: &Arguments, n: usize) -> Result<String, Failure> {
     arguments.text(n)?.ok_or_else(absent)
 }
 
-/// A jsonb argument in its text form.
 fn json(arguments: &Arguments, n: usize) -> Result<String, Failure> {
-    let stored = arguments.datum(n).ok_or_else(absent)?;
-    // SAFETY: the argument is declared as jsonb; the output function returns a palloc'ed, NUL-terminated string.
-    let out = unsafe { pg_sys::OidOutputFunctionCall(pg_sys::F_JSONB_OUT.into(), stored) };
-    // SAFETY: as above.
-    Ok(unsafe { CStr::from_ptr(out) }.to_string_lossy().into_owned())
+    arguments.json(n)?.ok_or_else(absent)
 }
 
 /// An INSERT that is parsed and has its values, all of it in PostgreSQL's memory; nothing to destroy.

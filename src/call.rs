@@ -42,6 +42,16 @@ impl Arguments {
         bytes.map(memory::text).transpose()
     }
 
+    /// Argument `n`, declared as jsonb, in its text form.
+    pub fn json(&self, n: usize) -> Result<Option<String>, Failure> {
+        let Some(stored) = self.datum(n) else { return Ok(None) };
+        // SAFETY: declared as jsonb; the output function returns a palloc'ed, NUL-terminated string.
+        let out = unsafe { pg_sys::OidOutputFunctionCall(pg_sys::F_JSONB_OUT.into(), stored) };
+        // SAFETY: as above.
+        let text = unsafe { std::ffi::CStr::from_ptr(out) };
+        memory::text(text.to_bytes()).map(Some)
+    }
+
     /// Says that the result is NULL.
     pub fn return_null(&self) -> pg_sys::Datum {
         // SAFETY: fcinfo is live for the length of the call.

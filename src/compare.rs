@@ -63,10 +63,6 @@ impl<'a> Comparison<'a> {
 
     /// Says what of `tenant` is not as it was sealed. `empty`: whether no event of it is there at all.
     pub fn compare(&self, tenant: &str, empty: bool, report: &mut dyn FnMut(Finding)) -> Result<(), Failure> {
-        let Some(log) = Log::current(self.session, &self.trail.schema, tenant)? else { return Ok(()) };
-        if log.size == 0 {
-            return Ok(());
-        }
         let mut say = |class, chain, seq, actual: Option<Digest>, detail: String| {
             report(Finding {
                 class,
@@ -79,6 +75,13 @@ impl<'a> Comparison<'a> {
                 actual: actual.map(|hash| *hash.as_bytes()),
                 detail,
             });
+        };
+        for (class, detail) in self.anchored(tenant)? {
+            say(class, None, None, None, detail);
+        }
+        let Some(log) = Log::current(self.session, &self.trail.schema, tenant)?.filter(|log| log.size > 0)
+        else {
+            return Ok(());
         };
         if empty {
             say(
@@ -133,6 +136,22 @@ impl<'a> Comparison<'a> {
             }
         }
         Ok(())
+    }
+
+    /// What the job `anchor_check` found of it: only that reads what was anchored.
+    fn anchored(&self, tenant: &str) -> Result<Vec<(&'static str, String)>, Failure> {
+        let sql = format!(
+            "SELECT kind, detail FROM {}.audit_anchor_findings WHERE tenant_id = $1 ORDER BY kind",
+            self.trail.schema
+        );
+        let mut found = Vec::new();
+        self.session.again(&sql, &[Parameter::Text(tenant)], |row| {
+            let missing = row.text(0)?.as_deref() == Some("tenant_missing");
+            let class = if missing { "tenant_missing" } else { "anchor_mismatch" };
+            found.push((class, row.text(1)?.unwrap_or_default()));
+            Ok(())
+        })?;
+        Ok(found)
     }
 
     /// What a sink holds and this log does not agree with.

@@ -54,6 +54,8 @@ pub enum Kind {
     NotSealed,
     /// Tables of a log do not fit together, or not to the events.
     DamagedLog,
+    /// A target of anchors that cannot be used as it is configured.
+    InvalidTarget,
 }
 
 impl Kind {
@@ -78,6 +80,8 @@ impl Kind {
             Kind::NotSealed => b"ZA050",
             Kind::DamagedLog => b"ZA051",
             // ZA052, no restore to acknowledge, is raised by a function written in SQL.
+            Kind::InvalidTarget => b"ZA060",
+            // ZA061, a target that has anchors, and ZA062, anchors that could not be checked, are raised by functions in SQL.
         }
     }
 }

@@ -16,6 +16,7 @@
 //! | [`log`], [`seal`], [`keys`], [`publish`] | the Merkle log: reading it, sealing it, keys, and how checkpoints leave the machine |
 //! | [`compare`] | the trail against what was sealed |
 //! | [`prove`], [`proofs`] | proof bundles and consistency proofs |
+//! | [`anchoring`] | anchors: planning them, the worker's part, missed days, the daily check |
 //! | [`query`], [`access`], [`progress`], [`srf`] | reading through SQL, who may check what, how far a check is, returning rows |
 //! | [`launcher`], [`registry`], [`process`] | one background worker for each database that has the extension |
 //! | [`worker`], [`schedule`], [`run`], [`transaction`], [`standby`], [`jobs`], [`pg_cron`] | what a worker does: jobs, when they are due |
@@ -24,6 +25,7 @@
 
 mod access;
 mod alerts;
+mod anchoring;
 mod call;
 mod chain;
 mod clock;
@@ -91,6 +93,17 @@ pgrx::extension_sql_file!("../sql/schema/08_tripwires.sql", name = "tripwires", 
 pgrx::extension_sql_file!("../sql/schema/09_health.sql", name = "health", requires = ["tripwires"]);
 pgrx::extension_sql_file!("../sql/schema/10_log.sql", name = "log", requires = ["health"]);
 pgrx::extension_sql_file!("../sql/schema/11_log_functions.sql", name = "log_functions", requires = ["log"]);
+pgrx::extension_sql_file!("../sql/schema/12_anchors.sql", name = "anchors", requires = ["log_functions"]);
+pgrx::extension_sql_file!(
+    "../sql/schema/13_anchor_functions.sql",
+    name = "anchor_functions",
+    requires = ["anchors"]
+);
+pgrx::extension_sql_file!(
+    "../sql/schema/13_anchors_check.sql",
+    name = "anchors_check",
+    requires = ["anchor_functions"]
+);
 
 /// Called by PostgreSQL when the library is loaded: at server start, or by the first session that needs it.
 #[allow(non_snake_case)]

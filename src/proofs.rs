@@ -3,7 +3,10 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroauth_audit_core::Digest;
-use zeroauth_audit_core::proof::Anchor;
+use zeroauth_audit_core::checkpoint::Checkpoint;
+use zeroauth_audit_core::merkle::{leaf_hash, verify_consistency, verify_inclusion};
+use zeroauth_audit_core::proof::anchor::MAX_PAYLOAD;
+use zeroauth_audit_core::proof::{Anchor, MAX_ANCHORS};
 
 use crate::error::Failure;
 use crate::log::Tiles;
@@ -42,16 +45,61 @@ pub fn newest_signed(
     Ok(found)
 }
 
-/// The anchors that cover the event at `leaf`.
+/// The anchors that cover the event at `leaf`: at each target the first final one, which says how long it has been there, and the
+/// newest. Each is checked before it is handed out; one that does not fit is for the job `anchor_check` to name.
 pub fn anchors(
-    _session: &Session,
-    _schema: &str,
-    _place: (&str, i32),
-    _tiles: &Tiles<'_>,
-    _leaf: u64,
-    _checkpoint: &Signed,
+    session: &Session,
+    schema: &str,
+    (tenant, epoch): (&str, i32),
+    tiles: &Tiles<'_>,
+    leaf: u64,
+    checkpoint: &Signed,
 ) -> Result<Vec<Anchor>, Failure> {
-    Ok(Vec::new())
+    let sql = include_str!("../sql/worker/proving.sql").replace("@extschema@", schema);
+    let number = |value: u64| Parameter::Int8(i64::try_from(value).unwrap_or(i64::MAX));
+    let parameters =
+        [Parameter::Text(tenant), Parameter::Int8(i64::from(epoch)), number(leaf), number(checkpoint.size)];
+    let mut anchors = Vec::new();
+    let mut origin = None;
+    session.again(&sql, &parameters, |row| {
+        let place = |n: usize| row.int8(n).and_then(|place| u64::try_from(place).ok()).unwrap_or(0);
+        let hash = |n: usize| row.bytes(n).and_then(Digest::from_slice).unwrap_or(Digest::new([0; 32]));
+        let hashes = |bytes: &[u8]| bytes.chunks_exact(32).filter_map(Digest::from_slice).collect();
+        let anchor = Anchor {
+            kind: row.text(0)?.unwrap_or_default(),
+            tree_size: place(1),
+            root: hash(2),
+            consistency: Vec::new(),
+            batch_index: place(3),
+            batch_size: place(4),
+            batch_path: hashes(row.bytes(5).unwrap_or_default()),
+            payload: row.text(6)?.unwrap_or_default(),
+        };
+        anchors.push((anchor, hash(7)));
+        origin = row.text(8)?;
+        Ok(())
+    })?;
+    let origin = origin.unwrap_or_default();
+    let mut proven = Vec::new();
+    for (mut anchor, batch_root) in anchors.into_iter().take(MAX_ANCHORS) {
+        let Ok(hashes) = tiles.consistency(anchor.tree_size, checkpoint.size)? else { continue };
+        anchor.consistency = hashes.into_iter().map(Digest::new).collect();
+        let continues = verify_consistency(
+            anchor.tree_size,
+            checkpoint.size,
+            &anchor.root,
+            &checkpoint.root,
+            &anchor.consistency,
+        );
+        let body = Checkpoint { origin: origin.clone(), size: anchor.tree_size, root: anchor.root }.body();
+        let entry = leaf_hash(body.as_bytes());
+        let included =
+            verify_inclusion(anchor.batch_index, anchor.batch_size, &entry, &anchor.batch_path, &batch_root);
+        if continues.is_ok() && included.is_ok() && anchor.payload.len() <= MAX_PAYLOAD {
+            proven.push(anchor);
+        }
+    }
+    Ok(proven)
 }
 
 /// Hashes as proofs are written: one base64 a line.

@@ -15,6 +15,7 @@ static DRIFT_ROWS: GucSetting<i32> = GucSetting::<i32>::new(1000);
 static FULL_REPLAY_PERIOD: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 3600);
 static REPLAY_LOAD: GucSetting<i32> = GucSetting::<i32>::new(10);
 static CHECKPOINT_KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static ANCHOR_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static WORKER: GucSetting<bool> = GucSetting::<bool>::new(true);
 static VERIFY_ON_STANDBY: GucSetting<bool> = GucSetting::<bool>::new(false);
 static MAINTENANCE: GucSetting<bool> = GucSetting::<bool>::new(false);
@@ -50,6 +51,11 @@ pub fn max_details_bytes() -> usize {
 /// The file with the key that signs checkpoints; empty for none.
 pub fn checkpoint_key_file() -> String {
     CHECKPOINT_KEY_FILE.get().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// The anchor file of targets that name none; empty for the one below the data directory.
+pub fn anchor_file() -> String {
+    ANCHOR_FILE.get().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// Whether the server has a launcher and workers.
@@ -172,6 +178,14 @@ pub fn define() {
         &CHECKPOINT_KEY_FILE,
         GucContext::Suset,
         GucFlags::default(),
+    );
+    GucRegistry::define_string_guc(
+        c"zeroauth_audit.anchor_file",
+        c"File that anchors of this database are added to, by targets of driver file that name none.",
+        c"Best on storage that only appends, or on another machine. Empty: zeroauth_audit_anchors/ and the database's oid, below the data directory.",
+        &ANCHOR_FILE,
+        GucContext::Suset,
+        GucFlags::SUPERUSER_ONLY,
     );
     define_of_the_server();
     // SAFETY: called from _PG_init with a NUL-terminated name; refuses misspelt settings under our prefix.

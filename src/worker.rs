@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use pgrx::{pg_guard, pg_sys};
 
+use crate::anchoring::Anchoring;
 use crate::deliver::Delivery;
 use crate::jobs::Exclusive;
 use crate::process::{
@@ -29,6 +30,8 @@ static NOTHING_TO_DO: AtomicBool = AtomicBool::new(false);
 const PAUSE_AFTER_TROUBLE: Duration = Duration::from_secs(5);
 /// What is recorded and taken of deliveries in one transaction takes no longer.
 const DELIVERY_LIMIT: Option<Duration> = Some(Duration::from_secs(60));
+/// The job that plans what is anchored.
+const ANCHORING: &str = "anchor";
 /// The job that signs what is published.
 const SEALING: &str = "checkpoint";
 /// It waits for what was published before to be read.
@@ -117,7 +120,14 @@ fn serve(database: u32) -> End {
             return End::Ended;
         }
     };
-    let wake = match Wake::of(&[delivery.wake_fd(), publication.wake_fd()]) {
+    let mut anchoring = match Anchoring::new() {
+        Ok(anchoring) => anchoring,
+        Err(error) => {
+            troubles.log("preparing anchors", &error.to_string());
+            return End::Ended;
+        }
+    };
+    let wake = match Wake::of(&[delivery.wake_fd(), publication.wake_fd(), anchoring.wake_fd()]) {
         Ok(wake) => wake,
         Err(error) => {
             troubles.log("preparing to wait", &error.to_string());
@@ -170,6 +180,19 @@ fn serve(database: u32) -> End {
                 Ok(()) => {}
             }
         }
+        if woken || anchoring.is_due() {
+            if woken {
+                anchoring.look();
+            }
+            show(true, "anchoring");
+            match anchoring
+                .tick(|step| transaction::run(DELIVERY_LIMIT, |open| step(&open.session, &open.schema)))
+            {
+                Err(Trouble::Gone) => return End::NothingToDo,
+                Err(Trouble::Error(message)) => troubles.log("anchoring", &message),
+                Ok(()) => {}
+            }
+        }
         if let Some(job) = plan.due(&runs) {
             let job = job.to_owned();
             if job == SEALING && !publication.is_ready() {
@@ -202,6 +225,9 @@ fn serve(database: u32) -> End {
                     if run.job == SEALING {
                         publication.look();
                     }
+                    if run.job == ANCHORING {
+                        anchoring.look();
+                    }
                 }
                 Err(Trouble::Gone) => return End::NothingToDo,
                 Err(Trouble::Error(message)) => {
@@ -221,7 +247,8 @@ fn serve(database: u32) -> End {
         let step = runs.first().map(|run| run.next_step.saturating_duration_since(Instant::now()));
         let due = delivery.next_due().map(|due| due.saturating_duration_since(Instant::now()));
         let out = publication.next_due().map(|due| due.saturating_duration_since(Instant::now()));
-        let times = plan.sleep().into_iter().chain(step).chain(due).chain(out);
+        let anchor = anchoring.next_due().map(|due| due.saturating_duration_since(Instant::now()));
+        let times = plan.sleep().into_iter().chain(step).chain(due).chain(out).chain(anchor);
         wait_also_for(wake.descriptor(), Some(times.fold(LONGEST_SLEEP, Duration::min)));
     }
 }

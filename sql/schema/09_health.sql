@@ -252,7 +252,8 @@ DECLARE
         'time', @extschema@.audit_health_time(),
         'delivery', @extschema@.audit_health_delivery(),
         'alerts', @extschema@.audit_health_alerts(),
-        'log', @extschema@.audit_health_log());
+        'log', @extschema@.audit_health_log(),
+        'anchors', @extschema@.audit_health_anchors());
     states text[];
     reasons jsonb;
 BEGIN

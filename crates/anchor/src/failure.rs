@@ -100,6 +100,12 @@ pub enum Failure {
         /// Which check failed.
         problem: String,
     },
+    /// What the target keeps was changed after it was put there.
+    #[error("{problem}")]
+    Altered {
+        /// What tells it.
+        problem: String,
+    },
     /// A file that cannot be used: a key, a password, a URL, the anchor file.
     #[error("{reason}")]
     File {

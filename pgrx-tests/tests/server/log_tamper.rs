@@ -33,7 +33,7 @@ fn sealed(name: &str) -> (Cluster, Client) {
 }
 
 /// Recomputes a chain from an event on, as one does who may do everything and knows the format.
-const RECOMPUTE: &str = "
+pub const RECOMPUTE: &str = "
 CREATE FUNCTION recompute(t text, c smallint, from_seq bigint) RETURNS void LANGUAGE plpgsql AS $f$
 DECLARE
     e audit_events;

@@ -7,6 +7,12 @@
 mod support;
 
 mod alerts;
+mod anchor_check;
+mod anchor_crashes;
+mod anchor_days;
+mod anchor_faults;
+mod anchor_targets;
+mod anchors;
 mod chain;
 mod checks;
 mod clock;

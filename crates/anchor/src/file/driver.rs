@@ -20,7 +20,7 @@ use crate::failure::Failure;
 pub struct Config {
     /// The anchor file; made if it is not there.
     pub path: PathBuf,
-    /// The key that signs: the checkpoint key, or one of its own.
+    /// The key that signs: the checkpoint key, or one of its own. Of several in the file, one a line, the first signs.
     pub key_file: PathBuf,
     /// Public keys that signed earlier entries, from before a rotation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -42,9 +42,11 @@ impl FileDriver {
     /// Reads the key, and not the anchor file.
     pub fn open(config: &Config) -> Result<Self, Failure> {
         let secret = file::secret(&config.key_file, "key").map_err(unusable)?;
-        let key = secret.text().and_then(|text| SigningKey::parse(text).ok());
-        let key = key.ok_or_else(|| unusable("the key file holds no signing key"))?;
-        let mut keys = vec![key.verifier_key()];
+        // A file of checkpoint keys can have several: the first signs, the others did or will.
+        let lines = secret.text().unwrap_or_default().lines().filter(|line| !line.trim().is_empty());
+        let held = lines.map(SigningKey::parse).collect::<Result<Vec<_>, _>>().unwrap_or_default();
+        let mut keys: Vec<_> = held.iter().map(SigningKey::verifier_key).collect();
+        let key = held.into_iter().next().ok_or_else(|| unusable("the key file holds no signing key"))?;
         for earlier in &config.earlier_keys {
             let earlier = VerifierKey::parse(earlier);
             keys.push(earlier.map_err(|_| Failure::Configuration {
@@ -56,7 +58,9 @@ impl FileDriver {
 
     fn read(&self) -> Result<(Locked, Contents), Failure> {
         let locked = append::open(&self.path).map_err(unusable)?;
-        let contents = entry::read(&locked.bytes, &self.keys).map_err(|error| unusable(error.to_string()))?;
+        // Not a file that cannot be read: one that says something else than was written.
+        let contents = entry::read(&locked.bytes, &self.keys)
+            .map_err(|error| Failure::Altered { problem: error.to_string() })?;
         Ok((locked, contents))
     }
 }

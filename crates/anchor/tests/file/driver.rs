@@ -8,6 +8,7 @@ use serde_json::json;
 use zeroauth_audit_anchor::batch::{Batch, Hash};
 use zeroauth_audit_anchor::driver::Driver;
 use zeroauth_audit_anchor::evidence::{Error, RestsOn, Trust, file::Evidence, verify_evidence};
+use zeroauth_audit_anchor::file::entry::{read, read_note};
 use zeroauth_audit_anchor::machine::{Action, Notice, Phase, State};
 
 use super::{Folder, anchor, batch, key};
@@ -113,6 +114,29 @@ fn a_key_that_was_rotated_away_still_vouches_for_what_it_signed() {
         Folder::open(config).err().unwrap().to_string(),
         "the configuration of the target names an earlier key that is none"
     );
+}
+
+#[test]
+fn of_several_keys_in_the_file_the_first_signs_and_all_are_known() {
+    let folder = Folder::make();
+    folder.anchor(&batch(1));
+    // A rotation with an overlap, as the file of checkpoint keys has it.
+    let path = folder.folder.path().join("key");
+    let both = key(2).to_key_file() + &key(1).to_key_file();
+    fs::write(&path, &both).unwrap();
+    let (state, ..) = folder.anchor(&batch(2));
+    assert_eq!(state.phase, Phase::Finalized);
+    let keys = [key(1).verifier_key(), key(2).verifier_key()];
+    let signers = |bytes: &[u8]| {
+        let known =
+            |entry: &str| keys.iter().position(|key| read_note(entry, std::slice::from_ref(key)).is_some());
+        read(bytes, &keys).unwrap().entries.iter().map(|entry| known(&entry.note)).collect::<Vec<_>>()
+    };
+    assert_eq!(signers(&folder.bytes()), [Some(0), Some(1)]);
+    // One line that is no key makes the file none.
+    fs::write(&path, both + "x\n").unwrap();
+    let error = Folder::open(folder.config()).err().unwrap();
+    assert_eq!(error.to_string(), "the key file holds no signing key");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! The cluster lives as long as the test program. A static is never dropped, so a small watcher process holds the read
 //! end of a pipe whose write end is ours: it ends the server and removes its folder when we are gone, however we went.
 
+pub mod anchors;
 pub mod audit;
 pub mod backend;
 pub mod clean_log;
