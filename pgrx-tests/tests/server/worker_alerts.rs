@@ -282,3 +282,48 @@ fn an_alert_shows_in_the_real_alertmanager_until_it_is_resolved() {
     client.run("SELECT audit_resolve_alert('gap:acme:0:7', 'gone')");
     wait_until(DEADLINE, "it is gone", || alertmanager.firing().is_empty());
 }
+
+#[test]
+fn tampering_reaches_the_table_the_log_alertmanager_and_a_webhook_within_one_run_of_drift() {
+    let cluster = cluster("deliver_drift", &[]);
+    let (alertmanager, receiver) = (Alertmanager::start(), Receiver::start());
+    let mut client = cluster.client();
+    let url = server_file(&cluster, "am.url", &format!("http://127.0.0.1:{}\n", alertmanager.port));
+    client.run(&format!(
+        "INSERT INTO audit_alert_routes (name, kind, url_file) VALUES ('ops', 'alertmanager', {})",
+        quoted(&url)
+    ));
+    client.run(&webhook(&cluster, "people", receiver.address));
+    client
+        .run("INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'x' FROM generate_series(1, 500)");
+    client.run("SET zeroauth_audit.maintenance = on; UPDATE audit_events SET outcome = 'failure' WHERE seq = 77; RESET zeroauth_audit.maintenance");
+    let begun = Instant::now();
+    client.run("UPDATE audit_jobs SET next_run = now() WHERE name = 'drift'");
+    let fingerprint = "content_mismatch:acme:0";
+    wait_until(DEADLINE, "the webhook", || receiver.told().contains(&format!("raised 1 {fingerprint}")));
+    println!("begin of the run to the webhook: {:?}", begun.elapsed());
+    wait_until(DEADLINE, "Alertmanager", || {
+        alertmanager
+            .firing()
+            .iter()
+            .any(|alert| alert["labels"]["fingerprint"] == fingerprint && alert["labels"]["severity"] == "1")
+    });
+    println!("begin of the run to Alertmanager: {:?}", begun.elapsed());
+    assert_eq!(
+        client.line(&format!(
+            "SELECT state, severity, tenant FROM audit_alerts WHERE fingerprint = '{fingerprint}'"
+        )),
+        "open|1|acme"
+    );
+    let line = cluster.log().lines().any(|line| {
+        line.contains(r#"zeroauth_audit: {"id": "#)
+            && line.contains(r#""event": "alert_raised""#)
+            && line.contains(fingerprint)
+    });
+    assert!(line, "{}", cluster.log());
+    assert_eq!(
+        client.line("SELECT count(*) FROM audit_job_runs WHERE job = 'drift'"),
+        "1",
+        "the first run found it"
+    );
+}
