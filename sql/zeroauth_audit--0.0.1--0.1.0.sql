@@ -3216,9 +3216,9 @@ COMMENT ON FUNCTION @extschema@.audit_export_intervals(text) IS
 CREATE FUNCTION @extschema@.audit_checkpoint(tenant text) RETURNS text
     LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
-    SELECT c.note || COALESCE((
-        SELECT pg_catalog.string_agg(s.line || E'\n', '' ORDER BY s.sink)
-        FROM @extschema@.audit_cosignatures s WHERE s.tenant_id = c.tenant_id AND s.epoch = c.epoch AND s.tree_size = c.tree_size), '')
+    SELECT pg_catalog.concat(c.note, (
+        SELECT pg_catalog.string_agg(pg_catalog.concat(s.line, pg_catalog.chr(10)), '' ORDER BY s.sink)
+        FROM @extschema@.audit_cosignatures s WHERE s.tenant_id = c.tenant_id AND s.epoch = c.epoch AND s.tree_size = c.tree_size))
     FROM @extschema@.audit_checkpoints c
     WHERE c.tenant_id = audit_checkpoint.tenant AND c.note IS NOT NULL
     ORDER BY c.epoch DESC, c.tree_size DESC LIMIT 1;

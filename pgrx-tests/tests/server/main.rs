@@ -53,6 +53,7 @@ mod isolation_levels;
 mod log;
 mod log_tamper;
 mod objects;
+mod offline;
 mod pins;
 mod prepared;
 mod publish;

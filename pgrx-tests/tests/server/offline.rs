@@ -44,8 +44,11 @@ impl Auditor {
 
     /// Takes away an export of all tenants, with the order of its sealing.
     fn export(&self, client: &mut Client) {
-        for (name, sql) in [("trail.jsonl", "SELECT audit_export()"), ("intervals", "SELECT audit_export_intervals()")] {
-            let lines: Vec<String> = client.rows(sql).into_iter().map(|mut row| row.remove(0).unwrap()).collect();
+        for (name, sql) in
+            [("trail.jsonl", "SELECT audit_export()"), ("intervals", "SELECT audit_export_intervals()")]
+        {
+            let lines: Vec<String> =
+                client.rows(sql).into_iter().map(|mut row| row.remove(0).unwrap()).collect();
             std::fs::write(self.path(name), lines.join("\n") + "\n").unwrap();
         }
     }
@@ -53,9 +56,14 @@ impl Auditor {
     /// Exit code, verdict and classes.
     #[track_caller]
     fn run(&self, arguments: &[&str]) -> (i32, String, Vec<String>) {
-        let output = Command::new(program()).args(arguments).args(["--json", "--key", &self.key]).output().unwrap();
+        let output =
+            Command::new(program()).args(arguments).args(["--json", "--key", &self.key]).output().unwrap();
         let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
-            panic!("{error}: {} {}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+            panic!(
+                "{error}: {} {}",
+                String::from_utf8_lossy(&output.stdout),
+                String::from_utf8_lossy(&output.stderr)
+            )
         });
         let classes = json["classes"].as_object().unwrap().keys().cloned().collect();
         (output.status.code().unwrap(), json["verdict"].as_str().unwrap().to_owned(), classes)
@@ -103,16 +111,26 @@ fn pitfall_18_28_whoever_kept_last_weeks_checkpoints_finds_what_a_superuser_with
     // with, so all of it is thrown away and made anew.
     let forget = "DELETE FROM audit_watermarks; DELETE FROM audit_tiles; DELETE FROM audit_log_intervals; DELETE FROM audit_checkpoints; DELETE FROM audit_logs; DELETE FROM audit_sinks; DELETE FROM audit_cosignatures";
     for (tampering, expected) in [
-        ("UPDATE audit_events SET outcome = 'failure' WHERE tenant_id = 'acme' AND chain = 0 AND seq = 123; SELECT recompute('acme', 0::smallint, 123)", "checkpoint_mismatch"),
+        (
+            "UPDATE audit_events SET outcome = 'failure' WHERE tenant_id = 'acme' AND chain = 0 AND seq = 123; SELECT recompute('acme', 0::smallint, 123)",
+            "checkpoint_mismatch",
+        ),
         ("DELETE FROM audit_events WHERE tenant_id = 'acme' AND chain = 0 AND seq > 250", "tail_truncated"),
         ("DELETE FROM audit_events WHERE tenant_id = 'acme' AND chain = 1", "chain_missing"),
         ("DELETE FROM audit_events WHERE tenant_id = 'globex'", "tenant_missing"),
-        ("DELETE FROM audit_events WHERE tenant_id = 'globex' AND seq <= 20; UPDATE audit_events SET seq = seq + 1000 WHERE tenant_id = 'globex'; UPDATE audit_events SET seq = seq - 1020 WHERE tenant_id = 'globex'; SELECT recompute('globex', 0::smallint, 1)", "tail_truncated"),
+        (
+            "DELETE FROM audit_events WHERE tenant_id = 'globex' AND seq <= 20; UPDATE audit_events SET seq = seq + 1000 WHERE tenant_id = 'globex'; UPDATE audit_events SET seq = seq - 1020 WHERE tenant_id = 'globex'; SELECT recompute('globex', 0::smallint, 1)",
+            "tail_truncated",
+        ),
     ] {
         client.run("BEGIN; SET LOCAL zeroauth_audit.maintenance = on");
         client.run(&format!("{tampering}; {forget}"));
         client.run("SELECT audit_run_job('checkpoint')");
-        assert_eq!(client.lines("SELECT * FROM audit_findings()"), [] as [&str; 0], "inside all is well: {tampering}");
+        assert_eq!(
+            client.lines("SELECT * FROM audit_findings()"),
+            [] as [&str; 0],
+            "inside all is well: {tampering}"
+        );
         auditor.export(&mut client);
         let (code, verdict, classes) = auditor.verify(&kept);
         client.run("ROLLBACK");
@@ -127,7 +145,9 @@ fn a_bundle_proves_its_event_with_the_database_gone_and_a_flipped_byte_is_seen()
     let mut client = publishing.cluster.client();
     append(&mut client, "acme", 299);
     publishing.wait_for(&["acme 300"]);
-    let bundle = client.rows("SELECT audit_prove('acme', event_id) FROM audit_events WHERE tenant_id = 'acme' AND seq = 200");
+    let bundle = client.rows(
+        "SELECT audit_prove('acme', event_id) FROM audit_events WHERE tenant_id = 'acme' AND seq = 200",
+    );
     let bundle = bundle[0][0].clone().unwrap();
     drop(client);
     publishing.cluster.shut_down().unwrap();

@@ -15,14 +15,14 @@ use crate::support::sealed::{ORIGIN, folder, key_file, key_path, published, trus
 use crate::support::witness::Witness;
 use crate::support::{DEADLINE, Sql, base_backup, standby_of};
 
-struct Publishing {
-    cluster: Cluster,
-    key: SigningKey,
-    directory: PathBuf,
+pub struct Publishing {
+    pub cluster: Cluster,
+    pub key: SigningKey,
+    pub directory: PathBuf,
 }
 
 /// A server with a worker that signs and publishes to a directory; one event of acme.
-fn publishing(name: &str, conf: &[(&str, &str)]) -> Publishing {
+pub fn publishing(name: &str, conf: &[(&str, &str)]) -> Publishing {
     let builder = Cluster::builder(name).conf("fsync", "off");
     let cluster =
         conf.iter().fold(builder, |builder, (key, value)| builder.conf(key, value)).start().unwrap();
@@ -47,7 +47,7 @@ fn seal(client: &mut Client) {
     client.run("UPDATE audit_jobs SET next_run = '2020-01-01 00:00:00+00' WHERE name = 'checkpoint'");
 }
 
-fn append(client: &mut Client, tenant: &str, count: u32) {
+pub fn append(client: &mut Client, tenant: &str, count: u32) {
     client.run(&format!(
         "INSERT INTO audit_events (tenant_id, action) SELECT '{tenant}', 'n' FROM generate_series(1, {count})"
     ));
@@ -69,7 +69,7 @@ impl Publishing {
     }
 
     #[track_caller]
-    fn wait_for(&self, expected: &[&str]) {
+    pub fn wait_for(&self, expected: &[&str]) {
         // A sink that failed is tried again after a minute at the latest.
         wait_until(3 * DEADLINE, &format!("{expected:?} to be published"), || self.newest() == expected);
     }
