@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
-use zeroauth_audit_core::note::{Algorithm, SigningKey, VerifierKey};
+use zeroauth_audit_core::note::{SigningKey, VerifierKey};
 use zeroauth_audit_core::origin::Base;
 use zeroauth_audit_core::trust::Trust;
 
@@ -112,14 +112,10 @@ pub fn public_key(path: &Path) -> Result<VerifierKey, String> {
     Ok(key.verifier_key())
 }
 
-/// The key under which a witness that uses the same key pair would sign: for tests and for small set-ups of one's own.
-#[must_use]
-pub fn as_witness(key: &VerifierKey) -> VerifierKey {
-    key.renamed(key.name(), Algorithm::CosignatureV1)
-}
-
 #[cfg(test)]
 mod tests {
+    use zeroauth_audit_core::note::Algorithm;
+
     use super::*;
 
     #[test]
@@ -155,7 +151,8 @@ mod tests {
     #[test]
     fn witnesses_that_are_named_must_have_signed_unless_fewer_are_enough() {
         let key = |seed| SigningKey::from_seed("w.example", &[seed; 32]).unwrap().verifier_key();
-        let witnesses = [as_witness(&key(1)).to_string(), as_witness(&key(2)).to_string()];
+        let witness = |seed| key(seed).renamed("w.example", Algorithm::CosignatureV1).to_string();
+        let witnesses = [witness(1), witness(2)];
         assert!(trust(&[], &witnesses, None).is_ok());
         assert!(trust(&[], &witnesses, Some(2)).is_ok());
         assert!(trust(&[], &witnesses, Some(3)).unwrap_err().contains("2 different witnesses"));
