@@ -33,6 +33,7 @@ pub mod standing;
 mod transaction;
 pub mod trie;
 
+pub use alloy_primitives::Address;
 #[cfg(feature = "drivers")]
 pub use config::{Config, Finality, Signer};
 #[cfg(feature = "drivers")]
