@@ -14,7 +14,7 @@ use zeroauth_audit_verifier::export::MAX_LINE;
 #[derive(Parser)]
 #[command(name = "zeroauth-audit", version, about, long_about, max_term_width = 100)]
 pub(crate) struct Cli {
-    /// Print the verdict as one JSON object
+    /// Print JSON, one object a line
     #[arg(long, global = true)]
     pub(crate) json: bool,
 

@@ -1,5 +1,6 @@
 //! JSON-RPC endpoints, asked which blocks are on their chains: the only thing that is ever asked of a network to check something.
 
+use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,7 +15,11 @@ use crate::outside::{Block, Blocks};
 const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Endpoints, of which all that are on the chain in question have to agree.
-pub struct Endpoints(Chain);
+pub struct Endpoints {
+    chain: Chain,
+    /// Why one of them could not be reached: it is not waited for again, however many anchors there are.
+    unreachable: OnceCell<String>,
+}
 
 impl Endpoints {
     /// Those that `given` names, each a URL or the path of a file with one. A block is final when the chain says so, or with so many
@@ -37,23 +42,30 @@ impl Endpoints {
         }
         let ca_file = ca_file.map(absolute).transpose()?;
         let finality = confirmations.map_or(Finality::Tag, |blocks| Finality::Blocks { blocks });
-        Chain::open(&sources, ca_file.as_deref(), finality, DEADLINE).map(Self).map_err(|failure| {
+        let chain = Chain::open(&sources, ca_file.as_deref(), finality, DEADLINE).map_err(|failure| {
             let problem = match failure {
                 Failure::Configuration { problem } => format!("the command line {problem}"),
                 other => other.to_string(),
             };
             format!("--rpc: {problem}")
-        })
+        })?;
+        Ok(Self { chain, unreachable: OnceCell::new() })
     }
 }
 
 impl Blocks for Endpoints {
     fn ask(&self, chain_id: u64, number: u64, hash: &Hash) -> Block {
-        match self.0.standing(chain_id, number, hash) {
+        if let Some(why) = self.unreachable.get() {
+            return Block::Unknown(why.clone());
+        }
+        match self.chain.standing(chain_id, number, hash) {
             Ok((Standing::Final, endpoints)) => Block::Final(endpoints),
             Ok((Standing::NotFinal, _)) => Block::NotFinal,
             Ok((Standing::Other(found), _)) => Block::Other(found),
             Err(Failure::WrongChain { .. }) => Block::Elsewhere,
+            Err(failure @ Failure::Unreachable { .. }) => {
+                Block::Unknown(self.unreachable.get_or_init(|| failure.to_string()).clone())
+            }
             Err(failure) => Block::Unknown(failure.to_string()),
         }
     }

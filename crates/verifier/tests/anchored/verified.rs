@@ -1,5 +1,10 @@
 //! What is said of anchors that are right, and of those that are somewhere else than they should be.
 
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
 use serde_json::{Value, json};
 use zeroauth_audit_core::note::SigningKey;
 
@@ -142,6 +147,27 @@ fn endpoints_decide_about_a_block_only_when_they_can_be_reached_and_agree() {
     let url = all.anvil.url();
     let twice = ["verify-bundle", &all.bundle, "--key", &all.key, "--rpc", &url, "--rpc", &url];
     assert!(run(&twice).2.contains("names one endpoint twice"));
+}
+
+#[test]
+fn an_endpoint_that_cannot_be_reached_is_asked_once_however_many_anchors_there_are() {
+    let (made, anvil) = (Made::new(), Anvil::start());
+    let deployed = made.deploy(&anvil);
+    let evm = made.evm(&anvil, &deployed["config"]);
+    let bundle = made.with("bundle", vec![evm; 5]);
+    // It takes the call, and hangs up.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    thread::spawn(move || {
+        for _ in listener.incoming().flatten() {
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    let (code, verdict) = judge(&[&bundle, "--key", &made.at("log.pub"), "--rpc", &url]);
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+    assert_eq!((code, outcomes(&verdict)), (2, vec!["not_checked"; 5]), "{verdict}");
 }
 
 #[test]
