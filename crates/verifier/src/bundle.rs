@@ -53,8 +53,7 @@ pub fn verify(bytes: &[u8], name: &str, trust: &Trust, evidence: &dyn Evidence, 
     };
     included(&bundle, &event, &believed, verdict);
     for anchor in &bundle.anchors {
-        let (checkpoint, tenant) = (&believed.checkpoint, &believed.tenant);
-        anchor::verify(anchor, checkpoint, tenant, bundle.index, evidence, verdict);
+        anchor::verify(anchor, &believed, bundle.index, name, evidence, verdict);
     }
 }
 

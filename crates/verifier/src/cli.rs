@@ -3,15 +3,18 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use zeroauth_audit_anchor::batch::Hash;
+use zeroauth_audit_anchor::evm::Address;
 use zeroauth_audit_verifier::export::MAX_LINE;
 
-/// Checks exports, proof bundles and checkpoints of zeroauth_audit. Needs no database and no network.
+/// Checks exports, proof bundles and checkpoints of zeroauth_audit. Needs no database, and no network but for --rpc and
+/// deploy-contract.
 ///
 /// Exit codes: 0 verified, 1 tampered, 2 could not check.
 #[derive(Parser)]
 #[command(name = "zeroauth-audit", version, about, long_about, max_term_width = 100)]
 pub(crate) struct Cli {
-    /// Print the verdict as one JSON object
+    /// Print JSON, one object a line
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
@@ -58,12 +61,15 @@ pub(crate) enum Command {
         #[arg(long, value_name = "BYTES", default_value_t = MAX_LINE)]
         max_line: usize,
     },
-    /// Check one event and its proof
+    /// Check events and their proofs, with their anchors
     VerifyBundle {
-        /// What audit_prove() gave
-        file: PathBuf,
+        /// What audit_prove() gave, one bundle a file. Each has its own verdict; the exit code is that of the worst
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
         #[command(flatten)]
         trusted: Trusted,
+        #[command(flatten)]
+        anchors: Anchors,
     },
     /// Check all checkpoints of a directory against each other
     VerifyCheckpoints {
@@ -81,6 +87,13 @@ pub(crate) enum Command {
         #[arg(long, value_name = "SECONDS")]
         max_silence: Option<u64>,
     },
+    /// Put the anchor contract on a chain, and print the row of audit_anchor_targets that anchors in it
+    ///
+    /// The transaction is signed, kept in the file --keep, and sent. If anything comes in between, run the same command again: it
+    /// sends the same transaction, and there is never a second contract. Exit codes: 0 the contract is there, 2 it is not known to
+    /// be there.
+    #[cfg(feature = "network")]
+    DeployContract(crate::network::Deploy),
 }
 
 /// Whom to believe.
@@ -95,4 +108,47 @@ pub(crate) struct Trusted {
     /// How many of the witnesses must have signed; all of them, unless given
     #[arg(long, value_name = "K")]
     pub(crate) quorum: Option<usize>,
+}
+
+/// Whom to believe about anchors.
+#[derive(Args)]
+#[command(next_help_heading = "Anchors")]
+pub(crate) struct Anchors {
+    /// The public key of an anchor file, or a file with it; those of --key, unless given. May be given more than once
+    #[arg(long = "anchor-key", value_name = "KEY|FILE")]
+    pub(crate) anchor_keys: Vec<String>,
+    /// A PEM file of certificates that may vouch for time-stamp authorities. May be given more than once
+    #[arg(long = "tsa-ca", value_name = "FILE")]
+    pub(crate) authorities: Vec<PathBuf>,
+    /// The hash of a block that you know to be on its chain, and final. May be given more than once
+    #[arg(long = "block-hash", value_name = "HEX", value_parser = hash)]
+    pub(crate) blocks: Vec<Hash>,
+    #[cfg(feature = "network")]
+    #[command(flatten)]
+    pub(crate) rpc: crate::network::Rpc,
+    /// The address of the contract that the operator published; an anchor in another one is a mismatch. May be given more than
+    /// once
+    #[arg(long = "contract", value_name = "ADDRESS", value_parser = address)]
+    pub(crate) contracts: Vec<Address>,
+    /// The number of the chain that the operator published; an anchor on another one is a mismatch. May be given more than once
+    #[arg(long = "chain-id", value_name = "N")]
+    pub(crate) chain_ids: Vec<u64>,
+    /// How many anchors of each bundle must be verified; with fewer, it could not be checked
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    pub(crate) require_anchors: usize,
+}
+
+/// 64 hexadecimal digits, with or without `0x`.
+fn hash(text: &str) -> Result<Hash, String> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    format!("0x{digits}").parse().map_err(|_| "not 64 hexadecimal digits".into())
+}
+
+/// `0x` and 40 hexadecimal digits; with capital letters among them they are a checksum (EIP-55).
+pub(crate) fn address(text: &str) -> Result<Address, String> {
+    let digits = text.strip_prefix("0x").ok_or("an address begins with 0x")?;
+    match digits.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        true => Address::parse_checksummed(text, None).map_err(|_| "the checksum does not hold".into()),
+        false => digits.parse().map_err(|_| "not 0x and 40 hexadecimal digits".into()),
+    }
 }

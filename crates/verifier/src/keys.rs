@@ -1,18 +1,20 @@
 //! Keys: which are trusted, and making the key of an installation.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use zeroauth_audit_core::note::{Algorithm, SigningKey, VerifierKey};
+use zeroauth_audit_anchor::rfc3161::token::Authorities;
+use zeroauth_audit_core::note::{SigningKey, VerifierKey};
 use zeroauth_audit_core::origin::Base;
 use zeroauth_audit_core::trust::Trust;
 
+use crate::placed;
 use crate::sealed::read_file;
 
 /// Bytes of a key at most.
 pub const MAX_KEY: u64 = 4096;
+
+/// Bytes of a file of certificates at most.
+const MAX_CERTIFICATES: u64 = 1 << 20;
 
 /// The keys that `logs` and `witnesses` name (each a verifier key, or a file with one), of which `quorum` witnesses must have
 /// signed.
@@ -37,6 +39,33 @@ pub fn trust(logs: &[String], witnesses: &[String], quorum: Option<usize>) -> Re
     }
     trust.require(quorum);
     Ok(trust)
+}
+
+/// The keys that `given` names, each a verifier key, or a file with one.
+///
+/// # Errors
+/// Which key cannot be used, and why.
+pub fn list(given: &[String]) -> Result<Vec<VerifierKey>, String> {
+    given.iter().map(|one| verifier_key(one)).collect()
+}
+
+/// The certificates of the PEM files `files`, which may vouch for time-stamp authorities.
+///
+/// # Errors
+/// Which file cannot be used, and why.
+pub fn authorities(files: &[PathBuf]) -> Result<Authorities, String> {
+    let mut all = Vec::new();
+    for file in files {
+        let pem = read_file(file, MAX_CERTIFICATES).map_err(|what| format!("{} {what}", file.display()))?;
+        // Each by itself: a file without any is a mistake that others would hide.
+        Authorities::from_pem(&pem).map_err(|_| format!("{} holds no certificates", file.display()))?;
+        all.extend_from_slice(&pem);
+        all.push(b'\n');
+    }
+    match files.is_empty() {
+        true => Ok(Authorities::default()),
+        false => Authorities::from_pem(&all).map_err(|error| error.to_string()),
+    }
 }
 
 /// A verifier key as it stands, or from a file. One has plus signs and no slash at its start; a file that is there wins.
@@ -69,34 +98,8 @@ pub fn generate(out: &Path, origin: &str) -> Result<VerifierKey, String> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| format!("the system has no random numbers: {error}"))?;
     let key = SigningKey::from_seed(base.as_str(), &seed).map_err(|error| error.to_string())?;
-    write_new(out, key.to_key_file().as_bytes()).map_err(|error| match error.kind() {
-        io::ErrorKind::AlreadyExists => format!("{} is there already and was not touched", out.display()),
-        _ => format!("{} cannot be written: {error}", out.display()),
-    })?;
+    placed::new_file(out, key.to_key_file().as_bytes())?;
     Ok(key.verifier_key())
-}
-
-/// Puts a new file in its place as a whole: after a crash there is all of it or nothing.
-fn write_new(out: &Path, content: &[u8]) -> io::Result<()> {
-    let folder = match out.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let name = out.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy().into_owned();
-    let unfinished = folder.join(format!(".{name}.{}.unfinished", std::process::id()));
-    let written = (|| {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
-        // Whatever the umask is.
-        file.set_permissions(Permissions::from_mode(0o600))?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        // A link never replaces what is there; a rename would.
-        fs::hard_link(&unfinished, out)
-    })();
-    let removed = fs::remove_file(&unfinished);
-    written?;
-    removed?;
-    File::open(folder)?.sync_all()
 }
 
 /// The public key of the key file `path`.
@@ -112,14 +115,13 @@ pub fn public_key(path: &Path) -> Result<VerifierKey, String> {
     Ok(key.verifier_key())
 }
 
-/// The key under which a witness that uses the same key pair would sign: for tests and for small set-ups of one's own.
-#[must_use]
-pub fn as_witness(key: &VerifierKey) -> VerifierKey {
-    key.renamed(key.name(), Algorithm::CosignatureV1)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use zeroauth_audit_core::note::Algorithm;
+
     use super::*;
 
     #[test]
@@ -155,7 +157,8 @@ mod tests {
     #[test]
     fn witnesses_that_are_named_must_have_signed_unless_fewer_are_enough() {
         let key = |seed| SigningKey::from_seed("w.example", &[seed; 32]).unwrap().verifier_key();
-        let witnesses = [as_witness(&key(1)).to_string(), as_witness(&key(2)).to_string()];
+        let witness = |seed| key(seed).renamed("w.example", Algorithm::CosignatureV1).to_string();
+        let witnesses = [witness(1), witness(2)];
         assert!(trust(&[], &witnesses, None).is_ok());
         assert!(trust(&[], &witnesses, Some(2)).is_ok());
         assert!(trust(&[], &witnesses, Some(3)).unwrap_err().contains("2 different witnesses"));

@@ -1,13 +1,18 @@
-//! Checks what `zeroauth_audit` gives to outsiders: exports, proof bundles and checkpoints. No database, no network.
+//! Checks what `zeroauth_audit` gives to outsiders: exports, proof bundles and checkpoints. No database; and no network, unless
+//! somebody asks for it (feature `network`).
 //!
 //! | module | what it does |
 //! |---|---|
 //! | [`export`] | every event of an export, and whether checkpoints cover just these events |
 //! | [`bundle`], [`anchor`] | one event and its proof, and anchors of it |
+//! | [`outside`] | evidence of anchors, held against what is trusted |
+//! | `endpoints` | whether a block is on a chain (feature `network`) |
+//! | `deploy` | the anchor contract's way onto a chain (feature `network`) |
 //! | [`history`] | all checkpoints of a directory against each other |
 //! | [`sealed`], [`intervals`] | checkpoints and intervals that an export is held against |
 //! | [`keys`] | keys that are trusted, and making one |
 //! | [`verdict`] | what a check came to |
+//! | [`placed`] | new files, whole or not at all |
 //! | [`input`], [`progress`], [`clock`] | lines of files, how far a check is, times in words |
 //!
 //! The formats are those of `docs/format.md`; hashes, trees and signatures are those of the core. Nothing here trusts a file:
@@ -17,11 +22,17 @@
 pub mod anchor;
 pub mod bundle;
 pub mod clock;
+#[cfg(feature = "network")]
+pub mod deploy;
+#[cfg(feature = "network")]
+pub mod endpoints;
 pub mod export;
 pub mod history;
 pub mod input;
 pub mod intervals;
 pub mod keys;
+pub mod outside;
+pub mod placed;
 pub mod progress;
 pub mod sealed;
 pub mod verdict;

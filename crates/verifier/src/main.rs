@@ -1,10 +1,12 @@
-//! `zeroauth-audit`: checks exports, proof bundles and checkpoints of `zeroauth_audit`, and makes keys.
+//! `zeroauth-audit`: checks exports, proof bundles and checkpoints of `zeroauth_audit`, makes keys, and deploys the anchor contract.
 //!
-//! Exit codes: 0 verified, 1 tampered, 2 could not check (a wrong command line, too). The verdict is on standard output, in
-//! lines for people or as one JSON object.
+//! Exit codes: 0 verified, 1 tampered, 2 could not check (a wrong command line, too). Verdicts are on standard output, in
+//! lines for people or each as one JSON object in a line.
 #![forbid(unsafe_code)]
 
 mod cli;
+#[cfg(feature = "network")]
+mod network;
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -15,16 +17,17 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use zeroauth_audit_core::proof;
 use zeroauth_audit_core::trust::Trust;
-use zeroauth_audit_verifier::anchor::NoEvidence;
+use zeroauth_audit_verifier::anchor;
 use zeroauth_audit_verifier::export::coverage::Sealings;
 use zeroauth_audit_verifier::export::time::micros;
 use zeroauth_audit_verifier::history::{History, proofs};
 use zeroauth_audit_verifier::keys;
+use zeroauth_audit_verifier::outside::Outside;
 use zeroauth_audit_verifier::progress::Progress;
 use zeroauth_audit_verifier::verdict::{Outcome, Verdict};
 use zeroauth_audit_verifier::{bundle, export, intervals, sealed};
 
-use cli::{Cli, Command, Trusted};
+use cli::{Anchors, Cli, Command, Trusted};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -41,11 +44,12 @@ fn main() -> ExitCode {
         }
     };
     let json = cli.json;
-    let (output, code) = match run(cli.command) {
+    let (output, code) = match run(cli.command, json) {
         Ok(Done::Text(text)) => (text, 0),
-        Ok(Done::Verdict(verdict)) => {
-            let text = if json { verdict.json() + "\n" } else { verdict.text() };
-            (text, verdict.verdict.exit_code())
+        Ok(Done::Verdicts(verdicts)) => {
+            let text = verdicts.iter().map(|it| if json { it.json() + "\n" } else { it.text() }).collect();
+            let worst = verdicts.iter().map(|it| it.verdict).max_by_key(|outcome| outcome.weight());
+            (text, worst.unwrap_or(Outcome::CouldNotCheck).exit_code())
         }
         Err(what) => {
             eprintln!("zeroauth-audit: {what}");
@@ -64,10 +68,12 @@ fn main() -> ExitCode {
 
 enum Done {
     Text(String),
-    Verdict(Box<Verdict>),
+    Verdicts(Vec<Verdict>),
 }
 
-fn run(command: Command) -> Result<Done, String> {
+fn run(command: Command, json: bool) -> Result<Done, String> {
+    #[cfg(not(feature = "network"))]
+    let _ = json;
     let verdict = match command {
         Command::Keygen { out, origin } => {
             return Ok(Done::Text(format!("{}\n", keys::generate(&out, &origin)?)));
@@ -87,16 +93,11 @@ fn run(command: Command) -> Result<Done, String> {
             export::verify(source, &name, max_line, sealings, &mut verdict, &mut Progress::new(bytes));
             verdict
         }
-        Command::VerifyBundle { file, trusted } => {
+        Command::VerifyBundle { files, trusted, anchors } => {
             let trust = trusted.required("a bundle")?;
-            let mut verdict = Verdict::new("verify-bundle", file.display().to_string());
-            match sealed::read_file(&file, proof::MAX_BYTES as u64) {
-                Ok(bytes) => {
-                    bundle::verify(&bytes, &file.display().to_string(), &trust, &NoEvidence, &mut verdict)
-                }
-                Err(what) => verdict.trouble_with(file.display().to_string(), what),
-            }
-            verdict
+            let outside = anchors.outside(&trusted)?;
+            let one = |file: &PathBuf| one_bundle(file, &trust, &outside, anchors.require_anchors);
+            return Ok(Done::Verdicts(files.iter().map(one).collect()));
         }
         Command::VerifyCheckpoints { folder, trusted, consistency, tiles, max_silence } => {
             let trust = trusted.required("a directory of checkpoints")?;
@@ -114,8 +115,44 @@ fn run(command: Command) -> Result<Done, String> {
             history.end(max_silence, &mut verdict);
             verdict
         }
+        #[cfg(feature = "network")]
+        Command::DeployContract(deploy) => {
+            let mut tell = |line: &str| eprintln!("zeroauth-audit: {line}");
+            let deployed = zeroauth_audit_verifier::deploy::deploy(&deploy.request()?, &mut tell)?;
+            return Ok(Done::Text(if json { deployed.json() + "\n" } else { deployed.text() }));
+        }
     };
-    Ok(Done::Verdict(Box::new(verdict)))
+    Ok(Done::Verdicts(vec![verdict]))
+}
+
+fn one_bundle(file: &Path, trust: &Trust, outside: &Outside, least: usize) -> Verdict {
+    let name = file.display().to_string();
+    let mut verdict = Verdict::new("verify-bundle", name.clone());
+    match sealed::read_file(file, proof::MAX_BYTES as u64) {
+        Ok(bytes) => {
+            bundle::verify(&bytes, &name, trust, outside, &mut verdict);
+            anchor::require(least, &name, &mut verdict);
+        }
+        Err(what) => verdict.trouble_with(name, what),
+    }
+    verdict
+}
+
+impl Anchors {
+    /// What is trusted of the outside.
+    fn outside(&self, trusted: &Trusted) -> Result<Outside, String> {
+        let keys = if self.anchor_keys.is_empty() { &trusted.keys } else { &self.anchor_keys };
+        let mut outside = Outside::with_keys(keys::list(keys)?);
+        outside.trust.authorities = keys::authorities(&self.authorities)?;
+        outside.blocks.clone_from(&self.blocks);
+        outside.contracts.clone_from(&self.contracts);
+        outside.chain_ids.clone_from(&self.chain_ids);
+        #[cfg(feature = "network")]
+        {
+            outside.chain = self.rpc.open()?;
+        }
+        Ok(outside)
+    }
 }
 
 impl Trusted {

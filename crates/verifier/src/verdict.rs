@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde::Serialize;
+use zeroauth_audit_anchor::evidence;
 use zeroauth_audit_core::Digest;
 
 use crate::export::event::print_uuid;
@@ -34,6 +35,16 @@ impl Outcome {
             Outcome::Verified => 0,
             Outcome::Tampered => 1,
             Outcome::CouldNotCheck => 2,
+        }
+    }
+
+    /// Which of several outcomes counts: the one that weighs most.
+    #[must_use]
+    pub const fn weight(self) -> u8 {
+        match self {
+            Outcome::Verified => 0,
+            Outcome::CouldNotCheck => 1,
+            Outcome::Tampered => 2,
         }
     }
 
@@ -134,8 +145,26 @@ pub struct Anchored {
     pub tree_size: u64,
     /// The batch's root, in hexadecimal.
     pub batch_root: Option<String>,
+    /// What came of checking it.
+    pub outcome: AnchorOutcome,
+    /// What its evidence proves, when it holds.
+    pub evidence: Option<evidence::Verdict>,
     /// What the check says of it.
     pub result: String,
+}
+
+/// What came of checking an anchor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AnchorOutcome {
+    /// It is where it should be, and covers the event.
+    Verified,
+    /// It is right, and older than the event.
+    Older,
+    /// It is not known whether it is right.
+    NotChecked,
+    /// It is of something else.
+    Mismatch,
 }
 
 /// What a check came to.

@@ -1,4 +1,4 @@
-//! The checks of the fuzz targets for lines, without a fuzzer: over the committed corpus, and over changes of it.
+//! The checks of the fuzz targets for lines and for bundles with anchors, without a fuzzer: over the committed corpus, and over changes of it.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on panics")]
 
 use std::fs;
@@ -22,6 +22,7 @@ fn corpus(target: &str) -> Vec<Vec<u8>> {
 fn every_input_of_the_corpus_holds() {
     corpus("export_lines").iter().for_each(|input| readers::export_lines(input));
     corpus("interval_lines").iter().for_each(|input| readers::interval_lines(input));
+    corpus("anchored_bundle").iter().for_each(|input| readers::anchored_bundle(input));
 }
 
 proptest! {
@@ -29,11 +30,16 @@ proptest! {
 
     #[test]
     fn changed_lines_hold(
-        intervals in any::<bool>(),
+        target in 0..3_usize,
         which in any::<prop::sample::Index>(),
         changes in vec((any::<prop::sample::Index>(), prop_oneof![any::<u8>(), Just(b'"'), Just(b'\\'), Just(b'\n'), b'0'..=b'9']), 0..5),
     ) {
-        let seeds = corpus(if intervals { "interval_lines" } else { "export_lines" });
+        let (name, check): (_, fn(&[u8])) = [
+            ("interval_lines", readers::interval_lines as fn(&[u8])),
+            ("export_lines", readers::export_lines),
+            ("anchored_bundle", readers::anchored_bundle),
+        ][target];
+        let seeds = corpus(name);
         let mut input = which.get(&seeds).clone();
         for (at, byte) in changes {
             if !input.is_empty() {
@@ -41,6 +47,6 @@ proptest! {
                 input[at] = byte;
             }
         }
-        if intervals { readers::interval_lines(&input) } else { readers::export_lines(&input) }
+        check(&input);
     }
 }

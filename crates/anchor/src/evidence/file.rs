@@ -2,7 +2,7 @@
 //! the file, and the file whole, is seen by reading the file ([`crate::file::entry::read`]).
 
 use serde::{Deserialize, Serialize};
-use zeroauth_audit_core::note::VerifierKey;
+use zeroauth_audit_core::note::{self, Note, VerifierKey};
 
 use super::{Error, RestsOn, Verdict};
 use crate::batch::Hash;
@@ -30,8 +30,15 @@ impl Evidence {
         if self.version != 1 {
             return Err(Error::Unknown);
         }
+        // Told apart: somebody else's note, one that was changed, and what is no entry at all.
+        let note = Note::parse(self.note.as_bytes()).map_err(|_| Error::Malformed("the note"))?;
+        match note.verify(keys) {
+            Ok(_) => {}
+            Err(note::Error::NotSigned) => return Err(Error::NotTrusted("no known key signed the entry")),
+            Err(_) => return Err(Error::DoesNotHold("the signature of the entry")),
+        }
         let (batch, signed_at, _, name) =
-            entry::read_note(&self.note, keys).ok_or(Error::NotTrusted("no known key signed the entry"))?;
+            entry::read_note(&self.note, keys).ok_or(Error::Malformed("the entry"))?;
         if batch.root != *root {
             return Err(Error::OtherRoot { found: batch.root });
         }

@@ -8,6 +8,7 @@ pub mod rfc3161;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use zeroauth_audit_core::note::VerifierKey;
 
 use crate::batch::{Hash, Moment, Seal};
@@ -116,9 +117,17 @@ pub fn verify_evidence(kind: &str, json: &[u8], root: &Hash, trust: &Trust) -> R
 /// More than any evidence: a receipt may be large.
 const MOST_BYTES: usize = 8 << 20;
 
-fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, Error> {
+fn read<T: DeserializeOwned + Serialize>(json: &[u8]) -> Result<T, Error> {
     if json.len() > MOST_BYTES {
         return Err(Error::Malformed("it is too large"));
     }
-    serde_json::from_slice(json).map_err(|_| Error::Malformed("it is not the JSON of this kind"))
+    let other = |_| Error::Malformed("it is not the JSON of this kind");
+    let evidence: T = serde_json::from_slice(json).map_err(other)?;
+    // Upper-case digits say the same in another way. Only the order of the fields and the space between them are free: databases
+    // choose them anew.
+    let given: Value = serde_json::from_slice(json).map_err(other)?;
+    match serde_json::to_value(&evidence) {
+        Ok(written) if written == given => Ok(evidence),
+        _ => Err(Error::Malformed("it is not written as it would be")),
+    }
 }

@@ -36,6 +36,9 @@ impl Evidence {
             return Err(Error::Unknown);
         }
         let token = hex::decode(&self.token).map_err(|_| Error::Malformed("the token"))?;
+        if hex::encode(&token) != self.token {
+            return Err(Error::Malformed("the token is not written as it would be"));
+        }
         let Seal { root: found, size, batch_time } = self.seal;
         let batch = Batch { log_id: self.log_id, epoch: self.epoch, root: found, size, batch_time };
         let hash = Hash::sha256(batch.statement().as_bytes());

@@ -18,6 +18,10 @@ use crate::failure::Failure;
 /// The code is large: a deployment costs more gas than any cap on anchors.
 const MOST_GAS: u64 = 5_000_000;
 
+fn most_gas() -> u64 {
+    MOST_GAS
+}
+
 /// What to deploy, and by whom: read from JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -39,6 +43,9 @@ pub struct Deployment {
     pub anchorer: Address,
     /// No more is offered, in wei per gas.
     pub max_fee_per_gas: u64,
+    /// No more gas is used.
+    #[serde(default = "most_gas")]
+    pub max_gas: u64,
 }
 
 /// A deployment that is ready to be sent. Signed first and sent afterwards, so that a caller can keep it: sent again it deploys
@@ -72,7 +79,7 @@ impl Deployer {
             signer: deployment.signer.clone(),
             max_fee_per_gas: deployment.max_fee_per_gas,
             min_priority_fee_per_gas: 1_000_000,
-            max_gas: MOST_GAS,
+            max_gas: deployment.max_gas,
             finality: Finality::Tag,
             timeout_seconds: 20,
         };
@@ -86,15 +93,44 @@ impl Deployer {
             return Err(Failure::Configuration { problem: "names the zero address".into() });
         }
         self.driver.nodes.require_chain()?;
-        let input = creation(&artifact()?, wanted.owner, wanted.log_id.0, wanted.anchorer)
-            .ok_or_else(|| Failure::Defect { what: "the artifact is none".into() })?;
-        let gas = self.driver.gas(None, &input, MOST_GAS)?;
+        let input = self.code()?;
+        let gas = self.driver.gas(None, &input, wanted.max_gas)?;
         let fees = fees::choose(self.driver.market()?, wanted.max_fee_per_gas, None)?;
         self.driver.require_funds(gas, fees)?;
         let nonce = self.driver.nonce("pending")?;
         let unsigned = Unsigned { chain_id: wanted.chain_id, nonce, fees, gas, to: None, input };
         let transaction = self.driver.signer.sign(&unsigned)?;
         Ok(Prepared { contract: self.driver.account().create(nonce), id: transaction.hash(), transaction })
+    }
+
+    /// The account that signs and pays.
+    #[must_use]
+    pub fn account(&self) -> Address {
+        self.driver.account()
+    }
+
+    /// The deployment that was prepared and kept before: `transaction` is what was signed. Refused unless it is exactly this one, by
+    /// this account.
+    pub fn resume(&self, transaction: &[u8]) -> Result<Prepared, Failure> {
+        let other = |problem: &str| Failure::Configuration { problem: problem.into() };
+        let signed = SignedTransaction::from_bytes(transaction)
+            .ok_or_else(|| other("has a kept transaction that is none"))?;
+        let same = signed.chain_id == self.deployment.chain_id
+            && signed.to.is_empty()
+            && signed.value.is_zero()
+            && signed.input == self.code()?
+            && signed.sender() == Some(self.account());
+        if !same {
+            return Err(other("is of another deployment than the kept transaction"));
+        }
+        let contract = self.account().create(signed.nonce);
+        Ok(Prepared { contract, id: signed.hash(), transaction: signed })
+    }
+
+    fn code(&self) -> Result<Bytes, Failure> {
+        let wanted = &self.deployment;
+        creation(&artifact()?, wanted.owner, wanted.log_id.0, wanted.anchorer)
+            .ok_or_else(|| Failure::Defect { what: "the artifact is none".into() })
     }
 
     /// Sends it. Accepted does not mean included: ask [`Deployer::is_there`].

@@ -7,6 +7,7 @@
 //! | [`signed`], [`trie`] | transactions, headers, receipts and their proofs, as the chain hashes them |
 //! | `config`, `driver`, `look`, `nodes`, `rpc` | the driver: several endpoints that have to agree |
 //! | `deploy` | the contract's own way onto a chain |
+//! | `standing` | whether a block that evidence rests on is on the chain, and final |
 //! | `fees`, `transaction` | what is offered; building and signing |
 
 pub mod answer;
@@ -27,9 +28,12 @@ mod nodes;
 mod rpc;
 pub mod signed;
 #[cfg(feature = "drivers")]
+pub mod standing;
+#[cfg(feature = "drivers")]
 mod transaction;
 pub mod trie;
 
+pub use alloy_primitives::Address;
 #[cfg(feature = "drivers")]
 pub use config::{Config, Finality, Signer};
 #[cfg(feature = "drivers")]

@@ -43,9 +43,14 @@ impl Rpc {
         ca_file: Option<&Path>,
         deadline: Duration,
     ) -> Result<Self, Failure> {
+        let secret = file::secret(url_file, "URL").map_err(|reason| Failure::File { reason })?;
+        Self::to(number, secret.text().unwrap_or_default(), ca_file, deadline)
+    }
+
+    /// The endpoint at this URL.
+    pub fn to(number: usize, url: &str, ca_file: Option<&Path>, deadline: Duration) -> Result<Self, Failure> {
         let open = || {
-            let url = file::secret(url_file, "URL")?;
-            let endpoint = Endpoint::parse(url.text().ok_or("the URL file does not hold one URL")?, "")?;
+            let endpoint = Endpoint::parse(url, "")?;
             let agent = agent(&endpoint, ca_file, deadline)?;
             Ok::<_, String>(Self { number, endpoint, agent })
         };

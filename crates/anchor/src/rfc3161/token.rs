@@ -68,6 +68,12 @@ impl Authorities {
         Err(Error::Malformed("the file of authorities"))
     }
 
+    /// Whether nobody is trusted.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     fn anchors(&self) -> Result<Vec<TrustAnchor<'static>>, Error> {
         let anchor = |der: &Vec<u8>| {
             let der = CertificateDer::from(der.as_slice());
@@ -137,7 +143,19 @@ pub fn verify(
     let content = signed.encap_content_info.econtent.as_ref().ok_or(Malformed("there is no content"))?;
     let content: OctetString = content.decode_as().map_err(|_| Malformed("the content"))?;
     let info: TstInfo = read(content.as_bytes()).ok_or(Malformed("the TSTInfo"))?;
+    // RFC 5652, 5.1: what no signature covers is still as it has to be.
+    if signed.version < CmsVersion::V3 {
+        return Err(Malformed("the version of the SignedData"));
+    }
     let [signer] = signed.signer_infos.as_slice() else { return Err(Bad("there is not exactly one signer")) };
+
+    let version = match signer.sid {
+        SignerIdentifier::IssuerAndSerialNumber(_) => CmsVersion::V1,
+        SignerIdentifier::SubjectKeyIdentifier(_) => CmsVersion::V3,
+    };
+    if signer.version != version {
+        return Err(Malformed("the version of the SignerInfo"));
+    }
 
     // RFC 3161, 2.4.2: it is of our data, and of our request.
     if info.version != 1 {
@@ -167,6 +185,11 @@ pub fn verify(
         .and_then(|value| value.decode_as().ok())
         .ok_or(Bad("the signed digest"))?;
     let algorithm = digest_of(&signer.digest_alg.oid.to_string()).ok_or(Bad("the digest algorithm"))?;
+    if !signed.digest_algorithms.iter().any(|listed| is_plain(listed) && listed.oid == signer.digest_alg.oid)
+        || !is_plain(&signer.digest_alg)
+    {
+        return Err(Bad("the digest algorithm is not among those of the token"));
+    }
     if content_type != TST_INFO || message_digest.as_bytes() != digest(algorithm, content.as_bytes()).as_ref()
     {
         return Err(Bad("the content was changed"));
@@ -208,6 +231,11 @@ pub fn verify(
         policy: info.policy.to_string(),
         authority: certificate.tbs_certificate.subject.to_string(),
     })
+}
+
+/// RFC 5754, 2: a digest has no parameters, or NULL.
+fn is_plain(algorithm: &AlgorithmIdentifierOwned) -> bool {
+    algorithm.parameters.as_ref().is_none_or(|parameters| parameters.is_null())
 }
 
 fn certificates(signed: &SignedData) -> Result<Vec<(Vec<u8>, Certificate)>, Error> {

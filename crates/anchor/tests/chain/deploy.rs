@@ -39,6 +39,9 @@ fn a_deployed_contract_is_anchored_in() {
     deployer.send(&prepared).unwrap();
     let receipt = live.anvil.receipt(&prepared.id.to_string());
     assert_eq!(receipt["contractAddress"].as_str().unwrap(), prepared.contract.to_string().to_lowercase());
+    // What was kept of it is enough to go on with.
+    let bytes = prepared.transaction.to_bytes();
+    assert_eq!(deployer.resume(&bytes), Ok(prepared.clone()));
     println!("gas of the deployment: {}", super::anvil::number(&receipt["gasUsed"]));
     live.contract = prepared.contract.to_string().to_lowercase();
     assert_eq!(live.finish(), Phase::Finalized);
@@ -60,4 +63,37 @@ fn a_deployment_that_could_not_work_is_refused_before_it_is_sent() {
     assert!(matches!(failure("chain_id", json!(1)), Failure::WrongChain { expected: 1, found: 31337, .. }));
     live.anvil.call("anvil_setBalance", json!([live.anchorer, "0x1"]));
     assert_eq!(deployer(deployment(&live)).prepare().unwrap_err(), Failure::NoFunds);
+}
+
+#[test]
+fn a_kept_transaction_is_resumed_only_for_the_deployment_that_it_is() {
+    let live = Live::start();
+    let prepared = deployer(deployment(&live)).prepare().unwrap();
+    let bytes = prepared.transaction.to_bytes();
+    let problem = |what: &str| Err(Failure::Configuration { problem: what.into() });
+    let none = problem("has a kept transaction that is none");
+    assert_eq!(deployer(deployment(&live)).resume(&bytes[..bytes.len() - 1]), none);
+    let other = problem("is of another deployment than the kept transaction");
+    for (key, value) in [
+        ("owner", json!(live.anchorer)),
+        ("anchorer", json!(live.owner)),
+        ("chain_id", json!(1)),
+        ("log_id", json!(batch(1).root)),
+    ] {
+        let mut wanted = deployment(&live);
+        wanted[key] = value;
+        assert_eq!(deployer(wanted).resume(&bytes), other, "{key}");
+    }
+    let mut by_another = deployment(&live);
+    let key = "5de4111afa1a4b94908f83103eb1f1706367c2e68ca870fc3fb9a804cdab365a";
+    by_another["signer"]["key_file"] = json!(super::live::secret(live.folder(), "other", key));
+    assert_eq!(deployer(by_another).resume(&bytes), other);
+}
+
+#[test]
+fn a_deployment_that_needs_more_gas_than_its_cap_is_refused() {
+    let live = Live::start();
+    let mut capped = deployment(&live);
+    capped["max_gas"] = json!(500_000);
+    assert!(matches!(deployer(capped).prepare(), Err(Failure::GasAboveCap { cap: 500_000, .. })));
 }

@@ -11,3 +11,4 @@ mod faults;
 mod hostile;
 mod live;
 mod proxy;
+mod standing;

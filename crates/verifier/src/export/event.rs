@@ -87,8 +87,8 @@ impl<'a> Event<'a> {
     /// Any [`Unreadable`].
     pub fn judge(values: &'a Values, line: &'a [u8]) -> Result<Self, Unreadable> {
         let row = Row { values, line };
-        if let Some(key) = (0..KEYS.len()).find(|key| values.value(line, *key) == Value::Absent) {
-            return Err(Unreadable::Absent(KEYS[key]));
+        if let Some(key) = values.absent() {
+            return Err(Unreadable::Absent(key));
         }
         let (Some(tenant), Some(chain), Some(seq)) =
             (row.text(at::TENANT_ID), row.int(at::CHAIN)?, row.int(at::SEQ)?)

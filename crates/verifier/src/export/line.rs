@@ -174,6 +174,11 @@ impl Values {
         }
     }
 
+    /// The first of [`KEYS`] that was not in the line.
+    pub fn absent(&self) -> Option<&'static str> {
+        self.slots.iter().position(|slot| *slot == Slot::Absent).map(|key| KEYS[key])
+    }
+
     /// Reads one key and its value; returns the key that is expected next.
     #[inline]
     fn member(&mut self, at: &mut Cursor<'_>, expected: usize) -> Result<usize, Malformed> {

@@ -1,5 +1,7 @@
 //! Proof bundles: one event to a signed checkpoint, and anchors.
 
+use zeroauth_audit_anchor::batch::{Hash, Moment, Seal};
+use zeroauth_audit_anchor::evidence::{RestsOn, Verdict as Proven};
 use zeroauth_audit_core::Digest;
 use zeroauth_audit_core::checkpoint::Checkpoint;
 use zeroauth_audit_core::merkle::leaf_hash;
@@ -7,9 +9,10 @@ use zeroauth_audit_core::note::SigningKey;
 use zeroauth_audit_core::proof::{Anchor, Bundle};
 use zeroauth_audit_core::tile::{TileSource, consistency_proof};
 use zeroauth_audit_core::tree::Tree;
-use zeroauth_audit_verifier::anchor::{Evidence, NoEvidence, Said};
+use zeroauth_audit_verifier::anchor::{Claim, Evidence, Said, require};
 use zeroauth_audit_verifier::bundle;
-use zeroauth_audit_verifier::verdict::{Outcome, Verdict};
+use zeroauth_audit_verifier::outside::Outside;
+use zeroauth_audit_verifier::verdict::{AnchorOutcome, Outcome, Verdict};
 
 use super::trail::{self, Trail};
 use super::{places, trust};
@@ -80,11 +83,22 @@ fn anchor(trail: &Trail, checkpoint: &Checkpoint, bundled: &Checkpoint) -> (Anch
 struct Fixed(Digest);
 
 impl Evidence for Fixed {
-    fn check(&self, kind: &str, root: &Digest, _payload: &str) -> Said {
-        match kind {
-            "file" if *root == self.0 => Said::Holds("fixed yesterday".into()),
+    fn check(&self, claim: &Claim<'_>) -> Said {
+        match claim.kind {
+            "file" if claim.root == self.0 => Said::Holds {
+                evidence: Box::new(Proven {
+                    log_id: None,
+                    epoch: None,
+                    seal: Seal { root: Hash(*self.0.as_bytes()), size: claim.leaves, batch_time: Moment(0) },
+                    anchored_at: Moment(0),
+                    rests_on: RestsOn::Key { name: "somebody".into() },
+                }),
+                by: "fixed yesterday".into(),
+                notes: vec!["look again tomorrow".into()],
+            },
             "file" => Said::Refuted("another root was fixed".into()),
-            other => Said::NotChecked(format!("no check for {other}")),
+            "evm" => Said::NotAsked("no block is trusted".into()),
+            other => Said::Unknown(format!("no check for {other}")),
         }
     }
 }
@@ -92,7 +106,7 @@ impl Evidence for Fixed {
 #[test]
 fn an_event_in_a_signed_log_is_verified() {
     let (_, _, _, bundle) = made();
-    let verdict = judge(&bundle, &NoEvidence);
+    let verdict = judge(&bundle, &Outside::default());
     assert_eq!(verdict.verdict, Outcome::Verified, "{}", verdict.text());
     assert_eq!(verdict.checkpoints[0].result, "contains the event");
 }
@@ -106,7 +120,7 @@ fn any_flipped_byte_of_a_bundle_is_tampered_or_could_not_be_checked_and_never_ve
         let mut changed = text.clone();
         changed[at] ^= 1;
         let mut verdict = Verdict::new("verify-bundle", "bundle");
-        bundle::verify(&changed, "bundle", &trust(), &NoEvidence, &mut verdict);
+        bundle::verify(&changed, "bundle", &trust(), &Outside::default(), &mut verdict);
         assert_ne!(verdict.verdict, Outcome::Verified, "byte {at}: {}", String::from_utf8_lossy(&changed));
         outcomes[usize::from(verdict.verdict.exit_code())] += 1;
     }
@@ -118,12 +132,12 @@ fn a_changed_event_is_named_and_a_forged_one_is_not_in_the_log() {
     let (trail, _, _, bundle) = made();
     let event = bundle.event.clone().unwrap();
     let changed = Bundle { event: Some(event.replace("success", "failure")), ..bundle.clone() };
-    assert_eq!(places(&judge(&changed, &NoEvidence)), [("content_mismatch", Some(1), Some(6))]);
+    assert_eq!(places(&judge(&changed, &Outside::default())), [("content_mismatch", Some(1), Some(6))]);
     // Its neighbour, whole, with the proof of this one.
     let other = Bundle { event: Some(trail.chains[1].0[6].clone()), ..bundle.clone() };
-    assert_eq!(places(&judge(&other, &NoEvidence)), [("checkpoint_mismatch", Some(1), Some(7))]);
+    assert_eq!(places(&judge(&other, &Outside::default())), [("checkpoint_mismatch", Some(1), Some(7))]);
     let elsewhere = Bundle { index: bundle.index + 1, ..bundle };
-    assert_eq!(places(&judge(&elsewhere, &NoEvidence)), [("checkpoint_mismatch", Some(1), Some(6))]);
+    assert_eq!(places(&judge(&elsewhere, &Outside::default())), [("checkpoint_mismatch", Some(1), Some(6))]);
 }
 
 #[test]
@@ -132,7 +146,7 @@ fn the_log_of_another_tenant_proves_nothing() {
     let origin = format!("{}/other", trail::BASE);
     let checkpoint = Checkpoint { origin, ..newer };
     let other = Bundle { checkpoint: checkpoint.sign(&trail::key(), 1).unwrap(), ..bundle };
-    let verdict = judge(&other, &NoEvidence);
+    let verdict = judge(&other, &Outside::default());
     assert!(verdict.findings[0].detail.contains("of tenant \"other\""), "{}", verdict.text());
 }
 
@@ -141,24 +155,24 @@ fn a_checkpoint_by_a_key_that_is_not_trusted_could_not_be_checked() {
     let (_, _, newer, bundle) = made();
     let stranger = SigningKey::from_seed(trail::BASE, &[8; 32]).unwrap();
     let other = Bundle { checkpoint: newer.sign(&stranger, 1).unwrap(), ..bundle.clone() };
-    assert_eq!(judge(&other, &NoEvidence).verdict, Outcome::CouldNotCheck);
+    assert_eq!(judge(&other, &Outside::default()).verdict, Outcome::CouldNotCheck);
     let changed = bundle.checkpoint.replace("\n331\n", "\n332\n");
     assert_ne!(changed, bundle.checkpoint);
     let forged = Bundle { checkpoint: changed, ..bundle };
-    assert_eq!(judge(&forged, &NoEvidence).verdict, Outcome::Tampered);
+    assert_eq!(judge(&forged, &Outside::default()).verdict, Outcome::Tampered);
 }
 
 #[test]
 fn a_tlog_proof_without_an_event_proves_nothing_by_itself() {
     let (_, _, _, bundle) = made();
-    assert_eq!(judge_text(&bundle.tlog_proof(), &NoEvidence).verdict, Outcome::CouldNotCheck);
+    assert_eq!(judge_text(&bundle.tlog_proof(), &Outside::default()).verdict, Outcome::CouldNotCheck);
 }
 
 #[test]
 fn a_malformed_event_is_named_with_its_place_in_the_bundle() {
     let (_, _, _, bundle) = made();
     let text = bundle.format().replacen("\"chain\":\"1\"", "\"chain\":1", 1);
-    let trouble = judge_text(&text, &NoEvidence).troubles[0].clone();
+    let trouble = judge_text(&text, &Outside::default()).troubles[0].clone();
     let byte = text.find("\"chain\":1").unwrap() + 8;
     assert_eq!(trouble.byte, Some(byte as u64), "{trouble:?}");
     let line = text[..byte].matches('\n').count() + 1;
@@ -175,6 +189,7 @@ fn anchors_of_older_and_newer_checkpoints_hold_when_the_log_is_the_same() {
         assert_eq!(verdict.verdict, Outcome::Verified, "{}", verdict.text());
         assert_eq!(verdict.anchors[0].result, "fixed yesterday");
         assert_eq!(verdict.anchors[0].batch_root, Some(root.to_string()));
+        assert_eq!(verdict.notes, ["file anchor: look again tomorrow"]);
     }
     // The bundle's checkpoint may be the older one.
     let path = Tree::new(trail.leaves[..older.size as usize].to_vec()).inclusion_proof(205).unwrap();
@@ -203,14 +218,34 @@ fn an_anchor_of_another_log_or_another_batch_is_a_mismatch() {
 }
 
 #[test]
-fn an_anchor_that_nobody_can_check_is_said_not_to_be_checked() {
+fn what_nobody_asked_for_is_said_not_to_be_checked_and_what_cannot_be_told_could_not_be() {
     let (trail, older, newer, bundle) = made();
     let (anchor, root) = anchor(&trail, &older, &newer);
-    let evm = Anchor { kind: "evm".into(), ..anchor };
-    let verdict = judge(&Bundle { anchors: vec![evm.clone()], ..bundle.clone() }, &Fixed(root));
+    let with = |kind: &str| {
+        let anchor = Anchor { kind: kind.into(), ..anchor.clone() };
+        judge(&Bundle { anchors: vec![anchor], ..bundle.clone() }, &Fixed(root))
+    };
+    let verdict = with("evm");
     assert_eq!(verdict.verdict, Outcome::Verified);
-    assert!(verdict.anchors[0].result.starts_with("not checked: "));
-    assert!(verdict.text().contains("note: not checked: evm anchor"));
+    assert_eq!(verdict.anchors[0].outcome, AnchorOutcome::NotChecked);
+    assert!(verdict.text().contains("note: not checked: evm anchor: no block is trusted"));
+    let verdict = with("pigeon");
+    assert_eq!(verdict.verdict, Outcome::CouldNotCheck);
+    assert_eq!(verdict.anchors[0].outcome, AnchorOutcome::NotChecked);
+    assert_eq!(verdict.troubles[0].what, "pigeon anchor: no check for pigeon");
+}
+
+#[test]
+fn fewer_anchors_than_are_required_could_not_be_checked_and_one_twice_is_one() {
+    let (trail, older, newer, bundle) = made();
+    let (anchor, root) = anchor(&trail, &older, &newer);
+    let twice = Bundle { anchors: vec![anchor.clone(), anchor], ..bundle };
+    let mut verdict = judge(&twice, &Fixed(root));
+    require(1, "bundle", &mut verdict);
+    assert_eq!(verdict.verdict, Outcome::Verified);
+    require(2, "bundle", &mut verdict);
+    assert_eq!(verdict.verdict, Outcome::CouldNotCheck);
+    assert_eq!(verdict.troubles[0].what, "verified anchors: 1, and 2 are required");
 }
 
 #[test]
@@ -232,4 +267,7 @@ fn an_anchor_older_than_the_event_says_nothing_of_it() {
     let verdict = judge(&bundle, &Fixed(root));
     assert_eq!(verdict.verdict, Outcome::Verified);
     assert_eq!(verdict.anchors[0].result, "older than the event: says nothing of it");
+    let mut verdict = verdict;
+    require(1, "bundle", &mut verdict);
+    assert_eq!(verdict.verdict, Outcome::CouldNotCheck, "it counted");
 }
