@@ -22,6 +22,8 @@ use crate::walk::Finding;
 pub struct Comparison<'a> {
     session: &'a Session,
     trail: &'a Trail,
+    /// Schema of the log's tables.
+    logs: &'a str,
     trust: Trust,
 }
 
@@ -32,10 +34,11 @@ struct End {
 }
 
 impl<'a> Comparison<'a> {
-    /// `None` when the extension's tables are older than logs.
+    /// `None` when the table has no logs, or the extension's tables are older than logs.
     pub fn start(session: &'a Session, trail: &'a Trail) -> Result<Option<Self>, Failure> {
+        let Some(logs) = &trail.logs else { return Ok(None) };
         let mut there = false;
-        let name = format!("{}.audit_logs", trail.schema);
+        let name = format!("{logs}.audit_logs");
         session.again("SELECT pg_catalog.to_regclass($1) IS NOT NULL", &[Parameter::Text(&name)], |row| {
             there = row.bool(0);
             Ok(())
@@ -43,14 +46,14 @@ impl<'a> Comparison<'a> {
         if !there {
             return Ok(None);
         }
-        Ok(Some(Self { session, trail, trust: keys::trust(session, &trail.schema)? }))
+        Ok(Some(Self { session, trail, logs, trust: keys::trust(session, logs)? }))
     }
 
     /// Every tenant whose log holds events.
     pub fn tenants(&self) -> Result<Vec<String>, Failure> {
         let sql = format!(
             "SELECT DISTINCT tenant_id FROM {}.audit_logs WHERE tree_size > 0 AND state <> 'ended' ORDER BY tenant_id",
-            self.trail.schema
+            self.logs
         );
         let mut tenants = Vec::new();
         self.session.all(&sql, &[], |row| {
@@ -63,7 +66,7 @@ impl<'a> Comparison<'a> {
 
     /// Says what of `tenant` is not as it was sealed. `empty`: whether no event of it is there at all.
     pub fn compare(&self, tenant: &str, empty: bool, report: &mut dyn FnMut(Finding)) -> Result<(), Failure> {
-        let Some(log) = Log::current(self.session, &self.trail.schema, tenant)? else { return Ok(()) };
+        let Some(log) = Log::current(self.session, self.logs, tenant)? else { return Ok(()) };
         if log.size == 0 {
             return Ok(());
         }
@@ -100,12 +103,12 @@ impl<'a> Comparison<'a> {
                 return Ok(());
             }
         };
-        if log.covered(self.session, &self.trail.schema, tenant)? != log.size {
+        if log.covered(self.session, self.logs, tenant)? != log.size {
             let why = "the intervals of the log do not cover its events";
             say("checkpoint_mismatch", None, None, None, why.to_owned());
             return Ok(());
         }
-        let tiles = Tiles::new(self.session, &self.trail.schema, tenant, log.epoch);
+        let tiles = Tiles::new(self.session, self.logs, tenant, log.epoch);
         for end in self.ends(tenant, &log)? {
             let (chain, to) = (end.chain, end.interval.to);
             let Some(hash) = self.event_hash(tenant, chain, to)? else {
@@ -142,7 +145,7 @@ impl<'a> Comparison<'a> {
         }
         let sql = format!(
             "SELECT known_by, known_size FROM {}.audit_logs WHERE tenant_id = $1 AND epoch = $2::pg_catalog.int4",
-            self.trail.schema
+            self.logs
         );
         let mut found = None;
         let parameters = [Parameter::Text(tenant), Parameter::Int8(i64::from(log.epoch))];
@@ -166,7 +169,7 @@ impl<'a> Comparison<'a> {
     fn sealed_root(&self, tenant: &str, log: &Log) -> Result<Result<Digest, String>, Failure> {
         let sql = format!(
             "SELECT root, note FROM {}.audit_checkpoints WHERE tenant_id = $1 AND epoch = $2::pg_catalog.int4 AND tree_size = $3",
-            self.trail.schema
+            self.logs
         );
         let parameters = [
             Parameter::Text(tenant),
@@ -201,7 +204,7 @@ impl<'a> Comparison<'a> {
 
     /// The last interval of each chain that the log covers.
     fn ends(&self, tenant: &str, log: &Log) -> Result<Vec<End>, Failure> {
-        let schema = &self.trail.schema;
+        let schema = self.logs;
         let newest = format!(
             "SELECT i.chain, i.from_seq, i.to_seq, i.first_leaf, i.tree_size FROM {schema}.audit_log_intervals i WHERE i.tenant_id = $1 AND i.epoch = $2::pg_catalog.int4"
         );
@@ -264,7 +267,7 @@ impl<'a> Comparison<'a> {
     ) -> Result<(i64, Digest, String), Failure> {
         let place = (tenant, log.epoch);
         let (mut same, mut other, mut hash) = (0, to, last);
-        let last_leaf = Interval::of(self.session, &self.trail.schema, place, chain, to)?
+        let last_leaf = Interval::of(self.session, self.logs, place, chain, to)?
             .map(|interval| tiles.leaf(interval.leaf(to)))
             .transpose()?
             .flatten();
@@ -274,7 +277,7 @@ impl<'a> Comparison<'a> {
         }
         while other - same > 1 {
             let middle = same + (other - same) / 2;
-            let interval = Interval::of(self.session, &self.trail.schema, place, chain, middle)?;
+            let interval = Interval::of(self.session, self.logs, place, chain, middle)?;
             let sealed = match interval {
                 Some(interval) => tiles.leaf(interval.leaf(middle))?,
                 None => None,
