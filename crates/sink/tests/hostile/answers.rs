@@ -77,7 +77,7 @@ fn a_conflict_counts_only_with_a_size_of_the_right_kind() {
         b"18446744073709551616\n",
         "\u{0661}\n".as_bytes(),
         b"<html>12</html>\n",
-        b"1\02\n",
+        b"1\x002\n",
     ] {
         assert_eq!(answer("409 Conflict", SIZE, body), without, "{body:?}");
     }
