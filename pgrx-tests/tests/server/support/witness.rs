@@ -17,7 +17,6 @@ use zeroauth_audit_core::trust::Trust;
 struct State {
     /// Size and root, by origin.
     seen: BTreeMap<String, (u64, Digest)>,
-    requests: usize,
     /// Answers this status to everything.
     broken: Option<u16>,
 }
@@ -63,10 +62,6 @@ impl Witness {
             .collect()
     }
 
-    pub fn requests(&self) -> usize {
-        self.state.lock().unwrap().requests
-    }
-
     /// Forgets, or is told, what it saw of a log.
     pub fn remember(&self, origin: &str, seen: Option<(u64, Digest)>) {
         let mut state = self.state.lock().unwrap();
@@ -105,7 +100,6 @@ fn serve(stream: TcpStream, trust: &Trust, key: &SigningKey, state: &Mutex<State
         return;
     }
     let mut state = state.lock().unwrap();
-    state.requests += 1;
     let (status, kind, answer) = match state.broken {
         Some(status) => (status, "text/plain", String::new()),
         None if first != "POST /add-checkpoint HTTP/1.1" => (404, "text/plain", String::new()),
