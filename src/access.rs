@@ -19,6 +19,8 @@ pub struct Trail {
     pub schema: String,
     /// Its name, qualified and quoted.
     pub name: String,
+    /// Schema of the tables of its logs, quoted: `None` for a table that has none.
+    pub logs: Option<String>,
 }
 
 impl Trail {
@@ -35,7 +37,7 @@ impl Trail {
         require_whole_snapshot()?;
         // SAFETY: the schema exists, the function is in it.
         let schema = unsafe { quoted(pg_sys::get_namespace_name(schema)) };
-        Ok(Self { oid, name: format!("{schema}.audit_events"), schema })
+        Ok(Self { oid, name: format!("{schema}.audit_events"), logs: Some(schema.clone()), schema })
     }
 }
 
@@ -65,14 +67,15 @@ impl Trail {
         layout?;
         require_every_row(oid)?;
         // SAFETY: the relation is locked, and so is the schema it is in.
-        let (schema, table) = unsafe {
-            (pg_sys::get_namespace_name(pg_sys::get_rel_namespace(oid)), pg_sys::get_rel_name(oid))
-        };
-        // SAFETY: both are NUL-terminated.
-        let name = unsafe { quoted(schema) + "." + &quoted(table) };
+        let (namespace, table) = unsafe { (pg_sys::get_rel_namespace(oid), pg_sys::get_rel_name(oid)) };
+        // SAFETY: as above; both names are NUL-terminated.
+        let (around, table) = unsafe { (quoted(pg_sys::get_namespace_name(namespace)), quoted(table)) };
         // SAFETY: the schema exists, the called function is in it.
         let schema = unsafe { quoted(pg_sys::get_namespace_name(arguments.schema())) };
-        Ok(Self { oid, schema, name })
+        let name = format!("{around}.{table}");
+        // The logs of the trail itself are never taken for those of a scratch table.
+        let of_a_drill = namespace != arguments.schema() && drill::scratch_schema(oid).is_some();
+        Ok(Self { oid, schema, name, logs: of_a_drill.then_some(around) })
     }
 }
 

@@ -22,6 +22,8 @@ use crate::walk::Finding;
 pub struct Comparison<'a> {
     session: &'a Session,
     trail: &'a Trail,
+    /// Schema of the log's tables.
+    logs: &'a str,
     trust: Trust,
 }
 
@@ -32,10 +34,11 @@ struct End {
 }
 
 impl<'a> Comparison<'a> {
-    /// `None` when the extension's tables are older than logs.
+    /// `None` when the table has no logs, or the extension's tables are older than logs.
     pub fn start(session: &'a Session, trail: &'a Trail) -> Result<Option<Self>, Failure> {
+        let Some(logs) = &trail.logs else { return Ok(None) };
         let mut there = false;
-        let name = format!("{}.audit_logs", trail.schema);
+        let name = format!("{logs}.audit_logs");
         session.again("SELECT pg_catalog.to_regclass($1) IS NOT NULL", &[Parameter::Text(&name)], |row| {
             there = row.bool(0);
             Ok(())
@@ -43,14 +46,14 @@ impl<'a> Comparison<'a> {
         if !there {
             return Ok(None);
         }
-        Ok(Some(Self { session, trail, trust: keys::trust(session, &trail.schema)? }))
+        Ok(Some(Self { session, trail, logs, trust: keys::trust(session, logs)? }))
     }
 
     /// Every tenant whose log holds events.
     pub fn tenants(&self) -> Result<Vec<String>, Failure> {
         let sql = format!(
             "SELECT DISTINCT tenant_id FROM {}.audit_logs WHERE tree_size > 0 AND state <> 'ended' ORDER BY tenant_id",
-            self.trail.schema
+            self.logs
         );
         let mut tenants = Vec::new();
         self.session.all(&sql, &[], |row| {
@@ -79,8 +82,7 @@ impl<'a> Comparison<'a> {
         for (class, detail) in self.anchored(tenant)? {
             say(class, None, None, None, detail);
         }
-        let Some(log) = Log::current(self.session, &self.trail.schema, tenant)?.filter(|log| log.size > 0)
-        else {
+        let Some(log) = Log::current(self.session, self.logs, tenant)?.filter(|log| log.size > 0) else {
             return Ok(());
         };
         if empty {
@@ -103,13 +105,15 @@ impl<'a> Comparison<'a> {
                 return Ok(());
             }
         };
-        if log.covered(self.session, &self.trail.schema, tenant)? != log.size {
+        let ends = self.ends(tenant, &log)?;
+        let covered = ends.iter().map(|end| u64::try_from(end.interval.to).unwrap_or(0));
+        if covered.fold(0, u64::saturating_add) != log.size {
             let why = "the intervals of the log do not cover its events";
             say("checkpoint_mismatch", None, None, None, why.to_owned());
             return Ok(());
         }
-        let tiles = Tiles::new(self.session, &self.trail.schema, tenant, log.epoch);
-        for end in self.ends(tenant, &log)? {
+        let tiles = Tiles::new(self.session, self.logs, tenant, log.epoch);
+        for end in ends {
             let (chain, to) = (end.chain, end.interval.to);
             let Some(hash) = self.event_hash(tenant, chain, to)? else {
                 match self.head(tenant, chain)? {
@@ -145,6 +149,10 @@ impl<'a> Comparison<'a> {
             self.trail.schema
         );
         let mut found = Vec::new();
+        if self.logs != self.trail.schema {
+            // Logs that were made for a drill are not anchored.
+            return Ok(found);
+        }
         self.session.again(&sql, &[Parameter::Text(tenant)], |row| {
             let missing = row.text(0)?.as_deref() == Some("tenant_missing");
             let class = if missing { "tenant_missing" } else { "anchor_mismatch" };
@@ -161,7 +169,7 @@ impl<'a> Comparison<'a> {
         }
         let sql = format!(
             "SELECT known_by, known_size FROM {}.audit_logs WHERE tenant_id = $1 AND epoch = $2::pg_catalog.int4",
-            self.trail.schema
+            self.logs
         );
         let mut found = None;
         let parameters = [Parameter::Text(tenant), Parameter::Int8(i64::from(log.epoch))];
@@ -185,7 +193,7 @@ impl<'a> Comparison<'a> {
     fn sealed_root(&self, tenant: &str, log: &Log) -> Result<Result<Digest, String>, Failure> {
         let sql = format!(
             "SELECT root, note FROM {}.audit_checkpoints WHERE tenant_id = $1 AND epoch = $2::pg_catalog.int4 AND tree_size = $3",
-            self.trail.schema
+            self.logs
         );
         let parameters = [
             Parameter::Text(tenant),
@@ -220,7 +228,7 @@ impl<'a> Comparison<'a> {
 
     /// The last interval of each chain that the log covers.
     fn ends(&self, tenant: &str, log: &Log) -> Result<Vec<End>, Failure> {
-        let schema = &self.trail.schema;
+        let schema = self.logs;
         let newest = format!(
             "SELECT i.chain, i.from_seq, i.to_seq, i.first_leaf, i.tree_size FROM {schema}.audit_log_intervals i WHERE i.tenant_id = $1 AND i.epoch = $2::pg_catalog.int4"
         );
@@ -283,7 +291,7 @@ impl<'a> Comparison<'a> {
     ) -> Result<(i64, Digest, String), Failure> {
         let place = (tenant, log.epoch);
         let (mut same, mut other, mut hash) = (0, to, last);
-        let last_leaf = Interval::of(self.session, &self.trail.schema, place, chain, to)?
+        let last_leaf = Interval::of(self.session, self.logs, place, chain, to)?
             .map(|interval| tiles.leaf(interval.leaf(to)))
             .transpose()?
             .flatten();
@@ -293,7 +301,7 @@ impl<'a> Comparison<'a> {
         }
         while other - same > 1 {
             let middle = same + (other - same) / 2;
-            let interval = Interval::of(self.session, &self.trail.schema, place, chain, middle)?;
+            let interval = Interval::of(self.session, self.logs, place, chain, middle)?;
             let sealed = match interval {
                 Some(interval) => tiles.leaf(interval.leaf(middle))?,
                 None => None,

@@ -1,16 +1,27 @@
 //! The scratch table of `audit_drill()`: what the guards take for a trail, so that attacks on them can be played.
 //!
-//! The drill itself is SQL (`sql/schema/04_drill.sql`), and the verification of its table is that of the real one
-//! ([`crate::verify`]). Nothing is remembered here: the table is known by its name, its schema's name, and by this
-//! transaction having created it. So nobody else can see it, and it is never the trail itself, nor any table that a
-//! user left under such a name.
+//! The drill itself is SQL (`sql/schema/04_drill.sql`); the verification of its table is that of the real one
+//! ([`crate::verify`]), and so is what adds its events to logs beside it ([`crate::seal`]), but for the key, which is made
+//! up and forgotten: a drill needs none, and signs nothing that an outsider would believe. Nothing is remembered here: the
+//! table is known by its name, its schema's name, and by this transaction having created it. So nobody else can see it,
+//! and it is never the trail itself, nor any table that a user left under such a name.
 
 use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
+use crate::access::Trail;
+use crate::call::{Arguments, sql_function};
+use crate::compare::Comparison;
+use crate::error::{Failure, Kind};
+use crate::keys::{self, Signer};
+use crate::query::Session;
+use crate::seal::Sealer;
+
 /// What the name of the drill's schema begins with.
 pub const SCHEMA_PREFIX: &str = "zeroauth_audit_drill_";
+/// Name of the keys that sign a drill's logs; nothing of that name can be published.
+const ORIGIN: &str = "drill.zeroauth-audit.invalid";
 /// `InvalidSubTransactionId`, which pgrx does not have.
 const NO_SUBTRANSACTION: pg_sys::SubTransactionId = 0;
 
@@ -49,3 +60,30 @@ pub fn scratch_schema(relation: pg_sys::Oid) -> Option<String> {
         created_here.then(|| schema.to_owned())
     }
 }
+
+/// `audit_drill_seal(scratch)`: what the job checkpoint would do if the table were the trail.
+fn audit_drill_seal(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
+    let trail = Trail::created_here(arguments)?;
+    let schema = trail.logs.as_deref().ok_or_else(|| {
+        Failure::new(Kind::InvalidArgument, "not a table of a drill").hint("It is called by audit_drill().")
+    })?;
+    let session = Session::connect();
+    let signer = Signer::ephemeral(ORIGIN)?;
+    keys::remember(&session, schema, &signer)?;
+    let comparison = Comparison::start(&session, &trail)?;
+    let sealer = Sealer { session: &session, trail: &trail, schema, signer: Some(signer), comparison };
+    let (tenants, _) = sealer.grown("")?;
+    let mut sealed = 0;
+    for (tenant, chains) in &tenants {
+        let (events, _) = sealer.seal(tenant, chains)?.map_err(|doubt| {
+            Failure::new(Kind::DamagedLog, format!("tenant {tenant:?}: {}", doubt.words()))
+                .hint("A drill plays its attacks after its events were sealed.")
+        })?;
+        sealed += events;
+    }
+    drop(sealer);
+    drop(session);
+    Ok(pg_sys::Datum::from(sealed))
+}
+
+sql_function!(zeroauth_audit_drill_seal, pg_finfo_zeroauth_audit_drill_seal, audit_drill_seal);

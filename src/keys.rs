@@ -19,7 +19,7 @@ use zeroauth_audit_sink::Sealed;
 use crate::columns::unix_micros;
 use crate::error::{Failure, Kind};
 use crate::query::{Parameter, Session};
-use crate::{registry, settings};
+use crate::{random, registry, settings};
 
 /// Keys that sign at once, at most.
 const MOST_KEYS: usize = 4;
@@ -50,6 +50,15 @@ impl Signer {
         if keys.iter().any(|key| key.name() != base.as_str()) {
             return Err("the keys in the checkpoint key file have different names".into());
         }
+        Ok(Self { base, keys })
+    }
+
+    /// A key that nobody else ever has, and that is forgotten with this.
+    pub fn ephemeral(base: &str) -> Result<Self, Failure> {
+        let no_name = |why: String| Failure::new(Kind::InvalidArgument, why).hint("It is no base origin.");
+        let base = Base::parse(base).map_err(|error| no_name(error.to_string()))?;
+        let key = SigningKey::from_seed(base.as_str(), &random::bytes());
+        let keys = vec![key.map_err(|error| no_name(error.to_string()))?];
         Ok(Self { base, keys })
     }
 
@@ -107,7 +116,8 @@ pub fn signer(session: &Session, schema: &str) -> Result<Option<Signer>, Failure
     Ok(signer)
 }
 
-fn remember(session: &Session, schema: &str, signer: &Signer) -> Result<(), Failure> {
+/// Keeps the public keys of `signer`.
+pub fn remember(session: &Session, schema: &str, signer: &Signer) -> Result<(), Failure> {
     let sql = format!(
         "INSERT INTO {schema}.audit_keys AS k (public_key, vkey) VALUES ($1, $2)
          ON CONFLICT (public_key) DO UPDATE SET last_used = excluded.last_used

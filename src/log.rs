@@ -66,26 +66,6 @@ impl Log {
         })
     }
 
-    /// How many events its intervals cover: as many as it has, unless somebody changed them.
-    pub fn covered(&self, session: &Session, schema: &str, tenant: &str) -> Result<u64, Failure> {
-        let newest = format!(
-            "SELECT i.chain, i.to_seq FROM {schema}.audit_log_intervals i WHERE i.tenant_id = $1 AND i.epoch = $2::pg_catalog.int4"
-        );
-        let sql = format!(
-            "WITH RECURSIVE ends AS (
-                ({newest} ORDER BY i.chain DESC, i.to_seq DESC LIMIT 1)
-                UNION ALL
-                SELECT below.* FROM ends CROSS JOIN LATERAL ({newest} AND i.chain < ends.chain ORDER BY i.chain DESC, i.to_seq DESC LIMIT 1) below)
-             SELECT COALESCE(pg_catalog.sum(to_seq), 0)::pg_catalog.int8 FROM ends"
-        );
-        let mut covered = 0;
-        session.again(&sql, &[Parameter::Text(tenant), Parameter::Int8(i64::from(self.epoch))], |row| {
-            covered = row.int8(0).and_then(|events| u64::try_from(events).ok()).unwrap_or(0);
-            Ok(())
-        })?;
-        Ok(covered)
-    }
-
     /// Whether events are added to it.
     pub fn is_open(&self) -> bool {
         self.state == "open"

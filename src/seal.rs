@@ -42,7 +42,7 @@ thread_local! {
 
 /// A chain with events that its log does not have.
 #[derive(Clone, Copy, Debug)]
-struct Chain {
+pub struct Chain {
     chain: i16,
     head: i64,
     covered: i64,
@@ -63,7 +63,7 @@ struct Step {
 }
 
 /// Why a log is not added to.
-enum Doubt {
+pub enum Doubt {
     /// Events behind this one are not there.
     Gap(i16, i64),
     /// The chain does not go on from what was sealed, at this event.
@@ -75,7 +75,8 @@ enum Doubt {
 }
 
 impl Doubt {
-    fn words(&self) -> String {
+    /// What it is about.
+    pub fn words(&self) -> String {
         match self {
             Self::Gap(chain, seq) => format!("event {seq} of chain {chain} is not there"),
             Self::Rewritten(chain, seq) => {
@@ -102,7 +103,7 @@ fn step(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let session = Session::connect();
     let signer = keys::signer(&session, &schema)?;
     let comparison = Comparison::start(&session, &trail)?;
-    let sealer = Sealer { session: &session, schema: &schema, signer, comparison };
+    let sealer = Sealer { session: &session, trail: &trail, schema: &schema, signer, comparison };
     let (tenants, mut complete) = sealer.grown(&after)?;
     let mut done = Done::default();
     let mut last = String::new();
@@ -140,19 +141,27 @@ fn step(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     jsonb(&Step { more: !complete, done })
 }
 
-struct Sealer<'a> {
-    session: &'a Session,
-    schema: &'a str,
-    signer: Option<Signer>,
-    comparison: Option<Comparison<'a>>,
+/// Adds events to the logs of one trail.
+pub struct Sealer<'a> {
+    pub session: &'a Session,
+    pub trail: &'a Trail,
+    /// Schema of the logs' tables.
+    pub schema: &'a str,
+    /// Who signs; `None`: nobody, for now.
+    pub signer: Option<Signer>,
+    /// What is asked before a log grows.
+    pub comparison: Option<Comparison<'a>>,
 }
 
-type Grown = Vec<(String, Vec<Chain>)>;
+/// Tenants with something to do, and their chains.
+pub type Grown = Vec<(String, Vec<Chain>)>;
 
 impl Sealer<'_> {
     /// Tenants behind `after` with something to do, and whether those are all.
-    fn grown(&self, after: &str) -> Result<(Grown, bool), Failure> {
-        let sql = include_str!("../sql/worker/grown.sql").replace("@extschema@", self.schema);
+    pub fn grown(&self, after: &str) -> Result<(Grown, bool), Failure> {
+        let sql = include_str!("../sql/worker/grown.sql")
+            .replace("@extschema@.audit_events", &self.trail.name)
+            .replace("@extschema@", self.schema);
         let mut tenants: Grown = Vec::new();
         let (mut chains, mut complete) = (0, true);
         let can_sign = Parameter::Int8(i64::from(self.signer.is_some()));
@@ -181,7 +190,7 @@ impl Sealer<'_> {
     }
 
     /// Adds what is new and signs. How many events, and whether those were all.
-    fn seal(&self, tenant: &str, chains: &[Chain]) -> Result<Result<(i64, bool), Doubt>, Failure> {
+    pub fn seal(&self, tenant: &str, chains: &[Chain]) -> Result<Result<(i64, bool), Doubt>, Failure> {
         let log = match Log::current(self.session, self.schema, tenant)? {
             Some(log) => log,
             None => self.begin(tenant)?,
@@ -245,8 +254,8 @@ impl Sealer<'_> {
     fn missing(&self) -> Result<u64, Failure> {
         let sql = format!(
             "SELECT l.tenant_id FROM {0}.audit_logs l WHERE l.state = 'open' AND l.tree_size > 0
-             AND NOT EXISTS (SELECT FROM {0}.audit_events e WHERE e.tenant_id = l.tenant_id) LIMIT 1000",
-            self.schema
+             AND NOT EXISTS (SELECT FROM {1} e WHERE e.tenant_id = l.tenant_id) LIMIT 1000",
+            self.schema, self.trail.name
         );
         let mut tenants = Vec::new();
         self.session.all(&sql, &[], |row| {
@@ -272,8 +281,8 @@ impl Sealer<'_> {
         to: i64,
     ) -> Result<Result<(), Doubt>, Failure> {
         let sql = format!(
-            "SELECT seq, prev_hash, event_hash FROM {}.audit_events WHERE tenant_id = $1 AND chain = $2 AND seq > $3 AND seq <= $4 ORDER BY seq",
-            self.schema
+            "SELECT seq, prev_hash, event_hash FROM {} WHERE tenant_id = $1 AND chain = $2 AND seq > $3 AND seq <= $4 ORDER BY seq",
+            self.trail.name
         );
         let parameters = [
             Parameter::Text(tenant),

@@ -91,7 +91,7 @@ fn finding_row(finding: Finding) -> Vec<Value> {
 struct Check<'a> {
     session: &'a Session,
     trail: &'a Trail,
-    /// With what was sealed; `None` for a table that is not the trail, or older than logs.
+    /// With what was sealed; `None` where there are no logs.
     comparison: Option<Comparison<'a>>,
     progress: Progress,
 }
@@ -103,12 +103,6 @@ impl<'a> Check<'a> {
         let total = estimate(session, trail, tenant)?;
         let comparison = Comparison::start(session, trail)?;
         Ok(Self { session, trail, comparison, progress: Progress::start(tenant, total) })
-    }
-
-    /// Of a table that has no log.
-    fn without_log(session: &'a Session, trail: &'a Trail) -> Result<Self, Failure> {
-        let total = estimate(session, trail, None)?;
-        Ok(Self { session, trail, comparison: None, progress: Progress::start(None, total) })
     }
 
     /// The one pass over a tenant, or over all.
@@ -404,7 +398,7 @@ fn audit_drill_findings(arguments: &Arguments) -> Result<pg_sys::Datum, Failure>
     let trail = Trail::created_here(arguments)?;
     let mut rows = Rows::start(arguments);
     let session = Session::connect();
-    let mut check = Check::without_log(&session, &trail)?;
+    let mut check = Check::start(&session, &trail, None)?;
     check.whole(None, &mut |finding| rows.push(finding_row(finding)))?;
     Ok(pg_sys::Datum::null())
 }

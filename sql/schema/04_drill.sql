@@ -9,8 +9,17 @@ REVOKE ALL ON FUNCTION @extschema@.audit_drill_findings(regclass) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_drill_findings(regclass) IS
     'Part of audit_drill(): what audit_findings() says, by the same code, of a table of the trail''s shape that this transaction created. ZA009 for any other table.';
 
+CREATE FUNCTION @extschema@.audit_drill_seal(scratch regclass) RETURNS bigint
+    LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
+    SET search_path = pg_catalog, @extschema@, pg_temp
+    SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET jit = off
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_drill_seal';
+REVOKE ALL ON FUNCTION @extschema@.audit_drill_seal(regclass) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_drill_seal(regclass) IS
+    'Part of audit_drill(): what the job checkpoint does, by the same code, to a scratch table and the logs beside it, signed with a key that is made up and forgotten. Returns how many events were sealed. ZA009 for a table that is not a drill''s, ZA051 when what was sealed before is not there.';
+
 -- played: variants of one attack, each played by itself on an untouched trail; {table} is the scratch table, {schema} its schema,
--- {ours} the schema of the extension. guarded: the table has the guards that audit_events has; otherwise only the chaining.
+-- {ours} the schema of the extension. All events were sealed before, in logs beside the table. guarded: the table has the guards that audit_events has; otherwise only the chaining.
 -- then_true: what must hold of the stored rows, too. not_played: why nothing is played.
 CREATE FUNCTION @extschema@.audit_drill_attacks() RETURNS TABLE (
     pitfall integer, attack text, expected text, guarded boolean, played text[], then_true text, not_played text)
@@ -22,6 +31,36 @@ SELECT list.*
 FROM (
     SELECT
         r.rolsuper AS super,
+        -- The hashes of chain 0 of acme, made anew from its first event on.
+        $$;
+          DO $do$
+          DECLARE
+              e {table};
+              prev bytea := decode(repeat('00', 32), 'hex');
+          BEGIN
+              FOR e IN SELECT * FROM {table} WHERE tenant_id = 'acme' AND chain = 0 ORDER BY seq LOOP
+                  e.event_hash := {ours}.audit_event_hash(prev, e.tenant_id, e.chain, e.seq, e.event_id, e.occurred_at, e.recorded_at, e.category,
+                      e.action, e.outcome, e.severity, e.resource, e.service_name, e.env, e.provider, e.request_id, e.correlation_id, e.trace_id,
+                      e.span_id, e.status_code, e.latency_ms, e.payload_size, e.error_code, e.db_role,
+                      {ours}.audit_private_hash(e.salt, e.actor_type, e.actor_id, e.ip, e.user_agent, e.error_message, e.details));
+                  UPDATE {table} SET prev_hash = prev, event_hash = e.event_hash WHERE tenant_id = 'acme' AND chain = 0 AND seq = e.seq;
+                  prev := e.event_hash;
+              END LOOP;
+          END
+          $do$;$$ AS recomputed,
+        -- What the log of acme, of eight events, remembers of them, made anew.
+        $$;
+          DO $do$
+          DECLARE
+              nodes bytea[] := ARRAY(SELECT sha256('\x00'::bytea || event_hash) FROM {table} WHERE tenant_id = 'acme' ORDER BY seq);
+          BEGIN
+              UPDATE {schema}.audit_tiles SET hashes = (SELECT string_agg(h, '' ORDER BY n) FROM unnest(nodes) WITH ORDINALITY u (h, n)) WHERE tenant_id = 'acme';
+              WHILE cardinality(nodes) > 1 LOOP
+                  nodes := ARRAY(SELECT sha256('\x01'::bytea || nodes[n] || nodes[n + 1]) FROM generate_series(1, cardinality(nodes), 2) n);
+              END LOOP;
+              UPDATE {schema}.audit_checkpoints SET root = nodes[1] WHERE tenant_id = 'acme';
+          END
+          $do$;$$ AS remembered,
         CASE WHEN NOT has_parameter_privilege('session_replication_role', 'SET') THEN 'not played: needs SET on session_replication_role' END AS no_replica
     FROM pg_roles r WHERE r.rolname = CURRENT_USER
 ) caller
@@ -80,11 +119,22 @@ CROSS JOIN LATERAL (VALUES
         $$ALTER TABLE {table} ADD COLUMN later text DEFAULT 'x'$$], NULL, NULL),
     (14, 'an event claims an unknown hash version', 'content_mismatch', false, ARRAY[
         $$UPDATE {table} SET hash_version = 2 WHERE tenant_id = 'acme' AND seq = 5$$], NULL, NULL),
-    (15, 'the newest events of a chain are deleted', 'tail_truncated', NULL, NULL, NULL, 'not covered yet'),
-    (16, 'all events of a tenant are deleted', 'tenant_missing', NULL, NULL, NULL, 'not covered yet'),
+    (15, 'the newest events of a chain are deleted', 'tail_truncated', false, ARRAY[
+        $$DELETE FROM {table} WHERE tenant_id = 'acme' AND seq > 6$$,
+        $$DELETE FROM {table} WHERE tenant_id = 'acme' AND seq = 8$$], NULL, NULL),
+    (16, 'all events of a tenant are deleted', 'tenant_missing', false, ARRAY[
+        $$DELETE FROM {table} WHERE tenant_id = 'acme'$$], NULL, NULL),
     (17, 'the oldest events are deleted', 'gap', false, ARRAY[
         $$DELETE FROM {table} WHERE tenant_id = 'acme' AND seq < 4$$], NULL, NULL),
-    (17, 'the oldest events are deleted, the rest is renumbered and all hashes recomputed', 'checkpoint_mismatch', NULL, NULL, NULL, 'not covered yet'),
+    (17, 'the oldest events are deleted, the rest is renumbered and all hashes recomputed', 'tail_truncated', false, ARRAY[
+        $$DELETE FROM {table} WHERE tenant_id = 'acme' AND seq < 4;
+          UPDATE {table} SET seq = -seq WHERE tenant_id = 'acme';
+          UPDATE {table} SET seq = -seq - 3 WHERE tenant_id = 'acme'$$ || caller.recomputed], NULL, NULL),
+    (17, 'the same, and as many events are added', 'checkpoint_mismatch', false, ARRAY[
+        $$DELETE FROM {table} WHERE tenant_id = 'acme' AND seq < 4;
+          UPDATE {table} SET seq = -seq WHERE tenant_id = 'acme';
+          UPDATE {table} SET seq = -seq - 3 WHERE tenant_id = 'acme'$$ || caller.recomputed || $$;
+          INSERT INTO {table} (tenant_id, action) SELECT 'acme', 'instead' FROM generate_series(1, 3)$$], NULL, NULL),
     (18, 'the triggers are switched off', 'ZA004', true, ARRAY[
         $$ALTER TABLE {table} DISABLE TRIGGER ALL$$,
         $$ALTER TABLE {table} DISABLE TRIGGER zzz_zeroauth_audit_chain$$,
@@ -94,7 +144,10 @@ CROSS JOIN LATERAL (VALUES
         $$ALTER TABLE {table} DISABLE TRIGGER USER;
           UPDATE {table} SET outcome = 'failure' WHERE tenant_id = 'acme' AND seq = 5;
           ALTER TABLE {table} ENABLE ALWAYS TRIGGER zzz_zeroauth_audit_chain$$], NULL, NULL),
-    (18, 'with the triggers off, an event is rewritten and the whole chain recomputed', 'checkpoint_mismatch', NULL, NULL, NULL, 'not covered yet'),
+    (18, 'with the triggers off, an event is rewritten and the whole chain recomputed', 'checkpoint_mismatch', false, ARRAY[
+        $$ALTER TABLE {table} DISABLE TRIGGER USER;
+          UPDATE {table} SET outcome = 'failure' WHERE tenant_id = 'acme' AND seq = 5$$ || caller.recomputed || $$;
+          ALTER TABLE {table} ENABLE ALWAYS TRIGGER zzz_zeroauth_audit_chain$$], NULL, NULL),
     (19, 'events are added in replica role', 'none', true, ARRAY[
         $$SET LOCAL session_replication_role = replica;
           INSERT INTO {table} (tenant_id, action) VALUES ('acme', 'in replica role')$$],
@@ -133,7 +186,11 @@ CROSS JOIN LATERAL (VALUES
           DELETE FROM {table} WHERE tenant_id = 'acme' AND seq = 5;
           UPDATE {table} SET prev_hash = event_hash WHERE tenant_id = 'globex' AND seq = 5$$], NULL, NULL),
     (24, 'the checks are switched off', 'guard_disabled', NULL, NULL, NULL, 'not played: needs the trail itself'),
-    (25, 'an hour without events is not sealed', 'tail_truncated', NULL, NULL, NULL, 'not covered yet'),
+    (25, 'an hour passes without events, then what was before it is deleted', 'tail_truncated', false, ARRAY[
+        $$UPDATE {schema}.audit_checkpoints SET sealed_at = sealed_at - interval '61 minutes';
+          SELECT {ours}.audit_drill_seal('{table}');
+          DELETE FROM {table} WHERE tenant_id = 'acme' AND seq > 6$$],
+        $$SELECT count(*) = 2 AND min(sealed_at) > clock_timestamp() - interval '1 hour' FROM {schema}.audit_checkpoints$$, NULL),
     (26, 'each column is changed by itself, the hashes left as they are', 'content_mismatch', false, (
         SELECT array_agg(format($$UPDATE {table} SET %1$I = %2$s WHERE tenant_id = 'acme' AND seq = 5$$, a.attname,
             format(CASE a.atttypid
@@ -152,7 +209,7 @@ CROSS JOIN LATERAL (VALUES
         $$UPDATE {table} SET prev_hash = event_hash WHERE tenant_id = 'acme' AND seq = 5$$], NULL, NULL),
     (27, 'an event in the middle is deleted', 'gap', false, ARRAY[
         $$DELETE FROM {table} WHERE tenant_id = 'acme' AND seq = 5$$], NULL, NULL),
-    (27, 'the same, and the rest is renumbered', 'content_mismatch, link_broken', false, ARRAY[
+    (27, 'the same, and the rest is renumbered', 'content_mismatch, link_broken, tail_truncated', false, ARRAY[
         $$DELETE FROM {table} WHERE tenant_id = 'acme' AND seq = 5;
           UPDATE {table} SET seq = -seq WHERE tenant_id = 'acme' AND seq > 5;
           UPDATE {table} SET seq = -seq - 1 WHERE tenant_id = 'acme' AND seq < 0$$], NULL, NULL),
@@ -169,8 +226,11 @@ CROSS JOIN LATERAL (VALUES
               latency_ms, payload_size, error_code, db_role, {ours}.audit_private_hash(salt, actor_type, actor_id, ip, user_agent, error_message, details)),
             action = 'forged'
           WHERE tenant_id = 'acme' AND seq = 5$$], NULL, NULL),
-    (27, 'an event is rewritten and all hashes from it on recomputed', 'checkpoint_mismatch', NULL, NULL, NULL, 'not covered yet'),
-    (28, 'whatever in the database remembers the head is changed, too', 'anchor_mismatch', NULL, NULL, NULL, 'not covered yet')
+    (27, 'an event is rewritten and all hashes from it on recomputed', 'checkpoint_mismatch', false, ARRAY[
+        $$UPDATE {table} SET action = 'forged' WHERE tenant_id = 'acme' AND seq = 5$$ || caller.recomputed], NULL, NULL),
+    (28, 'the same, and what the log remembers is made anew, but for the signature', 'checkpoint_mismatch', false, ARRAY[
+        $$UPDATE {table} SET action = 'forged' WHERE tenant_id = 'acme' AND seq = 5$$ || caller.recomputed || caller.remembered], NULL, NULL),
+    (28, 'whatever in the database remembers the head is changed, too', 'anchor_mismatch', NULL, NULL, NULL, 'not played: needs what left the database')
 ) list (pitfall, attack, expected, guarded, played, then_true, not_played)
 $attacks$;
 REVOKE ALL ON FUNCTION @extschema@.audit_drill_attacks() FROM PUBLIC;
@@ -190,9 +250,10 @@ CREATE FUNCTION @extschema@.audit_drill() RETURNS TABLE (
     SET max_parallel_workers_per_gather = 0
 AS $drill$
 DECLARE
+    -- Two schemas: each table has logs beside it.
     scratch CONSTANT text := format('zeroauth_audit_drill_%s_%s', pg_backend_pid(), left(gen_random_uuid()::text, 8));
     guarded CONSTANT text := scratch || '.audit_events';
-    unguarded CONSTANT text := scratch || '.events';
+    unguarded CONSTANT text := scratch || '_unguarded.events';
     ours CONSTANT regnamespace := '@extschema@';
     trail CONSTANT regclass := '@extschema@.audit_events';
     constraints text;
@@ -207,6 +268,7 @@ DECLARE
     took interval;
     holds boolean;
     no_trail text;
+    no_log text;
 BEGIN
     IF current_setting('transaction_read_only')::boolean THEN
         RAISE EXCEPTION USING
@@ -219,6 +281,7 @@ BEGIN
     -- Everything below is undone by the error at its end, which this block catches: nothing of it is ever committed.
     BEGIN
         EXECUTE format('CREATE SCHEMA %I', scratch);
+        EXECUTE format('CREATE SCHEMA %I', scratch || '_unguarded');
 
         -- The columns, places and guards of audit_events as they are now, not as they should be: a guard that was taken off is
         -- missing here, too. Neither columns nor constraints, defaults, indexes or triggers of others are taken along: they
@@ -264,6 +327,32 @@ BEGIN
         EXCEPTION WHEN OTHERS THEN
             no_trail := format('no events to play on: %s', SQLSTATE);
         END;
+        BEGIN
+            -- Logs beside each: columns, places and no more, of the extension's own as they are now. They are read from the catalogs, so
+            -- that who drills need not be able to read the logs.
+            FOR item IN
+                SELECT c.oid, c.relname, coalesce(', ' || pg_get_constraintdef(k.oid), '') AS place,
+                    (SELECT string_agg(format('%I %s', col.attname, format_type(col.atttypid, col.atttypmod)), ', ' ORDER BY col.attnum)
+                     FROM pg_attribute col WHERE col.attrelid = c.oid AND col.attnum > 0 AND NOT col.attisdropped) AS columns
+                FROM pg_class c LEFT JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype = 'p'
+                WHERE c.relnamespace = ours AND c.relname IN ('audit_logs', 'audit_log_intervals', 'audit_tiles', 'audit_checkpoints', 'audit_keys')
+            LOOP
+                FOREACH target IN ARRAY ARRAY[scratch, scratch || '_unguarded'] LOOP
+                    EXECUTE format('CREATE TABLE %I.%I (%s%s)', target, item.relname, item.columns, item.place);
+                END LOOP;
+            END LOOP;
+            FOREACH target IN ARRAY ARRAY[scratch, scratch || '_unguarded'] LOOP
+                EXECUTE format($sql$
+                    ALTER TABLE %1$I.audit_logs ALTER epoch SET DEFAULT 0, ALTER tree_size SET DEFAULT 0, ALTER state SET DEFAULT 'open';
+                    ALTER TABLE %1$I.audit_checkpoints ALTER sealed_at SET DEFAULT clock_timestamp();
+                    ALTER TABLE %1$I.audit_keys ALTER last_used SET DEFAULT clock_timestamp()$sql$, target);
+            END LOOP;
+            FOREACH target IN ARRAY ARRAY[guarded, unguarded] LOOP
+                PERFORM @extschema@.audit_drill_seal(target::regclass);
+            END LOOP;
+        EXCEPTION WHEN OTHERS THEN
+            no_log := format('; not sealed before: %s', SQLSTATE);
+        END;
 
         FOR a IN SELECT list.* FROM @extschema@.audit_drill_attacks() WITH ORDINALITY list ORDER BY list.ordinality LOOP
             IF a.not_played IS NOT NULL THEN
@@ -276,13 +365,13 @@ BEGIN
             FOREACH variant IN ARRAY CASE WHEN no_trail IS NULL THEN a.played ELSE '{}' END LOOP
                 began := clock_timestamp();
                 BEGIN
-                    EXECUTE replace(replace(replace(variant, '{table}', target), '{schema}', scratch), '{ours}', ours::text);
+                    EXECUTE replace(replace(replace(variant, '{table}', target), '{schema}', split_part(target, '.', 1)), '{ours}', ours::text);
                     began := clock_timestamp();
                     SELECT coalesce(string_agg(DISTINCT f.class, ', ' ORDER BY f.class), 'none') INTO outcome
                     FROM @extschema@.audit_drill_findings(target::regclass) f;
                     took := greatest(took, clock_timestamp() - began);
                     IF a.then_true IS NOT NULL THEN
-                        EXECUTE replace(replace(a.then_true, '{table}', target), '{schema}', scratch) INTO holds;
+                        EXECUTE replace(replace(a.then_true, '{table}', target), '{schema}', split_part(target, '.', 1)) INTO holds;
                         IF holds IS NOT TRUE THEN
                             outcome := outcome || ', but not stored as given';
                         END IF;
@@ -301,6 +390,9 @@ BEGIN
                 outcomes := outcomes || outcome;
             END LOOP;
             SELECT coalesce(string_agg(DISTINCT o, '; '), no_trail, 'nothing was played') INTO result FROM unnest(outcomes) o;
+            IF result <> a.expected AND no_trail IS NULL THEN
+                result := concat(result, no_log);
+            END IF;
             RETURN QUERY SELECT a.pitfall, a.attack, a.expected, result, took, result = a.expected;
         END LOOP;
         RAISE EXCEPTION USING ERRCODE = 'ZAD00', MESSAGE = 'the scratch schema is taken back';

@@ -233,6 +233,9 @@ BEGIN
     ELSIF sinks.enabled = 0 THEN
         reasons := reasons || 'checkpoints_not_published'::text;
     END IF;
+    IF NOT coalesce((SELECT j.enabled FROM @extschema@.audit_jobs j WHERE j.name = 'checkpoint'), false) THEN
+        reasons := reasons || 'checkpoints_off'::text;
+    END IF;
     reasons := reasons || sinks.failing;
     IF logs.held > 0 THEN
         reasons := reasons || 'logs_held'::text;
@@ -246,6 +249,6 @@ END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_health_log() FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_health_log() IS
-    'Part of audit_health(): whether checkpoints are signed and leave the machine. Failing: logs_held. Degraded: checkpoints_not_signed, checkpoints_not_published, sink_failing:NAME.';
+    'Part of audit_health(): whether checkpoints are signed and leave the machine. Failing: logs_held. Degraded: checkpoints_not_signed, checkpoints_not_published, checkpoints_off (the job is not enabled), sink_failing:NAME.';
 
 INSERT INTO @extschema@.audit_jobs (name, schedule, timeout) VALUES ('checkpoint', '* * * * *', '1 hour');

@@ -16,6 +16,7 @@ pub fn told(error: &ureq::Error) -> String {
         ureq::Error::ConnectionFailed => "no connection".into(),
         ureq::Error::Protocol(_) | ureq::Error::Http(_) => "the answer is no HTTP".into(),
         ureq::Error::LargeResponseHeader(..) => "the head of the answer is too large".into(),
+        ureq::Error::BodyExceedsLimit(_) => "the answer is too large".into(),
         ureq::Error::Rustls(error) => of_tls(error),
         ureq::Error::Tls(_) | ureq::Error::Pem(_) => "TLS failed".into(),
         _ => "the request failed".into(),
@@ -39,6 +40,7 @@ fn of_io(error: &io::Error) -> String {
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::ConnectionAborted
         | io::ErrorKind::BrokenPipe => "the server closed the connection".into(),
+        io::ErrorKind::InvalidData => "the answer is no text".into(),
         kind => match error.raw_os_error() {
             Some(code) => format!("the connection failed: {kind} (os error {code})"),
             None => format!("the connection failed: {kind}"),

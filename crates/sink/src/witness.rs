@@ -14,6 +14,8 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 /// Room for a few signature lines, or for a size.
 const MOST_ANSWER_BYTES: u64 = 16 * 1024;
 const PATH: &str = "/add-checkpoint";
+/// Content type of an answer that is a tree size.
+const SIZE: &str = "text/x.tlog.size";
 
 /// What is shown to a witness.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,10 +56,15 @@ impl std::fmt::Debug for Witness {
 impl Witness {
     /// Reads its files. The error says which of them is at fault, and nothing of what is in it.
     pub fn open(url_file: &Path, ca_file: Option<&Path>) -> Result<Self, String> {
+        Self::open_within(url_file, ca_file, DEADLINE)
+    }
+
+    /// As [`Witness::open`], with another deadline than [`DEADLINE`].
+    pub fn open_within(url_file: &Path, ca_file: Option<&Path>, deadline: Duration) -> Result<Self, String> {
         let url = file::secret(url_file, "URL")?;
         let text = url.text().ok_or("the URL file does not hold one URL")?;
         let endpoint = Endpoint::parse(text, PATH)?;
-        let agent = agent::agent(&endpoint, ca_file, DEADLINE)?;
+        let agent = agent::agent(&endpoint, ca_file, deadline)?;
         Ok(Self { endpoint, agent })
     }
 
@@ -81,17 +88,18 @@ impl Witness {
         let size_follows = response
             .headers()
             .get("content-type")
-            .is_some_and(|kind| kind.as_bytes().starts_with(b"text/x.tlog.size"));
+            .and_then(|kind| kind.to_str().ok())
+            .and_then(|kind| kind.split(';').next())
+            .is_some_and(|kind| kind.trim().eq_ignore_ascii_case(SIZE));
         let mut text = || {
             let body = response.body_mut().with_config().limit(MOST_ANSWER_BYTES);
             body.read_to_string().map_err(|error| failure::told(&error))
         };
         match status {
             200 => Ok(Answer::Cosigned(text()?)),
-            409 if size_follows => {
-                let size = text()?.trim_end_matches('\n').parse();
-                size.map(Answer::SawSize).map_err(|_| "the witness answered 409 without a size".to_owned())
-            }
+            409 if size_follows => tree_size(&text()?)
+                .map(Answer::SawSize)
+                .ok_or_else(|| "the witness answered 409 without a size".to_owned()),
             409 => Err("the witness answered 409 without a size".to_owned()),
             422 => Ok(Answer::Inconsistent),
             400..=499 if ![408, 425, 429].contains(&status) => {
@@ -100,4 +108,12 @@ impl Witness {
             _ => Err(format!("the witness answered {status}")),
         }
     }
+}
+
+/// A tree size as the specification writes it: decimal without leading zeros, and a newline.
+fn tree_size(text: &str) -> Option<u64> {
+    let digits = text.strip_suffix('\n')?;
+    let size: u64 = digits.parse().ok()?;
+    // Larger ones than a database could count are none.
+    (size.to_string() == digits && i64::try_from(size).is_ok()).then_some(size)
 }

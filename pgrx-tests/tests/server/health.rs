@@ -6,7 +6,8 @@ use postgres::Client;
 use zeroauth_audit_tests::{Cluster, wait_until};
 
 use crate::roles::grants;
-use crate::support::{DEADLINE, Database, Sql, quoted, standby_of};
+use crate::support::sealed::{ORIGIN, key_file};
+use crate::support::{DEADLINE, Database, Sql, quoted, shared, standby_of};
 use crate::tripwire::look;
 
 /// A role with the documented grants of a monitor.
@@ -32,7 +33,7 @@ fn a_monitor_sees_every_part_and_no_more() {
         monitor.line("SELECT string_agg(k, ' ' ORDER BY k) FROM audit_health() h, jsonb_object_keys(h) k WHERE jsonb_typeof(h -> k) = 'object'"),
         "alerts database delivery drift jobs log pins time tripwires worker"
     );
-    for name in ["alerts", "database", "delivery", "pins", "time", "tripwires"] {
+    for name in ["alerts", "database", "delivery", "log", "pins", "time", "tripwires"] {
         assert_eq!(part(&mut monitor, name), "ok|[]", "{name}");
     }
     for sql in [
@@ -49,6 +50,41 @@ fn a_monitor_sees_every_part_and_no_more() {
     ] {
         monitor.refused("42501", sql);
     }
+}
+
+#[test]
+fn pitfall_24_a_log_that_is_not_sealed_signed_or_published_is_in_the_health() {
+    let database = Database::audited("health_log");
+    let (mut before, mut client) = (monitor(&database), database.client());
+    client.run("INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')");
+    assert_eq!(part(&mut before, "log"), "ok|[]", "the worker has not been here yet");
+    let seal = "SELECT audit_run_job('checkpoint')";
+    client.run(seal);
+    assert_eq!(part(&mut before, "log"), r#"degraded|["checkpoints_not_signed"]"#);
+
+    let path = shared().data_dir().with_file_name("health_log.key");
+    key_file(&path, ORIGIN, 62);
+    client.run(&format!(
+        "ALTER DATABASE {} SET zeroauth_audit.checkpoint_key_file = '{}'",
+        quoted(&database.name),
+        path.display()
+    ));
+    database.client().run(seal);
+    let mut monitor = database.client_as(&format!("{}_monitor", database.name));
+    assert_eq!(part(&mut monitor, "log"), r#"degraded|["checkpoints_not_published"]"#);
+    client.run("INSERT INTO audit_sinks (name, kind, directory) VALUES ('worm', 'directory', '/nowhere')");
+    assert_eq!(part(&mut monitor, "log"), "ok|[]");
+    client.run("UPDATE audit_sinks SET failing_since = now() - interval '16 minutes'");
+    assert_eq!(part(&mut monitor, "log"), r#"degraded|["sink_failing:worm"]"#);
+    client.run("UPDATE audit_sinks SET enabled = false");
+    assert_eq!(part(&mut monitor, "log"), r#"degraded|["checkpoints_not_published"]"#);
+    client.run("UPDATE audit_jobs SET enabled = false WHERE name = 'checkpoint'");
+    assert_eq!(part(&mut monitor, "log"), r#"degraded|["checkpoints_not_published", "checkpoints_off"]"#);
+    client.run("UPDATE audit_logs SET state = 'held'");
+    assert_eq!(
+        part(&mut monitor, "log"),
+        r#"failing|["checkpoints_not_published", "checkpoints_off", "logs_held"]"#
+    );
 }
 
 #[test]

@@ -177,7 +177,7 @@ fn a_restored_backup_signs_nothing_until_a_person_says_that_it_is_one() {
 }
 
 #[test]
-fn history_that_was_rewritten_and_signed_again_with_the_key_itself_is_found_outside() {
+fn pitfall_18_28_history_that_was_rewritten_and_signed_again_with_the_key_itself_is_found_outside() {
     let publishing = publishing("publish_rewritten", &[]);
     let mut client = publishing.cluster.client();
     append(&mut client, "acme", 9);

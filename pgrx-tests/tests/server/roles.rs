@@ -2,7 +2,9 @@
 //! a verifier who is shown less than the table says so.
 
 use postgres::Client;
+use zeroauth_audit_core::proof::Bundle;
 
+use crate::support::sealed::{ORIGIN, key_file, trust};
 use crate::support::{Database, Sql, assert_whole, quoted, shared};
 
 /// The SQL blocks of the README's section on roles: writer, writer with RETURNING, reader, auditor, monitor. They are run as they
@@ -158,6 +160,62 @@ fn an_auditor_verifies_and_exports_and_writes_nothing() {
         auditor.line("SELECT class, tenant_id, chain, seq FROM audit_findings()"),
         "content_mismatch|acme|0|1"
     );
+}
+
+#[test]
+fn an_auditor_compares_with_the_log_and_makes_proofs_of_it_but_cannot_touch_it() {
+    let roles = roles("roles_log");
+    let mut admin = roles.database.client();
+    let path = shared().data_dir().with_file_name("roles_log.key");
+    let trust = trust(&[&key_file(&path, ORIGIN, 61)]);
+    admin.run(&format!("SET zeroauth_audit.checkpoint_key_file = '{}'", path.display()));
+    admin.run("SELECT audit_run_job('checkpoint')");
+    let mut auditor = roles.database.client_as(&roles.auditor);
+    assert_whole(&mut auditor);
+    let believed = |note: &str| trust.open(note.as_bytes()).unwrap().checkpoint.size;
+    let one = |client: &mut Client, sql: &str| client.rows(sql)[0][0].clone().unwrap();
+    const PROVE: &str =
+        "SELECT audit_prove(tenant_id, event_id) FROM audit_events WHERE tenant_id = 'acme' AND seq = 2";
+    let bundle = one(&mut auditor, PROVE);
+    let bundle = Bundle::parse(bundle.as_bytes()).unwrap();
+    assert_eq!((bundle.index, believed(&bundle.checkpoint)), (1, 2));
+    assert_eq!(believed(&one(&mut auditor, "SELECT audit_checkpoint('acme')")), 2);
+    assert_eq!(auditor.line("SELECT count(*) FROM audit_export_intervals('acme')"), "1");
+    assert_eq!(auditor.line("SELECT audit_prove_consistency('acme', 1, 2) IS NULL"), "f");
+    refused_all(
+        &mut auditor,
+        &[
+            "INSERT INTO audit_logs (tenant_id) VALUES ('x')",
+            "UPDATE audit_logs SET tree_size = 1",
+            "DELETE FROM audit_log_intervals",
+            "UPDATE audit_tiles SET hashes = sha256('x')",
+            "DELETE FROM audit_checkpoints",
+            "DELETE FROM audit_cosignatures",
+            "DELETE FROM audit_keys",
+            "SELECT * FROM audit_sinks",
+            "SELECT nextval('audit_checkpoints_seal_seq')",
+            "SELECT audit_run_job('checkpoint')",
+            "SELECT audit_acknowledge_restore('x')",
+        ],
+    );
+    for role in [&roles.writer, &roles.reader, &roles.nobody] {
+        refused_all(
+            &mut roles.database.client_as(role),
+            &["SELECT audit_checkpoint('acme')", "SELECT audit_prove('acme', gen_random_uuid())"],
+        );
+    }
+    // Who may not read the log is not told that all is well.
+    for table in ["audit_logs", "audit_log_intervals", "audit_tiles", "audit_checkpoints", "audit_keys"] {
+        admin.run(&format!("REVOKE SELECT ON {table} FROM {}", quoted(&roles.auditor)));
+        for call in &CALLS[..3] {
+            auditor.refused("42501", call);
+        }
+        admin.run(&format!("GRANT SELECT ON {table} TO {}", quoted(&roles.auditor)));
+    }
+    admin.run(
+        "SET zeroauth_audit.maintenance = on; DELETE FROM audit_events WHERE tenant_id = 'acme' AND seq = 2",
+    );
+    assert_eq!(auditor.line("SELECT ok, classes FROM audit_verify('acme')"), "f|{tail_truncated}");
 }
 
 #[test]

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use zeroauth_audit_delivery::{Kind, Outcome, Shipment};
+use zeroauth_audit_hostile::Server;
 
 use super::route::{DEADLINE, Files};
-use super::server::Server;
 
 /// How long Alertmanager may take for what it normally does in a second.
 const PATIENCE: Duration = Duration::from_secs(60);

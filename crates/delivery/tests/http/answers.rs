@@ -7,9 +7,9 @@ use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use zeroauth_audit_delivery::{Outcome, Shipment, Target, signature};
+use zeroauth_audit_hostile::{Server, respond};
 
 use super::route::{DEADLINE, Files, KEY, shipment};
-use super::server::{Server, respond};
 
 fn to(server: &Server) -> Files {
     Files::webhook(&format!("http://{}", server.address))

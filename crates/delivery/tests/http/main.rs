@@ -6,5 +6,4 @@ mod alertmanager;
 mod answers;
 mod route;
 mod senders;
-mod server;
 mod tls;

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use zeroauth_audit_delivery::{Batch, Outcome, Report, Senders, Shipment};
+use zeroauth_audit_hostile::{Server, respond};
 
 use super::route::Files;
-use super::server::{Server, respond};
 
 const DEADLINE: Duration = Duration::from_millis(1500);
 

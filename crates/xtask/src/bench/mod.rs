@@ -6,6 +6,7 @@
 mod chart;
 mod drift;
 mod instructions;
+mod log;
 mod machine;
 mod pgbench;
 mod reading;

@@ -85,6 +85,8 @@ fn shown(value: f64, unit: Unit) -> String {
     match unit {
         Unit::Rate => format!("{}/s", grouped(value.round() as u64)),
         Unit::Milliseconds => format!("{value:.1} ms"),
+        Unit::Microseconds => format!("{value:.1} µs"),
+        Unit::Bytes => format!("{value:.0} B"),
         Unit::Mebibytes => format!("{value:.1} MiB"),
     }
 }

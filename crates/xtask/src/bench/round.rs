@@ -9,7 +9,7 @@ use zeroauth_audit_tests::Cluster;
 use super::Effort;
 use super::scenario::{Scenario, Side, Size, Work};
 use super::tables::{self, COLUMNS};
-use super::{drift, pgbench, reading};
+use super::{drift, log, pgbench, reading};
 
 /// Measures `side` doing the work of `scenario`, from an empty table; what reads, from a full one.
 pub(crate) fn measure(scenario: &Scenario, side: Side, cluster: &Cluster, effort: &Effort) -> Result<f64> {
@@ -53,6 +53,14 @@ pub(crate) fn measure(scenario: &Scenario, side: Side, cluster: &Cluster, effort
         }
         Work::DriftRun => drift::processor_time(&mut client, effort),
         Work::InsertsBesideDrift { clients } => drift::inserts(&mut client, cluster, side, clients, effort),
+        Work::SealNew { tenants } => log::new_event(&mut client, cluster, effort, tenants),
+        Work::SealNothing { tenants } => log::nothing_new(&mut client, cluster, effort, tenants),
+        Work::Tiles { tenants } => log::tiles(&mut client, cluster, effort, tenants),
+        Work::Prove => log::proof_time(&mut client, cluster, effort),
+        Work::ProofSize => log::proof_size(&mut client, cluster, effort),
+        Work::InsertsBesideCheckpoints { clients, tenants } => {
+            log::inserts(&mut client, cluster, side, clients, effort, tenants)
+        }
     }
 }
 

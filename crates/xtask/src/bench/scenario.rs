@@ -11,6 +11,8 @@ pub(crate) enum Side {
     PlPgSql,
     /// `audit_events` while the job drift runs.
     BesideDrift,
+    /// `audit_events` while its events are sealed and published.
+    BesideCheckpoints,
 }
 
 impl Side {
@@ -18,7 +20,7 @@ impl Side {
     pub(crate) fn table(self) -> &'static str {
         match self {
             Self::Plain => "plain_events",
-            Self::Ours | Self::BesideDrift => "audit_events",
+            Self::Ours | Self::BesideDrift | Self::BesideCheckpoints => "audit_events",
             Self::PlPgSql => "plpgsql_events",
         }
     }
@@ -75,6 +77,32 @@ pub(crate) enum Work {
         /// Connections at once.
         clients: u32,
     },
+    /// Processor time of the job checkpoint for each event that is new.
+    SealNew {
+        /// How many, each with some new events.
+        tenants: u32,
+    },
+    /// Processor time of the job checkpoint when no event is new.
+    SealNothing {
+        /// How many.
+        tenants: u32,
+    },
+    /// Space of the hashes of the log for each event.
+    Tiles {
+        /// How many.
+        tenants: u32,
+    },
+    /// One audit_prove().
+    Prove,
+    /// The size of what it returns, without the event.
+    ProofSize,
+    /// Prepared single-row inserts by pgbench, into a trail that is sealed.
+    InsertsBesideCheckpoints {
+        /// Connections at once.
+        clients: u32,
+        /// How many there are beside those that are written to.
+        tenants: u32,
+    },
 }
 
 /// What a measurement is counted in.
@@ -83,21 +111,34 @@ pub(crate) enum Unit {
     /// Events, or transactions, a second.
     Rate,
     Milliseconds,
+    Microseconds,
     Mebibytes,
+    Bytes,
 }
 
 impl Work {
     pub(crate) fn unit(self) -> Unit {
         match self {
-            Self::Tail { .. } | Self::VerifyLast | Self::DriftRun => Unit::Milliseconds,
+            Self::Tail { .. }
+            | Self::VerifyLast
+            | Self::DriftRun
+            | Self::SealNothing { .. }
+            | Self::Prove => Unit::Milliseconds,
+            Self::SealNew { .. } => Unit::Microseconds,
+            Self::Tiles { .. } | Self::ProofSize => Unit::Bytes,
             Self::VerifyMemory | Self::ExportMemory => Unit::Mebibytes,
             _ => Unit::Rate,
         }
     }
 
-    /// Memory does not depend on what else the machine does: once is enough.
+    /// Memory and space do not depend on what else the machine does: once is enough. Each round of new events makes the table
+    /// a tenth larger.
     pub(crate) fn rounds(self, rounds: usize) -> usize {
-        if self.unit() == Unit::Mebibytes { 1 } else { rounds }
+        match self.unit() {
+            Unit::Mebibytes | Unit::Bytes => 1,
+            Unit::Microseconds => rounds.min(3),
+            _ => rounds,
+        }
     }
 }
 
@@ -169,6 +210,35 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         subject: Side::BesideDrift,
         target: Some(Target::AtLeast(0.97)),
     },
+    alone(
+        "log: bytes of tiles per event, 1000 tenants",
+        Work::Tiles { tenants: 1000 },
+        Some(Target::AtMost(40.0)),
+    ),
+    alone(
+        "log: processor time of a checkpoint per new event, 1000 tenants",
+        Work::SealNew { tenants: 1000 },
+        None,
+    ),
+    Scenario {
+        name: "log: inserts beside a checkpoint every 3 s, 16 clients",
+        work: Work::InsertsBesideCheckpoints { clients: 16, tenants: 1000 },
+        baseline: Some(Side::Ours),
+        subject: Side::BesideCheckpoints,
+        target: Some(Target::AtLeast(0.95)),
+    },
+    alone(
+        "log: processor time of a checkpoint per new event, 10000 tenants",
+        Work::SealNew { tenants: 10_000 },
+        None,
+    ),
+    alone(
+        "log: processor time of a checkpoint of nothing new, 10000 tenants",
+        Work::SealNothing { tenants: 10_000 },
+        Some(Target::AtMost(1000.0)),
+    ),
+    alone("log: proof of one event of one tenant's", Work::Prove, Some(Target::AtMost(5.0))),
+    alone("log: size of a proof without its event", Work::ProofSize, Some(Target::AtMost(2048.0))),
 ];
 
 const fn inserts(clients: u32, tenants: u32) -> Work {
