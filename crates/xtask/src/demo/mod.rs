@@ -1,4 +1,5 @@
-//! `cargo xtask demo`: the main job on real input, from an empty cluster to a found forgery.
+//! `cargo xtask demo`: the main job on real input, from an empty cluster to a found forgery, and to a proof that holds without the
+//! cluster.
 //!
 //! The cluster's folder is always the same, so `stop` finds it. A lock beside it keeps two demos apart; the cluster itself
 //! belongs to the demo until it is kept, and then to `stop`.
@@ -9,6 +10,7 @@ mod event;
 mod git;
 mod home;
 mod load;
+mod outside;
 mod tamper;
 mod verdict;
 
@@ -37,6 +39,8 @@ pub(crate) fn run(keep: bool) -> Result<ExitCode> {
     admin.batch_execute("CREATE EXTENSION zeroauth_audit").context("cannot create the extension")?;
     admin.batch_execute(WRITER).context("cannot create the writer")?;
     let inbox = alert::Inbox::open(&mut admin, home.path())?;
+    let outside = outside::Outside::open(&mut admin, home.path())?;
+    println!("A new key signs checkpoints, and a local chain has the anchor contract.");
 
     let mut writer = cluster.connect("demo_writer", "audit")?;
     let packages = load::load(&mut writer, dpkg::TENANT, &dpkg::events()?)?;
@@ -55,6 +59,7 @@ pub(crate) fn run(keep: bool) -> Result<ExitCode> {
     let clean = verdict::all(&mut admin)?;
     verdict::require_whole(&clean)?;
     println!("The trail is whole.");
+    outside::Outside::begin(&mut admin)?;
 
     let tampered = tamper::change_one_event(&mut admin, victim)?;
     println!("\nA superuser tries to change one event: {}", tampered.refusal);
@@ -80,7 +85,25 @@ pub(crate) fn run(keep: bool) -> Result<ExitCode> {
         took.as_secs_f32()
     );
     println!("  severity 1, content_mismatch: {message}");
-    println!("It took {:.1} s.", started.elapsed().as_secs_f32());
+
+    let anchored = outside::Outside::wait(&mut admin)?;
+    println!(
+        "\nBefore the forgery, the worker signed a checkpoint of every log, and anchored {} of them:",
+        anchored.logs
+    );
+    println!("  transaction {}, in block {}, which is final", anchored.transaction, anchored.block);
+    let bundle = outside.bundle(&mut admin, victim)?;
+    drop((admin, writer));
+    cluster.shut_down()?;
+    println!(
+        "An auditor takes the proof of the first event of {victim} away. The database is stopped now.\n"
+    );
+    println!("$ zeroauth-audit verify-bundle event.bundle");
+    print!("{}", outside.verify(&bundle, 0)?);
+    let forged = outside.flip(&bundle)?;
+    println!("\nOne flipped bit in the event:\n\n$ zeroauth-audit verify-bundle forged.bundle");
+    print!("{}", outside.verify(&forged, 1)?);
+    println!("\nIt took {:.1} s.", started.elapsed().as_secs_f32());
 
     let psql = format!(
         "{} -h {} -p {} -U postgres audit",
@@ -89,12 +112,13 @@ pub(crate) fn run(keep: bool) -> Result<ExitCode> {
         cluster.port()
     );
     if keep {
-        println!("\nThe cluster is running; cargo xtask stop ends it. Connect with:\n  {psql}");
+        cluster.start_again()?;
+        println!(
+            "\nThe cluster is running again; cargo xtask stop ends it. Its chain is gone. Connect with:\n  {psql}"
+        );
         cluster.keep();
     } else {
-        println!(
-            "\nThe cluster is stopped now. To look around in one, use cargo xtask demo --keep and connect with:\n  {psql}"
-        );
+        println!("\nTo look around in the cluster, use cargo xtask demo --keep and connect with:\n  {psql}");
         println!("(the folder's name is another each time)");
     }
     Ok(ExitCode::SUCCESS)

@@ -9,6 +9,7 @@ mod pgrx;
 mod stage;
 
 use std::fs::{self, File};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use zeroauth_audit_tests::{Installation, OsUser, workspace};
@@ -54,6 +55,12 @@ pub(crate) fn run() -> Result<Ready> {
     let package = build::package(&pgrx, &installation)?;
     stage::publish(&package, &installation)?;
     Ok(Ready { installation, feature: pgrx.feature })
+}
+
+/// The program of a local chain, installed.
+pub(crate) fn chain() -> Result<PathBuf> {
+    node::ready()?;
+    Ok(node::anvil())
 }
 
 /// Whether Debian packages can be had here.

@@ -16,7 +16,9 @@ use crate::{failure, process};
 /// What npm is told what to install by.
 const LISTS: [&str; 2] = ["package.json", "package-lock.json"];
 /// What has to be there afterwards.
-const WANTED: [&str; 2] = ["solc/soljson.js", "@foundry-rs/anvil-linux-amd64/bin/anvil"];
+const WANTED: [&str; 2] = ["solc/soljson.js", ANVIL];
+/// The local chain.
+const ANVIL: &str = "@foundry-rs/anvil-linux-amd64/bin/anvil";
 
 /// Installs what the lockfile says, unless it is there already.
 pub(crate) fn ready() -> Result<()> {
@@ -53,6 +55,11 @@ pub(crate) fn ready() -> Result<()> {
         return fs::write(&done, "").with_context(|| format!("cannot write {}", done.display()));
     }
     Err(failure::environment("npm has no anvil for this machine: the tests of anchors need Linux on x86-64"))
+}
+
+/// The program of the local chain, once [`ready`].
+pub(crate) fn anvil() -> PathBuf {
+    folder().join("node_modules").join(ANVIL)
 }
 
 fn folder() -> PathBuf {

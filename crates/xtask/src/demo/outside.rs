@@ -1,0 +1,250 @@
+//! What somebody outside can check: a key that signs checkpoints, a local chain that anchors them, and the program that an auditor
+//! has, with the database stopped.
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use postgres::Client;
+use serde_json::Value;
+use zeroauth_audit_tests::{OsUser, workspace};
+
+use crate::process;
+use crate::setup::{self, say};
+
+/// The name of the demo's log.
+const ORIGIN: &str = "demo.example/audit";
+/// The chain's first two accounts, with the keys that everybody knows.
+const OWNER: &str = "0xf39fd6e51aad88f6f4ce6ab8827279cfffb92266";
+const OWNER_KEY: &str = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80";
+const ANCHORER: &str = "0x70997970c51812dc3a010c7d01b50e0d17dc79c8";
+const ANCHORER_KEY: &str = "59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d";
+const CHAIN_ID: &str = "31337";
+/// A worker looks for its transaction after half a minute, and then every minute whether it is final.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// The chain, and what the auditor knows of the log.
+pub(crate) struct Outside {
+    chain: Chain,
+    folder: PathBuf,
+    program: PathBuf,
+    public_key: String,
+    contract: String,
+}
+
+/// An anchor that is final.
+pub(crate) struct Anchored {
+    pub(crate) transaction: String,
+    pub(crate) block: i64,
+    pub(crate) logs: i64,
+}
+
+struct Chain {
+    process: Child,
+    url: String,
+}
+
+impl Drop for Chain {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Chain {
+    /// A block every second, and one of a few blocks ago is final.
+    fn start(folder: &Path) -> Result<Self> {
+        let program = setup::chain()?;
+        let log = folder.join("chain.log");
+        let process = Command::new(program)
+            .args(["--host", "127.0.0.1", "--port", "0", "--block-time", "1", "--slots-in-an-epoch", "1"])
+            .args(["--prune-history", "1000", "--no-cors", "--color", "never"])
+            .env("HOME", folder)
+            .stdin(Stdio::null())
+            .stdout(File::create(&log).with_context(|| format!("cannot write {}", log.display()))?)
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot start the local chain")?;
+        let mut chain = Self { process, url: String::new() };
+        let since = Instant::now();
+        while chain.url.is_empty() {
+            ensure!(
+                since.elapsed() < PATIENCE,
+                "the local chain does not listen: look into {}",
+                log.display()
+            );
+            thread::sleep(Duration::from_millis(20));
+            let text = fs::read_to_string(&log)?;
+            if let Some(address) = text.lines().find_map(|line| line.strip_prefix("Listening on ")) {
+                chain.url = format!("http://{}", address.trim());
+            }
+        }
+        Ok(chain)
+    }
+}
+
+impl Outside {
+    /// Builds the auditor's program, makes the key that signs, and puts the contract on a chain. `folder` is readable by the server.
+    pub(crate) fn open(admin: &mut Client, folder: &Path) -> Result<Self> {
+        let program = build()?;
+        let key = folder.join("checkpoint.key");
+        let made =
+            process::read(Command::new(&program).args(["keygen", "--origin", ORIGIN, "--out"]).arg(&key))?;
+        let public_key = made
+            .lines()
+            .find(|line| line.starts_with(ORIGIN))
+            .with_context(|| format!("keygen printed no public key: {made}"))?
+            .to_owned();
+        OsUser::current()?.own(&key)?;
+        admin
+            .batch_execute(&format!(
+                "ALTER SYSTEM SET zeroauth_audit.checkpoint_key_file = '{}'",
+                key.display().to_string().replace('\'', "''")
+            ))
+            .context("cannot set the key")?;
+        admin.batch_execute("SELECT pg_reload_conf()")?;
+        let chain = Chain::start(folder)?;
+        let mut outside =
+            Self { chain, folder: folder.to_owned(), program, public_key, contract: String::new() };
+        outside.deploy(admin)?;
+        Ok(outside)
+    }
+
+    /// The contract, and the row that has the server anchor in it.
+    fn deploy(&mut self, admin: &mut Client) -> Result<()> {
+        let (rpc, owner) =
+            (self.secret("deployer.url", &self.chain.url)?, self.secret("owner.key", OWNER_KEY)?);
+        let text = process::read(
+            Command::new(&self.program)
+                .args(["deploy-contract", "--json", "--chain-id", CHAIN_ID, "--origin", ORIGIN])
+                .args(["--owner", OWNER, "--anchorer", ANCHORER])
+                .arg("--rpc-file")
+                .arg(&rpc)
+                .arg("--key-file")
+                .arg(&owner)
+                .arg("--keep")
+                .arg(self.folder.join("deployment")),
+        )?;
+        let deployed: Value = serde_json::from_str(&text).context("deploy-contract printed no JSON")?;
+        self.contract =
+            deployed["contract"].as_str().context("deploy-contract named no contract")?.to_owned();
+        let mut config = deployed["config"].clone();
+        let user = OsUser::current()?;
+        let anchorer = self.secret("anchorer.key", ANCHORER_KEY)?;
+        for file in [&rpc, &anchorer] {
+            user.own(file)?;
+        }
+        config["signer"] = serde_json::json!({ "kind": "raw", "key_file": anchorer });
+        admin
+            .execute(
+                "INSERT INTO audit_anchor_targets (name, driver, config) VALUES ('chain', 'evm', $1::text::jsonb)",
+                &[&config.to_string()],
+            )
+            .context("cannot have the server anchor on the chain")?;
+        Ok(())
+    }
+
+    fn secret(&self, name: &str, content: &str) -> Result<PathBuf> {
+        let path = self.folder.join(name);
+        fs::write(&path, format!("{content}\n"))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+        Ok(path)
+    }
+
+    /// Has the worker seal and anchor now instead of at half past midnight.
+    pub(crate) fn begin(admin: &mut Client) -> Result<()> {
+        admin.batch_execute("UPDATE audit_jobs SET next_run = now() WHERE name = 'anchor'")?;
+        Ok(())
+    }
+
+    /// Waits until the anchor on the chain is final.
+    pub(crate) fn wait(admin: &mut Client) -> Result<Anchored> {
+        let since = Instant::now();
+        loop {
+            let row = admin.query_opt(
+                "SELECT a.tx_hash::text, a.block_number, b.leaves, b.state, b.last_error FROM audit_anchor_batches b \
+                 LEFT JOIN audit_anchors a ON a.target = b.target AND a.batch = b.epoch \
+                 WHERE b.target = 'chain' ORDER BY b.epoch LIMIT 1",
+                &[],
+            )?;
+            if let Some(row) = &row
+                && row.get::<_, &str>(3) == "finalized"
+            {
+                return Ok(Anchored { transaction: row.get(0), block: row.get(1), logs: row.get(2) });
+            }
+            let state = row.map_or("not planned".to_owned(), |row| {
+                format!(
+                    "{}, {}",
+                    row.get::<_, String>(3),
+                    row.get::<_, Option<String>>(4).unwrap_or_default()
+                )
+            });
+            ensure!(since.elapsed() < PATIENCE, "the anchor is not final after {PATIENCE:?}: {state}");
+            thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// Writes the proof of one event, and gives it away; the file.
+    pub(crate) fn bundle(&self, admin: &mut Client, tenant: &str) -> Result<PathBuf> {
+        let row = admin
+            .query_one(
+                "SELECT audit_prove(tenant_id, event_id) FROM audit_events WHERE tenant_id = $1 ORDER BY chain, seq LIMIT 1",
+                &[&tenant],
+            )
+            .context("cannot prove an event")?;
+        let path = self.folder.join("event.bundle");
+        fs::write(&path, row.get::<_, &str>(0))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// What the auditor's program says of a bundle; an error when it is not what is expected.
+    pub(crate) fn verify(&self, bundle: &Path, expected: i32) -> Result<String> {
+        let output = process::output(
+            Command::new(&self.program)
+                .arg("verify-bundle")
+                .arg(bundle)
+                .args(["--key", &self.public_key, "--contract", &self.contract, "--chain-id", CHAIN_ID])
+                .args(["--rpc", &self.chain.url, "--require-anchors", "1"]),
+        )?;
+        let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        ensure!(
+            output.status.code() == Some(expected),
+            "zeroauth-audit verify-bundle ended with {} instead of {expected}: {said}",
+            output.status
+        );
+        Ok(said)
+    }
+
+    /// A copy of the bundle with one bit of its event changed.
+    pub(crate) fn flip(&self, bundle: &Path) -> Result<PathBuf> {
+        let mut bytes = fs::read(bundle)?;
+        let action = b"\"action\":\"";
+        let at = bytes
+            .windows(action.len())
+            .position(|window| window == action)
+            .context("the bundle has no action")?;
+        *bytes.get_mut(at + action.len()).context("the bundle has no action")? ^= 1;
+        let path = self.folder.join("forged.bundle");
+        fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    }
+}
+
+/// The program that auditors get, built from this checkout.
+fn build() -> Result<PathBuf> {
+    say("building zeroauth-audit");
+    let mut command = process::cargo();
+    command.args(["build", "--quiet", "--release", "--locked", "--package", "zeroauth-audit-verifier"]);
+    process::run(&mut command)?;
+    Ok(workspace().join("target/release/zeroauth-audit"))
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
