@@ -256,7 +256,7 @@ fn health_says_what_is_wrong_and_stops_saying_it() {
     );
     let mut client = cluster.client();
     // Not due while the test runs; what it does under maintenance is no matter here.
-    client.run("INSERT INTO audit_jobs (name, schedule) VALUES ('tripwire', '0 0 1 1 *')");
+    client.run("INSERT INTO audit_jobs (name, schedule) VALUES ('tripwire', '0 0 1 1 *'), ('checkpoint', '0 0 1 1 *')");
     worker_after(&mut watcher(&cluster), "audit", None);
     // The worker tells people of the late job, sooner or later than this is asked.
     let health = "SELECT h ->> 'state', (h -> 'reasons') - 'alerts_open:2', h #> '{worker,alive}', h #> '{jobs,jobs,late,overdue}', h #>> '{database,version}' FROM audit_health() h";

@@ -31,6 +31,7 @@ const WRITER: &str = "CREATE ROLE demo_writer LOGIN; \
 pub(crate) fn run(keep: bool) -> Result<ExitCode> {
     let home = home::claim()?;
     setup::run()?;
+    let program = outside::build()?;
     let started = Instant::now();
 
     println!("Starting a private PostgreSQL under {}", home.path().display());
@@ -39,7 +40,7 @@ pub(crate) fn run(keep: bool) -> Result<ExitCode> {
     admin.batch_execute("CREATE EXTENSION zeroauth_audit").context("cannot create the extension")?;
     admin.batch_execute(WRITER).context("cannot create the writer")?;
     let inbox = alert::Inbox::open(&mut admin, home.path())?;
-    let outside = outside::Outside::open(&mut admin, home.path())?;
+    let outside = outside::Outside::open(&mut admin, home.path(), program)?;
     println!("A new key signs checkpoints, and a local chain has the anchor contract.");
 
     let mut writer = cluster.connect("demo_writer", "audit")?;
@@ -98,11 +99,11 @@ pub(crate) fn run(keep: bool) -> Result<ExitCode> {
     println!(
         "An auditor takes the proof of the first event of {victim} away. The database is stopped now.\n"
     );
-    println!("$ zeroauth-audit verify-bundle event.bundle");
-    print!("{}", outside.verify(&bundle, 0)?);
-    let forged = outside.flip(&bundle)?;
-    println!("\nOne flipped bit in the event:\n\n$ zeroauth-audit verify-bundle forged.bundle");
-    print!("{}", outside.verify(&forged, 1)?);
+    println!("$ zeroauth-audit verify-bundle {bundle}");
+    print!("{}", outside.verify(bundle, 0)?);
+    let forged = outside.flip()?;
+    println!("\nOne flipped bit in the event:\n\n$ zeroauth-audit verify-bundle {forged}");
+    print!("{}", outside.verify(forged, 1)?);
     println!("\nIt took {:.1} s.", started.elapsed().as_secs_f32());
 
     let psql = format!(

@@ -50,9 +50,11 @@ pub fn published(directory: &Path, trust: &Trust) -> Vec<(String, Vec<Believed>)
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if path.is_dir() {
                 folders.push(path);
-            } else {
+            } else if !name.starts_with(".unfinished-") {
+                // What has no name yet is not published.
                 files.push(path);
             }
         }
