@@ -1,5 +1,7 @@
 -- Chains behind tenant $1, in order, that do not end where their tenant's log says, and one of each tenant whose newest checkpoint is
 -- to be signed, or signed again; $2 is 1 when there is a key.
+-- The order is that of the chains, with no sort that would have to read all of them first: each LIMIT 1 leaves nothing but a nested loop
+-- to join by. Of a hash join the rest of the tenants, behind the last one of a step, would be skipped.
 WITH RECURSIVE chains AS (
     (SELECT e.tenant_id, e.chain FROM @extschema@.audit_events e
      WHERE e.tenant_id OPERATOR(pg_catalog.>) $1 AND e.chain IS NOT NULL ORDER BY e.tenant_id, e.chain LIMIT 1)
@@ -22,7 +24,7 @@ LEFT JOIN LATERAL (
     ORDER BY i.to_seq DESC LIMIT 1) covered ON true
 LEFT JOIN LATERAL (
     SELECT k.sealed_at, k.note IS NULL AS unsigned FROM @extschema@.audit_checkpoints k
-    WHERE k.tenant_id OPERATOR(pg_catalog.=) c.tenant_id AND k.epoch OPERATOR(pg_catalog.=) log.epoch AND k.tree_size OPERATOR(pg_catalog.=) log.tree_size) newest ON true
+    WHERE k.tenant_id OPERATOR(pg_catalog.=) c.tenant_id AND k.epoch OPERATOR(pg_catalog.=) log.epoch AND k.tree_size OPERATOR(pg_catalog.=) log.tree_size LIMIT 1) newest ON true
 WHERE log.state IS NULL
    OR log.state OPERATOR(pg_catalog.=) 'open'
   AND (head.seq OPERATOR(pg_catalog.<>) COALESCE(covered.to_seq, 0::pg_catalog.int8)
