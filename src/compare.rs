@@ -295,9 +295,13 @@ impl<'a> Comparison<'a> {
             .map(|interval| tiles.leaf(interval.leaf(to)))
             .transpose()?
             .flatten();
-        if last_leaf == Some(leaf_hash(last.as_bytes())) {
-            let detail = "the log's tiles or intervals are not what was sealed".to_owned();
-            return Ok((to, last, detail));
+        match last_leaf {
+            Some(leaf) if leaf == leaf_hash(last.as_bytes()) => {
+                let detail = "the log's tiles, intervals or checkpoint are not what was sealed".to_owned();
+                return Ok((to, last, detail));
+            }
+            Some(_) => {}
+            None => return Ok((to, last, "the log's tiles are not there".to_owned())),
         }
         while other - same > 1 {
             let middle = same + (other - same) / 2;
@@ -309,8 +313,8 @@ impl<'a> Comparison<'a> {
             let stored = self.event_hash(tenant, chain, middle)?;
             match (stored, sealed) {
                 (Some(stored), Some(sealed)) if leaf_hash(stored.as_bytes()) == sealed => same = middle,
-                (Some(stored), _) => (other, hash) = (middle, stored),
-                (None, _) => break,
+                (Some(stored), Some(_)) => (other, hash) = (middle, stored),
+                _ => break,
             }
         }
         Ok((other, hash, format!("from this event on up to {to} the chain is not what was sealed")))

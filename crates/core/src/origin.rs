@@ -39,7 +39,7 @@ pub enum Error {
     NotCanonical,
 }
 
-/// The part of every origin that is the installation's own: the setting `zeroauth_audit.origin`, and the name of its key.
+/// The part of every origin that is the installation's own: the name of its key.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Base(String);
 

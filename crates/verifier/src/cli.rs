@@ -29,7 +29,7 @@ pub(crate) enum Command {
         /// The key file to make, readable by its owner alone; nothing that is there is replaced
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
-        /// The base origin, as in zeroauth_audit.origin: the name of the key
+        /// The base origin, as a name of your own such as log.example.org/audit: the name of the key
         #[arg(long, value_name = "ORIGIN")]
         origin: String,
     },

@@ -49,7 +49,7 @@ pub(crate) struct Deploy {
     /// The number of the chain (EIP-155); nothing is sent to another one
     #[arg(long, value_name = "N")]
     chain_id: u64,
-    /// The base origin of the log, as in zeroauth_audit.origin: the name of the key that signs checkpoints
+    /// The base origin of the log, the name of the key that signs checkpoints
     #[arg(long, value_name = "ORIGIN")]
     origin: String,
     /// The account that will anchor, as `signer` of the target

@@ -129,7 +129,8 @@ fn pitfall_28_who_rewrites_everything_inside_with_the_key_is_found_by_what_was_a
         ["acme|t", "globex|t"].map(|line| line.replace("acme|t", "acme|f"))
     );
     wait_until(DEADLINE, "the third batch", || {
-        server.batches("file").last().unwrap().starts_with("3|finalized")
+        // With its evidence: nothing is on its way that would write its state again.
+        server.batches("file").last().unwrap() == "3|finalized|3|t"
     });
     server.client.run("DELETE FROM audit_anchors WHERE batch = 3; UPDATE audit_anchor_batches SET state = 'failed' WHERE epoch = 3");
     // They change what is remembered of anchors, too: then it is not what the target has.

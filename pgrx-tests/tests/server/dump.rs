@@ -187,7 +187,8 @@ fn what_users_added_around_the_trail_comes_back_with_it() {
     from.client().run(&format!(
         "CREATE TABLE note (tenant_id text, event_id uuid, body text, FOREIGN KEY (tenant_id, event_id) REFERENCES audit_events (tenant_id, event_id));
          INSERT INTO note SELECT tenant_id, event_id, 'x' FROM audit_events LIMIT 5;
-         GRANT SELECT ON audit_events TO \"{reader}\"; GRANT EXECUTE ON FUNCTION audit_verify_all, audit_chain_check TO \"{reader}\"",
+         GRANT SELECT ON audit_events TO \"{reader}\"; GRANT EXECUTE ON FUNCTION audit_verify_all, audit_chain_check TO \"{reader}\";
+         GRANT SELECT ON audit_logs, audit_log_intervals, audit_tiles, audit_checkpoints, audit_keys, audit_anchor_findings TO \"{reader}\"",
     ));
     let output = shared().psql(&to.name, &plain_dump(&from, &[])).unwrap();
     assert!(output.status.success(), "{}", output.stderr);

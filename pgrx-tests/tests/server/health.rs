@@ -31,9 +31,9 @@ fn a_monitor_sees_every_part_and_no_more() {
     let mut monitor = monitor(&database);
     assert_eq!(
         monitor.line("SELECT string_agg(k, ' ' ORDER BY k) FROM audit_health() h, jsonb_object_keys(h) k WHERE jsonb_typeof(h -> k) = 'object'"),
-        "alerts database delivery drift jobs log pins time tripwires worker"
+        "alerts anchors database delivery drift jobs log pins time tripwires worker"
     );
-    for name in ["alerts", "database", "delivery", "log", "pins", "time", "tripwires"] {
+    for name in ["alerts", "anchors", "database", "delivery", "log", "pins", "time", "tripwires"] {
         assert_eq!(part(&mut monitor, name), "ok|[]", "{name}");
     }
     for sql in [

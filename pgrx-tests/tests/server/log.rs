@@ -266,23 +266,23 @@ fn nothing_is_signed_over_a_doubt() {
         (
             "one",
             "UPDATE audit_events SET event_hash = sha256('x') WHERE tenant_id = 'one' AND seq = 10; UPDATE audit_events SET prev_hash = sha256('x') WHERE tenant_id = 'one' AND seq = 11",
-            "is not the one that was sealed",
+            "event 10: from this event on up to 10 the chain is not what was sealed",
         ),
         (
             "two",
             "UPDATE audit_tiles SET hashes = sha256('x') || substr(hashes, 33) WHERE tenant_id = 'two'",
-            "the log's root is not the one that was sealed",
+            "the log's tiles, intervals or checkpoint are not what was sealed",
         ),
-        ("three", "DELETE FROM audit_tiles WHERE tenant_id = 'three'", "hashes"),
+        ("three", "DELETE FROM audit_tiles WHERE tenant_id = 'three'", "the log's tiles are not there"),
         (
             "four",
             "DELETE FROM audit_log_intervals WHERE tenant_id = 'four'",
-            "the log's intervals do not cover its events",
+            "the intervals of the log do not cover its events",
         ),
         (
             "five",
             "UPDATE audit_checkpoints SET root = sha256('x') WHERE tenant_id = 'five'",
-            "the log's root is not the one that was sealed",
+            "the log's tiles, intervals or checkpoint are not what was sealed",
         ),
     ] {
         let more = fill.replace("acme", tenant);

@@ -116,7 +116,7 @@ fn pitfall_18_28_whoever_kept_last_weeks_checkpoints_finds_what_a_superuser_with
             "checkpoint_mismatch",
         ),
         ("DELETE FROM audit_events WHERE tenant_id = 'acme' AND chain = 0 AND seq > 250", "tail_truncated"),
-        ("DELETE FROM audit_events WHERE tenant_id = 'acme' AND chain = 1", "chain_missing"),
+        ("DELETE FROM audit_events WHERE tenant_id = 'acme' AND chain = 1", "tail_truncated"),
         ("DELETE FROM audit_events WHERE tenant_id = 'globex'", "tenant_missing"),
         (
             "DELETE FROM audit_events WHERE tenant_id = 'globex' AND seq <= 20; UPDATE audit_events SET seq = seq + 1000 WHERE tenant_id = 'globex'; UPDATE audit_events SET seq = seq - 1020 WHERE tenant_id = 'globex'; SELECT recompute('globex', 0::smallint, 1)",
