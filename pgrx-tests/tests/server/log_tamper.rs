@@ -153,7 +153,7 @@ fn pitfall_15_16_17_18_27_what_was_sealed_is_missed_by_its_class() {
         (
             "DELETE FROM audit_tiles WHERE tenant_id = 'globex'",
             "globex",
-            &["checkpoint_mismatch|0|1", "last: checkpoint_mismatch"],
+            &["checkpoint_mismatch|0|200", "last: checkpoint_mismatch"],
         ),
     ] {
         assert_eq!(found(&mut client, tampering, tenant), expected, "{tampering}");

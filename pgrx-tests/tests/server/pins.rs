@@ -50,8 +50,7 @@ fn configure(cluster: &Cluster, line: &str) {
     fs::write(&path, format!("{text}{line}\n")).unwrap();
 }
 
-const UNRESOLVED: &str =
-    "SELECT kind, severity, state, message FROM audit_alerts WHERE state <> 'resolved' ORDER BY id";
+const UNRESOLVED: &str = "SELECT kind, severity, state, message FROM audit_alerts WHERE kind LIKE 'pin%' AND state <> 'resolved' ORDER BY id";
 
 #[test]
 fn with_refuse_the_server_does_not_start_on_a_changed_file_and_says_why_in_one_line() {
@@ -133,7 +132,7 @@ fn a_change_while_the_server_runs_is_an_alert_of_its_own_each_time() {
         r#"failing|["pin_mismatch"]|1"#
     );
     assert_eq!(
-        client.line(&format!("SELECT evidence = jsonb_build_object('path', '{}', 'expected', '{}', 'found', '{}', 'problem', 'changed') FROM audit_alerts ORDER BY id LIMIT 1",
+        client.line(&format!("SELECT evidence = jsonb_build_object('path', '{}', 'expected', '{}', 'found', '{}', 'problem', 'changed') FROM audit_alerts WHERE kind LIKE 'pin%' ORDER BY id LIMIT 1",
             key.display(), sha256_hex(b"{\"vk\": 1}"), sha256_hex(b"{\"vk\": 2}"))),
         "t"
     );
@@ -144,7 +143,7 @@ fn a_change_while_the_server_runs_is_an_alert_of_its_own_each_time() {
     });
     assert_eq!(
         client
-            .line("SELECT count(*) FROM audit_alerts WHERE state = 'open' AND condition_gone_at IS NOT NULL"),
+            .line("SELECT count(*) FROM audit_alerts WHERE kind LIKE 'pin%' AND state = 'open' AND condition_gone_at IS NOT NULL"),
         "2"
     );
 }
