@@ -282,7 +282,7 @@ fn nothing_is_signed_over_a_doubt() {
         (
             "five",
             "UPDATE audit_checkpoints SET root = sha256('x') WHERE tenant_id = 'five'",
-            "the log's tiles, intervals or checkpoint are not what was sealed",
+            "the newest checkpoint was signed for something else",
         ),
     ] {
         let more = fill.replace("acme", tenant);
