@@ -144,7 +144,8 @@ impl Folder {
 struct Toolchain {
     sysroot: PathBuf,
     cargo_home: PathBuf,
-    tools: Option<PathBuf>,
+    /// What was made here and runs in there as well: tools of cargo, and the local chain.
+    made: Vec<PathBuf>,
 }
 
 impl Toolchain {
@@ -161,12 +162,14 @@ impl Toolchain {
             .map(PathBuf::from)
             .or_else(|| Some(home?.join(".cargo")))
             .context("neither CARGO_HOME nor HOME is set")?;
-        let tools = workspace().join("target/tools");
-        Ok(Self { sysroot, cargo_home, tools: tools.exists().then_some(tools) })
+        let mut made: Vec<PathBuf> =
+            ["target/tools", "target/node"].iter().map(|folder| workspace().join(folder)).collect();
+        made.retain(|folder| folder.exists());
+        Ok(Self { sysroot, cargo_home, made })
     }
 
     fn folders(&self) -> impl Iterator<Item = &PathBuf> {
-        [&self.sysroot, &self.cargo_home].into_iter().chain(&self.tools)
+        [&self.sysroot, &self.cargo_home].into_iter().chain(&self.made)
     }
 
     fn environment(&self) -> [String; 3] {

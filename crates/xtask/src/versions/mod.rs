@@ -12,12 +12,14 @@ use anyhow::Result;
 use zeroauth_audit_tests::workspace;
 
 use crate::failure;
-use crate::setup::Ready;
+use crate::setup::{self, Ready};
 use crate::test::{Tally, closing};
 use folder::{As, Folder};
 
 /// Runs the tests on PostgreSQL `major`. `ready` is this machine's own, to dump from.
 pub(crate) fn test(major: u32, filter: Option<&str>, ready: &Ready) -> Result<Tally> {
+    // The folder shows what is there when it is prepared.
+    setup::node::ready()?;
     let folder = Folder::prepared(suite(major)?, major)?;
     let dumped = from_15::dump(ready, &folder.target().join(from_15::FOLDER))?;
     let mut command = folder.command(As::Caller, "env")?;
