@@ -73,8 +73,8 @@ CREATE TABLE @extschema@.audit_tiles (
     place bigint NOT NULL,
     hashes bytea NOT NULL,
     CONSTRAINT audit_tiles_pkey PRIMARY KEY (tenant_id, epoch, level, place),
-    CONSTRAINT audit_tiles_place_check CHECK (level >= 0 AND level <= 7 AND place >= 0),
-    CONSTRAINT audit_tiles_hashes_check CHECK (pg_catalog.octet_length(hashes) >= 32 AND pg_catalog.octet_length(hashes) <= 8192 AND pg_catalog.octet_length(hashes) % 32 = 0)
+    CONSTRAINT audit_tiles_place_check CHECK (level OPERATOR(pg_catalog.>=) 0 AND level OPERATOR(pg_catalog.<=) 7 AND place >= 0),
+    CONSTRAINT audit_tiles_hashes_check CHECK (pg_catalog.octet_length(hashes) OPERATOR(pg_catalog.>=) 32 AND pg_catalog.octet_length(hashes) OPERATOR(pg_catalog.<=) 8192 AND pg_catalog.octet_length(hashes) % 32 = 0)
 );
 -- Hashes do not compress.
 ALTER TABLE @extschema@.audit_tiles ALTER COLUMN hashes SET STORAGE EXTERNAL;
