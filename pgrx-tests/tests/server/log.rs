@@ -233,6 +233,33 @@ fn while_a_key_is_replaced_both_sign_and_old_checkpoints_go_on_verifying() {
 }
 
 #[test]
+fn a_signed_log_waits_for_a_key_that_is_away_and_nothing_is_called_tampering() {
+    let (cluster, key) = cluster("log_key_away");
+    let mut client = cluster.client();
+    let fill = "INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'n' FROM generate_series(1, 10)";
+    client.run(&format!("{fill}; {SEAL}"));
+    let path = key_path(&cluster);
+    let away = path.with_extension("away");
+    let log = "SELECT l.tree_size, c.note IS NOT NULL FROM audit_logs l JOIN audit_checkpoints c USING (tenant_id, epoch, tree_size) WHERE tenant_id = 'acme'";
+    for setting in [path.display().to_string(), String::new()] {
+        std::fs::rename(&path, &away).unwrap();
+        client.run(&format!(
+            "SET zeroauth_audit.checkpoint_key_file = '{setting}'; {fill}; {SEAL}; {fill}; {SEAL}"
+        ));
+        let kept = client.line(log);
+        assert!(kept.ends_with("|t"), "{kept}");
+        assert_eq!(client.line("SELECT ok FROM audit_verify('acme')"), "t");
+        assert_eq!(client.lines("SELECT kind FROM audit_alerts WHERE severity = 1"), [] as [&str; 0]);
+        std::fs::rename(&away, &path).unwrap();
+        client.run(&format!("RESET zeroauth_audit.checkpoint_key_file; {SEAL}"));
+    }
+    assert_eq!(client.line(log), "50|t", "all of it, once the key is back");
+    assert_eq!(client.line("SELECT ok FROM audit_verify('acme')"), "t");
+    let note = client.rows("SELECT audit_checkpoint('acme')")[0][0].clone().unwrap();
+    assert_eq!(trust(&[&key]).open(note.as_bytes()).unwrap().checkpoint.size, 50);
+}
+
+#[test]
 fn nothing_is_signed_over_a_doubt() {
     let (cluster, _) = cluster("log_doubt");
     let mut client = cluster.client();

@@ -39,11 +39,14 @@ fn sign(client: &mut Client, cluster: &Cluster) -> Result<()> {
         OsUser::current()?.own(&path)?;
     }
     let name = path.display();
+    // For the worker, too, which runs already.
     client
-        .batch_execute(&format!(
-            "ALTER DATABASE audit SET zeroauth_audit.checkpoint_key_file = '{name}'; SET zeroauth_audit.checkpoint_key_file = '{name}'"
-        ))
-        .context("cannot set the key file")
+        .batch_execute(&format!("ALTER SYSTEM SET zeroauth_audit.checkpoint_key_file = '{name}'"))
+        .context("cannot set the key file")?;
+    client.batch_execute(&format!(
+        "SELECT pg_reload_conf(); SET zeroauth_audit.checkpoint_key_file = '{name}'"
+    ))?;
+    Ok(())
 }
 
 /// Adds `events` events of `tenants` tenants, in turn.
