@@ -380,5 +380,5 @@ fn unreadable(session: &Session, schema: &str, target: &str, epoch: u64) -> Resu
     let sql = format!(
         "SELECT {schema}.audit_anchor_notice($1, $2, 'anchor_failing', 1::pg_catalog.int2, $1, 'what is stored of batch ' || $2 || ' for target ' || $1 || ' cannot be read', NULL)"
     );
-    session.change_again(&sql, &[Parameter::Text(target), batches::number(epoch)], |_| Ok(()))
+    session.change_again(&sql, &[Parameter::Text(target), Parameter::count(epoch)], |_| Ok(()))
 }

@@ -195,11 +195,8 @@ impl<'a> Comparison<'a> {
             "SELECT root, note FROM {}.audit_checkpoints WHERE tenant_id = $1 AND epoch = $2::pg_catalog.int4 AND tree_size = $3",
             self.logs
         );
-        let parameters = [
-            Parameter::Text(tenant),
-            Parameter::Int8(i64::from(log.epoch)),
-            Parameter::Int8(i64::try_from(log.size).unwrap_or(i64::MAX)),
-        ];
+        let parameters =
+            [Parameter::Text(tenant), Parameter::Int8(i64::from(log.epoch)), Parameter::count(log.size)];
         let (mut root, mut note) = (None, None);
         self.session.again(&sql, &parameters, |row| {
             root = row.bytes(0).and_then(Digest::from_slice);

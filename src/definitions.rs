@@ -14,7 +14,7 @@ use zeroauth_audit_tripwire::definitions::{Definition, Definitions, Difference};
 
 use crate::call::{Arguments, sql_function};
 use crate::error::{Failure, Kind, log_line};
-use crate::query::Session;
+use crate::query::{Session, Settings};
 use crate::srf::{Rows, Value};
 use crate::transaction::Open;
 
@@ -48,50 +48,20 @@ fn expected() -> Result<&'static Definitions, Failure> {
     })
 }
 
-/// What the texts of definitions depend on, fixed while they are read; put back when dropped.
-struct Spelling(i32);
-
-impl Spelling {
-    fn fixed() -> Self {
-        // SAFETY: paired with AtEOXact_GUC in drop; an error in between ends the level with its transaction.
-        let level = unsafe { pg_sys::NewGUCNestLevel() };
-        for (name, value) in [
-            // So that everything that is elsewhere is written with its schema.
-            (c"search_path", c"pg_catalog, pg_temp"),
-            (c"quote_all_identifiers", c"off"),
-            (c"TimeZone", c"UTC"),
-            (c"DateStyle", c"ISO"),
-            (c"IntervalStyle", c"postgres"),
-            (c"bytea_output", c"hex"),
-            (c"extra_float_digits", c"1"),
-        ] {
-            // SAFETY: names of settings that any user may set, and a value they take.
-            unsafe {
-                pg_sys::set_config_option(
-                    name.as_ptr(),
-                    value.as_ptr(),
-                    pg_sys::GucContext::PGC_USERSET,
-                    pg_sys::GucSource::PGC_S_SESSION,
-                    pg_sys::GucAction::GUC_ACTION_SAVE,
-                    true,
-                    0,
-                    false,
-                );
-            }
-        }
-        Self(level)
-    }
-}
-
-impl Drop for Spelling {
-    fn drop(&mut self) {
-        // SAFETY: the level that was opened; settings in it go back to what they were.
-        unsafe { pg_sys::AtEOXact_GUC(false, self.0) };
-    }
-}
+/// What the texts of definitions depend on, to be fixed while they are read.
+const SPELLING: [(&CStr, &CStr); 7] = [
+    // So that everything that is elsewhere is written with its schema.
+    (c"search_path", c"pg_catalog, pg_temp"),
+    (c"quote_all_identifiers", c"off"),
+    (c"TimeZone", c"UTC"),
+    (c"DateStyle", c"ISO"),
+    (c"IntervalStyle", c"postgres"),
+    (c"bytea_output", c"hex"),
+    (c"extra_float_digits", c"1"),
+];
 
 fn actual(session: &Session) -> Result<Vec<Definition>, Failure> {
-    let _spelling = Spelling::fixed();
+    let _spelling = Settings::with(&SPELLING);
     let mut found = Vec::new();
     session.all(include_str!("../sql/worker/definitions.sql"), &[], |row| {
         let text = |n| Ok::<_, Failure>(row.text(n)?.unwrap_or_default());
@@ -103,7 +73,7 @@ fn actual(session: &Session) -> Result<Vec<Definition>, Failure> {
 
 /// The version of the SQL objects that are installed, and their schema, quoted.
 fn installed(session: &Session) -> Result<Option<(String, String)>, Failure> {
-    let _spelling = Spelling::fixed();
+    let _spelling = Settings::with(&SPELLING);
     let mut found = None;
     let sql = "SELECT e.extversion, quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'zeroauth_audit'";
     session.all(sql, &[], |row| {

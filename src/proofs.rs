@@ -56,9 +56,12 @@ pub fn anchors(
     checkpoint: &Signed,
 ) -> Result<Vec<Anchor>, Failure> {
     let sql = include_str!("../sql/worker/proving.sql").replace("@extschema@", schema);
-    let number = |value: u64| Parameter::Int8(i64::try_from(value).unwrap_or(i64::MAX));
-    let parameters =
-        [Parameter::Text(tenant), Parameter::Int8(i64::from(epoch)), number(leaf), number(checkpoint.size)];
+    let parameters = [
+        Parameter::Text(tenant),
+        Parameter::Int8(i64::from(epoch)),
+        Parameter::count(leaf),
+        Parameter::count(checkpoint.size),
+    ];
     let mut anchors = Vec::new();
     let mut origin = None;
     session.again(&sql, &parameters, |row| {

@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::ops::ControlFlow;
 
 use pgrx::pg_sys;
@@ -25,6 +25,13 @@ pub enum Parameter<'a> {
     Text(&'a str),
     /// `bytea`
     Bytes(&'a [u8]),
+}
+
+impl Parameter<'_> {
+    /// A `bigint` that counts something; more than fits is as many as fit.
+    pub fn count(value: u64) -> Self {
+        Self::Int8(i64::try_from(value).unwrap_or(i64::MAX))
+    }
 }
 
 /// One row of a result.
@@ -74,21 +81,31 @@ impl Row<'_> {
     }
 }
 
-/// Planner settings for one query, put back when dropped.
-pub struct PlannerSettings(i32);
+/// Settings for what is done next, put back when dropped.
+pub struct Settings(i32);
 
-impl PlannerSettings {
+impl Settings {
     /// Reads tables in storage order and groups by hashing: the fastest way through a whole table, and the only one whose
     /// memory does not depend on the rows.
     pub fn storage_order() -> Self {
+        Self::with(&[
+            (c"enable_indexscan", c"off"),
+            (c"enable_indexonlyscan", c"off"),
+            (c"enable_bitmapscan", c"off"),
+            (c"enable_sort", c"off"),
+        ])
+    }
+
+    /// Settings that any user may set, and values they take.
+    pub fn with(settings: &[(&CStr, &CStr)]) -> Self {
         // SAFETY: paired with AtEOXact_GUC in drop; an error in between ends the level with its transaction.
         let level = unsafe { pg_sys::NewGUCNestLevel() };
-        for name in [c"enable_indexscan", c"enable_indexonlyscan", c"enable_bitmapscan", c"enable_sort"] {
-            // SAFETY: names of settings that any user may set, and a value they all take.
+        for (name, value) in settings {
+            // SAFETY: both are NUL-terminated; a setting that is refused is an error of the statement.
             unsafe {
                 pg_sys::set_config_option(
                     name.as_ptr(),
-                    c"off".as_ptr(),
+                    value.as_ptr(),
                     pg_sys::GucContext::PGC_USERSET,
                     pg_sys::GucSource::PGC_S_SESSION,
                     pg_sys::GucAction::GUC_ACTION_SAVE,
@@ -102,7 +119,7 @@ impl PlannerSettings {
     }
 }
 
-impl Drop for PlannerSettings {
+impl Drop for Settings {
     fn drop(&mut self) {
         // SAFETY: the level that was opened; settings in it go back to what they were.
         unsafe { pg_sys::AtEOXact_GUC(false, self.0) };

@@ -364,7 +364,7 @@ impl Sealer<'_> {
             Parameter::Text(tenant),
             Parameter::Int8(i64::from(epoch)),
             Parameter::Int2(i16::from(tile.level)),
-            Parameter::Int8(i64::try_from(tile.index).unwrap_or(i64::MAX)),
+            Parameter::count(tile.index),
             Parameter::Bytes(&bytes),
         ];
         self.session.change_again(&sql, &parameters, |_| Ok(()))
@@ -383,15 +383,14 @@ impl Sealer<'_> {
              VALUES ($1, $2::pg_catalog.int4, $3, $4, $5, $6, $7)",
             self.schema
         );
-        let number = |place: u64| Parameter::Int8(i64::try_from(place).unwrap_or(i64::MAX));
         let parameters = [
             Parameter::Text(tenant),
             Parameter::Int8(i64::from(epoch)),
             Parameter::Int2(chain),
             Parameter::Int8(interval.to),
             Parameter::Int8(interval.from),
-            number(interval.first_leaf),
-            number(size),
+            Parameter::count(interval.first_leaf),
+            Parameter::count(size),
         ];
         self.session.change_again(&sql, &parameters, |_| Ok(()))
     }
@@ -402,11 +401,8 @@ impl Sealer<'_> {
             "SELECT root FROM {}.audit_checkpoints WHERE tenant_id = $1 AND epoch = $2::pg_catalog.int4 AND tree_size = $3",
             self.schema
         );
-        let parameters = [
-            Parameter::Text(tenant),
-            Parameter::Int8(i64::from(log.epoch)),
-            Parameter::Int8(i64::try_from(log.size).unwrap_or(i64::MAX)),
-        ];
+        let parameters =
+            [Parameter::Text(tenant), Parameter::Int8(i64::from(log.epoch)), Parameter::count(log.size)];
         let mut root = None;
         self.session.again(&sql, &parameters, |row| {
             root = row.bytes(0).and_then(Digest::from_slice);
@@ -430,7 +426,7 @@ impl Sealer<'_> {
             "UPDATE {}.audit_logs SET tree_size = $3, origin = NULLIF($4, '') WHERE tenant_id = $1 AND epoch = $2::pg_catalog.int4",
             self.schema
         );
-        let size = Parameter::Int8(i64::try_from(size).unwrap_or(i64::MAX));
+        let size = Parameter::count(size);
         let key = [Parameter::Text(tenant), Parameter::Int8(i64::from(log.epoch)), size];
         let [tenant, epoch, size] = key;
         let origin = Parameter::Text(origin.as_deref().unwrap_or_default());

@@ -18,7 +18,7 @@ use crate::error::{Failure, Kind};
 use crate::memory;
 use crate::newest;
 use crate::progress::Progress;
-use crate::query::{Parameter, PlannerSettings, Session};
+use crate::query::{Parameter, Session, Settings};
 use crate::random;
 use crate::srf::{Rows, Value};
 use crate::walk::{Finding, Stretch, walk};
@@ -117,7 +117,7 @@ impl<'a> Check<'a> {
         );
         let mut parameters = vec![Parameter::Int8(halves[0]), Parameter::Int8(halves[1])];
         parameters.extend(tenant.map(Parameter::Text));
-        let _storage_order = tenant.is_none().then(PlannerSettings::storage_order);
+        let _storage_order = tenant.is_none().then(Settings::storage_order);
         let mut sums: ByTenant<Vec<Sum>> = BTreeMap::new();
         self.session.all(&sql, &parameters, |row| {
             // SAFETY: the aggregate returns a bytea.

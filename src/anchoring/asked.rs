@@ -7,7 +7,7 @@
 use zeroauth_audit_anchor::Hash;
 use zeroauth_audit_anchor::machine::State;
 
-use super::batches::{self, COLUMNS, batch_of};
+use super::batches::{COLUMNS, batch_of};
 use super::lane::{Anchored, Work};
 use super::target::Target;
 use crate::error::Failure;
@@ -52,7 +52,7 @@ impl Question {
             "SELECT {COLUMNS} FROM {schema}.audit_anchor_batches b
              WHERE b.target = $1 AND b.state = 'finalized' AND b.epoch > $2 AND b.batch_time > pg_catalog.clock_timestamp() - interval '90 days' ORDER BY b.epoch LIMIT $3"
         );
-        let parameters = [Parameter::Text(name), batches::number(self.after), Parameter::Int8(MOST_READ)];
+        let parameters = [Parameter::Text(name), Parameter::count(self.after), Parameter::Int8(MOST_READ)];
         let mut anchored = Vec::new();
         session.change(&sql, &parameters, |row| {
             let batch = batch_of(row)?;
@@ -89,7 +89,7 @@ impl Question {
             let sql = format!("SELECT {schema}.audit_anchor_answer($1, $2, NULLIF($3, ''))");
             let parameters = [
                 Parameter::Text(name),
-                batches::number(*epoch),
+                Parameter::count(*epoch),
                 Parameter::Text(difference.as_deref().unwrap_or_default()),
             ];
             session.change_again(&sql, &parameters, |_| Ok(()))?;
@@ -123,7 +123,7 @@ fn unknown(session: &Session, schema: &str, name: &str, target: &Target) -> Resu
             ORDER BY g DESC LIMIT $3) g ORDER BY g.epoch"
     );
     let (mut log_id, mut epochs) = (None, Vec::new());
-    let parameters = [Parameter::Text(name), batches::number(above), Parameter::Int8(MOST_PROBED)];
+    let parameters = [Parameter::Text(name), Parameter::count(above), Parameter::Int8(MOST_PROBED)];
     session.change(&sql, &parameters, |row| {
         log_id = row.bytes(0).and_then(|bytes| bytes.try_into().ok()).map(Hash);
         epochs.extend(row.int8(1).and_then(|epoch| u64::try_from(epoch).ok()));

@@ -58,7 +58,7 @@ pub fn lock(session: &Session, schema: &str, target: &str, epoch: u64) -> Result
         "SELECT {COLUMNS} FROM {schema}.audit_anchor_batches b WHERE b.target = $1 AND b.epoch = $2 AND b.next_at IS NOT NULL FOR UPDATE SKIP LOCKED"
     );
     let mut found = None;
-    session.change(&sql, &[Parameter::Text(target), number(epoch)], |row| {
+    session.change(&sql, &[Parameter::Text(target), Parameter::count(epoch)], |row| {
         found = Some(open_of(row)?);
         Ok(())
     })?;
@@ -71,16 +71,11 @@ pub fn is_open(session: &Session, schema: &str, target: &str, epoch: u64) -> Res
         "SELECT true FROM {schema}.audit_anchor_batches b WHERE b.target = $1 AND b.epoch = $2 AND b.next_at IS NOT NULL"
     );
     let mut there = false;
-    session.change(&sql, &[Parameter::Text(target), number(epoch)], |_| {
+    session.change(&sql, &[Parameter::Text(target), Parameter::count(epoch)], |_| {
         there = true;
         Ok(())
     })?;
     Ok(there)
-}
-
-/// A number as a parameter.
-pub fn number(value: u64) -> Parameter<'static> {
-    Parameter::Int8(i64::try_from(value).unwrap_or(i64::MAX))
 }
 
 /// What one step came to.
@@ -112,7 +107,7 @@ pub fn step(
         let trouble = step.state.trouble.as_ref().map(|trouble| trouble.last.to_string()).unwrap_or_default();
         let parameters = [
             Parameter::Text(target),
-            number(batch.epoch),
+            Parameter::count(batch.epoch),
             Parameter::Text(&machine),
             Parameter::Text(if is_over { "on" } else { "off" }),
             Parameter::Text(&trouble),
@@ -128,8 +123,12 @@ pub fn step(
         let fresh = serde_json::to_string(&State::planned(now)).unwrap_or_default();
         // No epoch of a target is as high as a bigint, unless somebody wants it to overflow.
         let above = above.min(i64::MAX as u64 - 1_000_000);
-        let parameters =
-            [Parameter::Text(target), number(batch.epoch), number(above), Parameter::Text(&fresh)];
+        let parameters = [
+            Parameter::Text(target),
+            Parameter::count(batch.epoch),
+            Parameter::count(above),
+            Parameter::Text(&fresh),
+        ];
         session.change_again(&sql, &parameters, |_| Ok(()))?;
     }
     let phase = step.state.phase;
@@ -191,7 +190,7 @@ fn tell(
     let evidence = serde_json::to_string(notice).unwrap_or_default();
     let parameters = [
         Parameter::Text(target),
-        number(epoch),
+        Parameter::count(epoch),
         Parameter::Text(notice.name()),
         Parameter::Int2(i16::from(notice.severity())),
         Parameter::Text(&place),

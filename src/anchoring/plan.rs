@@ -16,7 +16,6 @@ use zeroauth_audit_core::merkle::leaf_hash;
 use zeroauth_audit_core::note::VerifierKey;
 use zeroauth_audit_core::tree::Tree;
 
-use super::batches::number;
 use super::{moment, ties};
 use crate::call::{Arguments, jsonb, sql_function};
 use crate::error::{Failure, Kind};
@@ -215,7 +214,7 @@ fn begin(
         Parameter::Text(origin),
         Parameter::Bytes(&log_id.0),
         Parameter::Bytes(root.as_bytes()),
-        number(tree.size()),
+        Parameter::count(tree.size()),
         Parameter::Int8(now.0),
         Parameter::Text(&machine),
     ];
@@ -250,7 +249,7 @@ fn rows(
             Parameter::Int8(one.size),
             Parameter::Bytes(&one.root),
             Parameter::Bytes(root.as_bytes()),
-            number(index),
+            Parameter::count(index),
             Parameter::Bytes(&path),
         ];
         session.change_again(&sql, &parameters, |_| Ok(()))?;

@@ -32,11 +32,6 @@ struct Recomputed {
     difference: Option<String>,
 }
 
-fn hex(bytes: &[u8]) -> String {
-    let digit = |n: u8| char::from_digit(n.into(), 16).unwrap_or('0');
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
-}
-
 /// `audit_anchor_recompute(tenant, epoch, leaf, frontier, since, milliseconds)`
 fn recompute(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let int4 = |n: usize| arguments.datum(n).map_or(0, |datum| datum.value() as i32);
@@ -61,7 +56,7 @@ fn recompute(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let anchored = log.anchored(arguments.int8(4).unwrap_or(0))?;
     let (done, difference) = log.go_on(&anchored, until)?;
     let (leaf, nodes) = log.frontier.parts();
-    let frontier = nodes.iter().map(|node| hex(node.as_bytes())).collect();
+    let frontier = nodes.iter().map(ToString::to_string).collect();
     let result = Recomputed { leaf, frontier, done, compared: log.compared, difference };
     drop(log);
     drop(session);
@@ -149,11 +144,11 @@ impl Log<'_> {
                     self.compared += 1;
                     let root = self.frontier.root();
                     if root != one.root {
-                        let (anchored, found) = (hex(one.root.as_bytes()), hex(root.as_bytes()));
+                        let anchored = one.root;
                         return Ok((
                             true,
                             Some(format!(
-                                "the root of {} events was anchored as {anchored}, and is {found}",
+                                "the root of {} events was anchored as {anchored}, and is {root}",
                                 one.size
                             )),
                         ));

@@ -241,7 +241,7 @@ impl Reader<'_> {
         let banner = some.first().and_then(|(_, row)| row.banner.as_deref()).unwrap_or_default();
         let sql = format!("SELECT {}.audit_anchor_degraded($1, $2::pg_catalog.jsonb, $3)", self.schema);
         let named = serde_json::to_string(&named).unwrap_or_default();
-        let parameters = [super::batches::number(count), Parameter::Text(&named), Parameter::Text(banner)];
+        let parameters = [Parameter::count(count), Parameter::Text(&named), Parameter::Text(banner)];
         self.session.change(&sql, &parameters, |_| Ok(()))
     }
 }

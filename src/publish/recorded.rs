@@ -74,7 +74,7 @@ impl Recorder<'_> {
             format!("SELECT {}.audit_hold_log($1, $2, NULLIF($3, ''::pg_catalog.bytea), $4)", self.schema);
         let parameters = [
             Parameter::Text(origin),
-            Parameter::Int8(i64::try_from(size).unwrap_or(i64::MAX)),
+            Parameter::count(size),
             Parameter::Bytes(root.map_or(&[], |root| &root[..])),
             Parameter::Text(self.sink),
         ];
@@ -166,9 +166,9 @@ impl Recorder<'_> {
             Parameter::Text(self.sink),
             Parameter::Text(&exhibit.tenant),
             Parameter::Int8(i64::from(exhibit.epoch)),
-            Parameter::Int8(i64::try_from(exhibit.size).unwrap_or(i64::MAX)),
+            Parameter::count(exhibit.size),
             Parameter::Text(line),
-            Parameter::Int8(i64::try_from(at).unwrap_or(i64::MAX)),
+            Parameter::count(at),
         ];
         self.session.change_again(&sql, &parameters, |_| Ok(()))
     }

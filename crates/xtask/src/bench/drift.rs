@@ -9,6 +9,7 @@ use zeroauth_audit_tests::Cluster;
 
 use super::Effort;
 use super::pgbench;
+use super::round::processor_time;
 use super::scenario::Side;
 use super::tables::{self, COLUMNS};
 
@@ -60,13 +61,9 @@ fn run(client: &mut Client) -> Result<()> {
 }
 
 /// Milliseconds of processor time of one run.
-pub(crate) fn processor_time(client: &mut Client, effort: &Effort) -> Result<f64> {
+pub(crate) fn one_run(client: &mut Client, effort: &Effort) -> Result<f64> {
     hold(client, effort)?;
-    let used = "SELECT audit_process_cpu()";
-    let before: f64 = client.query_one(used, &[])?.get(0);
-    run(client)?;
-    let after: f64 = client.query_one(used, &[])?.get(0);
-    Ok(after - before)
+    processor_time(client, run)
 }
 
 /// Inserts a second into the table; on the side [`Side::BesideDrift`] while the worker runs the job, paced as it is by default.

@@ -13,6 +13,7 @@ use zeroauth_audit_tests::{Cluster, OsUser};
 
 use super::Effort;
 use super::pgbench;
+use super::round::processor_time;
 use super::scenario::Side;
 use super::tables::{self, COLUMNS};
 
@@ -111,15 +112,6 @@ fn run(client: &mut Client) -> Result<u64> {
     ensure!(refused.is_none(), "the table that was just filled is refused: {refused:?}");
     let after: i64 = client.query_one(SEALED, &[])?.get(0);
     Ok((after - before).unsigned_abs())
-}
-
-/// Milliseconds of this session's processor time that `work` takes.
-fn processor_time(client: &mut Client, work: impl FnOnce(&mut Client) -> Result<()>) -> Result<f64> {
-    let used = "SELECT audit_process_cpu()";
-    let before: f64 = client.query_one(used, &[])?.get(0);
-    work(client)?;
-    let after: f64 = client.query_one(used, &[])?.get(0);
-    Ok(after - before)
 }
 
 /// Microseconds of processor time for each new event, when all tenants have some.

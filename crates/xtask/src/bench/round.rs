@@ -51,7 +51,7 @@ pub(crate) fn measure(scenario: &Scenario, side: Side, cluster: &Cluster, effort
             let events = tables::hold(&mut client, effort, Size::Huge)?;
             reading::export_memory(client, cluster, events)
         }
-        Work::DriftRun => drift::processor_time(&mut client, effort),
+        Work::DriftRun => drift::one_run(&mut client, effort),
         Work::InsertsBesideDrift { clients } => drift::inserts(&mut client, cluster, side, clients, effort),
         Work::SealNew { tenants } => log::new_event(&mut client, cluster, effort, tenants),
         Work::SealNothing { tenants } => log::nothing_new(&mut client, cluster, effort, tenants),
@@ -82,6 +82,18 @@ pub(crate) fn timed(expected: u64, work: impl FnOnce() -> Result<u64>) -> Result
     let seconds = started.elapsed().as_secs_f64();
     ensure!(done == expected, "{done} events instead of {expected}");
     Ok(done as f64 / seconds)
+}
+
+/// Milliseconds of this session's processor time that `work` takes.
+pub(crate) fn processor_time(
+    client: &mut Client,
+    work: impl FnOnce(&mut Client) -> Result<()>,
+) -> Result<f64> {
+    let used = "SELECT audit_process_cpu()";
+    let before: f64 = client.query_one(used, &[])?.get(0);
+    work(client)?;
+    let after: f64 = client.query_one(used, &[])?.get(0);
+    Ok(after - before)
 }
 
 #[cfg(test)]

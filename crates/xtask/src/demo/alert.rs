@@ -1,9 +1,7 @@
 //! How an alert reaches people: a webhook of the demo's own, and what arrives there.
 
-use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -14,6 +12,7 @@ use postgres::Client;
 use serde_json::Value;
 use zeroauth_audit_tests::OsUser;
 
+use super::home;
 use super::tamper::Tampered;
 
 /// A worker begins the run, and a run of so few events takes no longer.
@@ -37,14 +36,12 @@ impl Inbox {
             }
         });
         let file = |name: &str, content: &str| -> Result<String> {
-            let path = folder.join(name);
-            fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+            let path = home::secret(folder, name, content)?;
             OsUser::current()?.own(&path)?;
             Ok(path.display().to_string())
         };
-        let url = file("webhook.url", &format!("http://{address}/alerts\n"))?;
-        let key = file("webhook.key", "the demo's key, which signs\n")?;
+        let url = file("webhook.url", &format!("http://{address}/alerts"))?;
+        let key = file("webhook.key", "the demo's key, which signs")?;
         admin
             .execute(
                 "INSERT INTO audit_alert_routes (name, kind, url_file, secret_file) VALUES ('demo', 'webhook', $1, $2)",

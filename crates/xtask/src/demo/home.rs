@@ -1,6 +1,7 @@
 //! The demo's folder: one per workspace, so that `stop` finds what `demo --keep` left.
 
-use std::fs::{File, TryLockError};
+use std::fs::{self, File, TryLockError};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -18,6 +19,14 @@ impl Home {
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Writes a file in the demo's folder that nobody but its owner can read.
+pub(crate) fn secret(folder: &Path, name: &str, content: &str) -> Result<PathBuf> {
+    let path = folder.join(name);
+    fs::write(&path, format!("{content}\n")).with_context(|| format!("cannot write {}", path.display()))?;
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+    Ok(path)
 }
 
 /// Takes the folder for a new demo. What an interrupted one left is removed; a running one is an error.

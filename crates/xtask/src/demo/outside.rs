@@ -2,7 +2,6 @@
 //! has, with the database stopped.
 
 use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -13,6 +12,7 @@ use postgres::Client;
 use serde_json::Value;
 use zeroauth_audit_tests::{OsUser, workspace};
 
+use super::home;
 use crate::process;
 use crate::setup::{self, say};
 
@@ -151,11 +151,7 @@ impl Outside {
     }
 
     fn secret(&self, name: &str, content: &str) -> Result<PathBuf> {
-        let path = self.folder.join(name);
-        fs::write(&path, format!("{content}\n"))
-            .with_context(|| format!("cannot write {}", path.display()))?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
-        Ok(path)
+        home::secret(&self.folder, name, content)
     }
 
     /// Has the worker seal and anchor now instead of at half past midnight.
