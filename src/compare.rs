@@ -7,6 +7,8 @@
 //!
 //! Who can change these tables *and* has the key can make all of it fit. Only what left the machine is out of their reach.
 
+use std::collections::BTreeMap;
+
 use zeroauth_audit_core::Digest;
 use zeroauth_audit_core::merkle::{leaf_hash, verify_inclusion};
 use zeroauth_audit_core::trust::Trust;
@@ -25,12 +27,31 @@ pub struct Comparison<'a> {
     /// Schema of the log's tables.
     logs: &'a str,
     trust: Trust,
+    /// By tenant what the job `anchor_check` found: only that reads what was anchored.
+    anchored: Anchored,
+}
+
+/// By tenant classes of findings, and words.
+type Anchored = BTreeMap<String, Vec<(&'static str, String)>>;
+
+/// What was sealed of a tenant last, and is there.
+pub struct Sealed<'a> {
+    /// The log.
+    pub log: Log,
+    /// Its root, which was signed.
+    pub root: Digest,
+    /// The last interval of each of its chains.
+    pub ends: Vec<End>,
+    /// Its tiles, as far as they were read.
+    pub tiles: Tiles<'a>,
 }
 
 /// Where a log says that a chain ends.
-struct End {
-    chain: i16,
-    interval: Interval,
+pub struct End {
+    /// The chain.
+    pub chain: i16,
+    /// Its last interval.
+    pub interval: Interval,
 }
 
 impl<'a> Comparison<'a> {
@@ -46,7 +67,8 @@ impl<'a> Comparison<'a> {
         if !there {
             return Ok(None);
         }
-        Ok(Some(Self { session, trail, logs, trust: keys::trust(session, logs)? }))
+        let trust = keys::trust(session, logs)?;
+        Ok(Some(Self { session, trail, logs, trust, anchored: anchored(session, trail)? }))
     }
 
     /// Every tenant whose log holds events.
@@ -64,8 +86,14 @@ impl<'a> Comparison<'a> {
         Ok(tenants)
     }
 
-    /// Says what of `tenant` is not as it was sealed. `empty`: whether no event of it is there at all.
-    pub fn compare(&self, tenant: &str, empty: bool, report: &mut dyn FnMut(Finding)) -> Result<(), Failure> {
+    /// Says what of `tenant` is not as it was sealed, and gives what was, if it could be read and is not nothing. `empty`: whether
+    /// no event of it is there at all.
+    pub fn compare<'t>(
+        &'t self,
+        tenant: &'t str,
+        empty: bool,
+        report: &mut dyn FnMut(Finding),
+    ) -> Result<Option<Sealed<'t>>, Failure> {
         let mut say = |class, chain, seq, actual: Option<Digest>, detail: String| {
             report(Finding {
                 class,
@@ -79,11 +107,11 @@ impl<'a> Comparison<'a> {
                 detail,
             });
         };
-        for (class, detail) in self.anchored(tenant)? {
-            say(class, None, None, None, detail);
+        for (class, detail) in self.anchored.get(tenant).into_iter().flatten() {
+            say(class, None, None, None, detail.clone());
         }
         let Some(log) = Log::current(self.session, self.logs, tenant)?.filter(|log| log.size > 0) else {
-            return Ok(());
+            return Ok(None);
         };
         if empty {
             say(
@@ -93,7 +121,7 @@ impl<'a> Comparison<'a> {
                 None,
                 format!("{} events were sealed, and none is there", log.size),
             );
-            return Ok(());
+            return Ok(None);
         }
         if let Some((class, detail)) = self.held(tenant, &log)? {
             say(class, None, None, None, detail);
@@ -102,7 +130,7 @@ impl<'a> Comparison<'a> {
             Ok(root) => root,
             Err(why) => {
                 say("checkpoint_mismatch", None, None, None, why);
-                return Ok(());
+                return Ok(None);
             }
         };
         let ends = self.ends(tenant, &log)?;
@@ -110,10 +138,10 @@ impl<'a> Comparison<'a> {
         if covered.fold(0, u64::saturating_add) != log.size {
             let why = "the intervals of the log do not cover its events";
             say("checkpoint_mismatch", None, None, None, why.to_owned());
-            return Ok(());
+            return Ok(None);
         }
         let tiles = Tiles::new(self.session, self.logs, tenant, log.epoch);
-        for end in ends {
+        for end in &ends {
             let (chain, to) = (end.chain, end.interval.to);
             let Some(hash) = self.event_hash(tenant, chain, to)? else {
                 match self.head(tenant, chain)? {
@@ -139,27 +167,7 @@ impl<'a> Comparison<'a> {
                 say("checkpoint_mismatch", Some(chain), Some(seq), Some(hash), detail);
             }
         }
-        Ok(())
-    }
-
-    /// What the job `anchor_check` found of it: only that reads what was anchored.
-    fn anchored(&self, tenant: &str) -> Result<Vec<(&'static str, String)>, Failure> {
-        let sql = format!(
-            "SELECT kind, detail FROM {}.audit_anchor_findings WHERE tenant_id = $1 ORDER BY kind",
-            self.trail.schema
-        );
-        let mut found = Vec::new();
-        if self.logs != self.trail.schema {
-            // Logs that were made for a drill are not anchored.
-            return Ok(found);
-        }
-        self.session.again(&sql, &[Parameter::Text(tenant)], |row| {
-            let missing = row.text(0)?.as_deref() == Some("tenant_missing");
-            let class = if missing { "tenant_missing" } else { "anchor_mismatch" };
-            found.push((class, row.text(1)?.unwrap_or_default()));
-            Ok(())
-        })?;
-        Ok(found)
+        Ok(Some(Sealed { log, root, ends, tiles }))
     }
 
     /// What a sink holds and this log does not agree with.
@@ -316,4 +324,25 @@ impl<'a> Comparison<'a> {
         }
         Ok((other, hash, format!("from this event on up to {to} the chain is not what was sealed")))
     }
+}
+
+/// What the job `anchor_check` found, by tenant.
+fn anchored(session: &Session, trail: &Trail) -> Result<Anchored, Failure> {
+    let mut found = Anchored::new();
+    if trail.logs.as_ref() != Some(&trail.schema) {
+        // Logs that were made for a drill are not anchored.
+        return Ok(found);
+    }
+    let sql = format!(
+        "SELECT tenant_id, kind, detail FROM {}.audit_anchor_findings ORDER BY tenant_id, kind",
+        trail.schema
+    );
+    session.again(&sql, &[], |row| {
+        let missing = row.text(1)?.as_deref() == Some("tenant_missing");
+        let class = if missing { "tenant_missing" } else { "anchor_mismatch" };
+        let of_tenant = found.entry(row.text(0)?.unwrap_or_default()).or_default();
+        of_tenant.push((class, row.text(2)?.unwrap_or_default()));
+        Ok(())
+    })?;
+    Ok(found)
 }

@@ -12,7 +12,6 @@ use pgrx::pg_sys;
 
 use crate::access::Trail;
 use crate::call::{Arguments, sql_function};
-use crate::compare::Comparison;
 use crate::error::{Failure, Kind};
 use crate::keys::{self, Signer};
 use crate::query::Session;
@@ -70,8 +69,7 @@ fn audit_drill_seal(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let session = Session::connect();
     let signer = Signer::ephemeral(ORIGIN)?;
     keys::remember(&session, schema, &signer)?;
-    let comparison = Comparison::start(&session, &trail)?;
-    let sealer = Sealer { session: &session, trail: &trail, schema, signer: Some(signer), comparison };
+    let sealer = Sealer::start(&session, &trail, schema, Some(signer))?;
     let (tenants, _) = sealer.grown("")?;
     let mut sealed = 0;
     for (tenant, chains) in &tenants {
@@ -81,6 +79,7 @@ fn audit_drill_seal(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         })?;
         sealed += events;
     }
+    sealer.writes.flush()?;
     drop(sealer);
     drop(session);
     Ok(pg_sys::Datum::from(sealed))

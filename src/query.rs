@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::ops::ControlFlow;
 
-use pgrx::pg_sys;
+use pgrx::{IntoDatum, pg_sys};
 
 use crate::error::Failure;
 use crate::memory;
@@ -25,6 +25,12 @@ pub enum Parameter<'a> {
     Text(&'a str),
     /// `bytea`
     Bytes(&'a [u8]),
+    /// `bigint[]`
+    Int8s(&'a [i64]),
+    /// `text[]`
+    Texts(&'a [String]),
+    /// `bytea[]`
+    Byteas(&'a [Vec<u8>]),
 }
 
 impl Parameter<'_> {
@@ -325,7 +331,7 @@ struct Bound {
 
 impl Drop for Bound {
     fn drop(&mut self) {
-        let long = |oid: &pg_sys::Oid| *oid == pg_sys::TEXTOID || *oid == pg_sys::BYTEAOID;
+        let long = |oid: &pg_sys::Oid| *oid != pg_sys::INT8OID && *oid != pg_sys::INT2OID;
         for (_, value) in self.types.iter().zip(&self.values).filter(|(oid, _)| long(oid)) {
             // SAFETY: palloc'ed in `new`; the query that read it is over.
             unsafe { pg_sys::pfree(value.cast_mut_ptr()) };
@@ -345,8 +351,17 @@ impl Bound {
                     (pg_sys::TEXTOID, pg_sys::Datum::from(stored))
                 }
                 Parameter::Bytes(bytes) => (pg_sys::BYTEAOID, crate::columns::bytea(bytes)),
+                Parameter::Int8s(numbers) => (pg_sys::INT8ARRAYOID, array(numbers.iter().copied())),
+                Parameter::Texts(texts) => (pg_sys::TEXTARRAYOID, array(texts.iter().map(String::as_str))),
+                Parameter::Byteas(pieces) => (pg_sys::BYTEAARRAYOID, array(pieces.iter().map(Vec::as_slice))),
             })
             .unzip();
         Self { sql: CString::new(sql).unwrap_or_default(), types, values }
     }
+}
+
+/// An array of these elements, palloc'ed.
+fn array<T: IntoDatum>(elements: impl Iterator<Item = T>) -> pg_sys::Datum {
+    // Only an Option of an array is ever none.
+    elements.collect::<Vec<T>>().into_datum().unwrap_or(pg_sys::Datum::null())
 }

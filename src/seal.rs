@@ -8,7 +8,10 @@
 //! The place in the list of tenants is kept in this process alone: a run that is interrupted begins anew, and finds nothing to do
 //! for those that are done.
 
+mod writes;
+
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
@@ -16,17 +19,18 @@ use pgrx::pg_sys;
 use serde::Serialize;
 use zeroauth_audit_core::Digest;
 use zeroauth_audit_core::merkle::leaf_hash;
-use zeroauth_audit_core::tile::Tile;
 use zeroauth_audit_core::tile::builder::Builder;
 
 use crate::access::Trail;
 use crate::call::{Arguments, jsonb, sql_function};
-use crate::compare::Comparison;
-use crate::error::Failure;
+use crate::compare::{Comparison, End};
+use crate::error::{Failure, Kind};
 use crate::keys::Signer;
 use crate::log::{Interval, Log, Tiles};
 use crate::query::{Parameter, Session};
+use crate::walk::Finding;
 use crate::{keys, memory};
+pub use writes::Writes;
 
 /// A step takes about so long: other jobs have their turn in between.
 const STEP: Duration = Duration::from_millis(300);
@@ -75,6 +79,15 @@ pub enum Doubt {
 }
 
 impl Doubt {
+    fn of(finding: &Finding) -> Self {
+        let place = match (finding.chain, finding.seq) {
+            (Some(chain), Some(seq)) => format!("chain {chain}, event {seq}: "),
+            (Some(chain), None) => format!("chain {chain}: "),
+            _ => String::new(),
+        };
+        Self::Sealed(finding.class, place + &finding.detail)
+    }
+
     /// What it is about.
     pub fn words(&self) -> String {
         match self {
@@ -101,8 +114,8 @@ fn step(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let trail = Trail::open(arguments)?;
     let session = Session::connect();
     let signer = keys::signer(&session, &schema)?;
-    let comparison = Comparison::start(&session, &trail)?;
-    let sealer = Sealer { session: &session, trail: &trail, schema: &schema, signer, comparison };
+    let sealer = Sealer::start(&session, &trail, &schema, signer)?;
+    let refused = sealer.refused()?;
     let (tenants, mut complete) = sealer.grown(&after)?;
     // To find them may take as long as a step, when few of many tenants have grown: some are done in each all the same.
     let begun = Instant::now();
@@ -122,7 +135,9 @@ fn step(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
                     complete = false;
                     break;
                 }
-                sealer.settled(&tenant)?;
+                if refused.contains(&tenant) {
+                    sealer.settled(&tenant)?;
+                }
             }
             Err(doubt) => {
                 done.refused += 1;
@@ -132,6 +147,7 @@ fn step(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         last = tenant;
         memory::check()?;
     }
+    sealer.writes.flush()?;
     if complete {
         done.refused += sealer.missing()?;
     } else {
@@ -144,20 +160,36 @@ fn step(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
 
 /// Adds events to the logs of one trail.
 pub struct Sealer<'a> {
-    pub session: &'a Session,
-    pub trail: &'a Trail,
+    session: &'a Session,
+    trail: &'a Trail,
     /// Schema of the logs' tables.
-    pub schema: &'a str,
+    schema: &'a str,
     /// Who signs; `None`: nobody, for now.
-    pub signer: Option<Signer>,
+    signer: Option<Signer>,
     /// What is asked before a log grows.
-    pub comparison: Option<Comparison<'a>>,
+    comparison: Comparison<'a>,
+    /// What is to be stored: nothing is before it is flushed.
+    pub writes: Writes<'a>,
 }
 
 /// Tenants with something to do, and their chains.
 pub type Grown = Vec<(String, Vec<Chain>)>;
 
-impl Sealer<'_> {
+impl<'a> Sealer<'a> {
+    /// For the trail whose logs are in `schema`.
+    pub fn start(
+        session: &'a Session,
+        trail: &'a Trail,
+        schema: &'a str,
+        signer: Option<Signer>,
+    ) -> Result<Self, Failure> {
+        let comparison = Comparison::start(session, trail)?.ok_or_else(|| {
+            Failure::new(Kind::DamagedLog, "the tables of the logs are not there")
+                .hint("Update the extension: ALTER EXTENSION zeroauth_audit UPDATE.")
+        })?;
+        Ok(Self { session, trail, schema, signer, comparison, writes: Writes::new(session, schema) })
+    }
+
     /// Tenants behind `after` with something to do, and whether those are all.
     pub fn grown(&self, after: &str) -> Result<(Grown, bool), Failure> {
         let sql = include_str!("../sql/worker/grown.sql")
@@ -192,24 +224,34 @@ impl Sealer<'_> {
 
     /// Adds what is new and signs. How many events, and whether those were all.
     pub fn seal(&self, tenant: &str, chains: &[Chain]) -> Result<Result<(i64, bool), Doubt>, Failure> {
-        let log = match Log::current(self.session, self.schema, tenant)? {
-            Some(log) => log,
-            None => self.begin(tenant)?,
-        };
-        if let Some(doubt) = self.compare(tenant, false)? {
+        let mut doubt = None;
+        let sealed = self.comparison.compare(tenant, false, &mut |finding| {
+            doubt.get_or_insert(Doubt::of(&finding));
+        })?;
+        if let Some(doubt) = doubt {
             return Ok(Err(doubt));
         }
+        let (log, root, ends, tiles) = match sealed {
+            Some(sealed) => (sealed.log, Some(sealed.root), sealed.ends, sealed.tiles),
+            None => {
+                let log = match Log::current(self.session, self.schema, tenant)? {
+                    Some(log) => log,
+                    None => self.begin(tenant)?,
+                };
+                let tiles = Tiles::new(self.session, self.schema, tenant, log.epoch);
+                (log, None, Vec::new(), tiles)
+            }
+        };
         if self.signer.is_none() && log.origin.is_some() {
             // It waits for its key: an unsigned checkpoint behind signed ones is what tampering looks like.
             return Ok(Ok((0, true)));
         }
-        let tiles = Tiles::new(self.session, self.schema, tenant, log.epoch);
         let mut builder = match tiles.builder(log.size)? {
             Ok(builder) => builder,
             Err(why) => return Ok(Err(Doubt::Log(why))),
         };
         // The tiles come from where others could have written: nothing is added to what is not as it was sealed.
-        if log.size > 0 && self.sealed_root(tenant, &log)? != Some(builder.root()) {
+        if log.size > 0 && root != Some(builder.root()) {
             return Ok(Err(Doubt::Log("the log's root is not the one that was sealed".to_owned())));
         }
         let (mut added, mut whole) = (Vec::new(), true);
@@ -221,7 +263,11 @@ impl Sealer<'_> {
                 break;
             }
             let first_leaf = builder.size();
-            if let Err(doubt) = self.add(&mut builder, &tiles, tenant, log.epoch, chain, to)? {
+            let before = match sealed_leaf(&tiles, &ends, chain)? {
+                Ok(before) => before,
+                Err(doubt) => return Ok(Err(doubt)),
+            };
+            if let Err(doubt) = self.add(&mut builder, before, tenant, chain, to)? {
                 return Ok(Err(doubt));
             }
             room -= to - chain.covered;
@@ -229,30 +275,15 @@ impl Sealer<'_> {
         }
         let events = MOST_EVENTS - room;
         let grown = builder.finish();
-        let root = grown.root;
+        let key = (tenant, log.epoch);
         for tile in &grown.tiles {
-            self.store_tile(tenant, log.epoch, tile)?;
+            self.writes.tile(key, tile)?;
         }
-        for (chain, interval) in &added {
-            self.store_interval(tenant, log.epoch, *chain, interval, grown.size)?;
+        for (chain, interval) in added {
+            self.writes.interval(key, chain, &Interval { tree_size: grown.size, ..interval })?;
         }
-        self.sign(tenant, &log, grown.size, &root)?;
+        self.sign(tenant, log, grown.size, &grown.root)?;
         Ok(Ok((events, whole)))
-    }
-
-    /// What of a tenant is not as it was sealed; `empty`: none of its events is there.
-    fn compare(&self, tenant: &str, empty: bool) -> Result<Option<Doubt>, Failure> {
-        let Some(comparison) = &self.comparison else { return Ok(None) };
-        let mut first = None;
-        comparison.compare(tenant, empty, &mut |finding| {
-            let place = match (finding.chain, finding.seq) {
-                (Some(chain), Some(seq)) => format!("chain {chain}, event {seq}: "),
-                (Some(chain), None) => format!("chain {chain}: "),
-                _ => String::new(),
-            };
-            first.get_or_insert(Doubt::Sealed(finding.class, place + &finding.detail));
-        })?;
-        Ok(first)
     }
 
     /// Tenants that were sealed and are not there at all. How many.
@@ -268,20 +299,23 @@ impl Sealer<'_> {
             Ok(())
         })?;
         for tenant in &tenants {
-            if let Some(doubt) = self.compare(tenant, true)? {
+            let mut doubt = None;
+            self.comparison.compare(tenant, true, &mut |finding| {
+                doubt.get_or_insert(Doubt::of(&finding));
+            })?;
+            if let Some(doubt) = doubt {
                 self.refuse(tenant, &doubt)?;
             }
         }
         Ok(tenants.len() as u64)
     }
 
-    /// Adds the events of one chain up to `to`.
+    /// Adds the events of one chain up to `to`; `before` is the leaf of the one before them, if there is one.
     fn add(
         &self,
         builder: &mut Builder,
-        tiles: &Tiles<'_>,
+        mut before: Option<Digest>,
         tenant: &str,
-        epoch: i32,
         chain: &Chain,
         to: i64,
     ) -> Result<Result<(), Doubt>, Failure> {
@@ -295,13 +329,6 @@ impl Sealer<'_> {
             Parameter::Int8(chain.covered),
             Parameter::Int8(to),
         ];
-        let mut before = self.sealed_leaf(tiles, tenant, epoch, chain)?;
-        if chain.covered > 0 && before.is_none() {
-            return Ok(Err(Doubt::Log(format!(
-                "event {} of chain {} is not in the log",
-                chain.covered, chain.chain
-            ))));
-        }
         let mut expected = chain.covered + 1;
         let mut doubt = None;
         self.session.stream(&sql, &parameters, |row| {
@@ -329,117 +356,37 @@ impl Sealer<'_> {
         Ok(doubt.map_or(Ok(()), Err))
     }
 
-    /// The leaf of the last event of a chain that the log holds.
-    fn sealed_leaf(
-        &self,
-        tiles: &Tiles<'_>,
-        tenant: &str,
-        epoch: i32,
-        chain: &Chain,
-    ) -> Result<Option<Digest>, Failure> {
-        if chain.covered == 0 {
-            return Ok(None);
-        }
-        let interval = Interval::of(self.session, self.schema, (tenant, epoch), chain.chain, chain.covered)?;
-        match interval {
-            Some(interval) => tiles.leaf(interval.leaf(chain.covered)),
-            None => Ok(None),
-        }
-    }
-
     fn begin(&self, tenant: &str) -> Result<Log, Failure> {
         let sql = format!("INSERT INTO {}.audit_logs (tenant_id) VALUES ($1)", self.schema);
         self.session.change_again(&sql, &[Parameter::Text(tenant)], |_| Ok(()))?;
         Ok(Log { epoch: 0, size: 0, state: "open".to_owned(), origin: None })
     }
 
-    fn store_tile(&self, tenant: &str, epoch: i32, tile: &Tile) -> Result<(), Failure> {
-        let sql = format!(
-            "INSERT INTO {}.audit_tiles (tenant_id, epoch, level, place, hashes) VALUES ($1, $2::pg_catalog.int4, $3, $4, $5)
-             ON CONFLICT (tenant_id, epoch, level, place) DO UPDATE SET hashes = excluded.hashes",
-            self.schema
-        );
-        let bytes: Vec<u8> = tile.hashes.iter().flat_map(|hash| *hash.as_bytes()).collect();
-        let parameters = [
-            Parameter::Text(tenant),
-            Parameter::Int8(i64::from(epoch)),
-            Parameter::Int2(i16::from(tile.level)),
-            Parameter::count(tile.index),
-            Parameter::Bytes(&bytes),
-        ];
-        self.session.change_again(&sql, &parameters, |_| Ok(()))
-    }
-
-    fn store_interval(
-        &self,
-        tenant: &str,
-        epoch: i32,
-        chain: i16,
-        interval: &Interval,
-        size: u64,
-    ) -> Result<(), Failure> {
-        let sql = format!(
-            "INSERT INTO {}.audit_log_intervals (tenant_id, epoch, chain, to_seq, from_seq, first_leaf, tree_size)
-             VALUES ($1, $2::pg_catalog.int4, $3, $4, $5, $6, $7)",
-            self.schema
-        );
-        let parameters = [
-            Parameter::Text(tenant),
-            Parameter::Int8(i64::from(epoch)),
-            Parameter::Int2(chain),
-            Parameter::Int8(interval.to),
-            Parameter::Int8(interval.from),
-            Parameter::count(interval.first_leaf),
-            Parameter::count(size),
-        ];
-        self.session.change_again(&sql, &parameters, |_| Ok(()))
-    }
-
-    /// The root of the newest checkpoint.
-    fn sealed_root(&self, tenant: &str, log: &Log) -> Result<Option<Digest>, Failure> {
-        let sql = format!(
-            "SELECT root FROM {}.audit_checkpoints WHERE tenant_id = $1 AND epoch = $2::pg_catalog.int4 AND tree_size = $3",
-            self.schema
-        );
-        let parameters =
-            [Parameter::Text(tenant), Parameter::Int8(i64::from(log.epoch)), Parameter::count(log.size)];
-        let mut root = None;
-        self.session.again(&sql, &parameters, |row| {
-            root = row.bytes(0).and_then(Digest::from_slice);
-            Ok(())
-        })?;
-        Ok(root)
-    }
-
-    /// Signs the log as it is, if there is a key, and stores the checkpoint.
-    fn sign(&self, tenant: &str, log: &Log, size: u64, root: &Digest) -> Result<(), Failure> {
-        let origin = match (&self.signer, &log.origin) {
-            (None, origin) => origin.clone(),
-            (Some(_), Some(origin)) => Some(origin.clone()),
+    /// Signs the log as it is, if there is a key: that is its checkpoint.
+    fn sign(&self, tenant: &str, log: Log, size: u64, root: &Digest) -> Result<(), Failure> {
+        let origin = match (&self.signer, log.origin) {
             (Some(signer), None) => Some(signer.origin(tenant, log.epoch)?),
+            (_, origin) => origin,
         };
         let note = match (&self.signer, &origin) {
             (Some(signer), Some(origin)) => Some(signer.sign(origin, size, root)?),
             _ => None,
         };
-        let update = format!(
-            "UPDATE {}.audit_logs SET tree_size = $3, origin = NULLIF($4, '') WHERE tenant_id = $1 AND epoch = $2::pg_catalog.int4",
+        self.writes.checkpoint((tenant, log.epoch), size, root, origin, note)
+    }
+
+    /// Tenants whose logs people were told not to be sealed any more.
+    fn refused(&self) -> Result<HashSet<String>, Failure> {
+        let sql = format!(
+            "SELECT tenant FROM {}.audit_alerts WHERE fingerprint LIKE 'checkpoint\\_refused:%' AND state <> 'resolved'",
             self.schema
         );
-        let size = Parameter::count(size);
-        let key = [Parameter::Text(tenant), Parameter::Int8(i64::from(log.epoch)), size];
-        let [tenant, epoch, size] = key;
-        let origin = Parameter::Text(origin.as_deref().unwrap_or_default());
-        self.session.change_again(&update, &[tenant, epoch, size, origin], |_| Ok(()))?;
-        let insert = format!(
-            "INSERT INTO {0}.audit_checkpoints AS c (tenant_id, epoch, tree_size, root, note) VALUES ($1, $2::pg_catalog.int4, $3, $4, NULLIF($5, ''))
-             ON CONFLICT (tenant_id, epoch, tree_size) DO UPDATE
-             SET sealed_at = excluded.sealed_at, seal = excluded.seal, note = excluded.note",
-            self.schema
-        );
-        let root = Parameter::Bytes(root.as_bytes());
-        let note = Parameter::Text(note.as_deref().unwrap_or_default());
-        self.session.change_again(&insert, &[tenant, epoch, size, root, note], |_| Ok(()))
+        let mut tenants = HashSet::new();
+        self.session.all(&sql, &[], |row| {
+            tenants.extend(row.text(0)?);
+            Ok(())
+        })?;
+        Ok(tenants)
     }
 
     fn refuse(&self, tenant: &str, doubt: &Doubt) -> Result<(), Failure> {
@@ -462,6 +409,28 @@ impl Sealer<'_> {
         );
         self.session.change_again(&sql, &[Parameter::Text(tenant)], |_| Ok(()))
     }
+}
+
+/// The leaf of the last event of a chain that the log holds.
+fn sealed_leaf(
+    tiles: &Tiles<'_>,
+    ends: &[End],
+    chain: &Chain,
+) -> Result<Result<Option<Digest>, Doubt>, Failure> {
+    if chain.covered == 0 {
+        return Ok(Ok(None));
+    }
+    let end = ends.iter().find(|end| end.chain == chain.chain && end.interval.to == chain.covered);
+    let leaf = match end {
+        Some(end) => tiles.leaf(end.interval.leaf(chain.covered))?,
+        None => None,
+    };
+    Ok(match leaf {
+        Some(leaf) => Ok(Some(leaf)),
+        None => {
+            Err(Doubt::Log(format!("event {} of chain {} is not in the log", chain.covered, chain.chain)))
+        }
+    })
 }
 
 sql_function!(zeroauth_audit_job_checkpoint, pg_finfo_zeroauth_audit_job_checkpoint, step);

@@ -209,7 +209,8 @@ impl<'a> Check<'a> {
         comparison.compare(tenant, empty, &mut |finding| {
             verdict.add(&finding);
             report(finding);
-        })
+        })?;
+        Ok(())
     }
 
     fn walk(
