@@ -47,12 +47,15 @@ enum Task {
         /// Test on this major version of PostgreSQL instead: 17 or 18, in a folder with the Debian release that has it.
         #[arg(long, conflicts_with = "deny")]
         pg: Option<u32>,
-        /// Test on this major version, too; counted as skipped where no such folder can be made.
+        /// Test on this major version, too, without what is alike on all; counted as skipped where no such folder can be made.
         #[arg(long, conflicts_with_all = ["pg", "inside"])]
         also_pg: Option<u32>,
         /// What `--pg` runs inside the folder: everything that depends on the version of PostgreSQL.
         #[arg(long, hide = true)]
         inside: bool,
+        /// Of the tests on servers only those that could come out differently on another version.
+        #[arg(long, hide = true, requires = "inside")]
+        different: bool,
     },
     /// Random queries, fuzz targets, the storm and crashes, for longer than a test has time for.
     Soak {
@@ -75,8 +78,8 @@ fn main() -> ExitCode {
         Task::Setup => setup::run().and_then(|_| setup::node::ready()).map(|()| ExitCode::SUCCESS),
         Task::Demo { keep } => demo::run(keep),
         Task::Stop => demo::stop(),
-        Task::Test { filter, deny, pg, also_pg, inside } => {
-            test::run(filter.as_deref(), &test::Where { pg, also_pg, inside }, deny)
+        Task::Test { filter, deny, pg, also_pg, inside, different } => {
+            test::run(filter.as_deref(), &test::Where { pg, also_pg, inside, different }, deny)
         }
         Task::Soak { minutes } => soak::run(minutes),
         Task::Bench { quick, filter } => bench::run(quick, filter.as_deref()),

@@ -44,7 +44,7 @@ fn storms(time: Duration, installation: &Installation) -> Result<Tally> {
         [("ZEROAUTH_STORM_SECONDS", seconds.to_string()), ("ZEROAUTH_CRASH_ROUNDS", rounds.to_string())];
     let mut sum = Tally::default();
     for filter in ["storm", "fault_crash"] {
-        let tests = rust::server_tests_with(Some(filter), installation, &length)?;
+        let tests = rust::server_tests_with(Some(filter), &[], installation, &length)?;
         if tests == Tally::default() {
             say(&format!("skipping {filter}: no test has this name"));
             sum += Tally::skipped();

@@ -26,6 +26,8 @@ pub(crate) struct Where {
     pub(crate) also_pg: Option<u32>,
     /// Already in such a folder.
     pub(crate) inside: bool,
+    /// Without the tests that come out alike on every version.
+    pub(crate) different: bool,
 }
 
 /// Runs the checks; with a filter only the Rust tests whose name contains it.
@@ -37,7 +39,7 @@ pub(crate) fn run(filter: Option<&str>, place: &Where, deny: bool) -> Result<Exi
     let ready = setup::run()?;
     let mut sum = Sum::default();
     if let Some(major) = place.pg {
-        sum.add(&format!("PostgreSQL {major}"), versions::test(major, filter, &ready)?);
+        sum.add(&format!("PostgreSQL {major}"), versions::test(major, filter, &ready, false)?);
         return Ok(sum.close());
     }
     if filter.is_none() && !place.inside {
@@ -55,7 +57,8 @@ pub(crate) fn run(filter: Option<&str>, place: &Where, deny: bool) -> Result<Exi
     if filter.is_none_or(|filter| filter == "interoperability") && !place.inside {
         sum.add("interoperability", interop::check()?);
     }
-    sum.add("tests on servers", rust::server_tests(filter, &ready.installation)?);
+    let left_out = if place.different { rust::ALIKE } else { &[] };
+    sum.add("tests on servers", rust::server_tests(filter, left_out, &ready.installation)?);
     if filter.is_none() && !place.inside {
         sum.add("a minute of soak", soak::short()?);
     }
@@ -65,9 +68,9 @@ pub(crate) fn run(filter: Option<&str>, place: &Where, deny: bool) -> Result<Exi
     Ok(sum.close())
 }
 
-/// The tests on another major version, skipped where the machine does not allow it.
+/// The tests that another major version could change, skipped where the machine does not allow it.
 fn if_possible(major: u32, filter: Option<&str>, ready: &Ready) -> Result<Tally> {
-    match versions::test(major, filter, ready) {
+    match versions::test(major, filter, ready, filter.is_none()) {
         Err(error) if error.chain().any(|cause| cause.is::<BadEnvironment>()) => {
             say(&format!("skipping PostgreSQL {major}: {error:#}"));
             Ok(Tally::skipped())

@@ -16,6 +16,24 @@ use crate::versions::from_15;
 const SERVER_TESTS: &str = "zeroauth-audit-tests";
 /// The extension's own package: its library needs a server around it and has no tests of its own.
 const EXTENSION: &str = "zeroauth_audit";
+/// Files of tests on servers that are about what is outside of them, or about how long something takes: alike on every version of
+/// PostgreSQL. Where several versions are tested at once, these are tested on one.
+pub(crate) const ALIKE: &[&str] = &[
+    "anchor_check::",
+    "anchor_crashes::",
+    "anchor_days::",
+    "anchor_faults::",
+    "anchor_targets::",
+    "deliveries::",
+    "drift_scale::",
+    "fault_scale::",
+    "offline::",
+    "publish::",
+    "reference::",
+    "vectors::",
+    "verify_long::",
+    "worker_alerts::",
+];
 
 /// clippy over everything, warnings denied; the extension as it is built for `feature`, such as `pg15`.
 pub(crate) fn clippy(feature: &str) -> Command {
@@ -43,21 +61,27 @@ pub(crate) fn ignored_tests(package: &str, file: &str, environment: &[(&str, Str
     counted(command)
 }
 
-/// Every test that starts servers. Two at a time: each brings its own server's processes.
-pub(crate) fn server_tests(filter: Option<&str>, installation: &Installation) -> Result<Tally> {
+/// Every test that starts servers, but those in the files `left_out`. Two at a time: each brings its own server's processes.
+pub(crate) fn server_tests(
+    filter: Option<&str>,
+    left_out: &[&str],
+    installation: &Installation,
+) -> Result<Tally> {
     say("testing: on real servers");
-    server_tests_with(filter, installation, &[])
+    server_tests_with(filter, left_out, installation, &[])
 }
 
 /// The same, with environment variables that say how long a test takes.
 pub(crate) fn server_tests_with(
     filter: Option<&str>,
+    left_out: &[&str],
     installation: &Installation,
     length: &[(&str, String)],
 ) -> Result<Tally> {
     let mut command = process::cargo();
     command.args(["test", "--quiet", "--locked", "--no-fail-fast", "--package", SERVER_TESTS, "--"]);
     command.args(["--test-threads", "2"]).args(filter).env("PG_CONFIG", &installation.pg_config);
+    command.args(left_out.iter().flat_map(|file| ["--skip", file]));
     if env::var_os(from_15::VARIABLE).is_some() {
         command.arg("--include-ignored");
     }
@@ -96,4 +120,20 @@ fn for_lines(mut command: Command, mut take: impl FnMut(&str)) -> Result<bool> {
         take(&String::from_utf8_lossy(&line));
     }
     Ok(child.wait().context("the tests are lost")?.success())
+}
+
+#[cfg(test)]
+mod tests {
+    use zeroauth_audit_tests::workspace;
+
+    use super::ALIKE;
+
+    #[test]
+    fn what_is_left_out_exists() {
+        for name in ALIKE {
+            let file = name.strip_suffix("::").unwrap_or_default();
+            let path = workspace().join("pgrx-tests/tests/server").join(file).with_extension("rs");
+            assert!(path.exists(), "{name} leaves nothing out");
+        }
+    }
 }

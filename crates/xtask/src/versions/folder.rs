@@ -76,6 +76,27 @@ impl Folder {
         Ok(folder)
     }
 
+    /// Gives an empty target folder what cargo has built outside: of that, only what depends on PostgreSQL is built anew inside.
+    pub(crate) fn take_over_builds(&self) -> Result<()> {
+        for profile in ["debug", "release"] {
+            let (ours, theirs) = (workspace().join("target").join(profile), self.target.join(profile));
+            if theirs.exists() || !ours.join("deps").exists() {
+                continue;
+            }
+            // A copy that was interrupted has another name, and is made again.
+            let unfinished = self.target.join(format!("{profile}.unfinished"));
+            let _ = fs::remove_dir_all(&unfinished);
+            fs::create_dir(&unfinished).with_context(|| format!("cannot make {}", unfinished.display()))?;
+            let mut copy = Command::new("cp");
+            copy.args(["--archive", "--reflink=auto"]);
+            copy.args(["build", "deps", ".fingerprint"].map(|folder| ours.join(folder))).arg(&unfinished);
+            process::run(&mut copy)?;
+            fs::rename(&unfinished, &theirs)
+                .with_context(|| format!("cannot rename {}", unfinished.display()))?;
+        }
+        Ok(())
+    }
+
     /// The folder that is `target` of the workspace inside.
     pub(crate) fn target(&self) -> &Path {
         &self.target

@@ -16,11 +16,13 @@ use crate::setup::{self, Ready};
 use crate::test::{Tally, closing};
 use folder::{As, Folder};
 
-/// Runs the tests on PostgreSQL `major`. `ready` is this machine's own, to dump from.
-pub(crate) fn test(major: u32, filter: Option<&str>, ready: &Ready) -> Result<Tally> {
+/// Runs the tests on PostgreSQL `major`; `different`: those that could come out differently than here. `ready` is this machine's
+/// own, to dump from.
+pub(crate) fn test(major: u32, filter: Option<&str>, ready: &Ready, different: bool) -> Result<Tally> {
     // The folder shows what is there when it is prepared.
     setup::node::ready()?;
     let folder = Folder::prepared(suite(major)?, major)?;
+    folder.take_over_builds()?;
     let dumped = from_15::dump(ready, &folder.target().join(from_15::FOLDER))?;
     let mut command = folder.command(As::Caller, "env")?;
     command.arg(format!("PG_CONFIG=/usr/lib/postgresql/{major}/bin/pg_config"));
@@ -28,7 +30,10 @@ pub(crate) fn test(major: u32, filter: Option<&str>, ready: &Ready) -> Result<Ta
         let seen_inside = workspace().join("target").join(Path::new(from_15::FOLDER));
         command.arg(format!("{}={}", from_15::VARIABLE, seen_inside.display()));
     }
-    command.args(["cargo", "xtask", "test", "--inside"]).args(filter);
+    command
+        .args(["cargo", "xtask", "test", "--inside"])
+        .args(different.then_some("--different"))
+        .args(filter);
     closing(command)
 }
 
