@@ -34,10 +34,15 @@ pub enum Parameter<'a> {
 }
 
 impl Parameter<'_> {
-    /// A `bigint` that counts something; more than fits is as many as fit.
+    /// A `bigint` that counts something, as [`bigint`] says.
     pub fn count(value: u64) -> Self {
-        Self::Int8(i64::try_from(value).unwrap_or(i64::MAX))
+        Self::Int8(bigint(value))
     }
+}
+
+/// A count as a `bigint`; more than fits is as many as fit, which no table holds.
+pub fn bigint(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 /// One row of a result.

@@ -11,7 +11,7 @@ use zeroauth_audit_core::tile::Tile;
 use crate::error::Failure;
 use crate::log::Interval;
 use crate::memory;
-use crate::query::{Parameter, Session};
+use crate::query::{Parameter, Session, bigint};
 
 /// Which log: tenant and epoch.
 pub type Key<'a> = (&'a str, i32);
@@ -79,11 +79,6 @@ impl Keys {
     }
 }
 
-/// A number of rows or leaves as a `bigint`; more than fits is as many as fit, which no table holds.
-fn number(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
 impl<'a> Writes<'a> {
     /// Nothing yet.
     pub fn new(session: &'a Session, schema: &'a str) -> Self {
@@ -99,7 +94,7 @@ impl<'a> Writes<'a> {
         hashes.extend(tile.hashes.iter().flat_map(|hash| *hash.as_bytes()));
         tiles.keys.push(key)?;
         tiles.levels.push(i64::from(tile.level));
-        tiles.places.push(number(tile.index));
+        tiles.places.push(bigint(tile.index));
         tiles.hashes.push(hashes);
         Ok(())
     }
@@ -111,8 +106,8 @@ impl<'a> Writes<'a> {
         intervals.chains.push(i64::from(chain));
         intervals.from.push(interval.from);
         intervals.to.push(interval.to);
-        intervals.first_leaves.push(number(interval.first_leaf));
-        intervals.sizes.push(number(interval.tree_size));
+        intervals.first_leaves.push(bigint(interval.first_leaf));
+        intervals.sizes.push(bigint(interval.tree_size));
         Ok(())
     }
 
@@ -127,7 +122,7 @@ impl<'a> Writes<'a> {
     ) -> Result<(), Failure> {
         let checkpoints = &mut self.rows.borrow_mut().checkpoints;
         checkpoints.keys.push(key)?;
-        checkpoints.sizes.push(number(size));
+        checkpoints.sizes.push(bigint(size));
         checkpoints.roots.push(root.as_bytes().to_vec());
         checkpoints.origins.push(origin.unwrap_or_default());
         checkpoints.notes.push(note.unwrap_or_default());
