@@ -25,6 +25,9 @@ fn digest(hex: &str) -> Digest {
 /// Every anchor in the bundle of an event, checked without the database: (kind, tree size, what it rests on).
 #[track_caller]
 fn bundled(server: &mut Anchoring, tenant: &str, authorities: Authorities) -> Vec<(String, u64, RestsOn)> {
+    // It is fetched by a call of its own once a batch is final.
+    let fetched = "SELECT bool_and(evidence IS NOT NULL) FROM audit_anchor_batches WHERE state = 'finalized'";
+    wait_until(DEADLINE, "the evidence", || server.client.line(fetched) == "t");
     let id = server.client.line(&format!(
         "SELECT event_id FROM audit_events WHERE tenant_id = '{tenant}' AND seq = 2 AND chain = 0"
     ));

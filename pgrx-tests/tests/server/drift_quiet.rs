@@ -11,7 +11,9 @@ use zeroauth_audit_tests::{Cluster, wait_until};
 use super::drift::{alerts, drift};
 use crate::storm_known::{Known, PREPARE, assert_kept, roll_back_prepared, write};
 use crate::storm_writer::Writer;
-use crate::support::{DEADLINE, Database, SetOnDrop, Sql, assert_whole, shared, standby_of, succeed};
+use crate::support::{
+    DEADLINE, Database, SetOnDrop, Sql, assert_whole, promote, shared, standby_of, succeed,
+};
 
 const WRITERS: u32 = 12;
 
@@ -267,7 +269,7 @@ fn a_promoted_standby_goes_on_from_its_own_watermarks() {
         }
         // Cut off in the middle of it.
         let mut promoted = standby.client();
-        assert_eq!(promoted.line("SELECT pg_promote()"), "t");
+        promote(&mut promoted);
         drift(&mut promoted);
         assert_eq!(alerts(&mut promoted), [] as [&str; 0]);
         promoted.run("INSERT INTO audit_events (tenant_id, action) SELECT 'tenant ' || i % 5, 'x' FROM generate_series(1, 100) i");

@@ -10,7 +10,7 @@ use zeroauth_audit_tests::{Cluster, wait_until};
 
 use crate::dump::DIGEST;
 use crate::fault_load::{assert_only_tails_lost, load};
-use crate::support::{SetOnDrop, Sql, assert_whole, standby_of, succeed};
+use crate::support::{SetOnDrop, Sql, assert_whole, promote, standby_of, succeed};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -104,7 +104,7 @@ fn a_standby_promoted_under_load_goes_on_and_the_old_primary_follows_it_after_a_
     // Promoted in the middle of the load on the old primary, which for a while does not know: the two histories part.
     let at_old = run(&old, 0, &|| {
         more_than(&old, 500);
-        new.client().run("SELECT pg_promote()");
+        promote(&mut new.client());
         let there = old.client().line("SELECT count(*) FROM audit_events").parse::<i64>().unwrap();
         more_than(&old, there + 100);
         old.crash().unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use zeroauth_audit_tests::{Cluster, wait_until};
 
 use crate::dump::DIGEST;
-use crate::support::{Sql, assert_whole, findings, standby_of};
+use crate::support::{Sql, assert_whole, findings, promote, standby_of};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -52,8 +52,7 @@ fn a_hot_standby_verifies_and_exports_and_goes_on_after_promotion() {
 
     primary.crash().unwrap();
     let mut promoted = standby.client();
-    promoted.run("SELECT pg_promote()");
-    assert_eq!(promoted.line("SELECT pg_is_in_recovery()"), "f");
+    promote(&mut promoted);
     assert_eq!(promoted.line("INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'after promotion') RETURNING chain = 0, seq > 1"), "t|t");
     // A session that was there before goes on too.
     on_standby

@@ -89,7 +89,7 @@ fn a_long_verification_shows_its_progress_to_others() {
             let running = scope.spawn(|| client.refusal(sql).code);
             let (mut seen, mut highest) = (0, 0);
             wait_until(DEADLINE, "progress that grows", || {
-                for row in look.rows(&format!("SELECT events_done, events_total, datname = current_database(), tenant_id, started_at BETWEEN now() - interval '10 minutes' AND now() FROM audit_verify_progress WHERE pid = {pid}")) {
+                for row in look.rows(&format!("SELECT events_done, events_total, datname = current_database(), tenant_id, started_at BETWEEN now() - interval '10 minutes' AND clock_timestamp() FROM audit_verify_progress WHERE pid = {pid}")) {
                     let done: i64 = row[0].as_ref().unwrap().parse().unwrap();
                     if done > highest {
                         (highest, seen) = (done, seen + 1);

@@ -6,7 +6,7 @@ use std::thread;
 use zeroauth_audit_tests::{Cluster, wait_until};
 
 use crate::support::worker::{ENDS, ONLY_PRUNE, STARTS, no_worker, timed, watcher, worker, worker_after};
-use crate::support::{DEADLINE, SetOnDrop, Sql, standby_of};
+use crate::support::{DEADLINE, SetOnDrop, Sql, promote, standby_of};
 
 #[test]
 fn twenty_rounds_of_create_and_drop_under_load_leak_no_worker_and_block_no_drop() {
@@ -82,7 +82,7 @@ fn a_promoted_standby_gets_its_worker_and_has_none_before() {
     assert_eq!(client.line(OURS), "0");
     assert_eq!(client.line("SELECT h ->> 'state', h -> 'reasons' FROM audit_health() h"), "ok|[]");
     primary.crash().unwrap();
-    client.run("SELECT pg_promote()");
+    promote(&mut client);
     worker_after(&mut client, "audit", None);
     assert_eq!(client.line("SELECT h ->> 'state', h -> 'reasons' FROM audit_health() h"), "ok|[]");
 }
@@ -111,7 +111,7 @@ fn a_standby_that_is_told_to_verifies_and_becomes_a_full_worker_when_promoted() 
         "waiting to verify again"
     );
     primary.crash().unwrap();
-    client.run("SELECT pg_promote()");
+    promote(&mut client);
     let pid = worker_after(&mut client, "audit", Some(pid));
     wait_until(STARTS, "a full worker", || {
         client

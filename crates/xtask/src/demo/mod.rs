@@ -20,7 +20,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use zeroauth_audit_tests::Cluster;
 
-use crate::setup;
+use crate::setup::{self, build};
 
 /// What a role needs to write events, and nothing else. The default of event_id calls audit_uuid_v7().
 const WRITER: &str = "CREATE ROLE demo_writer LOGIN; \
@@ -31,7 +31,7 @@ const WRITER: &str = "CREATE ROLE demo_writer LOGIN; \
 pub(crate) fn run(keep: bool) -> Result<ExitCode> {
     let home = home::claim()?;
     setup::run()?;
-    let program = outside::build()?;
+    let program = build::verifier(build::Profile::Debug)?;
     let started = Instant::now();
 
     println!("Starting a private PostgreSQL under {}", home.path().display());

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use postgres::Client;
 use serde_json::Value;
-use zeroauth_audit_tests::{OsUser, workspace};
+use zeroauth_audit_tests::OsUser;
 
 use super::home;
 use crate::process;
-use crate::setup::{self, say};
+use crate::setup;
 
 /// The name of the demo's log.
 const ORIGIN: &str = "demo.example/audit";
@@ -160,18 +160,20 @@ impl Outside {
         Ok(())
     }
 
-    /// Waits until the anchor on the chain is final.
+    /// Waits until the anchor on the chain is final, and everything that a proof takes along was fetched.
     pub(crate) fn wait(admin: &mut Client) -> Result<Anchored> {
         let since = Instant::now();
         loop {
             let row = admin.query_opt(
-                "SELECT a.tx_hash::text, a.block_number, b.leaves, b.state, b.last_error FROM audit_anchor_batches b \
+                "SELECT a.tx_hash::text, a.block_number, b.leaves, b.state, b.last_error, \
+                 (SELECT bool_and(e.evidence IS NOT NULL) FROM audit_anchor_batches e) FROM audit_anchor_batches b \
                  LEFT JOIN audit_anchors a ON a.target = b.target AND a.batch = b.epoch \
                  WHERE b.target = 'chain' ORDER BY b.epoch LIMIT 1",
                 &[],
             )?;
             if let Some(row) = &row
                 && row.get::<_, &str>(3) == "finalized"
+                && row.get::<_, bool>(5)
             {
                 return Ok(Anchored { transaction: row.get(0), block: row.get(1), logs: row.get(2) });
             }
@@ -234,16 +236,6 @@ impl Outside {
         self.write(FORGED, &bytes)?;
         Ok(FORGED)
     }
-}
-
-/// The program that auditors get, built from this checkout: not its release build, whose optimisation takes minutes and pays only
-/// for exports of millions of events.
-pub(crate) fn build() -> Result<PathBuf> {
-    say("building zeroauth-audit");
-    let mut command = process::cargo();
-    command.args(["build", "--quiet", "--locked", "--package", "zeroauth-audit-verifier"]);
-    process::run(&mut command)?;
-    Ok(workspace().join("target/debug/zeroauth-audit"))
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -26,3 +26,28 @@ pub(crate) fn package(pgrx: &CargoPgrx, installation: &Installation) -> Result<P
     }
     Ok(folder)
 }
+
+/// How a program is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// In seconds, for a demonstration.
+    Debug,
+    /// As it is handed out; its optimisation takes minutes and pays for exports of millions of events.
+    Release,
+}
+
+/// The program that auditors get, built from this checkout.
+pub(crate) fn verifier(profile: Profile) -> Result<PathBuf> {
+    say("building zeroauth-audit");
+    let mut command = process::cargo();
+    command.args(["build", "--quiet", "--locked", "--package", "zeroauth-audit-verifier"]);
+    let folder = match profile {
+        Profile::Debug => "target/debug",
+        Profile::Release => {
+            command.arg("--release");
+            "target/release"
+        }
+    };
+    process::run(&mut command)?;
+    Ok(workspace().join(folder).join("zeroauth-audit"))
+}

@@ -2,7 +2,7 @@
 //!
 //! Everything is checked before it is changed, so a second run only asks a few programs for their version.
 
-mod build;
+pub(crate) mod build;
 pub(crate) mod node;
 pub(crate) mod packages;
 mod pgrx;

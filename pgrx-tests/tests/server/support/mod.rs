@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use postgres::Client;
-use zeroauth_audit_tests::Cluster;
+use zeroauth_audit_tests::{Cluster, wait_until};
 
 pub use audit::{assert_replays, assert_whole, findings, places, verdict};
 pub use backend::{Backend, assert_nothing_is_held, held_by, wait_until_nothing_is_held};
@@ -161,6 +161,13 @@ pub fn base_backup(cluster: &Cluster, options: &[&str]) -> PathBuf {
 #[track_caller]
 pub fn standby_of(primary: &Cluster, name: &str) -> Cluster {
     Cluster::builder(name).data(&base_backup(primary, &["-X", "stream", "-R"])).start().unwrap()
+}
+
+/// Makes a standby a server of its own. `pg_promote()` would wait with a snapshot, which what is replayed last may cancel.
+#[track_caller]
+pub fn promote(standby: &mut Client) {
+    standby.run("SELECT pg_promote(wait => false)");
+    wait_until(DEADLINE, "the promotion", || standby.line("SELECT pg_is_in_recovery()") == "f");
 }
 
 /// An identifier in double quotes.
