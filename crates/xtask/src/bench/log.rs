@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -148,6 +149,38 @@ pub(crate) fn nothing_new(
     })
 }
 
+/// Milliseconds of processor time of the job anchor, when every log is part of its batch and none has grown.
+pub(crate) fn anchor_batch(
+    client: &mut Client,
+    cluster: &Cluster,
+    effort: &Effort,
+    tenants: u32,
+) -> Result<f64> {
+    hold(client, cluster, effort, tenants)?;
+    run(client)?;
+    client.batch_execute("UPDATE audit_anchor_targets SET enabled = false")?;
+    let name = format!("anchors-{}", last_batch(client)?);
+    let directory = new_directory(cluster, &name)?;
+    client.execute(
+        "INSERT INTO audit_anchor_targets (name, driver, config) VALUES ($1, 'file', jsonb_build_object('path', $2::text))",
+        &[&name, &directory.join("anchors").display().to_string()],
+    )?;
+    let milliseconds = processor_time(client, |client| {
+        let result: String = client.query_one("SELECT audit_run_job('anchor')::text", &[])?.get(0);
+        ensure!(result.contains("\"succeeded\""), "the job anchor failed: {result}");
+        Ok(())
+    })?;
+    let leaves: i64 =
+        client.query_one("SELECT max(leaves) FROM audit_anchor_batches WHERE target = $1", &[&name])?.get(0);
+    ensure!(leaves >= i64::from(tenants), "{leaves} logs in the batch instead of {tenants}");
+    client.batch_execute("UPDATE audit_anchor_targets SET enabled = false")?;
+    Ok(milliseconds)
+}
+
+fn last_batch(client: &mut Client) -> Result<i64> {
+    Ok(client.query_one("SELECT count(*) FROM audit_anchor_batches", &[])?.get(0))
+}
+
 /// Bytes that the tiles take for each event.
 pub(crate) fn tiles(client: &mut Client, cluster: &Cluster, effort: &Effort, tenants: u32) -> Result<f64> {
     hold(client, cluster, effort, tenants)?;
@@ -240,10 +273,7 @@ pub(crate) fn inserts(
 /// A new directory as the only sink, which has all checkpoints.
 fn publish(client: &mut Client, cluster: &Cluster) -> Result<()> {
     let number: i64 = client.query_one("SELECT coalesce(max(seal), 0) FROM audit_checkpoints", &[])?.get(0);
-    let directory = cluster.data_dir().with_file_name(format!("sink-{number}"));
-    fs::create_dir(&directory).context("cannot make the directory")?;
-    OsUser::current()?.own(&directory)?;
-    fs::set_permissions(&directory, fs::Permissions::from_mode(0o755))?;
+    let directory = new_directory(cluster, &format!("sink-{number}"))?;
     client.batch_execute(&format!(
         "INSERT INTO audit_sinks (name, kind, directory) VALUES ('bench', 'directory', '{}')",
         directory.display()
@@ -255,6 +285,15 @@ fn publish(client: &mut Client, cluster: &Cluster) -> Result<()> {
         )?;
         Ok(row.get::<_, bool>(0))
     })
+}
+
+/// A directory that is the server's own to write.
+fn new_directory(cluster: &Cluster, name: &str) -> Result<PathBuf> {
+    let directory = cluster.data_dir().with_file_name(name);
+    fs::create_dir(&directory).context("cannot make the directory")?;
+    OsUser::current()?.own(&directory)?;
+    fs::set_permissions(&directory, fs::Permissions::from_mode(0o755))?;
+    Ok(directory)
 }
 
 fn succeeded(client: &mut Client) -> Result<i64> {

@@ -3,6 +3,7 @@
 //! The sides of a comparison take turns, round by round, on one server: a noisy machine then disturbs both. The ratio is
 //! the median of the rounds' ratios.
 
+mod auditor;
 mod chart;
 mod drift;
 mod instructions;

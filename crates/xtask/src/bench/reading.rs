@@ -105,7 +105,7 @@ fn peak(mut client: Client, cluster: &Cluster, work: impl FnOnce(&mut Client) ->
 }
 
 /// Kibibytes of memory that a process shares with nobody.
-fn anonymous(pid: i32) -> Option<u64> {
+pub(crate) fn anonymous(pid: i32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?.split_whitespace().next()?.parse().ok()
 }

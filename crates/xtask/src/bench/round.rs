@@ -9,7 +9,7 @@ use zeroauth_audit_tests::Cluster;
 use super::Effort;
 use super::scenario::{Scenario, Side, Size, Work};
 use super::tables::{self, COLUMNS};
-use super::{drift, log, pgbench, reading};
+use super::{auditor, drift, log, pgbench, reading};
 
 /// Measures `side` doing the work of `scenario`, from an empty table; what reads, from a full one.
 pub(crate) fn measure(scenario: &Scenario, side: Side, cluster: &Cluster, effort: &Effort) -> Result<f64> {
@@ -51,11 +51,20 @@ pub(crate) fn measure(scenario: &Scenario, side: Side, cluster: &Cluster, effort
             let events = tables::hold(&mut client, effort, Size::Huge)?;
             reading::export_memory(client, cluster, events)
         }
+        Work::VerifyExport => {
+            let events = tables::hold(&mut client, effort, Size::Huge)?;
+            auditor::rate(cluster, events)
+        }
+        Work::VerifyExportMemory => {
+            let events = tables::hold(&mut client, effort, Size::Huge)?;
+            auditor::memory(cluster, events)
+        }
         Work::DriftRun => drift::one_run(&mut client, effort),
         Work::InsertsBesideDrift { clients } => drift::inserts(&mut client, cluster, side, clients, effort),
         Work::SealNew { tenants } => log::new_event(&mut client, cluster, effort, tenants),
         Work::SealNothing { tenants } => log::nothing_new(&mut client, cluster, effort, tenants),
         Work::Tiles { tenants } => log::tiles(&mut client, cluster, effort, tenants),
+        Work::AnchorBatch { tenants } => log::anchor_batch(&mut client, cluster, effort, tenants),
         Work::Prove => log::proof_time(&mut client, cluster, effort),
         Work::ProofSize => log::proof_size(&mut client, cluster, effort),
         Work::InsertsBesideCheckpoints { clients, tenants } => {

@@ -70,6 +70,10 @@ pub(crate) enum Work {
     VerifyMemory,
     /// Memory of the session's process while audit_export() runs.
     ExportMemory,
+    /// One `zeroauth-audit verify-export` of all events.
+    VerifyExport,
+    /// Memory of that process.
+    VerifyExportMemory,
     /// Processor time of one run of the job drift.
     DriftRun,
     /// Prepared single-row inserts by pgbench, into the table that drift replays.
@@ -89,6 +93,11 @@ pub(crate) enum Work {
     },
     /// Space of the hashes of the log for each event.
     Tiles {
+        /// How many.
+        tenants: u32,
+    },
+    /// Processor time of the job anchor, which plans one batch of all logs.
+    AnchorBatch {
         /// How many.
         tenants: u32,
     },
@@ -123,10 +132,11 @@ impl Work {
             | Self::VerifyLast
             | Self::DriftRun
             | Self::SealNothing { .. }
+            | Self::AnchorBatch { .. }
             | Self::Prove => Unit::Milliseconds,
             Self::SealNew { .. } => Unit::Microseconds,
             Self::Tiles { .. } | Self::ProofSize => Unit::Bytes,
-            Self::VerifyMemory | Self::ExportMemory => Unit::Mebibytes,
+            Self::VerifyMemory | Self::ExportMemory | Self::VerifyExportMemory => Unit::Mebibytes,
             _ => Unit::Rate,
         }
     }
@@ -201,6 +211,8 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
     alone("audit_verify(tenant, 1000)", Work::VerifyLast, Some(Target::AtMost(10.0))),
     alone("memory of audit_verify_all", Work::VerifyMemory, Some(Target::AtMost(64.0))),
     alone("memory of audit_export", Work::ExportMemory, Some(Target::AtMost(64.0))),
+    alone("zeroauth-audit verify-export, one core", Work::VerifyExport, Some(Target::AtLeast(500_000.0))),
+    alone("memory of zeroauth-audit verify-export", Work::VerifyExportMemory, Some(Target::AtMost(64.0))),
     // Last: they leave a table behind that no other scenario takes for its own.
     alone("drift: processor time of a run, 1000 tenants", Work::DriftRun, None),
     Scenario {
@@ -236,6 +248,11 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         "log: processor time of a checkpoint of nothing new, 10000 tenants",
         Work::SealNothing { tenants: 10_000 },
         Some(Target::AtMost(1000.0)),
+    ),
+    alone(
+        "log: processor time of an anchor's batch, 10000 tenants",
+        Work::AnchorBatch { tenants: 10_000 },
+        None,
     ),
     alone("log: proof of one event of one tenant's", Work::Prove, Some(Target::AtMost(5.0))),
     alone("log: size of a proof without its event", Work::ProofSize, Some(Target::AtMost(2048.0))),

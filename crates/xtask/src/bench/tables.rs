@@ -32,8 +32,8 @@ pub(crate) fn create(client: &mut Client, rows: u32) -> Result<()> {
 pub(crate) fn empty(client: &mut Client, side: Side) -> Result<()> {
     let table = side.table();
     let heads = if side == Side::PlPgSql { "TRUNCATE plpgsql_heads;" } else { "" };
-    // What drift and logs remember of events that are gone would be an alarm.
-    let marks = "TRUNCATE audit_watermarks, audit_tenants, audit_drift_findings, audit_logs, audit_log_intervals, audit_tiles, audit_checkpoints";
+    // What drift, logs and anchors remember of events that are gone would be an alarm.
+    let marks = "TRUNCATE audit_watermarks, audit_tenants, audit_drift_findings, audit_logs, audit_log_intervals, audit_tiles, audit_checkpoints, audit_anchors, audit_anchor_batches";
     client
         .batch_execute(&format!(
             "BEGIN; SET LOCAL zeroauth_audit.maintenance = on; TRUNCATE {table}, business_transfers; {heads} {marks}; COMMIT"
