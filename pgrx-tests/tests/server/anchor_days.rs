@@ -71,9 +71,14 @@ fn the_second_missed_day_degrades_every_tenant_with_one_alert_until_a_final_anch
     chain.behave(&Behaviour::Down);
     assert_eq!(server.run("anchor"), "succeeded|-|-");
     assert!(states(&mut server)[0].starts_with("anchor-degraded|"));
+    // Time goes by for what is stored: that it failed has to be, and then that it was accepted.
+    let failed =
+        "SELECT machine #>> '{trouble,failures}' = '1' FROM audit_anchor_batches WHERE target = 'chain'";
+    wait_until(DEADLINE, "the failure", || server.client.line(failed) == "t");
     chain.behave(&Behaviour::Honest);
     server.pass("2 hours");
     wait_until(DEADLINE, "the transaction", || chain.events().len() == 1);
+    server.wait("chain", "submitted");
     server.pass("2 minutes");
     server.wait("chain", "included");
     assert_eq!(states(&mut server)[0], format!("anchor-degraded|{tenants}"));

@@ -176,6 +176,8 @@ fn a_chain_has_one_transaction_for_all_tenants_and_the_proof_needs_only_a_blocks
     let chain = Chain::start();
     chain.target(&mut server);
     assert_eq!(server.run("anchor"), "succeeded|-|-");
+    // Of several blocks at once it would see only the end: final, without having been included.
+    server.pass_until("chain", "included", || ());
     chain.settle(&mut server, "finalized");
     wait_until(DEADLINE, "the evidence", || server.batches("chain") == ["1|finalized|3|t"]);
     let events = chain.events();

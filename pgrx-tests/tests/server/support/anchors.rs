@@ -94,14 +94,30 @@ impl Anchoring {
         run_job(&mut self.client, job)
     }
 
+    /// The state of the newest batch of a target.
+    pub fn state(&mut self, target: &str) -> String {
+        self.client.line(&format!(
+            "SELECT coalesce((SELECT state FROM audit_anchor_batches WHERE target = '{target}' ORDER BY epoch DESC LIMIT 1), 'none')"
+        ))
+    }
+
     /// Waits until the newest batch of a target is in a state.
     #[track_caller]
     pub fn wait(&mut self, target: &str, state: &str) {
-        let sql = format!(
-            "SELECT coalesce((SELECT state FROM audit_anchor_batches WHERE target = '{target}' ORDER BY epoch DESC LIMIT 1), 'none')"
-        );
-        wait_until(DEADLINE, &format!("the batch of {target} to be {state}"), || {
-            self.client.line(&sql) == state
+        wait_until(DEADLINE, &format!("the batch of {target} to be {state}"), || self.state(target) == state);
+    }
+
+    /// The same, with time that goes by, and what happens `meanwhile`.
+    #[track_caller]
+    pub fn pass_until(&mut self, target: &str, state: &str, mut meanwhile: impl FnMut()) {
+        wait_until(DEADLINE * 2, &format!("the batch of {target} to be {state}"), || {
+            if self.state(target) == state {
+                return true;
+            }
+            meanwhile();
+            self.pass("2 minutes");
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            false
         });
     }
 
@@ -241,15 +257,6 @@ impl Chain {
     /// Mines and lets time go by until the newest batch is in this state.
     #[track_caller]
     pub fn settle(&self, server: &mut Anchoring, state: &str) {
-        let sql = "SELECT coalesce((SELECT state FROM audit_anchor_batches WHERE target = 'chain' ORDER BY epoch DESC LIMIT 1), 'none')";
-        wait_until(DEADLINE * 2, &format!("the batch to be {state}"), || {
-            if server.client.line(sql) == state {
-                return true;
-            }
-            self.anvil.mine(1);
-            server.pass("2 minutes");
-            std::thread::sleep(std::time::Duration::from_millis(100));
-            false
-        });
+        server.pass_until("chain", state, || self.anvil.mine(1));
     }
 }
