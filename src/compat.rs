@@ -170,3 +170,15 @@ pub unsafe fn handle_signal(signal: std::ffi::c_int, handler: SignalHandler) {
     // SAFETY: by contract.
     unsafe { pqsignal(signal, Some(handler)) };
 }
+
+/// Ends the process, after its exit callbacks.
+///
+/// # Safety
+/// No lock may be held.
+pub unsafe fn proc_exit(code: std::ffi::c_int) -> ! {
+    // SAFETY: by contract.
+    unsafe { pg_sys::proc_exit(code) };
+    // The bindings of 18 do not say that it never returns.
+    #[cfg(feature = "pg18")]
+    std::process::abort()
+}

@@ -164,8 +164,5 @@ pub fn set_parameter(name: &CStr, value: &CStr) {
 /// Ends the process. Code 1 has the server restart a process that is registered for it, and 0 never.
 pub fn leave(code: c_int) -> ! {
     // SAFETY: outside of any lock; runs the exit callbacks.
-    unsafe { pg_sys::proc_exit(code) };
-    // The bindings of 18 do not say that it never returns.
-    #[cfg(feature = "pg18")]
-    std::process::abort()
+    unsafe { compat::proc_exit(code) }
 }

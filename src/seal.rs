@@ -23,7 +23,7 @@ use zeroauth_audit_core::tile::builder::Builder;
 
 use crate::access::Trail;
 use crate::call::{Arguments, jsonb, sql_function};
-use crate::compare::{Comparison, End};
+use crate::compare::{Comparison, End, Sealed};
 use crate::error::{Failure, Kind};
 use crate::keys::Signer;
 use crate::log::{Interval, Log, Tiles};
@@ -224,16 +224,10 @@ impl<'a> Sealer<'a> {
 
     /// Adds what is new and signs. How many events, and whether those were all.
     pub fn seal(&self, tenant: &str, chains: &[Chain]) -> Result<Result<(i64, bool), Doubt>, Failure> {
-        let mut doubt = None;
-        let sealed = self.comparison.compare(tenant, false, &mut |finding| {
-            doubt.get_or_insert(Doubt::of(&finding));
-        })?;
-        if let Some(doubt) = doubt {
-            return Ok(Err(doubt));
-        }
-        let (log, root, ends, tiles) = match sealed {
-            Some(sealed) => (sealed.log, Some(sealed.root), sealed.ends, sealed.tiles),
-            None => {
+        let (log, root, ends, tiles) = match self.compare(tenant, false)? {
+            Err(doubt) => return Ok(Err(doubt)),
+            Ok(Some(sealed)) => (sealed.log, Some(sealed.root), sealed.ends, sealed.tiles),
+            Ok(None) => {
                 let log = match Log::current(self.session, self.schema, tenant)? {
                     Some(log) => log,
                     None => self.begin(tenant)?,
@@ -286,6 +280,19 @@ impl<'a> Sealer<'a> {
         Ok(Ok((events, whole)))
     }
 
+    /// What was sealed of a tenant, unless something of it is not as it was; `empty`: none of its events is there.
+    fn compare<'t>(
+        &'t self,
+        tenant: &'t str,
+        empty: bool,
+    ) -> Result<Result<Option<Sealed<'t>>, Doubt>, Failure> {
+        let mut first = None;
+        let sealed = self.comparison.compare(tenant, empty, &mut |finding| {
+            first.get_or_insert(Doubt::of(&finding));
+        })?;
+        Ok(first.map_or(Ok(sealed), Err))
+    }
+
     /// Tenants that were sealed and are not there at all. How many.
     fn missing(&self) -> Result<u64, Failure> {
         let sql = format!(
@@ -299,11 +306,7 @@ impl<'a> Sealer<'a> {
             Ok(())
         })?;
         for tenant in &tenants {
-            let mut doubt = None;
-            self.comparison.compare(tenant, true, &mut |finding| {
-                doubt.get_or_insert(Doubt::of(&finding));
-            })?;
-            if let Some(doubt) = doubt {
+            if let Err(doubt) = self.compare(tenant, true)? {
                 self.refuse(tenant, &doubt)?;
             }
         }

@@ -88,10 +88,8 @@ impl<'a> Writes<'a> {
     /// A tile that is new or has more hashes than before.
     pub fn tile(&self, key: Key<'_>, tile: &Tile) -> Result<(), Failure> {
         let tiles = &mut self.rows.borrow_mut().tiles;
-        let length = tile.hashes.len() * 32;
-        let mut hashes: Vec<u8> = Vec::new();
-        hashes.try_reserve_exact(length).map_err(|_| memory::failure())?;
-        hashes.extend(tile.hashes.iter().flat_map(|hash| *hash.as_bytes()));
+        memory::room(size_of_val(tile.hashes.as_slice()))?;
+        let hashes = tile.hashes.iter().flat_map(|hash| *hash.as_bytes()).collect();
         tiles.keys.push(key)?;
         tiles.levels.push(i64::from(tile.level));
         tiles.places.push(bigint(tile.index));

@@ -9,7 +9,7 @@ use zeroauth_audit_tests::Cluster;
 
 use super::Effort;
 use super::pgbench;
-use super::round::processor_time;
+use super::round::{processor_time, run_job};
 use super::scenario::Side;
 use super::tables::{self, COLUMNS};
 
@@ -53,8 +53,7 @@ fn hold(client: &mut Client, effort: &Effort) -> Result<()> {
 
 /// Runs the job in this session, without pauses.
 fn run(client: &mut Client) -> Result<()> {
-    let result: String = client.query_one("SELECT audit_run_job('drift')::text", &[])?.get(0);
-    ensure!(result.contains("\"succeeded\""), "the job drift failed: {result}");
+    run_job(client, "drift")?;
     let alerts: i64 = client.query_one("SELECT count(*) FROM audit_drift_findings", &[])?.get(0);
     ensure!(alerts == 0, "the table that was just filled is reported broken");
     Ok(())

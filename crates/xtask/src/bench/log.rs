@@ -14,7 +14,7 @@ use zeroauth_audit_tests::{Cluster, OsUser};
 
 use super::Effort;
 use super::pgbench;
-use super::round::processor_time;
+use super::round::{processor_time, run_job};
 use super::scenario::Side;
 use super::tables::{self, COLUMNS};
 
@@ -102,8 +102,7 @@ fn stop(client: &mut Client) -> Result<()> {
 /// Runs the job in this session; how many events it sealed.
 fn run(client: &mut Client) -> Result<u64> {
     let before: i64 = client.query_one(SEALED, &[])?.get(0);
-    let result: String = client.query_one("SELECT audit_run_job('checkpoint')::text", &[])?.get(0);
-    ensure!(result.contains("\"succeeded\""), "the job checkpoint failed: {result}");
+    run_job(client, "checkpoint")?;
     let refused: Option<String> = client
         .query_one(
             "SELECT min(message) FROM audit_alerts WHERE fingerprint LIKE 'checkpoint_refused:%'",
@@ -159,26 +158,20 @@ pub(crate) fn anchor_batch(
     hold(client, cluster, effort, tenants)?;
     run(client)?;
     client.batch_execute("UPDATE audit_anchor_targets SET enabled = false")?;
-    let name = format!("anchors-{}", last_batch(client)?);
+    // A name that no earlier round used.
+    let number: i64 = client.query_one("SELECT count(*) FROM audit_anchor_targets", &[])?.get(0);
+    let name = format!("anchors-{number}");
     let directory = new_directory(cluster, &name)?;
     client.execute(
         "INSERT INTO audit_anchor_targets (name, driver, config) VALUES ($1, 'file', jsonb_build_object('path', $2::text))",
         &[&name, &directory.join("anchors").display().to_string()],
     )?;
-    let milliseconds = processor_time(client, |client| {
-        let result: String = client.query_one("SELECT audit_run_job('anchor')::text", &[])?.get(0);
-        ensure!(result.contains("\"succeeded\""), "the job anchor failed: {result}");
-        Ok(())
-    })?;
+    let milliseconds = processor_time(client, |client| run_job(client, "anchor"))?;
     let leaves: i64 =
         client.query_one("SELECT max(leaves) FROM audit_anchor_batches WHERE target = $1", &[&name])?.get(0);
     ensure!(leaves >= i64::from(tenants), "{leaves} logs in the batch instead of {tenants}");
     client.batch_execute("UPDATE audit_anchor_targets SET enabled = false")?;
     Ok(milliseconds)
-}
-
-fn last_batch(client: &mut Client) -> Result<i64> {
-    Ok(client.query_one("SELECT count(*) FROM audit_anchor_batches", &[])?.get(0))
 }
 
 /// Bytes that the tiles take for each event.

@@ -93,6 +93,13 @@ pub(crate) fn timed(expected: u64, work: impl FnOnce() -> Result<u64>) -> Result
     Ok(done as f64 / seconds)
 }
 
+/// Runs a job of the extension in this session, without pauses.
+pub(crate) fn run_job(client: &mut Client, job: &str) -> Result<()> {
+    let result: String = client.query_one("SELECT audit_run_job($1)::text", &[&job])?.get(0);
+    ensure!(result.contains("\"succeeded\""), "the job {job} failed: {result}");
+    Ok(())
+}
+
 /// Milliseconds of this session's processor time that `work` takes.
 pub(crate) fn processor_time(
     client: &mut Client,
