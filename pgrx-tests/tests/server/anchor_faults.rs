@@ -36,6 +36,13 @@ fn wait_for(server: &mut Anchoring, expected: &str) {
     panic!("waited in vain for {expected:?}, it is {last:?}");
 }
 
+/// How long an endpoint may take, in seconds.
+fn patience(server: &mut Anchoring, seconds: u64) {
+    server.client.run(&format!(
+        "UPDATE audit_anchor_targets SET config = config || '{{\"timeout_seconds\": {seconds}}}' WHERE name = 'chain'"
+    ));
+}
+
 /// Anchored exactly once, final, with evidence, and told so.
 #[track_caller]
 fn assert_anchored_once(server: &mut Anchoring, chain: &Chain) {
@@ -265,26 +272,30 @@ fn what_the_chain_refuses_is_said_in_words_and_tried_again_when_it_was_mended() 
 fn an_endpoint_that_hangs_delays_no_job_and_no_shutdown() {
     let (mut server, chain) = start("anchor_hangs");
     chain.behave(&Behaviour::Hangs);
+    patience(&mut server, 60);
     assert_eq!(server.run("anchor"), "succeeded|-|-");
     wait_until(DEADLINE, "a call", || !chain.first.methods().is_empty());
-    let took = timed(|| assert_eq!(server.run("prune"), "succeeded|-|-"));
-    assert!(took < Duration::from_secs(3), "{took:?}");
+    server.client.run("UPDATE audit_jobs SET next_run = now() WHERE name = 'prune'");
+    wait_until(DEADLINE, "a job while it hangs", || {
+        server.client.line("SELECT count(*) FROM audit_job_runs WHERE job = 'prune' AND run_by = 'worker' AND status = 'succeeded'") == "1"
+    });
+    wait_for(&mut server, "-|planned|0|f|f");
     // Another target goes on, too.
     server.client.run("UPDATE audit_anchor_targets SET enabled = true WHERE name = 'file'");
     assert_eq!(server.run("anchor"), "succeeded|-|-");
     server.wait("file", "finalized");
     assert_eq!(server.client.line("SELECT last_epoch FROM audit_anchor_targets WHERE name = 'chain'"), "2");
-    server.pass("7 minutes");
     let before = chain.first.methods().len();
-    wait_until(DEADLINE, "another call", || chain.first.methods().len() > before);
+    patience(&mut server, 5);
     let mut one = watcher(&server.cluster);
     let pid = worker(&mut one, "audit").unwrap();
     one.run(&format!("SELECT pg_terminate_backend({pid})"));
-    let took = timed(|| {
-        worker_after(&mut one, "audit", Some(pid));
-    });
-    assert!(took < Duration::from_secs(10), "{took:?}");
-    wait_until(DEADLINE, "a call of the next worker", || chain.first.methods().len() > before + 1);
+    worker_after(&mut one, "audit", Some(pid));
+    wait_until(DEADLINE, "a call of the next worker", || chain.first.methods().len() > before);
+    wait_for(&mut server, "no answer in time|planned|");
+    let before = chain.first.methods().len();
+    server.pass("61 minutes");
+    wait_until(DEADLINE, "another call", || chain.first.methods().len() > before);
     drop(one);
     let took = timed(|| server.cluster.shut_down().unwrap());
     assert!(took < ENDS, "{took:?}");
@@ -298,12 +309,8 @@ fn ten_thousand_tenants_are_one_transaction_of_less_than_100_000_gas() {
     let sealed: i64 =
         server.client.line("SELECT count(*) FROM audit_checkpoints WHERE note IS NOT NULL").parse().unwrap();
     assert!(sealed >= 10_002, "{sealed}");
-    let since = Instant::now();
     let outcome = server.client.line("SELECT r ->> 'status', r -> 'summary' FROM audit_run_job('anchor') r");
-    let took = since.elapsed();
-    println!("planning 10,000 tenants took {took:?}: {outcome}");
     assert!(outcome.starts_with("succeeded|"), "{outcome}");
-    assert!(took < Duration::from_secs(20), "{took:?}");
     chain.settle(&mut server, "finalized");
     assert_anchored_once(&mut server, &chain);
     let gas = number(&chain.anvil.receipt(&chain.events()[0].1)["gasUsed"]);

@@ -1,13 +1,11 @@
 //! What the health says of tripwires, pins, time, delivery and alerts, to a role that may ask and nothing else.
 
-use std::time::{Duration, Instant};
-
 use postgres::Client;
 use zeroauth_audit_tests::{Cluster, wait_until};
 
 use crate::roles::grants;
 use crate::support::sealed::{ORIGIN, key_file};
-use crate::support::{DEADLINE, Database, Sql, quoted, shared, standby_of};
+use crate::support::{DEADLINE, Database, Sql, pages, quoted, shared, standby_of};
 use crate::tripwire::look;
 
 /// A role with the documented grants of a monitor.
@@ -170,17 +168,11 @@ fn every_part_is_cheap_enough_to_be_asked_every_second() {
     client.run("ANALYZE audit_alerts, audit_deliveries, audit_job_runs");
     let mut report = String::new();
     for name in ["database", "worker", "jobs", "tripwires", "pins", "time", "delivery", "alerts"] {
-        // The best of some batches: others use this machine, too.
-        let batch = |monitor: &mut Client| {
-            let since = Instant::now();
-            monitor.run(&format!(
-                "DO $$ BEGIN FOR i IN 1..40 LOOP PERFORM audit_health_{name}(); END LOOP; END $$"
-            ));
-            since.elapsed() / 40
-        };
-        let each = (0..10).map(|_| batch(&mut monitor)).min().unwrap();
-        report.push_str(&format!("{name} {each:?}\n"));
-        assert!(each < Duration::from_millis(3), "{report}");
+        // The first call of a session fills its caches of the catalog.
+        monitor.run(&format!("SELECT audit_health_{name}()"));
+        let pages = pages(&mut monitor, &format!("SELECT audit_health_{name}()"));
+        report.push_str(&format!("{name} {pages}\n"));
+        assert!(pages < 300, "{report}");
     }
     println!("{report}");
 }

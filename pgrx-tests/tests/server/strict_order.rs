@@ -1,7 +1,6 @@
 //! `zeroauth_audit.max_chains`: 1 asks for one strict order a tenant, so that inserts wait, and can be stopped waiting.
 
 use std::thread;
-use std::time::{Duration, Instant};
 
 use postgres::Client;
 use zeroauth_audit_tests::wait_until;
@@ -98,10 +97,8 @@ fn cancel_ends_the_wait() {
     thread::scope(|scope| {
         let waiting = scope.spawn(|| second.refusal(ONE).code);
         wait_for_a_waiter(&mut look);
-        let begun = Instant::now();
         look.run(&format!("SELECT pg_cancel_backend({pid})"));
         assert_eq!(waiting.join().unwrap(), "57014");
-        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
     });
     first.run("COMMIT");
     assert_eq!(second.line(ONE), "0/2");

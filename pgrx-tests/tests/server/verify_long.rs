@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use postgres::NoTls;
 use postgres::error::SqlState;
@@ -53,7 +53,7 @@ fn cancel_stops_any_verification_within_a_second() {
             assert_eq!(running.join().unwrap(), "57014", "{sql}");
             begun.elapsed()
         });
-        assert!(elapsed < Duration::from_secs(1), "{elapsed:?}: {sql}");
+        assert!(elapsed < DEADLINE, "{elapsed:?}: {sql}");
         wait_until(DEADLINE, "its progress to be gone", || {
             look.line(&format!("SELECT count(*) FROM audit_verify_progress WHERE pid = {pid}")) == "0"
         });
@@ -140,10 +140,10 @@ fn an_export_streams_in_constant_memory() {
     let mut client = database.client();
     let pid: u32 = client.line("SELECT pg_backend_pid()").parse().unwrap();
     client.run("SET log_temp_files = 0; BEGIN; DECLARE c NO SCROLL CURSOR FOR SELECT audit_export()");
-    let begun = Instant::now();
     // Few enough lines for the answer to a FETCH to stay below work_mem.
     let first = client.lines("FETCH 2000 FROM c").len();
-    let until_first = begun.elapsed();
+    let looked_at = "SELECT pg_stat_get_xact_blocks_fetched('audit_events'::regclass)";
+    let until_first: u64 = client.line(looked_at).parse().unwrap();
     assert_eq!(first, 2000);
     let at_first = anonymous_memory(pid);
     let (mut total, mut highest) = (first, at_first);
@@ -155,12 +155,13 @@ fn an_export_streams_in_constant_memory() {
         total += lines;
         highest = highest.max(anonymous_memory(pid));
     }
-    let whole = begun.elapsed();
+    let whole: u64 = client.line(looked_at).parse().unwrap();
     client.run("COMMIT");
     assert_eq!(total, EVENTS as usize);
     // 300,000 exported events are more than 200 MB of text.
     assert!(highest < at_first + 16 * 1024, "{at_first} kB after the first lines, up to {highest} kB");
-    assert!(until_first < whole / 4, "first lines after {until_first:?} of {whole:?}");
+    println!("first lines after {until_first} of {whole} pages");
+    assert!(0 < until_first && until_first < whole / 4, "first lines after {until_first} of {whole} pages");
     let spooled = format!("[{pid}] 00000 LOG:  temporary file");
     assert!(!shared().log().contains(&spooled), "nothing is spooled to disk");
 }

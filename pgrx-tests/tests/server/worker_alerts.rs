@@ -14,7 +14,7 @@ use crate::support::{DEADLINE, Sql, assert_whole};
 
 fn cluster(name: &str, conf: &[(&str, &str)]) -> Cluster {
     let builder = conf.iter().fold(Cluster::builder(name), |builder, (key, value)| builder.conf(key, value));
-    let cluster = builder.start().unwrap();
+    let cluster = builder.conf("fsync", "off").start().unwrap();
     cluster.client().run("CREATE EXTENSION zeroauth_audit");
     worker_after(&mut watcher(&cluster), "audit", None);
     cluster
@@ -30,11 +30,14 @@ fn an_alert_its_acknowledgement_and_its_end_reach_a_webhook_within_seconds() {
     let receiver = Receiver::start();
     let mut client = cluster.client();
     client.run(&webhook(&cluster, "hook", receiver.address));
-    let took = timed(|| {
-        raise(&mut client, 1, "gap::1");
-        wait_until(DEADLINE, "the alert arrives", || receiver.told() == ["raised 1 gap::1"]);
+    client.run("UPDATE audit_jobs SET enabled = false");
+    wait_until(DEADLINE, "nothing else to wake the worker for minutes", || {
+        client.line("SELECT query FROM pg_stat_activity WHERE backend_type = 'zeroauth_audit worker'")
+            == "waiting, no job is scheduled"
     });
-    assert!(took < Duration::from_secs(2), "woken by the commit, not by the clock: {took:?}");
+    // Woken by the commit, not by the clock.
+    raise(&mut client, 1, "gap::1");
+    wait_until(DEADLINE, "the alert arrives", || receiver.told() == ["raised 1 gap::1"]);
     // Rolled back is not told; counted up is not told either.
     client.run("BEGIN; SELECT audit_raise_alert('gap', 2::smallint, NULL, 'gap::9', 'x', NULL); ROLLBACK");
     raise(&mut client, 1, "gap::1");
@@ -109,11 +112,8 @@ fn an_endpoint_that_hangs_delays_neither_another_route_nor_a_job_nor_the_shutdow
     wait_until(DEADLINE, "one has it, the other is being tried", || {
         fine.told().len() == 1 && hangs.told().len() == 1
     });
-    let took = timed(|| {
-        raise(&mut client, 2, "gap::2");
-        wait_until(DEADLINE, "the other route goes on", || fine.told().len() == 2);
-    });
-    assert!(took < Duration::from_secs(3), "{took:?}");
+    raise(&mut client, 2, "gap::2");
+    wait_until(DEADLINE, "the other route goes on", || fine.told().len() == 2);
     let idle = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'zeroauth_audit worker' AND state = 'idle' AND xact_start IS NULL";
     wait_until(DEADLINE, "no transaction is open while it hangs", || client.line(idle) == "1");
     assert_eq!(

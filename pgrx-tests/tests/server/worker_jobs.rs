@@ -3,8 +3,8 @@
 use postgres::Client;
 use zeroauth_audit_tests::{Cluster, wait_until};
 
-use crate::support::worker::{ONLY_PRUNE, STARTS, timed, watcher, worker_after};
-use crate::support::{DEADLINE, Database, Sql};
+use crate::support::worker::{ENDS, ONLY_PRUNE, STARTS, timed, watcher, worker_after};
+use crate::support::{DEADLINE, Database, Sql, pages};
 
 /// A server with the extension, and jobs of the test's own beside it.
 fn cluster(name: &str, jobs: &str) -> Cluster {
@@ -43,13 +43,11 @@ fn a_due_job_runs_at_once_once_and_in_steps() {
     let cluster = cluster("jobs_due", &job("count", counting));
     let mut client = cluster.client();
     worker_after(&mut watcher(&cluster), "audit", None);
-    let took = timed(|| {
-        due(&mut client, "count");
-        wait_until(DEADLINE, "the run", || {
-            client.line("SELECT count(*) FROM audit_job_runs WHERE status = 'succeeded'") == "1"
-        });
+    // The changed row wakes the worker, which would else sleep for minutes.
+    due(&mut client, "count");
+    wait_until(DEADLINE, "the run", || {
+        client.line("SELECT count(*) FROM audit_job_runs WHERE status = 'succeeded'") == "1"
     });
-    assert!(took.as_secs() < 3, "a changed row wakes the worker: {took:?}");
     assert_eq!(ended(&mut client, "count"), r#"succeeded|worker|3|{"last": "x", "rows": 30}|-|-"#);
     // Years were missed: made up by this one run, and the next is in the future.
     assert_eq!(
@@ -196,7 +194,7 @@ fn a_run_that_the_worker_could_not_end_is_settled_by_the_next() {
     let shown = format!("SELECT state, query FROM pg_stat_activity WHERE pid = {pid}");
     wait_until(DEADLINE, "the job to run", || watcher.line(&shown) == "active|running job long, step 1");
     // A fast shutdown does not wait for it.
-    assert!(timed(|| cluster.shut_down().unwrap()).as_secs() < 3);
+    assert!(timed(|| cluster.shut_down().unwrap()) < ENDS);
     cluster.start_again().unwrap();
     let mut client = cluster.client();
     assert_eq!(ended(&mut client, "long"), "failed|worker|0|{}|57P01|the worker ended during this run");
@@ -207,8 +205,7 @@ fn a_run_that_the_worker_could_not_end_is_settled_by_the_next() {
     });
     client.run("DROP FUNCTION audit_job_long()");
     assert!(
-        timed(|| client.run("SET zeroauth_audit.maintenance = on; DROP EXTENSION zeroauth_audit")).as_secs()
-            < 3
+        timed(|| client.run("SET zeroauth_audit.maintenance = on; DROP EXTENSION zeroauth_audit")) < ENDS
     );
 }
 
@@ -226,7 +223,7 @@ fn a_running_job_blocks_no_drop_of_its_database() {
         client.line("SELECT count(*) FROM audit_job_runs WHERE status = 'running'") == "1"
     });
     drop(client);
-    assert!(timed(|| watcher.run("DROP DATABASE busy")).as_secs() < 3);
+    assert!(timed(|| watcher.run("DROP DATABASE busy")) < ENDS);
 }
 
 #[test]
@@ -284,13 +281,9 @@ fn health_says_what_is_wrong_and_stops_saying_it() {
     ] {
         probe.refused("42501", sql);
     }
-    assert!(
-        timed(|| for _ in 0..200 {
-            probe.line("SELECT audit_health() ->> 'state'");
-        })
-        .as_millis()
-            < 4000
-    );
+    // Cheap enough to be asked every second.
+    let looked_at = pages(&mut probe, "SELECT audit_health()");
+    assert!(looked_at < 500, "{looked_at}");
     // Nobody there: said from any session.
     let off = Cluster::builder("jobs_health_off")
         .conf("fsync", "off")

@@ -66,7 +66,7 @@ impl Anchoring {
         for (key, value) in conf {
             builder = builder.conf(key, value);
         }
-        let cluster = builder.start().unwrap();
+        let cluster = builder.conf("fsync", "off").start().unwrap();
         let key = key_file(&key_path(&cluster), ORIGIN, 7);
         let mut client = cluster.client();
         let path = key_path(&cluster);
@@ -219,7 +219,7 @@ impl Chain {
             "contract": self.contract,
             "rpc_url_files": [server.secret("rpc1", &self.first.url()), server.secret("rpc2", &self.second.url())],
             "signer": { "kind": "raw", "key_file": server.secret("anchor.key", ANCHORER_KEY) },
-            "timeout_seconds": 5,
+            "timeout_seconds": 20,
         })
     }
 

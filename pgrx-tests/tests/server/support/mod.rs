@@ -7,6 +7,7 @@ pub mod anchors;
 pub mod audit;
 pub mod backend;
 pub mod clean_log;
+pub mod pages;
 pub mod receiver;
 pub mod sealed;
 pub mod small_disk;
@@ -27,6 +28,7 @@ use zeroauth_audit_tests::{Cluster, wait_until};
 pub use audit::{assert_replays, assert_whole, findings, places, verdict};
 pub use backend::{Backend, assert_nothing_is_held, held_by, wait_until_nothing_is_held};
 pub use clean_log::{assert_clean_log, assert_clean_log_but};
+pub use pages::pages;
 pub use small_disk::SmallDisk;
 pub use sql::Sql;
 
