@@ -129,9 +129,11 @@ fn an_endpoint_that_hangs_delays_neither_another_route_nor_a_job_nor_the_shutdow
     wait_until(Duration::from_secs(60), "what was being sent is sent again", || {
         undelivered(&mut client) == "0"
     });
+    // Each at least once; only those of one fingerprint have an order.
     let mut told = hangs.told();
+    told.sort();
     told.dedup();
-    assert_eq!(told, ["raised 1 gap::1", "raised 1 gap::2"], "at least once, in order");
+    assert_eq!(told, ["raised 1 gap::1", "raised 1 gap::2"]);
     let keys: std::collections::BTreeSet<String> =
         hangs.got().iter().map(|notice| notice["delivery_id"].to_string()).collect();
     assert_eq!(keys.len(), 2, "what is repeated can be told by its key");
