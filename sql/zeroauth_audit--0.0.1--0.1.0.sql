@@ -1515,7 +1515,7 @@ CREATE TABLE @extschema@.audit_drift_findings (
     checked_run bigint,
     checked_seq bigint,
     CONSTRAINT audit_drift_findings_pkey PRIMARY KEY (tenant_id, kind, chain, source, trail),
-    CONSTRAINT audit_drift_findings_source_check CHECK (source IN ('replay', 'memory'))
+    CONSTRAINT audit_drift_findings_source_check CHECK (source IN ('replay', 'memory', 'log'))
 );
 CREATE INDEX audit_drift_findings_suspected ON @extschema@.audit_drift_findings (tenant_id) WHERE suspected;
 REVOKE ALL ON TABLE @extschema@.audit_drift_findings FROM PUBLIC;
@@ -1524,7 +1524,7 @@ COMMENT ON TABLE @extschema@.audit_drift_findings IS
 COMMENT ON COLUMN @extschema@.audit_drift_findings.tenant_id IS 'The tenant; empty: of rows without one.';
 COMMENT ON COLUMN @extschema@.audit_drift_findings.kind IS 'The class.';
 COMMENT ON COLUMN @extschema@.audit_drift_findings.chain IS 'The chain; -1: all chains of the tenant, or rows without one.';
-COMMENT ON COLUMN @extschema@.audit_drift_findings.source IS 'replay: the events contradict themselves or each other. memory: they contradict a watermark.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.source IS 'replay: the events contradict themselves or each other. memory: they contradict a watermark. log: they are not what was sealed, or the log is not.';
 COMMENT ON COLUMN @extschema@.audit_drift_findings.trail IS 'The trail that it was found in, as in audit_watermarks.';
 COMMENT ON COLUMN @extschema@.audit_drift_findings.found_at IS 'When it was first found.';
 COMMENT ON COLUMN @extschema@.audit_drift_findings.last_seen_at IS 'When it was last found.';
@@ -1541,7 +1541,7 @@ COMMENT ON COLUMN @extschema@.audit_drift_findings.seen_in_table IS 'The search 
 COMMENT ON COLUMN @extschema@.audit_drift_findings.checked_run IS 'The run that last looked whether it is gone.';
 COMMENT ON COLUMN @extschema@.audit_drift_findings.checked_seq IS 'How far that is; NULL at the beginning.';
 COMMENT ON CONSTRAINT audit_drift_findings_pkey ON @extschema@.audit_drift_findings IS 'One row for each class and place.';
-COMMENT ON CONSTRAINT audit_drift_findings_source_check ON @extschema@.audit_drift_findings IS 'The two sources.';
+COMMENT ON CONSTRAINT audit_drift_findings_source_check ON @extschema@.audit_drift_findings IS 'The three sources.';
 COMMENT ON INDEX @extschema@.audit_drift_findings_suspected IS 'What has to be searched for.';
 
 CREATE TABLE @extschema@.audit_drift_state (
@@ -1676,12 +1676,14 @@ BEGIN
     RETURNING * INTO STRICT f;
     PERFORM @extschema@.audit_raise_alert(f.kind, 1::smallint, nullif(f.tenant_id, ''), @extschema@.audit_drift_fingerprint(f.kind, f.tenant_id, f.chain),
         CASE f.kind
-            WHEN 'tenant_missing' THEN format('the whole trail of tenant %s is gone: %s events in %s chains', to_json(f.tenant_id), f.events, jsonb_array_length(f.expected))
+            WHEN 'tenant_missing' THEN format('the whole trail of tenant %s is gone: %s events%s', to_json(f.tenant_id), f.events, CASE f.source WHEN 'memory' THEN format(' in %s chains', jsonb_array_length(f.expected)) END)
             WHEN 'chain_missing' THEN format('chain %s of tenant %s is gone: %s events', f.chain, to_json(f.tenant_id), f.events)
             WHEN 'tail_truncated' THEN format('the newest events of chain %s of tenant %s are gone: %s, from seq %s on', f.chain, to_json(f.tenant_id), f.events, f.first_seq)
             WHEN 'gap' THEN format('events of chain %s of tenant %s are missing, from seq %s on', f.chain, to_json(f.tenant_id), f.first_seq)
             WHEN 'link_broken' THEN format('events of chain %s of tenant %s do not follow each other, at seq %s first', f.chain, to_json(f.tenant_id), f.first_seq)
             WHEN 'fork' THEN format('a place of chain %s of tenant %s is taken more than once, seq %s first', f.chain, to_json(f.tenant_id), f.first_seq)
+            WHEN 'checkpoint_mismatch' THEN CASE WHEN f.chain < 0 THEN format('the log of tenant %s is not what was sealed', to_json(f.tenant_id))
+                ELSE format('events of chain %s of tenant %s, or its log, are not what was sealed, at seq %s first', f.chain, to_json(f.tenant_id), f.first_seq) END
             ELSE format('events of chain %s of tenant %s are not what was written, seq %s first', f.chain, to_json(f.tenant_id), f.first_seq)
         END,
         jsonb_strip_nulls(jsonb_build_object(
@@ -1732,7 +1734,7 @@ BEGIN
     DELETE FROM @extschema@.audit_drift_findings d
     WHERE d.tenant_id = audit_drift_gone.tenant AND d.kind = audit_drift_gone.kind AND d.chain = audit_drift_gone.chain
       AND d.source = audit_drift_gone.source AND d.trail = audit_drift_gone.trail;
-    -- Replay and watermarks share the alert.
+    -- Replay, watermarks and the log share the alert.
     IF NOT EXISTS (SELECT FROM @extschema@.audit_drift_findings d WHERE d.tenant_id = audit_drift_gone.tenant AND d.kind = audit_drift_gone.kind AND d.chain = audit_drift_gone.chain) THEN
         PERFORM @extschema@.audit_resolve_alert(@extschema@.audit_drift_fingerprint(audit_drift_gone.kind, audit_drift_gone.tenant, audit_drift_gone.chain),
             'drift replay found the events as they should be');
@@ -1762,14 +1764,14 @@ COMMENT ON FUNCTION @extschema@.audit_drift_could_not(text, text) IS
 -- The job drift: what it reads, and its steps.
 
 -- The order of the primary key without a sort, which would read a whole chain for the first row.
-CREATE FUNCTION @extschema@.audit_replay_tenants(after text, after_chain smallint, upto text, n bigint, milliseconds integer) RETURNS jsonb
+CREATE FUNCTION @extschema@.audit_replay_tenants(after text, after_chain smallint, upto text, n bigint, logs boolean, milliseconds integer) RETURNS jsonb
     LANGUAGE c STABLE PARALLEL UNSAFE
     SET search_path = pg_catalog, @extschema@, pg_temp
     SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET jit = off
     AS 'MODULE_PATHNAME', 'zeroauth_audit_replay_tenants';
-REVOKE ALL ON FUNCTION @extschema@.audit_replay_tenants(text, smallint, text, bigint, integer) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_replay_tenants(text, smallint, text, bigint, integer) IS
-    'Part of the job drift: recomputes the newest n events of the tenants behind a place, up to a tenant (NULL: to the last), for so many milliseconds but at least of one tenant, and compares watermarks. Returns how far it came, the ends of the chains, and what is wrong. Changes nothing.';
+REVOKE ALL ON FUNCTION @extschema@.audit_replay_tenants(text, smallint, text, bigint, boolean, integer) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_replay_tenants(text, smallint, text, bigint, boolean, integer) IS
+    'Part of the job drift: recomputes the newest n events of the tenants behind a place, up to a tenant (NULL: to the last), for so many milliseconds but at least of one tenant, and compares watermarks and, unless told not to, what was sealed. Returns how far it came, the ends of the chains, and what is wrong. Changes nothing.';
 
 CREATE FUNCTION @extschema@.audit_replay_chain(tenant text, chain smallint, after bigint, upto bigint, stop_at text, most bigint, milliseconds integer) RETURNS jsonb
     LANGUAGE c STABLE PARALLEL UNSAFE
@@ -1848,11 +1850,13 @@ BEGIN
     FOR finding IN SELECT f.value FROM jsonb_array_elements(replayed -> 'findings') f LOOP
         PERFORM @extschema@.audit_drift_note(finding);
     END LOOP;
+    PERFORM @extschema@.audit_drift_gone(d.tenant_id, d.kind, d.chain, d.source, d.trail) FROM @extschema@.audit_drift_findings d
+    WHERE d.source = 'log' AND d.last_seen_at < now AND d.tenant_id IN (SELECT jsonb_array_elements_text(replayed -> 'compared'));
 END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_drift_keep(jsonb) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_drift_keep(jsonb) IS
-    'Part of the job drift: moves watermarks to what audit_replay_tenants() saw, and notes its findings.';
+    'Part of the job drift: moves watermarks to what audit_replay_tenants() saw, notes its findings, and forgets what the log no longer says.';
 
 CREATE FUNCTION @extschema@.audit_drift_recent(milliseconds integer) RETURNS jsonb
     LANGUAGE plpgsql
@@ -1861,29 +1865,41 @@ AS $$
 DECLARE
     s @extschema@.audit_drift_state := (SELECT t FROM @extschema@.audit_drift_state t);
     upto text := CASE WHEN s.recent_wrapped THEN s.recent_stop END;
+    n bigint := current_setting('zeroauth_audit.drift_rows')::bigint;
     replayed jsonb;
+    reason text;
     next text := s.recent_tenant;
 BEGIN
     BEGIN
-        replayed := @extschema@.audit_replay_tenants(s.recent_tenant, s.recent_chain, upto, current_setting('zeroauth_audit.drift_rows')::bigint, CASE WHEN s.careful THEN 0 ELSE milliseconds END);
+        replayed := @extschema@.audit_replay_tenants(s.recent_tenant, s.recent_chain, upto, n, true, CASE WHEN s.careful THEN 0 ELSE milliseconds END);
     EXCEPTION WHEN data_corrupted OR index_corrupted OR internal_error OR io_error OR program_limit_exceeded OR out_of_memory THEN
         -- One tenant that cannot be read must not keep the others from being checked.
         IF NOT s.careful THEN
             UPDATE @extschema@.audit_drift_state SET careful = true;
             RETURN '{}';
         END IF;
-        IF s.recent_chain IS NULL THEN
-            SELECT least((SELECT e.tenant_id FROM @extschema@.audit_events e WHERE e.tenant_id > s.recent_tenant ORDER BY e.tenant_id LIMIT 1),
-                         (SELECT w.tenant_id FROM @extschema@.audit_watermarks w WHERE w.tenant_id > s.recent_tenant ORDER BY w.tenant_id LIMIT 1)) INTO next;
-        END IF;
-        IF next IS NULL THEN
-            RAISE;
-        END IF;
-        PERFORM @extschema@.audit_drift_could_not(next, SQLSTATE || ' ' || SQLERRM);
-        UPDATE @extschema@.audit_drift_state SET careful = false, recent_tenant = next, recent_chain = NULL;
-        RETURN '{}';
+        reason := SQLSTATE || ' ' || SQLERRM;
+        BEGIN
+            -- Nor must its log keep its events from being checked.
+            replayed := @extschema@.audit_replay_tenants(s.recent_tenant, s.recent_chain, upto, n, false, 0);
+        EXCEPTION WHEN data_corrupted OR index_corrupted OR internal_error OR io_error OR program_limit_exceeded OR out_of_memory THEN
+            IF s.recent_chain IS NULL THEN
+                SELECT least((SELECT e.tenant_id FROM @extschema@.audit_events e WHERE e.tenant_id > s.recent_tenant ORDER BY e.tenant_id LIMIT 1),
+                             (SELECT w.tenant_id FROM @extschema@.audit_watermarks w WHERE w.tenant_id > s.recent_tenant ORDER BY w.tenant_id LIMIT 1),
+                             (SELECT l.tenant_id FROM @extschema@.audit_logs l WHERE l.tenant_id > s.recent_tenant AND l.tree_size > 0 ORDER BY l.tenant_id LIMIT 1)) INTO next;
+            END IF;
+            IF next IS NULL THEN
+                RAISE;
+            END IF;
+            PERFORM @extschema@.audit_drift_could_not(next, reason);
+            UPDATE @extschema@.audit_drift_state SET careful = false, recent_tenant = next, recent_chain = NULL;
+            RETURN '{}';
+        END;
     END;
     PERFORM @extschema@.audit_drift_keep(replayed);
+    IF reason IS NOT NULL THEN
+        PERFORM @extschema@.audit_drift_could_not(replayed #>> '{place,tenant}', 'what was sealed: ' || reason);
+    END IF;
     UPDATE @extschema@.audit_drift_state t
     SET recent_tenant = replayed #>> '{place,tenant}', recent_chain = (replayed #>> '{place,chain}')::smallint, careful = false,
         tenants_done = t.tenants_done + (replayed ->> 'tenants')::bigint, events_done = t.events_done + (replayed ->> 'events')::bigint,
@@ -2052,7 +2068,7 @@ BEGIN
     LOOP
         SELECT d.* INTO f FROM @extschema@.audit_drift_findings d
         WHERE d.checked_run IS DISTINCT FROM s.run AND d.alerted_at IS NOT NULL AND d.last_seen_at < s.started_at
-          AND (d.source = 'replay' OR d.trail = s.trail)
+          AND (d.source = 'replay' OR d.source = 'memory' AND d.trail = s.trail)
         ORDER BY d.tenant_id, d.kind, d.chain, d.source, d.trail LIMIT 1;
         IF NOT FOUND THEN
             UPDATE @extschema@.audit_drift_state SET phase = 'confirm';
@@ -2246,7 +2262,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_job_drift() FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_job_drift() IS
-    'The job drift, one step of it: recomputes the newest events of every tenant and the next part of all history, compares watermarks, raises alerts and resolves them. ZA006 when something could not be checked.';
+    'The job drift, one step of it: recomputes the newest events of every tenant and the next part of all history, compares watermarks and what was sealed, raises alerts and resolves them. ZA006 when something could not be checked.';
 
 INSERT INTO @extschema@.audit_jobs (name, schedule, timeout) VALUES ('drift', '7 * * * *', '6 hours');
 
@@ -2310,9 +2326,11 @@ BEGIN
             SELECT p.tenant_id FROM present p WHERE p.tenant_id IS NOT NULL
             UNION SELECT t.tenant_id FROM @extschema@.audit_tenants t WHERE t.first_seen IS NOT NULL AND (audit_integrity.tenant IS NULL OR t.tenant_id = audit_integrity.tenant)
             UNION SELECT w.tenant_id FROM @extschema@.audit_watermarks w WHERE audit_integrity.tenant IS NULL OR w.tenant_id = audit_integrity.tenant
+            UNION SELECT l.tenant_id FROM @extschema@.audit_logs l WHERE l.tree_size > 0 AND l.state <> 'ended' AND (audit_integrity.tenant IS NULL OR l.tenant_id = audit_integrity.tenant)
             UNION SELECT audit_integrity.tenant WHERE EXISTS (SELECT FROM @extschema@.audit_events e WHERE e.tenant_id = audit_integrity.tenant)
         ), facts AS (
-            SELECT w.tenant_id, h.*, m.*, t.checked_at, t.check_error, f.*, a.open_alerts
+            SELECT w.tenant_id, h.*, m.*, t.checked_at, t.check_error, f.open_findings + o.contradicted AS open_findings, f.suspicions,
+                ARRAY(SELECT DISTINCT k FROM unnest(f.kinds || o.kinds) k ORDER BY k) AS kinds, a.open_alerts
             FROM wanted w
             LEFT JOIN @extschema@.audit_tenants t ON t.tenant_id = w.tenant_id
             CROSS JOIN LATERAL (
@@ -2335,6 +2353,13 @@ BEGIN
                 SELECT count(*) FILTER (WHERE d.alerted_at IS NOT NULL) AS open_findings, count(*) FILTER (WHERE d.alerted_at IS NULL) AS suspicions,
                     coalesce(array_agg(DISTINCT d.kind) FILTER (WHERE d.alerted_at IS NOT NULL), '{}') AS kinds
                 FROM @extschema@.audit_drift_findings d WHERE d.tenant_id = w.tenant_id) f
+            -- What a sink or an anchor disagrees with: found by the jobs that ask them.
+            CROSS JOIN LATERAL (
+                SELECT count(*) AS contradicted, coalesce(array_agg(x.kind), '{}') AS kinds FROM (
+                    SELECT CASE WHEN l.known_size > l.tree_size THEN 'tail_truncated' ELSE 'checkpoint_mismatch' END AS kind
+                    FROM (SELECT n.* FROM @extschema@.audit_logs n WHERE n.tenant_id = w.tenant_id ORDER BY n.epoch DESC LIMIT 1) l WHERE l.state = 'held'
+                    UNION ALL
+                    SELECT CASE y.kind WHEN 'tenant_missing' THEN y.kind ELSE 'anchor_mismatch' END FROM @extschema@.audit_anchor_findings y WHERE y.tenant_id = w.tenant_id) x) o
             CROSS JOIN LATERAL (SELECT count(*) AS open_alerts FROM @extschema@.audit_alerts a WHERE a.tenant = w.tenant_id AND a.state <> 'resolved') a
         ), reasoned AS (
             SELECT facts.*,
@@ -2342,7 +2367,7 @@ BEGIN
                 || CASE WHEN facts.suspicions > 0 THEN ARRAY['suspicion'] ELSE '{}' END
                 || CASE WHEN facts.unconfirmed > 0 THEN ARRAY['restored_incomplete'] ELSE '{}' END
                 || CASE WHEN facts.check_error IS NOT NULL THEN ARRAY['could_not_check'] ELSE '{}' END
-                || CASE WHEN facts.checked_at IS NULL THEN ARRAY['never_checked']
+                || CASE WHEN facts.checked_at IS NULL AND (facts.chains > 0 OR facts.kinds = '{}') THEN ARRAY['never_checked']
                         WHEN coalesce((SELECT @extschema@.audit_schedule_overdue(j.schedule, j.time_zone, facts.checked_at) < clock_timestamp() FROM @extschema@.audit_jobs j WHERE j.name = 'drift'), true) AND facts.chains > 0 THEN ARRAY['checked_long_ago']
                         ELSE '{}' END AS reasons
             FROM facts
@@ -2363,7 +2388,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_integrity(text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_integrity(text) IS
-    'The state of each tenant''s trail (NULL: of every tenant''s) as the job drift knows it: tampered (there are open findings), incomplete (a dump was restored whose end is not there), unchecked (see reasons) or ok; events and chains there are; when the newest event was recorded, when drift last checked the tenant, the newest event that it knew, and the part of the events that were recomputed within zeroauth_audit.full_replay_period. ZA005 for a tenant that was never there, ZA006 when rows may be hidden.';
+    'The state of each tenant''s trail (NULL: of every tenant''s) as the worker''s jobs know it: tampered (there are open findings of drift, or a sink or an anchor disagrees), incomplete (a dump was restored whose end is not there), unchecked (see reasons) or ok; events and chains there are; when the newest event was recorded, when drift last checked the tenant, the newest event that it knew, and the part of the events that were recomputed within zeroauth_audit.full_replay_period. ZA005 for a tenant that was never there, ZA006 when rows may be hidden.';
 
 CREATE FUNCTION @extschema@.audit_health_drift() RETURNS jsonb
     LANGUAGE plpgsql STABLE
@@ -3452,31 +3477,39 @@ AS $$
 DECLARE
     log @extschema@.audit_logs;
     ended integer := 0;
+    missed bigint;
 BEGIN
     IF coalesce(audit_acknowledge_restore.note, '') !~ '[^[:space:]]' THEN
         RAISE EXCEPTION USING ERRCODE = 'ZA009', MESSAGE = 'an acknowledgement needs a note', HINT = 'Say what was restored, and why.';
     END IF;
-    FOR log IN SELECT l.* FROM @extschema@.audit_logs l WHERE l.state = 'held' ORDER BY l.tenant_id, l.epoch FOR UPDATE LOOP
+    FOR log IN
+        SELECT l.* FROM @extschema@.audit_logs l
+        WHERE l.state = 'held' OR l.state = 'open' AND EXISTS (
+            SELECT FROM @extschema@.audit_drift_findings d WHERE d.tenant_id = l.tenant_id AND d.source = 'log' AND d.alerted_at >= l.started_at)
+        ORDER BY l.tenant_id, l.epoch FOR UPDATE
+    LOOP
+        SELECT sum(d.events) INTO missed FROM @extschema@.audit_drift_findings d
+        WHERE d.tenant_id = log.tenant_id AND d.source = 'log' AND d.alerted_at >= log.started_at AND d.kind <> 'checkpoint_mismatch';
         UPDATE @extschema@.audit_logs l SET state = 'ended', ended_at = clock_timestamp() WHERE l.tenant_id = log.tenant_id AND l.epoch = log.epoch;
         INSERT INTO @extschema@.audit_logs (tenant_id, epoch) VALUES (log.tenant_id, log.epoch + 1);
         PERFORM @extschema@.audit_append_own_to('log.restored', 'critical', log.origin,
             jsonb_build_object('note', left(audit_acknowledge_restore.note, 2000), 'by', SESSION_USER, 'epoch', log.epoch + 1,
                 'ended', jsonb_build_object('origin', log.origin, 'epoch', log.epoch, 'tree_size', log.tree_size),
                 'known', jsonb_build_object('sink', log.known_by, 'tree_size', log.known_size, 'root', encode(log.known_root, 'base64')),
-                'lost', greatest(log.known_size - log.tree_size, 0)),
+                'lost', greatest(log.known_size - log.tree_size, missed, 0)),
             log.tenant_id);
         ended := ended + 1;
     END LOOP;
     IF ended = 0 THEN
         RAISE EXCEPTION USING ERRCODE = 'ZA052', MESSAGE = 'no log waits for an acknowledgement of a restore',
-            HINT = 'SELECT * FROM audit_logs WHERE state = ''held'' shows those that do.';
+            HINT = 'Logs that a sink disagrees with are in audit_logs with state held, others in audit_drift_findings with source log.';
     END IF;
     RETURN ended;
 END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_acknowledge_restore(text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_acknowledge_restore(text) IS
-    'Says that an earlier state was restored on purpose, and why: every log that is held ends, a new epoch of its tenant begins, and an event log.restored in the tenant''s own trail names what was lost. Returns how many logs. The alerts stay until they are acknowledged. ZA009 without a note, ZA052 when no log is held.';
+    'Says that an earlier state was restored on purpose, and why: every log that is held, or of which the job drift misses something, ends, a new epoch of its tenant begins, and an event log.restored in the tenant''s own trail names what was lost. Returns how many logs. The alerts stay until they are acknowledged. ZA009 without a note, ZA052 when there is no such log.';
 
 CREATE FUNCTION @extschema@.audit_health_log() RETURNS jsonb
     LANGUAGE plpgsql STABLE

@@ -29,6 +29,8 @@ pub struct Comparison<'a> {
     trust: Trust,
     /// By tenant what the job `anchor_check` found: only that reads what was anchored.
     anchored: Anchored,
+    /// Whether to tell what sinks and anchors disagree with.
+    outside: bool,
 }
 
 /// By tenant classes of findings, and words.
@@ -68,7 +70,12 @@ impl<'a> Comparison<'a> {
             return Ok(None);
         }
         let trust = keys::trust(session, logs)?;
-        Ok(Some(Self { session, trail, logs, trust, anchored: anchored(session, trail)? }))
+        Ok(Some(Self { session, trail, logs, trust, anchored: anchored(session, trail)?, outside: true }))
+    }
+
+    /// Leaves out what sinks and anchors disagree with: the jobs that ask them have told of it.
+    pub fn inside(self) -> Self {
+        Self { anchored: Anchored::new(), outside: false, ..self }
     }
 
     /// Every tenant whose log holds events.
@@ -94,42 +101,36 @@ impl<'a> Comparison<'a> {
         empty: bool,
         report: &mut dyn FnMut(Finding),
     ) -> Result<Option<Sealed<'t>>, Failure> {
-        let mut say = |class, chain, seq, actual: Option<Digest>, detail: String| {
-            report(Finding {
-                class,
-                tenant: Some(tenant.to_owned()),
-                chain,
-                seq,
-                missing_to: None,
-                event_id: None,
-                expected: None,
-                actual: actual.map(|hash| *hash.as_bytes()),
-                detail,
-            });
+        let finding = |class, chain, detail| Finding {
+            class,
+            tenant: Some(tenant.to_owned()),
+            chain,
+            seq: None,
+            missing_to: None,
+            event_id: None,
+            expected: None,
+            actual: None,
+            detail,
         };
         for (class, detail) in self.anchored.get(tenant).into_iter().flatten() {
-            say(class, None, None, None, detail.clone());
+            report(finding(class, None, detail.clone()));
         }
         let Some(log) = Log::current(self.session, self.logs, tenant)?.filter(|log| log.size > 0) else {
             return Ok(None);
         };
         if empty {
-            say(
-                "tenant_missing",
-                None,
-                None,
-                None,
-                format!("{} events were sealed, and none is there", log.size),
-            );
+            let missing_to = Some(i64::try_from(log.size).unwrap_or(i64::MAX));
+            let detail = format!("{} events were sealed, and none is there", log.size);
+            report(Finding { missing_to, ..finding("tenant_missing", None, detail) });
             return Ok(None);
         }
         if let Some((class, detail)) = self.held(tenant, &log)? {
-            say(class, None, None, None, detail);
+            report(finding(class, None, detail));
         }
         let root = match self.sealed_root(tenant, &log)? {
             Ok(root) => root,
             Err(why) => {
-                say("checkpoint_mismatch", None, None, None, why);
+                report(finding("checkpoint_mismatch", None, why));
                 return Ok(None);
             }
         };
@@ -137,18 +138,23 @@ impl<'a> Comparison<'a> {
         let covered = ends.iter().map(|end| u64::try_from(end.interval.to).unwrap_or(0));
         if covered.fold(0, u64::saturating_add) != log.size {
             let why = "the intervals of the log do not cover its events";
-            say("checkpoint_mismatch", None, None, None, why.to_owned());
+            report(finding("checkpoint_mismatch", None, why.to_owned()));
             return Ok(None);
         }
         let tiles = Tiles::new(self.session, self.logs, tenant, log.epoch);
         for end in &ends {
             let (chain, to) = (end.chain, end.interval.to);
             let Some(hash) = self.event_hash(tenant, chain, to)? else {
+                let missing_to = Some(to);
                 match self.head(tenant, chain)? {
-                    None => say("chain_missing", Some(chain), None, None, format!("{to} events were sealed")),
+                    None => {
+                        let detail = format!("{to} events were sealed");
+                        report(Finding { missing_to, ..finding("chain_missing", Some(chain), detail) });
+                    }
                     Some(head) if head < to => {
                         let detail = format!("events up to {to} were sealed");
-                        say("tail_truncated", Some(chain), Some(head + 1), None, detail);
+                        let seq = Some(head + 1);
+                        report(Finding { seq, missing_to, ..finding("tail_truncated", Some(chain), detail) });
                     }
                     // A hole, which the replay names.
                     Some(_) => {}
@@ -164,7 +170,8 @@ impl<'a> Comparison<'a> {
             };
             if !proven {
                 let (seq, hash, detail) = self.first_difference(tenant, &log, &tiles, chain, to, hash)?;
-                say("checkpoint_mismatch", Some(chain), Some(seq), Some(hash), detail);
+                let (seq, actual) = (Some(seq), Some(*hash.as_bytes()));
+                report(Finding { seq, actual, ..finding("checkpoint_mismatch", Some(chain), detail) });
             }
         }
         Ok(Some(Sealed { log, root, ends, tiles }))
@@ -172,7 +179,7 @@ impl<'a> Comparison<'a> {
 
     /// What a sink holds and this log does not agree with.
     fn held(&self, tenant: &str, log: &Log) -> Result<Option<(&'static str, String)>, Failure> {
-        if log.state != "held" {
+        if log.state != "held" || !self.outside {
             return Ok(None);
         }
         let sql = format!(

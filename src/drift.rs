@@ -19,7 +19,7 @@ use crate::columns;
 use crate::error::{Failure, Kind};
 use crate::query::Session;
 use crate::walk::{Stretch, walk};
-use found::{Found, Known, hex};
+use found::{Found, Known, Source, hex};
 use tenants::Place;
 
 fn absent() -> Failure {
@@ -45,7 +45,7 @@ fn int4(arguments: &Arguments, n: usize) -> Result<i32, Failure> {
     arguments.datum(n).map(|datum| datum.value() as i32).ok_or_else(absent)
 }
 
-/// `audit_replay_tenants(after, after_chain, upto, n, milliseconds)`
+/// `audit_replay_tenants(after, after_chain, upto, n, logs, milliseconds)`
 fn replay_tenants(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let place = Place {
         tenant: arguments.text(0)?.ok_or_else(absent)?,
@@ -54,10 +54,12 @@ fn replay_tenants(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     };
     let upto = arguments.text(2)?;
     let n = arguments.int8(3).filter(|n| *n > 0).ok_or_else(absent)?;
-    let until = Until::new(arguments, 4)?;
+    // SAFETY: declared as boolean.
+    let logs = arguments.datum(4).map(|datum| datum.value() != 0).ok_or_else(absent)?;
+    let until = Until::new(arguments, 5)?;
     let trail = Trail::open(arguments)?;
     let session = Session::connect();
-    let replayed = tenants::replay(&session, &trail, place, upto.as_deref(), n, &|| until.is_over())?;
+    let replayed = tenants::replay(&session, &trail, place, upto.as_deref(), n, logs, &|| until.is_over())?;
     drop(session);
     jsonb(&replayed)
 }
@@ -102,7 +104,7 @@ fn replay_chain(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     };
     let walked = walk(&session, &trail, &stretch, number.map(|_| upto), &mut go_on, &mut |finding| {
         stopped.set(stopped.get() || stop_at.as_deref() == Some(finding.class));
-        found::collect(&mut findings, &tenant, &finding);
+        found::collect(&mut findings, Source::Replay, &tenant, &finding);
     })?;
     drop(session);
     let known =

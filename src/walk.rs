@@ -25,7 +25,7 @@ pub struct Finding {
     pub expected: Option<[u8; 32]>,
     /// The hash that is there.
     pub actual: Option<[u8; 32]>,
-    /// Of a gap, the last missing `seq`.
+    /// Of events that are not there, the last missing `seq`.
     pub missing_to: Option<i64>,
     /// In words.
     pub detail: String,

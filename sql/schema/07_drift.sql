@@ -84,7 +84,7 @@ CREATE TABLE @extschema@.audit_drift_findings (
     checked_run bigint,
     checked_seq bigint,
     CONSTRAINT audit_drift_findings_pkey PRIMARY KEY (tenant_id, kind, chain, source, trail),
-    CONSTRAINT audit_drift_findings_source_check CHECK (source IN ('replay', 'memory'))
+    CONSTRAINT audit_drift_findings_source_check CHECK (source IN ('replay', 'memory', 'log'))
 );
 CREATE INDEX audit_drift_findings_suspected ON @extschema@.audit_drift_findings (tenant_id) WHERE suspected;
 REVOKE ALL ON TABLE @extschema@.audit_drift_findings FROM PUBLIC;
@@ -93,7 +93,7 @@ COMMENT ON TABLE @extschema@.audit_drift_findings IS
 COMMENT ON COLUMN @extschema@.audit_drift_findings.tenant_id IS 'The tenant; empty: of rows without one.';
 COMMENT ON COLUMN @extschema@.audit_drift_findings.kind IS 'The class.';
 COMMENT ON COLUMN @extschema@.audit_drift_findings.chain IS 'The chain; -1: all chains of the tenant, or rows without one.';
-COMMENT ON COLUMN @extschema@.audit_drift_findings.source IS 'replay: the events contradict themselves or each other. memory: they contradict a watermark.';
+COMMENT ON COLUMN @extschema@.audit_drift_findings.source IS 'replay: the events contradict themselves or each other. memory: they contradict a watermark. log: they are not what was sealed, or the log is not.';
 COMMENT ON COLUMN @extschema@.audit_drift_findings.trail IS 'The trail that it was found in, as in audit_watermarks.';
 COMMENT ON COLUMN @extschema@.audit_drift_findings.found_at IS 'When it was first found.';
 COMMENT ON COLUMN @extschema@.audit_drift_findings.last_seen_at IS 'When it was last found.';
@@ -110,7 +110,7 @@ COMMENT ON COLUMN @extschema@.audit_drift_findings.seen_in_table IS 'The search 
 COMMENT ON COLUMN @extschema@.audit_drift_findings.checked_run IS 'The run that last looked whether it is gone.';
 COMMENT ON COLUMN @extschema@.audit_drift_findings.checked_seq IS 'How far that is; NULL at the beginning.';
 COMMENT ON CONSTRAINT audit_drift_findings_pkey ON @extschema@.audit_drift_findings IS 'One row for each class and place.';
-COMMENT ON CONSTRAINT audit_drift_findings_source_check ON @extschema@.audit_drift_findings IS 'The two sources.';
+COMMENT ON CONSTRAINT audit_drift_findings_source_check ON @extschema@.audit_drift_findings IS 'The three sources.';
 COMMENT ON INDEX @extschema@.audit_drift_findings_suspected IS 'What has to be searched for.';
 
 CREATE TABLE @extschema@.audit_drift_state (
@@ -245,12 +245,14 @@ BEGIN
     RETURNING * INTO STRICT f;
     PERFORM @extschema@.audit_raise_alert(f.kind, 1::smallint, nullif(f.tenant_id, ''), @extschema@.audit_drift_fingerprint(f.kind, f.tenant_id, f.chain),
         CASE f.kind
-            WHEN 'tenant_missing' THEN format('the whole trail of tenant %s is gone: %s events in %s chains', to_json(f.tenant_id), f.events, jsonb_array_length(f.expected))
+            WHEN 'tenant_missing' THEN format('the whole trail of tenant %s is gone: %s events%s', to_json(f.tenant_id), f.events, CASE f.source WHEN 'memory' THEN format(' in %s chains', jsonb_array_length(f.expected)) END)
             WHEN 'chain_missing' THEN format('chain %s of tenant %s is gone: %s events', f.chain, to_json(f.tenant_id), f.events)
             WHEN 'tail_truncated' THEN format('the newest events of chain %s of tenant %s are gone: %s, from seq %s on', f.chain, to_json(f.tenant_id), f.events, f.first_seq)
             WHEN 'gap' THEN format('events of chain %s of tenant %s are missing, from seq %s on', f.chain, to_json(f.tenant_id), f.first_seq)
             WHEN 'link_broken' THEN format('events of chain %s of tenant %s do not follow each other, at seq %s first', f.chain, to_json(f.tenant_id), f.first_seq)
             WHEN 'fork' THEN format('a place of chain %s of tenant %s is taken more than once, seq %s first', f.chain, to_json(f.tenant_id), f.first_seq)
+            WHEN 'checkpoint_mismatch' THEN CASE WHEN f.chain < 0 THEN format('the log of tenant %s is not what was sealed', to_json(f.tenant_id))
+                ELSE format('events of chain %s of tenant %s, or its log, are not what was sealed, at seq %s first', f.chain, to_json(f.tenant_id), f.first_seq) END
             ELSE format('events of chain %s of tenant %s are not what was written, seq %s first', f.chain, to_json(f.tenant_id), f.first_seq)
         END,
         jsonb_strip_nulls(jsonb_build_object(
@@ -301,7 +303,7 @@ BEGIN
     DELETE FROM @extschema@.audit_drift_findings d
     WHERE d.tenant_id = audit_drift_gone.tenant AND d.kind = audit_drift_gone.kind AND d.chain = audit_drift_gone.chain
       AND d.source = audit_drift_gone.source AND d.trail = audit_drift_gone.trail;
-    -- Replay and watermarks share the alert.
+    -- Replay, watermarks and the log share the alert.
     IF NOT EXISTS (SELECT FROM @extschema@.audit_drift_findings d WHERE d.tenant_id = audit_drift_gone.tenant AND d.kind = audit_drift_gone.kind AND d.chain = audit_drift_gone.chain) THEN
         PERFORM @extschema@.audit_resolve_alert(@extschema@.audit_drift_fingerprint(audit_drift_gone.kind, audit_drift_gone.tenant, audit_drift_gone.chain),
             'drift replay found the events as they should be');

@@ -1,14 +1,14 @@
 -- The job drift: what it reads, and its steps.
 
 -- The order of the primary key without a sort, which would read a whole chain for the first row.
-CREATE FUNCTION @extschema@.audit_replay_tenants(after text, after_chain smallint, upto text, n bigint, milliseconds integer) RETURNS jsonb
+CREATE FUNCTION @extschema@.audit_replay_tenants(after text, after_chain smallint, upto text, n bigint, logs boolean, milliseconds integer) RETURNS jsonb
     LANGUAGE c STABLE PARALLEL UNSAFE
     SET search_path = pg_catalog, @extschema@, pg_temp
     SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET jit = off
     AS 'MODULE_PATHNAME', 'zeroauth_audit_replay_tenants';
-REVOKE ALL ON FUNCTION @extschema@.audit_replay_tenants(text, smallint, text, bigint, integer) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_replay_tenants(text, smallint, text, bigint, integer) IS
-    'Part of the job drift: recomputes the newest n events of the tenants behind a place, up to a tenant (NULL: to the last), for so many milliseconds but at least of one tenant, and compares watermarks. Returns how far it came, the ends of the chains, and what is wrong. Changes nothing.';
+REVOKE ALL ON FUNCTION @extschema@.audit_replay_tenants(text, smallint, text, bigint, boolean, integer) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_replay_tenants(text, smallint, text, bigint, boolean, integer) IS
+    'Part of the job drift: recomputes the newest n events of the tenants behind a place, up to a tenant (NULL: to the last), for so many milliseconds but at least of one tenant, and compares watermarks and, unless told not to, what was sealed. Returns how far it came, the ends of the chains, and what is wrong. Changes nothing.';
 
 CREATE FUNCTION @extschema@.audit_replay_chain(tenant text, chain smallint, after bigint, upto bigint, stop_at text, most bigint, milliseconds integer) RETURNS jsonb
     LANGUAGE c STABLE PARALLEL UNSAFE
@@ -87,11 +87,13 @@ BEGIN
     FOR finding IN SELECT f.value FROM jsonb_array_elements(replayed -> 'findings') f LOOP
         PERFORM @extschema@.audit_drift_note(finding);
     END LOOP;
+    PERFORM @extschema@.audit_drift_gone(d.tenant_id, d.kind, d.chain, d.source, d.trail) FROM @extschema@.audit_drift_findings d
+    WHERE d.source = 'log' AND d.last_seen_at < now AND d.tenant_id IN (SELECT jsonb_array_elements_text(replayed -> 'compared'));
 END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_drift_keep(jsonb) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_drift_keep(jsonb) IS
-    'Part of the job drift: moves watermarks to what audit_replay_tenants() saw, and notes its findings.';
+    'Part of the job drift: moves watermarks to what audit_replay_tenants() saw, notes its findings, and forgets what the log no longer says.';
 
 CREATE FUNCTION @extschema@.audit_drift_recent(milliseconds integer) RETURNS jsonb
     LANGUAGE plpgsql
@@ -100,29 +102,41 @@ AS $$
 DECLARE
     s @extschema@.audit_drift_state := (SELECT t FROM @extschema@.audit_drift_state t);
     upto text := CASE WHEN s.recent_wrapped THEN s.recent_stop END;
+    n bigint := current_setting('zeroauth_audit.drift_rows')::bigint;
     replayed jsonb;
+    reason text;
     next text := s.recent_tenant;
 BEGIN
     BEGIN
-        replayed := @extschema@.audit_replay_tenants(s.recent_tenant, s.recent_chain, upto, current_setting('zeroauth_audit.drift_rows')::bigint, CASE WHEN s.careful THEN 0 ELSE milliseconds END);
+        replayed := @extschema@.audit_replay_tenants(s.recent_tenant, s.recent_chain, upto, n, true, CASE WHEN s.careful THEN 0 ELSE milliseconds END);
     EXCEPTION WHEN data_corrupted OR index_corrupted OR internal_error OR io_error OR program_limit_exceeded OR out_of_memory THEN
         -- One tenant that cannot be read must not keep the others from being checked.
         IF NOT s.careful THEN
             UPDATE @extschema@.audit_drift_state SET careful = true;
             RETURN '{}';
         END IF;
-        IF s.recent_chain IS NULL THEN
-            SELECT least((SELECT e.tenant_id FROM @extschema@.audit_events e WHERE e.tenant_id > s.recent_tenant ORDER BY e.tenant_id LIMIT 1),
-                         (SELECT w.tenant_id FROM @extschema@.audit_watermarks w WHERE w.tenant_id > s.recent_tenant ORDER BY w.tenant_id LIMIT 1)) INTO next;
-        END IF;
-        IF next IS NULL THEN
-            RAISE;
-        END IF;
-        PERFORM @extschema@.audit_drift_could_not(next, SQLSTATE || ' ' || SQLERRM);
-        UPDATE @extschema@.audit_drift_state SET careful = false, recent_tenant = next, recent_chain = NULL;
-        RETURN '{}';
+        reason := SQLSTATE || ' ' || SQLERRM;
+        BEGIN
+            -- Nor must its log keep its events from being checked.
+            replayed := @extschema@.audit_replay_tenants(s.recent_tenant, s.recent_chain, upto, n, false, 0);
+        EXCEPTION WHEN data_corrupted OR index_corrupted OR internal_error OR io_error OR program_limit_exceeded OR out_of_memory THEN
+            IF s.recent_chain IS NULL THEN
+                SELECT least((SELECT e.tenant_id FROM @extschema@.audit_events e WHERE e.tenant_id > s.recent_tenant ORDER BY e.tenant_id LIMIT 1),
+                             (SELECT w.tenant_id FROM @extschema@.audit_watermarks w WHERE w.tenant_id > s.recent_tenant ORDER BY w.tenant_id LIMIT 1),
+                             (SELECT l.tenant_id FROM @extschema@.audit_logs l WHERE l.tenant_id > s.recent_tenant AND l.tree_size > 0 ORDER BY l.tenant_id LIMIT 1)) INTO next;
+            END IF;
+            IF next IS NULL THEN
+                RAISE;
+            END IF;
+            PERFORM @extschema@.audit_drift_could_not(next, reason);
+            UPDATE @extschema@.audit_drift_state SET careful = false, recent_tenant = next, recent_chain = NULL;
+            RETURN '{}';
+        END;
     END;
     PERFORM @extschema@.audit_drift_keep(replayed);
+    IF reason IS NOT NULL THEN
+        PERFORM @extschema@.audit_drift_could_not(replayed #>> '{place,tenant}', 'what was sealed: ' || reason);
+    END IF;
     UPDATE @extschema@.audit_drift_state t
     SET recent_tenant = replayed #>> '{place,tenant}', recent_chain = (replayed #>> '{place,chain}')::smallint, careful = false,
         tenants_done = t.tenants_done + (replayed ->> 'tenants')::bigint, events_done = t.events_done + (replayed ->> 'events')::bigint,
@@ -291,7 +305,7 @@ BEGIN
     LOOP
         SELECT d.* INTO f FROM @extschema@.audit_drift_findings d
         WHERE d.checked_run IS DISTINCT FROM s.run AND d.alerted_at IS NOT NULL AND d.last_seen_at < s.started_at
-          AND (d.source = 'replay' OR d.trail = s.trail)
+          AND (d.source = 'replay' OR d.source = 'memory' AND d.trail = s.trail)
         ORDER BY d.tenant_id, d.kind, d.chain, d.source, d.trail LIMIT 1;
         IF NOT FOUND THEN
             UPDATE @extschema@.audit_drift_state SET phase = 'confirm';
@@ -485,6 +499,6 @@ END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_job_drift() FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_job_drift() IS
-    'The job drift, one step of it: recomputes the newest events of every tenant and the next part of all history, compares watermarks, raises alerts and resolves them. ZA006 when something could not be checked.';
+    'The job drift, one step of it: recomputes the newest events of every tenant and the next part of all history, compares watermarks and what was sealed, raises alerts and resolves them. ZA006 when something could not be checked.';
 
 INSERT INTO @extschema@.audit_jobs (name, schedule, timeout) VALUES ('drift', '7 * * * *', '6 hours');

@@ -58,9 +58,11 @@ BEGIN
             SELECT p.tenant_id FROM present p WHERE p.tenant_id IS NOT NULL
             UNION SELECT t.tenant_id FROM @extschema@.audit_tenants t WHERE t.first_seen IS NOT NULL AND (audit_integrity.tenant IS NULL OR t.tenant_id = audit_integrity.tenant)
             UNION SELECT w.tenant_id FROM @extschema@.audit_watermarks w WHERE audit_integrity.tenant IS NULL OR w.tenant_id = audit_integrity.tenant
+            UNION SELECT l.tenant_id FROM @extschema@.audit_logs l WHERE l.tree_size > 0 AND l.state <> 'ended' AND (audit_integrity.tenant IS NULL OR l.tenant_id = audit_integrity.tenant)
             UNION SELECT audit_integrity.tenant WHERE EXISTS (SELECT FROM @extschema@.audit_events e WHERE e.tenant_id = audit_integrity.tenant)
         ), facts AS (
-            SELECT w.tenant_id, h.*, m.*, t.checked_at, t.check_error, f.*, a.open_alerts
+            SELECT w.tenant_id, h.*, m.*, t.checked_at, t.check_error, f.open_findings + o.contradicted AS open_findings, f.suspicions,
+                ARRAY(SELECT DISTINCT k FROM unnest(f.kinds || o.kinds) k ORDER BY k) AS kinds, a.open_alerts
             FROM wanted w
             LEFT JOIN @extschema@.audit_tenants t ON t.tenant_id = w.tenant_id
             CROSS JOIN LATERAL (
@@ -83,6 +85,13 @@ BEGIN
                 SELECT count(*) FILTER (WHERE d.alerted_at IS NOT NULL) AS open_findings, count(*) FILTER (WHERE d.alerted_at IS NULL) AS suspicions,
                     coalesce(array_agg(DISTINCT d.kind) FILTER (WHERE d.alerted_at IS NOT NULL), '{}') AS kinds
                 FROM @extschema@.audit_drift_findings d WHERE d.tenant_id = w.tenant_id) f
+            -- What a sink or an anchor disagrees with: found by the jobs that ask them.
+            CROSS JOIN LATERAL (
+                SELECT count(*) AS contradicted, coalesce(array_agg(x.kind), '{}') AS kinds FROM (
+                    SELECT CASE WHEN l.known_size > l.tree_size THEN 'tail_truncated' ELSE 'checkpoint_mismatch' END AS kind
+                    FROM (SELECT n.* FROM @extschema@.audit_logs n WHERE n.tenant_id = w.tenant_id ORDER BY n.epoch DESC LIMIT 1) l WHERE l.state = 'held'
+                    UNION ALL
+                    SELECT CASE y.kind WHEN 'tenant_missing' THEN y.kind ELSE 'anchor_mismatch' END FROM @extschema@.audit_anchor_findings y WHERE y.tenant_id = w.tenant_id) x) o
             CROSS JOIN LATERAL (SELECT count(*) AS open_alerts FROM @extschema@.audit_alerts a WHERE a.tenant = w.tenant_id AND a.state <> 'resolved') a
         ), reasoned AS (
             SELECT facts.*,
@@ -90,7 +99,7 @@ BEGIN
                 || CASE WHEN facts.suspicions > 0 THEN ARRAY['suspicion'] ELSE '{}' END
                 || CASE WHEN facts.unconfirmed > 0 THEN ARRAY['restored_incomplete'] ELSE '{}' END
                 || CASE WHEN facts.check_error IS NOT NULL THEN ARRAY['could_not_check'] ELSE '{}' END
-                || CASE WHEN facts.checked_at IS NULL THEN ARRAY['never_checked']
+                || CASE WHEN facts.checked_at IS NULL AND (facts.chains > 0 OR facts.kinds = '{}') THEN ARRAY['never_checked']
                         WHEN coalesce((SELECT @extschema@.audit_schedule_overdue(j.schedule, j.time_zone, facts.checked_at) < clock_timestamp() FROM @extschema@.audit_jobs j WHERE j.name = 'drift'), true) AND facts.chains > 0 THEN ARRAY['checked_long_ago']
                         ELSE '{}' END AS reasons
             FROM facts
@@ -111,7 +120,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_integrity(text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_integrity(text) IS
-    'The state of each tenant''s trail (NULL: of every tenant''s) as the job drift knows it: tampered (there are open findings), incomplete (a dump was restored whose end is not there), unchecked (see reasons) or ok; events and chains there are; when the newest event was recorded, when drift last checked the tenant, the newest event that it knew, and the part of the events that were recomputed within zeroauth_audit.full_replay_period. ZA005 for a tenant that was never there, ZA006 when rows may be hidden.';
+    'The state of each tenant''s trail (NULL: of every tenant''s) as the worker''s jobs know it: tampered (there are open findings of drift, or a sink or an anchor disagrees), incomplete (a dump was restored whose end is not there), unchecked (see reasons) or ok; events and chains there are; when the newest event was recorded, when drift last checked the tenant, the newest event that it knew, and the part of the events that were recomputed within zeroauth_audit.full_replay_period. ZA005 for a tenant that was never there, ZA006 when rows may be hidden.';
 
 CREATE FUNCTION @extschema@.audit_health_drift() RETURNS jsonb
     LANGUAGE plpgsql STABLE

@@ -187,31 +187,39 @@ AS $$
 DECLARE
     log @extschema@.audit_logs;
     ended integer := 0;
+    missed bigint;
 BEGIN
     IF coalesce(audit_acknowledge_restore.note, '') !~ '[^[:space:]]' THEN
         RAISE EXCEPTION USING ERRCODE = 'ZA009', MESSAGE = 'an acknowledgement needs a note', HINT = 'Say what was restored, and why.';
     END IF;
-    FOR log IN SELECT l.* FROM @extschema@.audit_logs l WHERE l.state = 'held' ORDER BY l.tenant_id, l.epoch FOR UPDATE LOOP
+    FOR log IN
+        SELECT l.* FROM @extschema@.audit_logs l
+        WHERE l.state = 'held' OR l.state = 'open' AND EXISTS (
+            SELECT FROM @extschema@.audit_drift_findings d WHERE d.tenant_id = l.tenant_id AND d.source = 'log' AND d.alerted_at >= l.started_at)
+        ORDER BY l.tenant_id, l.epoch FOR UPDATE
+    LOOP
+        SELECT sum(d.events) INTO missed FROM @extschema@.audit_drift_findings d
+        WHERE d.tenant_id = log.tenant_id AND d.source = 'log' AND d.alerted_at >= log.started_at AND d.kind <> 'checkpoint_mismatch';
         UPDATE @extschema@.audit_logs l SET state = 'ended', ended_at = clock_timestamp() WHERE l.tenant_id = log.tenant_id AND l.epoch = log.epoch;
         INSERT INTO @extschema@.audit_logs (tenant_id, epoch) VALUES (log.tenant_id, log.epoch + 1);
         PERFORM @extschema@.audit_append_own_to('log.restored', 'critical', log.origin,
             jsonb_build_object('note', left(audit_acknowledge_restore.note, 2000), 'by', SESSION_USER, 'epoch', log.epoch + 1,
                 'ended', jsonb_build_object('origin', log.origin, 'epoch', log.epoch, 'tree_size', log.tree_size),
                 'known', jsonb_build_object('sink', log.known_by, 'tree_size', log.known_size, 'root', encode(log.known_root, 'base64')),
-                'lost', greatest(log.known_size - log.tree_size, 0)),
+                'lost', greatest(log.known_size - log.tree_size, missed, 0)),
             log.tenant_id);
         ended := ended + 1;
     END LOOP;
     IF ended = 0 THEN
         RAISE EXCEPTION USING ERRCODE = 'ZA052', MESSAGE = 'no log waits for an acknowledgement of a restore',
-            HINT = 'SELECT * FROM audit_logs WHERE state = ''held'' shows those that do.';
+            HINT = 'Logs that a sink disagrees with are in audit_logs with state held, others in audit_drift_findings with source log.';
     END IF;
     RETURN ended;
 END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_acknowledge_restore(text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_acknowledge_restore(text) IS
-    'Says that an earlier state was restored on purpose, and why: every log that is held ends, a new epoch of its tenant begins, and an event log.restored in the tenant''s own trail names what was lost. Returns how many logs. The alerts stay until they are acknowledged. ZA009 without a note, ZA052 when no log is held.';
+    'Says that an earlier state was restored on purpose, and why: every log that is held, or of which the job drift misses something, ends, a new epoch of its tenant begins, and an event log.restored in the tenant''s own trail names what was lost. Returns how many logs. The alerts stay until they are acknowledged. ZA009 without a note, ZA052 when there is no such log.';
 
 CREATE FUNCTION @extschema@.audit_health_log() RETURNS jsonb
     LANGUAGE plpgsql STABLE

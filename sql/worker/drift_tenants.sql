@@ -1,4 +1,5 @@
--- The next $4 tenants that have events or watermarks, in order: after $1 (from $1 on, if $2 is not 0), up to $3 (empty: to the last).
+-- The next $4 tenants that have events, watermarks or (if $5 is not 0) a log, in order: after $1 (from $1 on, if $2 is not 0), up to $3
+-- (empty: to the last).
 WITH RECURSIVE
     first_event AS (
         SELECT coalesce(
@@ -18,8 +19,13 @@ WITH RECURSIVE
         UNION ALL
         SELECT (SELECT w.tenant_id FROM @extschema@.audit_watermarks w WHERE w.tenant_id OPERATOR(pg_catalog.>) marks.tenant_id ORDER BY w.tenant_id LIMIT 1)
         FROM marks WHERE marks.tenant_id IS NOT NULL),
+    logs AS (
+        (SELECT DISTINCT l.tenant_id FROM @extschema@.audit_logs l
+         WHERE $5 OPERATOR(pg_catalog.<>) 0 AND l.tenant_id OPERATOR(pg_catalog.>=) $1 AND (l.tenant_id OPERATOR(pg_catalog.>) $1 OR $2 OPERATOR(pg_catalog.<>) 0)
+           AND l.tree_size OPERATOR(pg_catalog.>) 0
+         ORDER BY l.tenant_id LIMIT $4)),
     next AS (
-        (SELECT tenant_id FROM events LIMIT $4) UNION (SELECT tenant_id FROM marks LIMIT $4))
+        (SELECT tenant_id FROM events LIMIT $4) UNION (SELECT tenant_id FROM marks LIMIT $4) UNION (TABLE logs))
 SELECT next.tenant_id, t.drift_rows
 FROM next LEFT JOIN @extschema@.audit_tenants t ON t.tenant_id OPERATOR(pg_catalog.=) next.tenant_id
 WHERE next.tenant_id IS NOT NULL AND ($3 OPERATOR(pg_catalog.=) '' OR next.tenant_id OPERATOR(pg_catalog.<=) $3)

@@ -37,6 +37,8 @@ pub enum Source {
     Replay,
     /// They contradict what was there before.
     Memory,
+    /// They contradict what was sealed, or the log contradicts itself.
+    Log,
 }
 
 /// One class of defect in one chain.
@@ -69,14 +71,15 @@ pub fn hex(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// Adds a defect that a walk named.
-pub fn collect(findings: &mut Vec<Found>, tenant: &str, finding: &Finding) {
+/// Adds a defect that a walk, or the comparison with the log, named.
+pub fn collect(findings: &mut Vec<Found>, source: Source, tenant: &str, finding: &Finding) {
     let chain = finding.chain.unwrap_or(-1);
-    let seq = finding.seq.unwrap_or(0);
+    // A chain that is missing is missing from its first event on.
+    let seq = finding.seq.unwrap_or(i64::from(finding.missing_to.is_some()));
     let end = finding.missing_to.unwrap_or(seq);
     let same = |found: &&mut Found| {
         found.kind == finding.class
-            && found.source == Source::Replay
+            && found.source == source
             && found.chain == chain
             && found.tenant == tenant
     };
@@ -98,10 +101,11 @@ pub fn collect(findings: &mut Vec<Found>, tenant: &str, finding: &Finding) {
     }
     findings.push(Found {
         kind: finding.class,
-        source: Source::Replay,
+        source,
         tenant: tenant.to_owned(),
         chain,
-        count: 1,
+        // A walk counts what it comes past, the log what it holds.
+        count: if source == Source::Log { end.saturating_sub(seq).saturating_add(1) } else { 1 },
         first_seq: seq,
         last_seq: end,
         absent: finding.missing_to.map(|to| [seq, to]),

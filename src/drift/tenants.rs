@@ -1,12 +1,13 @@
-//! The first part of a drift run: of each tenant the newest events are recomputed, and each watermark is compared with what is
-//! there now.
+//! The first part of a drift run: of each tenant the newest events are recomputed, and each watermark and the newest checkpoint are
+//! compared with what is there now.
 
 use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::found::{Found, Known, collect, hex, missing, rewritten};
+use super::found::{Found, Known, Source, collect, hex, missing, rewritten};
 use crate::access::Trail;
+use crate::compare::Comparison;
 use crate::error::Failure;
 use crate::memory;
 use crate::newest::{self, ChainEnd};
@@ -42,6 +43,8 @@ pub struct Replayed {
     /// Watermarks of another trail, brought by a dump, that agree with this one.
     confirmed: Vec<Foreign>,
     findings: Vec<Found>,
+    /// Tenants that were compared with their logs.
+    compared: Vec<String>,
 }
 
 /// One chain, as it was seen.
@@ -80,18 +83,28 @@ struct Watermark {
     hash: Option<String>,
 }
 
-/// Replays tenants after `place` until `is_over`.
+impl Watermark {
+    /// Of another trail, brought by a dump whose events are not here.
+    fn is_unconfirmed(&self) -> bool {
+        !self.own && !self.same
+    }
+}
+
+/// Replays tenants after `place` until `is_over`, and compares them with their `logs`.
 pub fn replay(
     session: &Session,
     trail: &Trail,
     place: Place,
     upto: Option<&str>,
     n: i64,
+    logs: bool,
     is_over: &dyn Fn() -> bool,
 ) -> Result<Replayed, Failure> {
+    let comparison = if logs { Comparison::start(session, trail)? } else { None };
     let mut step = Step {
         session,
         trail,
+        comparison: comparison.map(Comparison::inside),
         n,
         done: Replayed {
             place,
@@ -101,6 +114,7 @@ pub fn replay(
             chains: Vec::new(),
             confirmed: Vec::new(),
             findings: Vec::new(),
+            compared: Vec::new(),
         },
     };
     loop {
@@ -126,12 +140,14 @@ pub fn replay(
 struct Step<'a> {
     session: &'a Session,
     trail: &'a Trail,
+    /// With what was sealed; `None` where there are no logs, or they cannot be read.
+    comparison: Option<Comparison<'a>>,
     n: i64,
     done: Replayed,
 }
 
 impl Step<'_> {
-    /// The next tenants that have events or watermarks, in order; the one that the last step left in the middle comes first.
+    /// The next tenants that have events, watermarks or a log, in order; the one that the last step left in the middle comes first.
     fn next_tenants(&self, upto: Option<&str>) -> Result<Vec<Tenant>, Failure> {
         let mut tenants = Vec::new();
         let sql =
@@ -142,6 +158,7 @@ impl Step<'_> {
             Parameter::Int8(unfinished),
             Parameter::Text(upto.unwrap_or_default()),
             Parameter::Int8(TENANTS),
+            Parameter::Int8(i64::from(self.comparison.is_some())),
         ];
         self.session.again(&sql, &parameters, |row| {
             memory::grow(&mut tenants)?;
@@ -183,8 +200,11 @@ impl Step<'_> {
         let after = after.map_or(-1, i64::from);
         let ends = newest::chain_ends(self.session, self.trail, name)?;
         let watermarks = self.watermarks(name, after)?;
+        // Whether a restore has brought all that it was to bring is not known yet, and said so.
+        let unsure = watermarks.iter().any(Watermark::is_unconfirmed);
         if ends.is_empty() {
             self.gone(name, &watermarks);
+            self.sealed(name, true, unsure)?;
             return Ok(self.whole(name));
         }
         let n = tenant.drift_rows.unwrap_or(self.n);
@@ -198,7 +218,7 @@ impl Step<'_> {
         for &at in batch {
             let mut findings = std::mem::take(&mut self.done.findings);
             let walked = walk(self.session, self.trail, &stretches[at], None, &mut || true, &mut |finding| {
-                collect(&mut findings, name, &finding);
+                collect(&mut findings, Source::Replay, name, &finding);
             });
             self.done.findings = findings;
             let walked = walked?;
@@ -214,6 +234,9 @@ impl Step<'_> {
             self.done.chains.push(Head { tenant: name.to_owned(), chain, seq, hash: hex(&hash), from, keep });
         }
         if last.is_none() {
+            // The chains before were in the steps before.
+            let before = if after < 0 { Vec::new() } else { self.watermarks(name, -1)? };
+            self.sealed(name, false, unsure || before.iter().any(Watermark::is_unconfirmed))?;
             return Ok(self.whole(name));
         }
         self.done.place = Place { tenant: name.to_owned(), chain: last };
@@ -233,6 +256,15 @@ impl Step<'_> {
         if !was.is_empty() {
             self.done.findings.push(missing("tenant_missing", name, -1, 1, was));
         }
+    }
+
+    /// Compares a tenant with what was sealed of it; `empty`: no event of it is there.
+    fn sealed(&mut self, name: &str, empty: bool, unsure: bool) -> Result<(), Failure> {
+        let Some(comparison) = self.comparison.as_ref().filter(|_| !unsure) else { return Ok(()) };
+        let findings = &mut self.done.findings;
+        comparison.compare(name, empty, &mut |finding| collect(findings, Source::Log, name, &finding))?;
+        self.done.compared.push(name.to_owned());
+        Ok(())
     }
 
     /// Compares watermarks with what is at their places. Returns the chains whose watermarks have to stay.

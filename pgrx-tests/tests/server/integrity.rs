@@ -80,7 +80,7 @@ fn an_auditor_may_ask_with_the_documented_grants_and_nobody_else() {
         "SELECT audit_job_drift()",
         "UPDATE audit_tenants SET drift_rows = 1",
         "DELETE FROM audit_watermarks",
-        "SELECT audit_replay_tenants('', NULL, NULL, 1, 1)",
+        "SELECT audit_replay_tenants('', NULL, NULL, 1, true, 1)",
     ] {
         auditor.refused("42501", sql);
     }

@@ -7,7 +7,7 @@ use crate::support::sealed::{ORIGIN, key_file, key_path};
 use crate::support::{Sql, assert_whole};
 
 /// A trail of two chains, sealed twice, with a few events that are not sealed yet.
-fn sealed(name: &str) -> (Cluster, Client) {
+pub fn sealed(name: &str) -> (Cluster, Client) {
     let cluster =
         Cluster::builder(name).conf("fsync", "off").conf("zeroauth_audit.worker", "off").start().unwrap();
     key_file(&key_path(&cluster), ORIGIN, 7);

@@ -22,6 +22,7 @@ mod deliveries;
 mod details;
 mod drift;
 mod drift_history;
+mod drift_log;
 mod drift_quiet;
 mod drift_scale;
 mod drift_worker;
