@@ -148,6 +148,31 @@ pub(crate) fn nothing_new(
     })
 }
 
+/// Microseconds of processor time for each tenant by which the first part of the job drift takes longer when it compares logs, too.
+pub(crate) fn comparison(
+    client: &mut Client,
+    cluster: &Cluster,
+    effort: &Effort,
+    tenants: u32,
+) -> Result<f64> {
+    hold(client, cluster, effort, tenants)?;
+    run(client)?;
+    let replay = |client: &mut Client, logs: bool| {
+        processor_time(client, |client| {
+            let sql = "SELECT (r ->> 'end')::boolean, jsonb_array_length(r -> 'compared'), jsonb_array_length(r -> 'findings') FROM audit_replay_tenants('', NULL, NULL, 1, $1, 600000) r";
+            let row = client.query_one(sql, &[&logs])?;
+            let (end, compared, findings): (bool, i32, i32) = (row.get(0), row.get(1), row.get(2));
+            ensure!(end && findings == 0, "the replay found something, or did not come to its end");
+            ensure!((compared.unsigned_abs() >= tenants) == logs, "{compared} logs were compared");
+            Ok(())
+        })
+    };
+    // The first pass warms what both read.
+    replay(client, false)?;
+    let (without, with) = (replay(client, false)?, replay(client, true)?);
+    Ok((with - without) * 1000.0 / f64::from(tenants))
+}
+
 /// Milliseconds of processor time of the job anchor, when every log is part of its batch and none has grown.
 pub(crate) fn anchor_batch(
     client: &mut Client,

@@ -63,6 +63,7 @@ pub(crate) fn measure(scenario: &Scenario, side: Side, cluster: &Cluster, effort
         Work::InsertsBesideDrift { clients } => drift::inserts(&mut client, cluster, side, clients, effort),
         Work::SealNew { tenants } => log::new_event(&mut client, cluster, effort, tenants),
         Work::SealNothing { tenants } => log::nothing_new(&mut client, cluster, effort, tenants),
+        Work::CompareLogs { tenants } => log::comparison(&mut client, cluster, effort, tenants),
         Work::Tiles { tenants } => log::tiles(&mut client, cluster, effort, tenants),
         Work::AnchorBatch { tenants } => log::anchor_batch(&mut client, cluster, effort, tenants),
         Work::Prove => log::proof_time(&mut client, cluster, effort),

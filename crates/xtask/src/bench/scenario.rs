@@ -91,6 +91,11 @@ pub(crate) enum Work {
         /// How many.
         tenants: u32,
     },
+    /// Processor time by which the job drift takes longer because of a tenant's log.
+    CompareLogs {
+        /// How many.
+        tenants: u32,
+    },
     /// Space of the hashes of the log for each event.
     Tiles {
         /// How many.
@@ -134,7 +139,7 @@ impl Work {
             | Self::SealNothing { .. }
             | Self::AnchorBatch { .. }
             | Self::Prove => Unit::Milliseconds,
-            Self::SealNew { .. } => Unit::Microseconds,
+            Self::SealNew { .. } | Self::CompareLogs { .. } => Unit::Microseconds,
             Self::Tiles { .. } | Self::ProofSize => Unit::Bytes,
             Self::VerifyMemory | Self::ExportMemory | Self::VerifyExportMemory => Unit::Mebibytes,
             _ => Unit::Rate,
@@ -248,6 +253,11 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         "log: processor time of a checkpoint of nothing new, 10000 tenants",
         Work::SealNothing { tenants: 10_000 },
         Some(Target::AtMost(1000.0)),
+    ),
+    alone(
+        "log: processor time of a drift run per tenant's log, 10000 tenants",
+        Work::CompareLogs { tenants: 10_000 },
+        None,
     ),
     alone(
         "log: processor time of an anchor's batch, 10000 tenants",
