@@ -165,6 +165,14 @@ fn a_dump_that_is_not_all_there_is_incomplete_and_no_alert_of_drift() {
     drift(&mut client);
     assert_eq!(alerts(&mut client), [] as [&str; 0]);
     assert_eq!(integrity(&mut client, "globex"), "ok|{}");
+    // Who makes a tenant look like that hides nothing that was rewritten.
+    client.run(RECOMPUTE);
+    client.run("UPDATE audit_events SET outcome = 'failure' WHERE tenant_id = 'acme' AND chain = 1 AND seq = 150; SELECT recompute('acme', 1::smallint, 150)");
+    client.run(FORGET);
+    client.run("INSERT INTO audit_watermarks (tenant_id, chain, trail, head_seq, head_hash, verified_at, verified_from) VALUES ('acme', 0, gen_random_uuid(), 1000000, sha256('x'), now(), 1)");
+    drift(&mut client);
+    assert_eq!(alerts(&mut client), ["checkpoint_mismatch:acme:1"]);
+    assert_eq!(integrity(&mut client, "acme"), "tampered|{checkpoint_mismatch,restored_incomplete}");
 }
 
 #[test]
