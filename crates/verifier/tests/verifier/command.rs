@@ -1,10 +1,15 @@
 //! The program: its commands, its output and its exit codes.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread::{self, sleep};
+use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::Value;
 use zeroauth_audit_core::note::SigningKey;
 
@@ -209,4 +214,65 @@ fn the_program_has_nothing_of_postgresql() {
     for symbol in ["SPI_connect", "PG_exception_stack", "CurrentMemoryContext", "libpq"] {
         assert!(!program.windows(symbol.len()).any(|window| window == symbol.as_bytes()), "{symbol}");
     }
+}
+
+/// How far a process has read a file.
+fn position(process: &Child, file: &str) -> Option<u64> {
+    let process = format!("/proc/{}", process.id());
+    let open = fs::read_dir(format!("{process}/fd")).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
+    let fd = open.into_iter().find(|fd| fs::read_link(fd).is_ok_and(|to| to == Path::new(file)))?;
+    let info = fs::read_to_string(format!("{process}/fdinfo/{}", fd.file_name()?.to_str()?)).ok()?;
+    info.lines().next()?.strip_prefix("pos:\t")?.parse().ok()
+}
+
+/// Runs the program on `export`, and stops it for more than a second while it reads; what it printed.
+fn slowly(export: &str, errors: impl Fn() -> Stdio) -> (i32, String, String) {
+    let middle = fs::metadata(export).unwrap().len() / 2;
+    loop {
+        let mut child = Command::new(PROGRAM);
+        let child = child.args(["verify-export", export]).stdout(Stdio::piped()).stderr(errors());
+        let mut child = child.spawn().unwrap();
+        let pid = Pid::from_child(&child);
+        while position(&child, export).is_none_or(|at| at == 0) && child.try_wait().unwrap().is_none() {
+            sleep(Duration::from_micros(200));
+        }
+        let _ = kill_process(pid, Signal::STOP);
+        let stopped = position(&child, export).is_some_and(|at| at < middle);
+        sleep(Duration::from_millis(1100));
+        let _ = kill_process(pid, Signal::CONT);
+        let output = child.wait_with_output().unwrap();
+        // On a busy machine it may have come to its end meanwhile.
+        if stopped {
+            return text(output);
+        }
+    }
+}
+
+#[test]
+fn a_file_that_takes_more_than_a_second_has_a_bar_on_a_terminal_and_nowhere_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut trail = Trail::new("acme");
+    trail.append(0, 30_000);
+    let export = path(folder.path(), "export.jsonl");
+    fs::write(&export, trail.export()).unwrap();
+    let verified = format!("verified: {export:?}, 30000 events in 1 chain of 1 tenant\n");
+    assert_eq!(slowly(&export, Stdio::piped), (0, verified.clone(), String::new()));
+
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&terminal).unwrap();
+    unlockpt(&terminal).unwrap();
+    let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
+    let inside = fs::File::options().read(true).write(true).open(name).unwrap();
+    tcsetwinsize(&inside, Winsize { ws_row: 24, ws_col: 120, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+    let shown = thread::spawn(move || {
+        let (mut shown, mut outside) = (Vec::new(), fs::File::from(terminal));
+        // The end of a terminal is an error.
+        let _ = outside.read_to_end(&mut shown);
+        String::from_utf8_lossy(&shown).into_owned()
+    });
+    assert_eq!(slowly(&export, || inside.try_clone().unwrap().into()), (0, verified, String::new()));
+    drop(inside);
+    let shown = shown.join().unwrap();
+    assert!(shown.contains(" MiB of 29.") && shown.contains(" left"), "{shown:?}");
+    assert!(shown.ends_with("\u{1b}[2K"), "the line is cleared: {shown:?}");
 }
