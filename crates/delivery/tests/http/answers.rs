@@ -110,7 +110,6 @@ fn a_server_that_hangs_is_given_up_in_time() {
     // It does not even read, and the body is larger than all buffers.
     let deaf = Server::deaf(|_| sleep(Duration::from_secs(30)));
     let large = Shipment { body: "x".repeat(8 << 20), ..shipment() };
-    // To hash so much takes a while without optimisation.
     let outcome = to(&deaf).attempt(&large);
     assert!(matches!(outcome, Outcome::Retry { error, .. } if error == "no answer in time"));
     // It does not accept: its queue of connections is as good as an answer to the kernel, and nothing comes of it.

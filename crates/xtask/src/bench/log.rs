@@ -89,6 +89,13 @@ fn hold(client: &mut Client, cluster: &Cluster, effort: &Effort, tenants: u32) -
     Ok(())
 }
 
+/// As [`hold`], with nothing new since.
+fn rest(client: &mut Client, cluster: &Cluster, effort: &Effort, tenants: u32) -> Result<()> {
+    hold(client, cluster, effort, tenants)?;
+    run(client)?;
+    Ok(())
+}
+
 /// Only what is measured runs the job from now on. Nor do tripwires look: emptying the table is what they are for.
 fn stop(client: &mut Client) -> Result<()> {
     client.batch_execute(
@@ -140,8 +147,7 @@ pub(crate) fn nothing_new(
     effort: &Effort,
     tenants: u32,
 ) -> Result<f64> {
-    hold(client, cluster, effort, tenants)?;
-    run(client)?;
+    rest(client, cluster, effort, tenants)?;
     processor_time(client, |client| {
         ensure!(run(client)? == 0, "there was something to do");
         Ok(())
@@ -155,8 +161,7 @@ pub(crate) fn comparison(
     effort: &Effort,
     tenants: u32,
 ) -> Result<f64> {
-    hold(client, cluster, effort, tenants)?;
-    run(client)?;
+    rest(client, cluster, effort, tenants)?;
     let replay = |client: &mut Client, logs: bool| {
         processor_time(client, |client| {
             let sql = "SELECT (r ->> 'end')::boolean, jsonb_array_length(r -> 'compared'), jsonb_array_length(r -> 'findings') FROM audit_replay_tenants('', NULL, NULL, 1, $1, 600000) r";
@@ -180,8 +185,7 @@ pub(crate) fn anchor_batch(
     effort: &Effort,
     tenants: u32,
 ) -> Result<f64> {
-    hold(client, cluster, effort, tenants)?;
-    run(client)?;
+    rest(client, cluster, effort, tenants)?;
     client.batch_execute("UPDATE audit_anchor_targets SET enabled = false")?;
     // A name that no earlier round used.
     let number: i64 = client.query_one("SELECT count(*) FROM audit_anchor_targets", &[])?.get(0);
