@@ -23,85 +23,58 @@
 //! | [`tell`], [`hold`] | what sessions tell launcher and workers, and statements that a worker must make way for |
 //! | [`call`], [`error`], [`memory`], [`settings`], [`random`], [`compat`] | the edge to PostgreSQL |
 
-mod access;
-mod alerts;
-mod anchoring;
-mod call;
+mod alert;
+mod anchor;
 mod chain;
-mod clock;
-mod columns;
-mod compare;
-mod compat;
-mod ddl;
-mod definitions;
-mod deliver;
-mod drift;
-mod drill;
-mod ending;
-mod error;
 mod guard;
-mod hashes;
-mod head;
-mod hold;
-mod jobs;
-mod jsonb;
-mod keys;
-mod launcher;
-mod lock;
 mod log;
-mod member;
-mod memory;
-mod newest;
-mod pass;
-mod pg_cron;
-mod pins;
-mod process;
-mod progress;
-mod proofs;
-mod prove;
-mod publish;
-mod query;
-mod random;
-mod registry;
-mod run;
-mod schedule;
-mod seal;
-mod settings;
-mod shared_heads;
-mod srf;
-mod standby;
-mod statements;
-mod tell;
-mod transaction;
-mod uses;
+mod pg;
+mod shared;
+mod trail;
+mod tripwire;
 mod verify;
-mod walk;
 mod worker;
 
 ::pgrx::pg_module_magic!();
 
-pgrx::extension_sql_file!("../sql/schema/01_functions.sql", name = "functions", bootstrap);
-pgrx::extension_sql_file!("../sql/schema/02_events.sql", name = "events", requires = ["functions"]);
-pgrx::extension_sql_file!("../sql/schema/03_verify.sql", name = "verify", requires = ["events"]);
-pgrx::extension_sql_file!("../sql/schema/04_drill.sql", name = "drill", requires = ["verify"]);
-pgrx::extension_sql_file!("../sql/schema/05_alerts.sql", name = "alerts", requires = ["drill"]);
-pgrx::extension_sql_file!("../sql/schema/06_jobs.sql", name = "jobs", requires = ["alerts"]);
-pgrx::extension_sql_file!("../sql/schema/07_drift.sql", name = "drift", requires = ["jobs"]);
-pgrx::extension_sql_file!("../sql/schema/07_drift_job.sql", name = "drift_job", requires = ["drift"]);
-pgrx::extension_sql_file!("../sql/schema/07_integrity.sql", name = "integrity", requires = ["drift_job"]);
-pgrx::extension_sql_file!("../sql/schema/08_tripwires.sql", name = "tripwires", requires = ["integrity"]);
-pgrx::extension_sql_file!("../sql/schema/09_health.sql", name = "health", requires = ["tripwires"]);
-pgrx::extension_sql_file!("../sql/schema/10_log.sql", name = "log", requires = ["health"]);
-pgrx::extension_sql_file!("../sql/schema/11_log_functions.sql", name = "log_functions", requires = ["log"]);
-pgrx::extension_sql_file!("../sql/schema/12_anchors.sql", name = "anchors", requires = ["log_functions"]);
+pgrx::extension_sql_file!("../sql/schema/trail/functions.sql", name = "trail_functions", bootstrap);
 pgrx::extension_sql_file!(
-    "../sql/schema/13_anchor_functions.sql",
-    name = "anchor_functions",
-    requires = ["anchors"]
+    "../sql/schema/trail/events.sql",
+    name = "trail_events",
+    requires = ["trail_functions"]
+);
+pgrx::extension_sql_file!("../sql/schema/verify/verify.sql", name = "verify", requires = ["trail_events"]);
+pgrx::extension_sql_file!("../sql/schema/verify/drill.sql", name = "drill", requires = ["verify"]);
+pgrx::extension_sql_file!("../sql/schema/alert/alerts.sql", name = "alerts", requires = ["drill"]);
+pgrx::extension_sql_file!("../sql/schema/worker/jobs.sql", name = "jobs", requires = ["alerts"]);
+pgrx::extension_sql_file!("../sql/schema/verify/drift.sql", name = "drift", requires = ["jobs"]);
+pgrx::extension_sql_file!("../sql/schema/verify/drift_job.sql", name = "drift_job", requires = ["drift"]);
+pgrx::extension_sql_file!("../sql/schema/verify/integrity.sql", name = "integrity", requires = ["drift_job"]);
+pgrx::extension_sql_file!(
+    "../sql/schema/tripwire/tripwires.sql",
+    name = "tripwires",
+    requires = ["integrity"]
+);
+pgrx::extension_sql_file!("../sql/schema/worker/health.sql", name = "health", requires = ["tripwires"]);
+pgrx::extension_sql_file!("../sql/schema/log/tables.sql", name = "log_tables", requires = ["health"]);
+pgrx::extension_sql_file!(
+    "../sql/schema/log/functions.sql",
+    name = "log_functions",
+    requires = ["log_tables"]
 );
 pgrx::extension_sql_file!(
-    "../sql/schema/13_anchors_check.sql",
-    name = "anchors_check",
+    "../sql/schema/anchor/tables.sql",
+    name = "anchor_tables",
+    requires = ["log_functions"]
+);
+pgrx::extension_sql_file!(
+    "../sql/schema/anchor/functions.sql",
+    name = "anchor_functions",
+    requires = ["anchor_tables"]
+);
+pgrx::extension_sql_file!(
+    "../sql/schema/anchor/check.sql",
+    name = "anchor_check",
     requires = ["anchor_functions"]
 );
 
@@ -109,16 +82,16 @@ pgrx::extension_sql_file!(
 #[allow(non_snake_case)]
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
-    settings::define();
+    pg::settings::define();
     // SAFETY: read by the only thread, set before any library is loaded.
     if unsafe { pgrx::pg_sys::IsBinaryUpgrade } {
         return; // pg_upgrade moves files and recreates the catalog: nothing of ours may stand in its way.
     }
-    ddl::install_hooks();
-    progress::request_shared_memory();
-    tell::install();
+    guard::ddl::install_hooks();
+    verify::progress::request_shared_memory();
+    shared::notices::install();
     // SAFETY: set by PostgreSQL around the loading of the libraries.
     if unsafe { pgrx::pg_sys::process_shared_preload_libraries_in_progress } {
-        launcher::register();
+        worker::launcher::register();
     }
 }

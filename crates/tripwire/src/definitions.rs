@@ -8,7 +8,7 @@
 //! A definition may have several values: pg_upgrade makes views and functions anew from the text that PostgreSQL writes of them,
 //! and what it writes of those can be another text of the same.
 //!
-//! It does not know what the objects are: which to look at is the query's affair (`sql/worker/definitions.sql`).
+//! It does not know what the objects are: which to look at is the query's affair (`sql/queries/installed_definitions.sql`).
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -7,8 +7,8 @@ use alloy_primitives::{B256, Bytes, U64};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use ureq::Agent;
-use zeroauth_audit_endpoint::agent::agent;
-use zeroauth_audit_endpoint::{Endpoint, failure, file};
+use zeroauth_audit_transport::agent::agent;
+use zeroauth_audit_transport::{Endpoint, failure, file};
 
 use super::answer::{self, Block, NodeError};
 use crate::failure::Failure;

@@ -11,7 +11,7 @@ use ethers_core::types::transaction::eip2718::TypedTransaction;
 use ethers_core::types::{NameOrAddress, Signature, U256};
 use ethers_core::utils::secret_key_to_address;
 use serde_json::{Value, json};
-use zeroauth_audit_endpoint::file;
+use zeroauth_audit_transport::file;
 
 use super::config::{Config, Signer as SignerConfig};
 use super::rpc::{Rpc, quantity};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zeroauth_audit_core::note::{SigningKey, VerifierKey};
-use zeroauth_audit_endpoint::file;
+use zeroauth_audit_transport::file;
 
 use super::append::{self, Locked};
 use super::entry::{self, Contents, Entry};

@@ -8,8 +8,8 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use ureq::Agent;
-use zeroauth_audit_endpoint::agent::agent;
-use zeroauth_audit_endpoint::{Endpoint, failure, file};
+use zeroauth_audit_transport::agent::agent;
+use zeroauth_audit_transport::{Endpoint, failure, file};
 
 use super::message::{TimeStampReq, TimeStampResp, read, write};
 use super::token::{self, Authorities};

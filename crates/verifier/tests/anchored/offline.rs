@@ -54,7 +54,7 @@ fn without_the_feature_network_there_is_nothing_in_the_program_that_could_call_a
     };
     let (whole, core) = (crates(&[]), crates(&["--no-default-features"]));
     assert!(core.iter().any(|name| name == "zeroauth-audit-anchor"), "{core:?}");
-    for name in ["ureq", "rustls", "http", "ethers-core", "eth-keystore", "zeroauth-audit-endpoint"] {
+    for name in ["ureq", "rustls", "http", "ethers-core", "eth-keystore", "zeroauth-audit-transport"] {
         assert!(whole.iter().any(|found| found == name), "{name} is looked for in vain");
         assert!(!core.iter().any(|found| found == name), "{name} is there");
     }

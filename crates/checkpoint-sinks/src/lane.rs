@@ -1,0 +1,73 @@
+//! What the thread of a sink does: see `zeroauth-audit-outside-threads`.
+
+use std::path::PathBuf;
+
+use crate::directory::{Directory, ReadNote, Stamp};
+use crate::witness::{Answer, Shown, Witness};
+use crate::{Conflict, Sealed};
+
+/// What a sink has to do.
+pub enum Work {
+    /// Read a directory.
+    Open(PathBuf, Box<ReadNote>),
+    /// Write to the directory that was opened before.
+    Write(Vec<Sealed>, Stamp),
+    /// Show checkpoints to a witness, each with a number of the owner's.
+    Show {
+        /// The file with its URL.
+        url_file: PathBuf,
+        /// The only authorities to trust.
+        ca_file: Option<PathBuf>,
+        /// What is shown.
+        shown: Vec<(usize, Shown)>,
+    },
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub enum Report {
+    /// The newest checkpoint of each origin in the directory.
+    Opened(Result<Vec<Sealed>, String>),
+    /// What was not written, because the directory holds what does not agree with it.
+    Written(Result<Vec<Conflict>, String>),
+    /// Answers, as far as it got; why not further.
+    Shown(Vec<(usize, Answer)>, Option<String>),
+}
+
+/// What a new thread does with its work.
+#[must_use]
+pub fn begin() -> Box<dyn FnMut(Work) -> Report + Send> {
+    let mut open: Option<Directory> = None;
+    Box::new(move |work| match work {
+        Work::Open(path, read) => match Directory::open(&path, &*read) {
+            Ok(directory) => {
+                let newest = directory.newest().cloned().collect();
+                open = Some(directory);
+                Report::Opened(Ok(newest))
+            }
+            Err(error) => Report::Opened(Err(error)),
+        },
+        Work::Write(signed, stamp) => Report::Written(match &mut open {
+            Some(directory) => directory.write(&signed, &stamp),
+            None => Err("the directory was not read yet".into()),
+        }),
+        Work::Show { url_file, ca_file, shown } => {
+            let mut answers = Vec::new();
+            let done = show(&url_file, ca_file.as_deref(), shown, &mut answers);
+            Report::Shown(answers, done.err())
+        }
+    })
+}
+
+fn show(
+    url_file: &std::path::Path,
+    ca_file: Option<&std::path::Path>,
+    shown: Vec<(usize, Shown)>,
+    answers: &mut Vec<(usize, Answer)>,
+) -> Result<(), String> {
+    let witness = Witness::open(url_file, ca_file)?;
+    for (number, shown) in shown {
+        answers.push((number, witness.add_checkpoint(&shown)?));
+    }
+    Ok(())
+}

@@ -1,0 +1,284 @@
+//! The job `anchor_check`, the reading part: the root of a log from its events, in the order of its leaves, compared with every
+//! checkpoint of it that was anchored; and the root of a batch from what each tenant has of it.
+//!
+//! Nothing is written, and nothing of tiles or checkpoints is read: whoever changed those as well as the events gains nothing by it.
+
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use pgrx::pg_sys;
+use serde::Serialize;
+use zeroauth_audit_core::Digest;
+use zeroauth_audit_core::checkpoint::Checkpoint;
+use zeroauth_audit_core::merkle::leaf_hash;
+use zeroauth_audit_core::origin::Base;
+use zeroauth_audit_core::range::Frontier;
+
+use crate::pg::call::{self, Arguments, jsonb, sql_function};
+use crate::pg::error::{Failure, Kind};
+use crate::pg::spi::{Parameter, Session};
+use crate::trail::columns;
+
+/// Intervals that are read at once.
+const MOST_INTERVALS: i64 = 200;
+
+/// How far it came.
+#[derive(Serialize)]
+struct Recomputed {
+    leaf: u64,
+    frontier: String,
+    done: bool,
+    compared: u64,
+    difference: Option<String>,
+}
+
+/// `audit_anchor_recompute(tenant, epoch, leaf, frontier, since, milliseconds)`
+fn recompute(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
+    let int4 = |n: usize| arguments.datum(n).map_or(0, |datum| datum.value() as i32);
+    let until = Instant::now() + Duration::from_millis(u64::try_from(int4(5)).unwrap_or(0));
+    let schema = arguments.quoted_schema();
+    let leaf = arguments.int8(2).and_then(|leaf| u64::try_from(leaf).ok()).unwrap_or(0);
+    // SAFETY: declared as bytea, STRICT.
+    let nodes = arguments.datum(3).map(|datum| unsafe { columns::varlena_bytes(datum) }).unwrap_or_default();
+    let nodes = nodes.chunks_exact(32).filter_map(Digest::from_slice).collect();
+    let frontier = Frontier::from_parts(leaf, nodes).map_err(|error| {
+        Failure::new(Kind::InvalidArgument, error.to_string()).hint("It is called by the job anchor_check.")
+    })?;
+    let session = Session::connect();
+    let mut log = Log {
+        session: &session,
+        schema: &schema,
+        tenant: arguments.text(0)?.unwrap_or_default(),
+        epoch: int4(1),
+        frontier,
+        compared: 0,
+    };
+    let anchored = log.anchored(arguments.int8(4).unwrap_or(0))?;
+    let (done, difference) = log.go_on(&anchored, until)?;
+    let (leaf, nodes) = log.frontier.parts();
+    let frontier = nodes.iter().map(ToString::to_string).collect();
+    let result = Recomputed { leaf, frontier, done, compared: log.compared, difference };
+    drop(log);
+    drop(session);
+    jsonb(&result)
+}
+
+struct Log<'a> {
+    session: &'a Session,
+    schema: &'a str,
+    tenant: String,
+    epoch: i32,
+    frontier: Frontier,
+    compared: u64,
+}
+
+/// A checkpoint that was anchored.
+struct Anchored {
+    size: u64,
+    root: Digest,
+}
+
+/// A stretch of a chain in the log.
+struct Interval {
+    chain: i16,
+    from: i64,
+    to: i64,
+    first_leaf: u64,
+}
+
+impl Log<'_> {
+    /// Every checkpoint of the log that was anchored since, behind where it is. What an acknowledged restore lost is not asked for.
+    fn anchored(&self, since: i64) -> Result<Vec<Anchored>, Failure> {
+        let sql = format!(
+            "SELECT DISTINCT a.tree_size, a.root FROM {0}.audit_anchors a
+             JOIN {0}.audit_logs l ON l.tenant_id = a.tenant_id AND l.epoch = a.epoch AND (l.state <> 'ended' OR a.tree_size <= l.tree_size)
+             WHERE a.tenant_id = $1 AND a.epoch = $2::pg_catalog.int4 AND a.tree_size > $3 AND a.state IN ('included', 'finalized')
+               AND a.anchored_at > timestamptz '2000-01-01 00:00:00+00' + $4 * interval '1 microsecond'
+             ORDER BY a.tree_size, a.root",
+            self.schema
+        );
+        let leaf = i64::try_from(self.frontier.size()).unwrap_or(i64::MAX);
+        let parameters = [
+            Parameter::Text(&self.tenant),
+            Parameter::Int8(i64::from(self.epoch)),
+            Parameter::Int8(leaf),
+            Parameter::Int8(since),
+        ];
+        let mut anchored = Vec::new();
+        self.session.all(&sql, &parameters, |row| {
+            let size = row.int8(0).and_then(|size| u64::try_from(size).ok());
+            anchored.extend(
+                size.zip(row.bytes(1).and_then(Digest::from_slice))
+                    .map(|(size, root)| Anchored { size, root }),
+            );
+            Ok(())
+        })?;
+        Ok(anchored)
+    }
+
+    /// Whether the log is done, and how it first differs from what was anchored.
+    fn go_on(&mut self, anchored: &[Anchored], until: Instant) -> Result<(bool, Option<String>), Failure> {
+        let mut wanted = anchored.iter().peekable();
+        loop {
+            let intervals = self.intervals()?;
+            if intervals.is_empty() || wanted.peek().is_none() {
+                let lost = wanted.peek().map(|one| {
+                    format!("{} events were anchored, and the log has {}", one.size, self.frontier.size())
+                });
+                return Ok((true, lost));
+            }
+            for interval in &intervals {
+                if interval.first_leaf != self.frontier.size() {
+                    return Ok((true, Some(format!("the log has nothing at leaf {}", self.frontier.size()))));
+                }
+                if let Some(missing) = self.add(interval)? {
+                    return Ok((true, Some(missing)));
+                }
+                while let Some(one) = wanted.next_if(|one| one.size <= self.frontier.size()) {
+                    if one.size < self.frontier.size() {
+                        return Ok((
+                            true,
+                            Some(format!("the log never had {} events, which were anchored", one.size)),
+                        ));
+                    }
+                    self.compared += 1;
+                    let root = self.frontier.root();
+                    if root != one.root {
+                        let anchored = one.root;
+                        return Ok((
+                            true,
+                            Some(format!(
+                                "the root of {} events was anchored as {anchored}, and is {root}",
+                                one.size
+                            )),
+                        ));
+                    }
+                }
+                if wanted.peek().is_none() {
+                    return Ok((true, None));
+                }
+                if Instant::now() >= until {
+                    return Ok((false, None));
+                }
+            }
+        }
+    }
+
+    fn intervals(&self) -> Result<Vec<Interval>, Failure> {
+        let sql = format!(
+            "SELECT i.chain, i.from_seq, i.to_seq, i.first_leaf FROM {}.audit_log_intervals i
+             WHERE i.tenant_id = $1 AND i.epoch = $2::pg_catalog.int4 AND i.first_leaf >= $3 ORDER BY i.first_leaf LIMIT $4",
+            self.schema
+        );
+        let leaf = i64::try_from(self.frontier.size()).unwrap_or(i64::MAX);
+        let parameters = [
+            Parameter::Text(&self.tenant),
+            Parameter::Int8(i64::from(self.epoch)),
+            Parameter::Int8(leaf),
+            Parameter::Int8(MOST_INTERVALS),
+        ];
+        let mut intervals = Vec::new();
+        self.session.again(&sql, &parameters, |row| {
+            intervals.push(Interval {
+                chain: row.int2(0).unwrap_or(0),
+                from: row.int8(1).unwrap_or(0),
+                to: row.int8(2).unwrap_or(0),
+                first_leaf: row.int8(3).and_then(|leaf| u64::try_from(leaf).ok()).unwrap_or(u64::MAX),
+            });
+            Ok(())
+        })?;
+        Ok(intervals)
+    }
+
+    /// Adds the events of an interval; which one is not there.
+    fn add(&mut self, interval: &Interval) -> Result<Option<String>, Failure> {
+        let sql = format!(
+            "SELECT seq, event_hash FROM {}.audit_events WHERE tenant_id = $1 AND chain = $2 AND seq > $3 AND seq <= $4 ORDER BY seq",
+            self.schema
+        );
+        let parameters = [
+            Parameter::Text(&self.tenant),
+            Parameter::Int2(interval.chain),
+            Parameter::Int8(interval.from),
+            Parameter::Int8(interval.to),
+        ];
+        let mut expected = interval.from + 1;
+        let frontier = &mut self.frontier;
+        self.session.stream(&sql, &parameters, |row| {
+            match row.bytes(1).and_then(Digest::from_slice) {
+                Some(hash) if row.int8(0) == Some(expected) => frontier.push(leaf_hash(hash.as_bytes())),
+                _ => return Ok(ControlFlow::Break(())),
+            }
+            expected += 1;
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok((expected <= interval.to)
+            .then(|| format!("event {expected} of chain {} was anchored, and is not there", interval.chain)))
+    }
+}
+
+/// `audit_anchor_batch_difference(target, batch)`
+fn batch_difference(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
+    let schema = arguments.quoted_schema();
+    let (target, batch) = (arguments.text(0)?.unwrap_or_default(), arguments.int8(1).unwrap_or(0));
+    let session = Session::connect();
+    let difference = difference(&session, &schema, &target, batch)?;
+    drop(session);
+    Ok(difference.map_or_else(|| arguments.return_null(), |difference| call::text(&difference)))
+}
+
+fn difference(session: &Session, schema: &str, target: &str, batch: i64) -> Result<Option<String>, Failure> {
+    let of = format!(
+        "SELECT b.origin, b.root, b.leaves FROM {schema}.audit_anchor_batches b WHERE b.target = $1 AND b.epoch = $2"
+    );
+    let rows = format!(
+        "SELECT a.tenant_id, a.epoch, a.tree_size, a.root, a.leaf_index, l.origin, a.batch_root FROM {schema}.audit_anchors a
+         LEFT JOIN {schema}.audit_logs l ON l.tenant_id = a.tenant_id AND l.epoch = a.epoch
+         WHERE a.target = $1 AND a.batch = $2 ORDER BY a.leaf_index"
+    );
+    let key = [Parameter::Text(target), Parameter::Int8(batch)];
+    let (mut base, mut root, mut leaves) = (None, None, 0);
+    session.again(&of, &key, |row| {
+        base = Base::parse(&row.text(0)?.unwrap_or_default()).ok();
+        root = row.bytes(1).and_then(Digest::from_slice);
+        leaves = row.int8(2).unwrap_or(0);
+        Ok(())
+    })?;
+    let (mut frontier, mut odd) = (Frontier::new(), None);
+    session.stream(&rows, &key, |row| {
+        let tenant = row.text(0)?.unwrap_or_default();
+        let epoch = row.int4(1).and_then(|epoch| u64::try_from(epoch).ok()).unwrap_or(0);
+        // Of a log that is gone the name is known all the same.
+        let named = || base.as_ref().and_then(|base| base.origin(&tenant, epoch).ok());
+        let origin = row.text(5)?.or_else(named).unwrap_or_default();
+        let size = row.int8(2).and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
+        let place = row.int8(4).and_then(|place| u64::try_from(place).ok());
+        if place != Some(frontier.size()) || row.bytes(6).and_then(Digest::from_slice) != root {
+            odd = Some(format!("the row of tenant {tenant} does not belong there"));
+            return Ok(ControlFlow::Break(()));
+        }
+        let checkpoint = Checkpoint {
+            origin,
+            size,
+            root: row.bytes(3).and_then(Digest::from_slice).unwrap_or(Digest::new([0; 32])),
+        };
+        frontier.push(leaf_hash(checkpoint.body().as_bytes()));
+        Ok(ControlFlow::Continue(()))
+    })?;
+    if odd.is_some() {
+        return Ok(odd);
+    }
+    let found = frontier.size();
+    if u64::try_from(leaves) != Ok(found) {
+        return Ok(Some(format!("it had {leaves} checkpoints, and audit_anchors has {found} of them")));
+    }
+    Ok((Some(frontier.root()) != root)
+        .then(|| "what audit_anchors and audit_logs have of it makes up another root".to_owned()))
+}
+
+sql_function!(zeroauth_audit_anchor_recompute, pg_finfo_zeroauth_audit_anchor_recompute, recompute);
+sql_function!(
+    zeroauth_audit_anchor_batch_difference,
+    pg_finfo_zeroauth_audit_anchor_batch_difference,
+    batch_difference
+);

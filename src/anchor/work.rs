@@ -1,0 +1,88 @@
+//! What one transaction of the worker found to do, and what follows a step of a batch. Kept until it has committed, then acted upon.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use zeroauth_audit_anchor::machine::{Action, Call, State};
+use zeroauth_audit_anchor::{Batch, Moment};
+
+use super::batches::Stepped;
+use super::clock::moment;
+use super::driver_thread::{self, Work};
+use super::target::Config;
+use super::target_check::Question;
+
+/// What a lane was given and has not reported on.
+#[derive(Clone, Copy)]
+pub enum Given {
+    /// A call for the batch of this epoch.
+    Act(u64, Call),
+    /// Part of the answer to the job `anchor_check`.
+    Ask,
+}
+
+/// Work for one target, once what leads to it is durable.
+pub struct Order {
+    /// Whose lane gets it.
+    pub target: String,
+    /// What is remembered of it.
+    pub given: Given,
+    /// What the lane gets.
+    pub work: Work,
+}
+
+/// What one transaction found to do.
+#[derive(Default)]
+pub struct Found {
+    /// Every target that is enabled.
+    pub targets: BTreeMap<String, Config>,
+    /// How far answers to the job `anchor_check` are now.
+    pub questions: BTreeMap<String, Option<Question>>,
+    /// Targets whose report is stored.
+    pub heard: BTreeSet<String>,
+    /// What is handed out.
+    pub orders: Vec<Order>,
+    /// States that are to be durable before they are sent.
+    pub stored: Vec<(String, Batch, State)>,
+    /// Nothing may be done now.
+    pub held: bool,
+    /// Something was left for later.
+    pub later: bool,
+    /// There is more to do at once.
+    pub again: bool,
+    /// The next moment at which a batch wants to be looked after.
+    pub next: Option<Moment>,
+    /// Whether tenants may see a difference.
+    pub turned: bool,
+    /// Whether it was said how they are.
+    pub said: bool,
+}
+
+impl Found {
+    /// Something is to be done at this moment.
+    pub fn at(&mut self, moment: Moment) {
+        self.next = Some(self.next.map_or(moment, |known| known.min(moment)));
+    }
+
+    /// Whether the target has something to do already.
+    pub fn is_busy(&self, target: &str) -> bool {
+        self.orders.iter().any(|order| order.target == target)
+            || self.stored.iter().any(|(name, ..)| name == target)
+    }
+}
+
+/// What a step leads to.
+pub fn follow(name: &str, batch: Batch, stepped: Stepped, found: &mut Found) {
+    let Stepped { state, action, turned } = stepped;
+    found.turned |= turned;
+    match action {
+        Action::Wait(next) => found.at(next),
+        // The next one may begin, or the one that takes its place.
+        Action::Replan { .. } | Action::Done => found.again = true,
+        Action::Store => found.stored.push((name.to_owned(), batch, state)),
+        action => {
+            let given = Given::Act(batch.epoch, driver_thread::call_of(&action));
+            let work = Work::Act { batch, state: Box::new(state), action, now: moment() };
+            found.orders.push(Order { target: name.to_owned(), given, work });
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! What has to happen when a transaction ends: heads go back into shared memory, outsiders are counted.
+//!
+//! One raw callback for each backend. pgrx's closures would outlive PREPARE TRANSACTION and fire in the next transaction. An error
+//! or a panic after the commit would take the cluster down, so nothing here calls PostgreSQL or can fail.
+
+use std::cell::Cell;
+
+use pgrx::pg_sys;
+
+use crate::chain::head;
+use crate::chain::shared_heads;
+
+/// Makes sure that this backend's transactions are followed to their end.
+pub fn watch() {
+    thread_local!(static WATCHING: Cell<bool> = const { Cell::new(false) });
+    if !WATCHING.replace(true) {
+        // SAFETY: registered once per backend, for as long as it lives.
+        unsafe { pg_sys::RegisterXactCallback(Some(transaction_ends), std::ptr::null_mut()) };
+    }
+}
+
+unsafe extern "C-unwind" fn transaction_ends(event: pg_sys::XactEvent::Type, _: *mut std::ffi::c_void) {
+    match event {
+        // Deferred triggers have run. The counters of this transaction are still there; after the commit they are not.
+        pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT => head::commit_begins(),
+        // Everybody can see the rows, and the chains are still locked.
+        pg_sys::XactEvent::XACT_EVENT_COMMIT => {
+            head::committed();
+            shared_heads::outsider_ended();
+        }
+        // A prepared transaction keeps its chains locked, and commits as somebody else's statement: see `ddl`.
+        pg_sys::XactEvent::XACT_EVENT_ABORT | pg_sys::XactEvent::XACT_EVENT_PREPARE => {
+            head::not_committed();
+            shared_heads::outsider_ended();
+        }
+        _ => {}
+    }
+}

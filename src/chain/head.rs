@@ -1,0 +1,383 @@
+//! Where a chain ends: read from the primary key, or remembered while nothing can have made the memory false.
+//!
+//! The read sees what is committed by now and what this transaction did, whatever its snapshot (`SnapshotSelf`), so
+//! it is right at every isolation level and takes no part in serialization conflicts. The caller holds the chain's
+//! lock: no other transaction can be appending to it.
+//!
+//! A remembered head would be false if the row of the previous call was never stored: ON CONFLICT DO NOTHING, a later
+//! trigger that returns NULL, a savepoint rolled back, an error caught in PL/pgSQL. So the memory lives only within one
+//! subtransaction of one transaction, and only while the relation's own counters say that since the previous call
+//! exactly one row was inserted and none was updated or deleted ([`Counters`]). Anything else, a row that brought its
+//! own hashes, a change of the table, or no counters (`track_counts = off`), and every head is read again.
+//!
+//! When the transaction commits, what it remembers by then goes to [`crate::chain::shared_heads`], for the next that appends.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ptr::NonNull;
+
+use pgrx::pg_sys;
+use zeroauth_audit_core::Digest;
+
+use crate::chain::at_commit;
+use crate::chain::lock::Claim;
+use crate::chain::shared_heads::{self, Place, State};
+use crate::log::drill;
+use crate::pg::error::{Failure, Kind};
+use crate::pg::out_of_memory;
+use crate::pg::versions;
+use crate::trail::columns::{self, at};
+
+// Never raise: called without pgrx's guard, which costs more than they do.
+unsafe extern "C-unwind" {
+    fn GetCurrentSubTransactionId() -> u32;
+    fn GetCurrentTransactionNestLevel() -> i32;
+}
+
+/// The end of a chain: its newest event.
+#[derive(Clone, Copy, Debug)]
+pub struct Head {
+    /// The chain.
+    pub chain: u16,
+    /// `seq` of the newest event, 0 when there is none.
+    pub seq: i64,
+    /// Its `event_hash`, [`Digest::GENESIS`] when there is none.
+    pub hash: Digest,
+}
+
+/// What this transaction has stored in the relation, as PostgreSQL counts it for the statistics views.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Counters {
+    inserted: i64,
+    updated: i64,
+    deleted: i64,
+}
+
+impl Counters {
+    /// # Safety
+    /// `table` must be null, or the counters of a relation that this transaction has open or had open.
+    unsafe fn read(table: *const pg_sys::PgStat_TableStatus) -> Option<Self> {
+        // SAFETY: PostgreSQL hands counters over and frees them between transactions only.
+        let table = unsafe { table.as_ref() }?;
+        // SAFETY: lives to the end of the transaction; written by this process only.
+        let counts = unsafe { table.trans.as_ref() };
+        // SAFETY: reads transaction state of this process.
+        let level = unsafe { GetCurrentTransactionNestLevel() };
+        Some(match counts.filter(|counts| counts.nest_level == level) {
+            Some(counts) => Self {
+                inserted: counts.tuples_inserted,
+                updated: counts.tuples_updated,
+                deleted: counts.tuples_deleted,
+            },
+            None => Self { inserted: 0, updated: 0, deleted: 0 },
+        })
+    }
+
+    fn after_one_insert(self) -> Self {
+        Self { inserted: self.inserted + 1, ..self }
+    }
+}
+
+/// Within what the memory is valid.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+struct Scope {
+    transaction: u32,
+    subtransaction: u32,
+    place: Place,
+    /// Not needed for the memory of this transaction, but for what goes back to shared memory at its end.
+    outsiders: State,
+}
+
+/// More heads than this are not remembered at once: a transaction over very many tenants reads them again.
+const MOST_HEADS: usize = 4096;
+
+#[derive(Default)]
+struct Memory {
+    scope: Scope,
+    /// What the counters must say for the previous call's row to be stored.
+    expected: Option<Counters>,
+    /// Where those counters are, in this transaction.
+    counted: Option<NonNull<pg_sys::PgStat_TableStatus>>,
+    heads: HashMap<Vec<u8>, Head>,
+    /// The transaction is about to commit, and all heads are those of stored rows.
+    stored: bool,
+}
+
+impl Memory {
+    fn forget(&mut self) {
+        self.expected = None;
+        self.counted = None;
+        self.stored = false;
+        self.heads.clear();
+    }
+}
+
+thread_local! {
+    static MEMORY: RefCell<Memory> = RefCell::default();
+    static LAYOUT: RefCell<Layout> = const { RefCell::new(Layout { relation: pg_sys::Oid::INVALID, key: pg_sys::Oid::INVALID }) };
+}
+
+/// The relation whose columns and primary key were last found to be right.
+struct Layout {
+    relation: pg_sys::Oid,
+    key: pg_sys::Oid,
+}
+
+/// # Safety
+/// `relation` must be open.
+pub unsafe fn place(relation: pg_sys::Relation) -> Place {
+    // SAFETY: open by contract.
+    unsafe { Place { relation: (*relation).rd_id, file: versions::file_number(relation) } }
+}
+
+/// The counters of `relation`, null when nothing is counted. They are made at the first count after they were last sent, which may be
+/// that of the row about to be stored.
+///
+/// # Safety
+/// `relation` must be open.
+unsafe fn counted(relation: pg_sys::Relation) -> *const pg_sys::PgStat_TableStatus {
+    // SAFETY: open by contract; the call asks for exactly these two conditions.
+    unsafe {
+        if (*relation).pgstat_info.is_null() && (*relation).pgstat_enabled {
+            pg_sys::pgstat_assoc_relation(relation);
+        }
+        (*relation).pgstat_info
+    }
+}
+
+/// The head remembered for `tenant`; `None` when it has to be claimed and read.
+///
+/// # Safety
+/// `relation` must be open.
+pub unsafe fn recall(relation: pg_sys::Relation, tenant: &[u8]) -> Option<Head> {
+    // SAFETY: open by contract.
+    let place = unsafe { place(relation) };
+    let scope = Scope {
+        transaction: versions::local_transaction(),
+        // SAFETY: reads transaction state of this process.
+        subtransaction: unsafe { GetCurrentSubTransactionId() },
+        place,
+        // Rows of a table that this transaction created have no locks, so none are held when it commits.
+        // SAFETY: open by contract.
+        outsiders: if unsafe { drill::is_created_here(relation) } { State::LOUD } else { place.state() },
+    };
+    // SAFETY: open by contract.
+    let counters = unsafe { Counters::read(counted(relation)) };
+    MEMORY.with_borrow_mut(|memory| {
+        memory.stored = false;
+        let stored = memory.expected.take().is_some_and(|expected| Some(expected) == counters);
+        if memory.scope != scope || !stored {
+            memory.heads.clear();
+            memory.scope = scope;
+            return None;
+        }
+        memory.heads.get(tenant).copied()
+    })
+}
+
+/// Remembers that `head` is what the row about to be stored makes of `tenant`'s chain.
+///
+/// # Safety
+/// `relation` must be open; to be called once, last, for every row that [`recall`] was called for.
+pub unsafe fn remember(relation: pg_sys::Relation, tenant: &[u8], head: Head) {
+    at_commit::watch();
+    // SAFETY: open by contract.
+    let counted = unsafe { counted(relation) };
+    // SAFETY: the counters of an open relation.
+    let counters = unsafe { Counters::read(counted) };
+    MEMORY.with_borrow_mut(|memory| {
+        memory.expected = counters.map(Counters::after_one_insert);
+        memory.counted = NonNull::new(counted.cast_mut());
+        if memory.heads.len() >= MOST_HEADS {
+            memory.heads.clear();
+        }
+        if let Some(remembered) = memory.heads.get_mut(tenant) {
+            *remembered = head;
+        } else if memory.heads.try_reserve(1).is_ok() {
+            memory.heads.insert(tenant.to_vec(), head);
+        }
+        if out_of_memory::is_short() {
+            // Heads can be read again: the memory goes back.
+            memory.heads = HashMap::new();
+        }
+    });
+}
+
+/// Forgets the heads: called for a row that is stored without [`remember`], which the counters cannot tell from the row
+/// before it.
+pub fn forget() {
+    MEMORY.with_borrow_mut(|memory| memory.expected = None);
+}
+
+/// The transaction is about to commit: were all remembered rows stored? Raises nothing.
+pub fn commit_begins() {
+    let _ = MEMORY.try_with(|memory| {
+        let Ok(mut memory) = memory.try_borrow_mut() else { return };
+        let Some(expected) = memory.expected.take() else { return };
+        // What a subtransaction appended is left out, committed or not: its counters have been added to those of another.
+        // SAFETY: reads transaction state of this process.
+        let outermost = memory.scope.subtransaction == unsafe { GetCurrentSubTransactionId() };
+        let counted = memory.counted.map_or(std::ptr::null(), |counted| counted.as_ptr().cast_const());
+        // SAFETY: of a relation that this transaction had open.
+        let counters = unsafe { Counters::read(counted) };
+        memory.stored = outermost && counters == Some(expected);
+    });
+}
+
+/// The transaction has committed and still holds its locks: its heads are those of their chains. Raises nothing.
+pub fn committed() {
+    let _ = MEMORY.try_with(|memory| {
+        let Ok(mut memory) = memory.try_borrow_mut() else { return };
+        if memory.stored {
+            for (tenant, head) in &memory.heads {
+                shared_heads::put(memory.scope.place, memory.scope.outsiders, tenant, head);
+            }
+        }
+        memory.forget();
+    });
+}
+
+/// The transaction did not commit, or not yet. Raises nothing.
+pub fn not_committed() {
+    let _ = MEMORY.try_with(|memory| {
+        if let Ok(mut memory) = memory.try_borrow_mut() {
+            memory.forget();
+        }
+    });
+}
+
+/// Forgets everything: called when any relation was altered or truncated, or a trigger of it switched off.
+unsafe extern "C-unwind" fn forget_all(_: pg_sys::Datum, _: pg_sys::Oid) {
+    LAYOUT.with_borrow_mut(|layout| layout.relation = pg_sys::Oid::INVALID);
+    forget();
+}
+
+/// The primary key of `relation`, once its columns and key are known to be those of the install script.
+///
+/// # Safety
+/// `relation` must be open.
+pub unsafe fn checked_key(relation: pg_sys::Relation) -> Result<pg_sys::Oid, Failure> {
+    // SAFETY: open by contract.
+    let oid = unsafe { (*relation).rd_id };
+    if let Some(key) = LAYOUT.with_borrow(|layout| (layout.relation == oid).then_some(layout.key)) {
+        return Ok(key);
+    }
+    thread_local!(static WATCHING: std::cell::Cell<bool> = const { std::cell::Cell::new(false) });
+    if !WATCHING.replace(true) {
+        // SAFETY: registered once per backend; the callback only forgets.
+        unsafe { pg_sys::CacheRegisterRelcacheCallback(Some(forget_all), pg_sys::Datum::from(0)) };
+    }
+    // SAFETY: open by contract.
+    unsafe { columns::check_layout((*relation).rd_att)? };
+    // SAFETY: open by contract.
+    let key = unsafe { versions::primary_key(relation) };
+    if key == pg_sys::Oid::INVALID {
+        return Err(Failure::new(Kind::UnexpectedTable, "audit_events has no primary key").hint(
+            "Restore the primary key (tenant_id, chain, seq): it is what keeps a chain from forking.",
+        ));
+    }
+    LAYOUT.set(Layout { relation: oid, key });
+    Ok(key)
+}
+
+/// Reads the head of the claimed chain of the tenant in `tenant` from the primary key.
+///
+/// A scan backwards takes the whole leaf page of the index apart before it returns its first row. So it is told to stop at the
+/// seq where the head is thought to be; if nothing is there or beyond, the guess was wrong, and the scan goes all the way.
+///
+/// # Safety
+/// `relation` must be open and `key` be what [`checked_key`] returned for it; `tenant` must be a valid text.
+pub unsafe fn read(
+    relation: pg_sys::Relation,
+    key: pg_sys::Oid,
+    tenant: pg_sys::Datum,
+    claim: Claim,
+) -> Result<Head, Failure> {
+    let chain = claim.chain;
+    // SAFETY: the executor holds this lock on every index of a table it inserts into.
+    let index = unsafe { pg_sys::index_open(key, pg_sys::RowExclusiveLock as i32) };
+    // SAFETY: open.
+    let usable = unsafe { is_chain_key(index) };
+    // SAFETY: relation and index are open.
+    let scan = |from: i64| unsafe { scan_back(relation, index, tenant, chain, from) };
+    let head = usable.then(|| {
+        let near = if claim.guess > 0 { scan(claim.guess)? } else { None };
+        let found = if near.is_some() { near } else { scan(i64::MIN)? };
+        Ok(found.unwrap_or(Head { chain, seq: 0, hash: Digest::GENESIS }))
+    });
+    // SAFETY: opened above; the lock is the executor's own, which it still holds.
+    unsafe { pg_sys::index_close(index, pg_sys::RowExclusiveLock as i32) };
+    head.ok_or_else(|| {
+        Failure::new(Kind::UnexpectedTable, "the primary key of audit_events is not (tenant_id, chain, seq)")
+            .hint("Restore the primary key (tenant_id, chain, seq): it is what keeps a chain from forking.")
+    })?
+}
+
+/// # Safety
+/// `index` must be open.
+unsafe fn is_chain_key(index: pg_sys::Relation) -> bool {
+    // SAFETY: open by contract; rd_index is set for indexes.
+    let form = unsafe { &*(*index).rd_index };
+    // SAFETY: indkey has indnatts elements.
+    let keys = unsafe { form.indkey.values.as_slice(form.indnkeyatts as usize) };
+    keys == [at::TENANT_ID as i16 + 1, at::CHAIN as i16 + 1, at::SEQ as i16 + 1]
+}
+
+/// # Safety
+/// Relation and index must be open, the index must be the chain key, `tenant` a valid text.
+unsafe fn scan_back(
+    relation: pg_sys::Relation,
+    index: pg_sys::Relation,
+    tenant: pg_sys::Datum,
+    chain: u16,
+    from: i64,
+) -> Result<Option<Head>, Failure> {
+    // SAFETY: each call as its contract says; whatever raises leaves buffers and slot to the resource owner.
+    unsafe {
+        let none = pg_sys::Oid::INVALID;
+        let mut keys = [pg_sys::ScanKeyData::default(); 3];
+        let mut key = |n: i16, strategy: u32, collation, function: u32, argument| {
+            let entry = &mut keys[n as usize - 1];
+            pg_sys::ScanKeyEntryInitialize(
+                entry,
+                0,
+                n,
+                strategy as u16,
+                none,
+                collation,
+                function.into(),
+                argument,
+            );
+        };
+        key(1, pg_sys::BTEqualStrategyNumber, *(*index).rd_indcollation, pg_sys::F_TEXTEQ, tenant);
+        key(2, pg_sys::BTEqualStrategyNumber, none, pg_sys::F_INT2EQ, pg_sys::Datum::from(chain as i16));
+        key(3, pg_sys::BTGreaterEqualStrategyNumber, none, pg_sys::F_INT8GE, pg_sys::Datum::from(from));
+        let count = if from == i64::MIN { 2 } else { 3 };
+        let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
+        let scan = versions::begin_index_scan(relation, index, &raw mut pg_sys::SnapshotSelfData, count);
+        pg_sys::index_rescan(scan, keys.as_mut_ptr(), count, std::ptr::null_mut(), 0);
+        let found = pg_sys::index_getnext_slot(scan, pg_sys::ScanDirection::BackwardScanDirection, slot);
+        let head = if found { newest(slot, chain).map(Some) } else { Ok(None) };
+        pg_sys::index_endscan(scan);
+        pg_sys::ExecDropSingleTupleTableSlot(slot);
+        head
+    }
+}
+
+/// # Safety
+/// `slot` must hold a row of a relation that passed [`checked_key`].
+unsafe fn newest(slot: *mut pg_sys::TupleTableSlot, chain: u16) -> Result<Head, Failure> {
+    // SAFETY: fills the slot's values up to event_hash.
+    unsafe { pg_sys::slot_getsomeattrs_int(slot, at::EVENT_HASH as i32 + 1) };
+    let value = |n: usize| {
+        // SAFETY: both arrays have been filled beyond n.
+        let (null, datum) = unsafe { (*(*slot).tts_isnull.add(n), *(*slot).tts_values.add(n)) };
+        (!null).then_some(datum)
+    };
+    // SAFETY: event_hash is a bytea.
+    match (value(at::SEQ), unsafe { columns::digest(value(at::EVENT_HASH)) }) {
+        (Some(seq), Some(hash)) => Ok(Head { chain, seq: seq.value() as i64, hash }),
+        _ => Err(Failure::new(Kind::UnexpectedTable, format!("the head of chain {chain} has no event_hash"))
+            .hint("Run audit_findings() for this tenant: the row was changed.")),
+    }
+}

@@ -1,0 +1,244 @@
+//! Heads of chains in shared memory, so that an append need not look for the end of its chain in the index.
+//!
+//! A head is *taken* by the transaction that has just locked the chain, and *put* back when that transaction has committed, while
+//! it still holds the lock ([`crate::chain::head`] knows whether its last row was stored). Whatever does not end in a commit with all
+//! rows stored (a rollback, a savepoint, PREPARE TRANSACTION, a crash) puts nothing back, and the next append reads the index. So
+//! nothing has to be undone, and a slot is either empty or true.
+//!
+//! Rows can also change without the chain's lock: rows that bring their hashes, and changes under maintenance. Their transactions
+//! are *outsiders*, counted by relation. While one is open no head of its relation is taken or put, and when it ends all that are
+//! in the slots are void: their keys contain the count of outsiders.
+//!
+//! | field | written by | under |
+//! |---|---|---|
+//! | `Slot::content` | whoever takes or puts a head | the slot's own flag `busy`, held for a copy of 64 bytes |
+//! | `outsiders` | outsiders, when they begin and when they have ended | atomic addition |
+//! | `secret` | the postmaster, before it forks | |
+//!
+//! Without `shared_preload_libraries` there are no slots, and every head is read from the index.
+
+use std::cell::{Cell, UnsafeCell};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use pgrx::{AssertPGRXSharedMemory, PgLwLock, pg_guard, pg_sys};
+use siphasher::sip128::{Hasher128 as _, SipHasher13};
+use std::hash::Hasher as _;
+use zeroauth_audit_core::Digest;
+
+use crate::chain::head::Head;
+
+/// Two heads of one slot put each other out, which costs a look into the index and nothing else.
+const SLOTS: usize = 8192;
+
+/// Relations share counters; one that is void for another's outsiders costs a look into the index.
+const COUNTERS: usize = 64;
+
+/// An outsider that has begun; [`ENDED`] takes it back and counts it.
+const BEGUN: u64 = 1;
+const ENDED: u64 = (1 << 32) - BEGUN;
+
+const EMPTY: [u64; 2] = [0; 2];
+
+#[derive(Clone, Copy)]
+struct Content {
+    /// Keyed hash of the chain and of the state it was put in, 0 when the slot is empty.
+    key: [u64; 2],
+    seq: i64,
+    hash: [u8; 32],
+}
+
+#[repr(C, align(64))]
+struct Slot {
+    busy: AtomicBool,
+    content: UnsafeCell<Content>,
+}
+
+impl Slot {
+    /// Runs `body` alone. `body` must not call PostgreSQL: an error would leave the slot busy for ever.
+    fn with<T>(&self, body: impl FnOnce(&mut Content) -> T) -> T {
+        let mut tries = 0_u32;
+        while self.busy.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            tries += 1;
+            // Whoever has it copies 64 bytes; it takes longer only when the kernel took the processor away.
+            if tries.is_multiple_of(128) { std::thread::yield_now() } else { std::hint::spin_loop() }
+        }
+        // SAFETY: `busy` was false and is ours now: nobody else looks at the content.
+        let done = body(unsafe { &mut *self.content.get() });
+        self.busy.store(false, Ordering::Release);
+        done
+    }
+}
+
+// SAFETY: the content is only touched through `with`.
+unsafe impl Sync for Slot {}
+
+struct Shared {
+    secret: [u8; 16],
+    outsiders: [AtomicU64; COUNTERS],
+    slots: [Slot; SLOTS],
+}
+
+impl Shared {
+    fn slot(&self, key: [u64; 2]) -> &Slot {
+        &self.slots[key[1] as usize % SLOTS]
+    }
+}
+
+// SAFETY: named once, initialised by pg_shmem_init! below; no pointers and a fixed layout.
+static SHARED: PgLwLock<AssertPGRXSharedMemory<Shared>> = unsafe { PgLwLock::new(c"zeroauth_audit_heads") };
+
+/// Asks for the shared memory; to be called while the server itself is loading the library.
+pub fn request_shared_memory() {
+    pgrx::pg_shmem_init!(SHARED = empty());
+}
+
+fn empty() -> AssertPGRXSharedMemory<Shared> {
+    let mut secret = [0; 16];
+    // SAFETY: the buffer has 16 bytes.
+    if !unsafe { pg_sys::pg_strong_random(secret.as_mut_ptr().cast(), 16) } {
+        pgrx::error!("could not generate random bytes");
+    }
+    let content = Content { key: EMPTY, seq: 0, hash: [0; 32] };
+    let shared = Shared {
+        secret,
+        outsiders: std::array::from_fn(|_| AtomicU64::new(0)),
+        slots: std::array::from_fn(|_| Slot {
+            busy: AtomicBool::new(false),
+            content: UnsafeCell::new(content),
+        }),
+    };
+    // SAFETY: no pointers and a fixed layout.
+    unsafe { AssertPGRXSharedMemory::new(shared) }
+}
+
+fn shared() -> Option<&'static Shared> {
+    static ADDRESS: OnceLock<Option<&'static Shared>> = OnceLock::new();
+    *ADDRESS.get_or_init(|| {
+        crate::verify::progress::is_shared().then(|| {
+            let guard = SHARED.share();
+            let address: *const Shared = &raw const **guard;
+            // SAFETY: PostgreSQL's main shared memory stays where it is as long as the process lives, and every field that changes
+            // is atomic or behind its slot's flag: the lock is not needed to look at it.
+            unsafe { &*address }
+        })
+    })
+}
+
+/// How many outsiders of a relation have ended (high half) and are open (low half).
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct State(u64);
+
+impl State {
+    /// A state in which no head is taken or put.
+    pub const LOUD: State = State(BEGUN);
+
+    fn is_quiet(self) -> bool {
+        self.0 as u32 == 0
+    }
+}
+
+/// A relation as the slots know it.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct Place {
+    /// Its oid.
+    pub relation: pg_sys::Oid,
+    /// Its file: TRUNCATE gives it another.
+    pub file: u32,
+}
+
+impl Place {
+    fn counter(self) -> usize {
+        // SAFETY: set when the backend connected.
+        let database = unsafe { pg_sys::MyDatabaseId }.to_u32();
+        (self.relation.to_u32() ^ database.rotate_left(3)) as usize % COUNTERS
+    }
+
+    /// No two keys of different chains or states are equal but by an accident of 128 bits.
+    fn key(self, secret: &[u8; 16], state: State, tenant: &[u8], chain: u16) -> [u64; 2] {
+        let mut hasher = SipHasher13::new_with_key(secret);
+        // SAFETY: set when the backend connected.
+        hasher.write_u32(unsafe { pg_sys::MyDatabaseId }.to_u32());
+        hasher.write_u32(self.relation.to_u32());
+        hasher.write_u32(self.file);
+        hasher.write_u64(state.0);
+        hasher.write_u16(chain);
+        hasher.write(tenant);
+        let hash = hasher.finish128();
+        [hash.h1 | 1, hash.h2]
+    }
+
+    /// What has to stay as it is for a head of this relation to stay true.
+    pub fn state(self) -> State {
+        shared().map_or(State(0), |shared| State(shared.outsiders[self.counter()].load(Ordering::SeqCst)))
+    }
+}
+
+/// Takes the head of a chain out of its slot. The caller has just locked the chain.
+pub fn take(place: Place, tenant: &[u8], chain: u16) -> Option<Head> {
+    let shared = shared()?;
+    let state = place.state();
+    if !state.is_quiet() {
+        return None; // what is in the slot is of another state, which never comes back
+    }
+    let key = place.key(&shared.secret, state, tenant, chain);
+    shared.slot(key).with(|content| {
+        (content.key == key).then(|| {
+            content.key = EMPTY;
+            Head { chain, seq: content.seq, hash: Digest::new(content.hash) }
+        })
+    })
+}
+
+/// Puts the head of a chain into its slot. The caller has committed the event at `head` and still holds the chain's lock; `since`
+/// is the state from before the chain was locked.
+pub fn put(place: Place, since: State, tenant: &[u8], head: &Head) {
+    let Some(shared) = shared() else { return };
+    if place.state() != since || !since.is_quiet() {
+        return;
+    }
+    let key = place.key(&shared.secret, since, tenant, head.chain);
+    let content = Content { key, seq: head.seq, hash: *head.hash.as_bytes() };
+    shared.slot(key).with(|slot| *slot = content);
+}
+
+thread_local! {
+    /// The counters in which this transaction is an outsider, one bit each.
+    static OUTSIDE: Cell<u64> = const { Cell::new(0) };
+}
+
+/// This transaction changes rows of `place` without a chain's lock. [`outsider_ended`] must follow when it has ended.
+pub fn outsider_begins(place: Place) {
+    begin(1 << place.counter());
+}
+
+/// As [`outsider_begins`], when it is not known whose rows: those of a prepared transaction.
+pub fn outsider_of_all_begins() {
+    begin(u64::MAX);
+}
+
+fn begin(counters: u64) {
+    let Some(shared) = shared() else { return };
+    let new = counters & !OUTSIDE.get();
+    // Noted first: a counter that is one too low for a moment is one that ends too early.
+    OUTSIDE.set(OUTSIDE.get() | new);
+    for (n, counter) in shared.outsiders.iter().enumerate() {
+        if new & (1 << n) != 0 {
+            counter.fetch_add(BEGUN, Ordering::SeqCst);
+        }
+    }
+}
+
+/// The transaction has ended, and what it did can be seen. Raises nothing.
+pub fn outsider_ended() {
+    let counters = OUTSIDE.replace(0);
+    if counters == 0 {
+        return;
+    }
+    let Some(shared) = shared() else { return };
+    for (n, counter) in shared.outsiders.iter().enumerate() {
+        if counters & (1 << n) != 0 {
+            counter.fetch_add(ENDED, Ordering::SeqCst);
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! The BEFORE INSERT trigger: gives an event its place in its tenant's chain, and its hash.
+//!
+//! Fires on every path a row can take into the table (INSERT, COPY, MERGE, logical replication, replica role). A row
+//! without hashes is chained. A row that brings its own (pg_restore, logical replication, an archive) is recomputed
+//! and kept as it is, or refused: hashing it anew would make any forgery whole.
+
+use std::cell::RefCell;
+
+use pgrx::pg_sys;
+use zeroauth_audit_core::hash::HASH_VERSION;
+use zeroauth_audit_core::{Salt, event_hash, private_hash};
+
+use crate::chain::at_commit;
+use crate::chain::head::{self, Head};
+use crate::chain::lock;
+use crate::chain::lock::Claim;
+use crate::chain::shared_heads;
+use crate::guard::row_changes;
+use crate::log::drill;
+use crate::pg::call::{Arguments, sql_function};
+use crate::pg::error::{Failure, Kind};
+use crate::pg::random;
+use crate::pg::settings;
+use crate::shared::databases::restores;
+use crate::shared::privileged_use::{self, What};
+use crate::trail::columns::{self, COLUMNS, COUNT, ContentFinding, Scratch, ShortVarlena, at};
+
+/// Columns that only the server sets.
+const SERVER_SET: [usize; 9] = [
+    at::CHAIN,
+    at::SEQ,
+    at::RECORDED_AT,
+    at::DB_ROLE,
+    at::SALT,
+    at::PRIVATE_HASH,
+    at::PREV_HASH,
+    at::EVENT_HASH,
+    at::HASH_VERSION,
+];
+
+/// The longest `tenant_id`, in bytes.
+const MOST_TENANT_BYTES: usize = 128;
+
+/// Columns the table may have beyond ours, dropped ones included, before the trigger refuses it.
+const MOST_COLUMNS: usize = 64;
+
+/// A row as the executor hands it over, taken apart.
+struct Row {
+    values: [pg_sys::Datum; MOST_COLUMNS],
+    nulls: [bool; MOST_COLUMNS],
+}
+
+impl Row {
+    #[inline]
+    fn value(&self, n: usize) -> Option<pg_sys::Datum> {
+        (!self.nulls[n]).then_some(self.values[n])
+    }
+
+    #[inline]
+    fn set(&mut self, n: usize, datum: pg_sys::Datum) {
+        self.values[n] = datum;
+        self.nulls[n] = false;
+    }
+
+    /// The columns among [`SERVER_SET`] that the caller supplied.
+    fn supplied(&self) -> impl Iterator<Item = usize> {
+        SERVER_SET.into_iter().filter(|&n| !self.nulls[n])
+    }
+}
+
+fn chain_event(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
+    let trigger = row_changes::trigger_data(arguments)?;
+    let relation = trigger.tg_relation;
+    // SAFETY: the executor holds the relation open while its triggers run.
+    unsafe { privileged_use::note_replica(relation, What::ReplicaInsert) };
+    // SAFETY: as above.
+    let key = unsafe { head::checked_key(relation)? };
+    // SAFETY: as above.
+    let desc = unsafe { (*relation).rd_att };
+    // SAFETY: live with the relation.
+    if unsafe { (*desc).natts } as usize > MOST_COLUMNS {
+        return Err(Failure::new(
+            Kind::UnexpectedTable,
+            format!("audit_events has more than {MOST_COLUMNS} columns"),
+        )
+        .hint("Move columns of your own to a table beside it, keyed by tenant_id and event_id."));
+    }
+    let mut row = Row { values: [pg_sys::Datum::null(); MOST_COLUMNS], nulls: [true; MOST_COLUMNS] };
+    // SAFETY: the arrays have room for every attribute.
+    unsafe {
+        pg_sys::heap_deform_tuple(
+            trigger.tg_trigtuple,
+            desc,
+            row.values.as_mut_ptr(),
+            row.nulls.as_mut_ptr(),
+        );
+    }
+    let unchanged = pg_sys::Datum::from(trigger.tg_trigtuple);
+    let Some(tenant) = row.value(at::TENANT_ID) else {
+        return Ok(unchanged); // the NOT NULL constraint says it best
+    };
+    // SAFETY: a text column.
+    let tenant_bytes: &[u8] = unsafe { columns::varlena_bytes(tenant) };
+    if tenant_bytes.is_empty() || tenant_bytes.len() > MOST_TENANT_BYTES {
+        return Err(Failure::new(
+            Kind::InvalidEvent,
+            format!("tenant_id is {} bytes long, not 1 to {MOST_TENANT_BYTES}", tenant_bytes.len()),
+        )
+        .hint("Give the tenant a short name, and keep its long one elsewhere."));
+    }
+    if row.supplied().next().is_some() {
+        head::forget();
+        at_commit::watch();
+        // SAFETY: the relation is open.
+        shared_heads::outsider_begins(unsafe { head::place(relation) });
+        check_supplied(&row)?;
+        // SAFETY: looks at the state of this process.
+        if !unsafe { pg_sys::IsLogicalWorker() } {
+            restores::note();
+        }
+        return Ok(unchanged);
+    }
+    // SAFETY: the relation is open, and passed checked_key.
+    let head = match unsafe { head::recall(relation, tenant_bytes) } {
+        Some(head) => head,
+        None => {
+            // SAFETY: the relation is open.
+            let place = unsafe { head::place(relation) };
+            // A table that nobody else sees yet needs no lock: loading it, or a drill, disturbs no other transaction.
+            // SAFETY: the relation is open.
+            let alone = unsafe { drill::is_created_here(relation) };
+            let claim = if alone { Claim::default() } else { lock::claim_chain(tenant_bytes) };
+            let known = if alone { None } else { shared_heads::take(place, tenant_bytes, claim.chain) };
+            match known {
+                Some(head) => head,
+                // SAFETY: the relation is open; the chain's lock is held, or not needed.
+                None => unsafe { head::read(relation, key, tenant, claim)? },
+            }
+        }
+    };
+    // SAFETY: relation open, row taken apart by its descriptor.
+    unsafe { append(&mut row, relation, tenant_bytes, head) }
+}
+
+/// Places the event after `head`, hashes it, and returns the row to store.
+///
+/// # Safety
+/// `relation` must be open, `row` be of its shape, and the lock of the head's chain be held.
+unsafe fn append(
+    row: &mut Row,
+    relation: pg_sys::Relation,
+    tenant: &[u8],
+    head: Head,
+) -> Result<pg_sys::Datum, Failure> {
+    // SAFETY: reads the clock.
+    let now = unsafe { pg_sys::GetCurrentTimestamp() };
+    let seq = head.seq + 1;
+    let salt = Salt::new(random::bytes());
+    let event_id = random::uuid_v7(columns::unix_micros(now));
+    row.set(at::CHAIN, pg_sys::Datum::from(head.chain as i16));
+    row.set(at::SEQ, pg_sys::Datum::from(seq));
+    row.set(at::RECORDED_AT, pg_sys::Datum::from(now));
+    row.set(at::HASH_VERSION, pg_sys::Datum::from(HASH_VERSION));
+    if row.value(at::EVENT_ID).is_none() {
+        row.set(at::EVENT_ID, pg_sys::Datum::from(event_id.as_ptr()));
+    }
+    if row.value(at::OCCURRED_AT).is_none() {
+        row.set(at::OCCURRED_AT, pg_sys::Datum::from(now));
+    }
+    let role = session_role();
+    row.set(at::DB_ROLE, role.datum());
+
+    let mut scratch = Scratch::default();
+    // SAFETY: the values are those of the row, which the executor keeps until it is stored.
+    let (public, private) = unsafe { columns::fields(|n| row.value(n), &mut scratch) };
+    let longest = settings::max_details_bytes();
+    if let Some(details) = private.details.filter(|details| details.len() > longest) {
+        return Err(Failure::new(
+            Kind::InvalidEvent,
+            format!("details are {} bytes long, more than {longest}", details.len()),
+        )
+        .hint(
+            "Store what is large elsewhere and its digest here, or raise zeroauth_audit.max_details_bytes.",
+        ));
+    }
+    let hash = event_hash(&head.hash, &public, &private_hash(&salt, &private));
+
+    let (salt, prev, hash_value) = (
+        ShortVarlena::<17>::new(salt.as_bytes()),
+        ShortVarlena::<33>::new(head.hash.as_bytes()),
+        ShortVarlena::<33>::new(hash.as_bytes()),
+    );
+    row.set(at::SALT, salt.datum());
+    row.set(at::PREV_HASH, prev.datum());
+    row.set(at::EVENT_HASH, hash_value.datum());
+    // SAFETY: open by contract; called once for this row, after which nothing can fail but the forming of the tuple.
+    unsafe { head::remember(relation, tenant, Head { chain: head.chain, seq, hash }) };
+    lock::appended(tenant, head.chain, seq);
+    // SAFETY: values and nulls have an element for every attribute; what they point to is copied now.
+    let tuple = unsafe {
+        pg_sys::heap_form_tuple((*relation).rd_att, row.values.as_mut_ptr(), row.nulls.as_mut_ptr())
+    };
+    // SAFETY: just formed.
+    unsafe { (*tuple).t_tableOid = (*relation).rd_id };
+    Ok(pg_sys::Datum::from(tuple))
+}
+
+/// Accepts a row that brought its hashes, or says what is wrong with it.
+fn check_supplied(row: &Row) -> Result<(), Failure> {
+    let names = |columns: &mut dyn Iterator<Item = usize>| {
+        columns.map(|n| COLUMNS[n].0).collect::<Vec<_>>().join(", ")
+    };
+    // SAFETY: look at the state of this process.
+    let trusted = unsafe { pg_sys::superuser() || pg_sys::IsLogicalWorker() };
+    if !trusted {
+        return Err(Failure::new(
+            Kind::ServerColumnSupplied,
+            format!("the server sets {}", names(&mut row.supplied())),
+        )
+        .hint("Leave these columns out of the INSERT."));
+    }
+    let missing = |&n: &usize| row.value(n).is_none() && n != at::PRIVATE_HASH && n != at::SALT;
+    if SERVER_SET.iter().any(missing) {
+        return Err(Failure::new(
+            Kind::ServerColumnSupplied,
+            format!("the row brings {} but not {}", names(&mut row.supplied()), {
+                names(&mut SERVER_SET.into_iter().filter(|n| missing(n)))
+            }),
+        )
+        .hint("Leave all of them out to have the event chained, or supply all of them to have it checked."));
+    }
+    // SAFETY: the values are those of the row.
+    let problem = match unsafe { columns::check_event(|n| row.value(n)) } {
+        Ok(checked) => match checked.finding {
+            None => return Ok(()),
+            Some(ContentFinding::Mismatch { recomputed, stored }) => {
+                format!("Its fields hash to {recomputed}, not to {stored}.")
+            }
+            Some(ContentFinding::Unreadable(why) | ContentFinding::Private(why)) => format!("Reason: {why}."),
+        },
+        Err(why) => format!("Reason: {why}."),
+    };
+    Err(Failure::new(Kind::SuppliedRowMismatch, format!("event does not match its hash: {}", place(row)))
+        .detail(problem)
+        .hint(
+            "The row was changed after it was written: find out where, and load it from an unchanged copy.",
+        ))
+}
+
+fn place(row: &Row) -> String {
+    let number = |n: usize| row.value(n).map_or(0, |datum| datum.value() as i64);
+    let tenant = row.value(at::TENANT_ID).map_or_else(String::new, |tenant| {
+        // SAFETY: a text column.
+        String::from_utf8_lossy(unsafe { columns::varlena_bytes(tenant) }).into_owned()
+    });
+    format!("tenant {tenant:?}, chain {}, seq {}", number(at::CHAIN) as i16, number(at::SEQ))
+}
+
+/// The role that logged in: neither SET ROLE nor a SECURITY DEFINER function changes it.
+fn session_role() -> ShortVarlena<64> {
+    thread_local! {
+        static LAST: RefCell<(u32, pg_sys::Oid, [u8; 64], usize)> =
+            const { RefCell::new((0, pg_sys::Oid::INVALID, [0; 64], 0)) };
+    }
+    // SAFETY: reads session state of this process.
+    let role = unsafe { pg_sys::GetSessionUserId() };
+    let transaction = crate::pg::versions::local_transaction();
+    LAST.with_borrow_mut(|(known_in, known, name, length)| {
+        // A role may be renamed, so its name is looked up again in each transaction.
+        if (*known_in, *known) != (transaction, role) {
+            // SAFETY: returns a palloc'ed, NUL-terminated name, or raises for a role that is gone.
+            let found = unsafe { std::ffi::CStr::from_ptr(pg_sys::GetUserNameFromId(role, false)) };
+            *length = found.to_bytes().len().min(63);
+            name[..*length].copy_from_slice(&found.to_bytes()[..*length]);
+            (*known_in, *known) = (transaction, role);
+        }
+        ShortVarlena::new(&name[..*length])
+    })
+}
+
+const _: () = assert!(COUNT <= MOST_COLUMNS);
+
+sql_function!(zeroauth_audit_chain_event, pg_finfo_zeroauth_audit_chain_event, chain_event);

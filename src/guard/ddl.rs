@@ -1,0 +1,219 @@
+//! Refuses DDL that would weaken the trail, for owners and superusers alike: a ProcessUtility hook for statements that
+//! name a table or view of the extension, an object access hook for what reaches it by CASCADE or replaces the extension's functions.
+//!
+//! Active in every session when the library is in `shared_preload_libraries`; otherwise only in sessions that have
+//! called a function of the library. A superuser who sets `zeroauth_audit.maintenance` is let through. Every attempt,
+//! refused or let through, is one line in the server log.
+//!
+//! The statement itself runs outside of pgrx's guard: an error inside it (a DO block that raises an SQLSTATE of its
+//! own) must reach the client exactly as it was raised.
+
+use std::ffi::{c_char, c_int, c_void};
+use std::sync::OnceLock;
+
+use pgrx::pg_sys;
+
+use crate::chain::at_commit;
+use crate::chain::shared_heads;
+use crate::guard::exclusive_database;
+use crate::guard::row_changes::Attempt;
+use crate::guard::statements;
+use crate::log::drill;
+use crate::pg::call::guarded;
+use crate::pg::error::{Failure, Kind};
+use crate::pg::out_of_memory;
+use crate::pg::settings;
+use crate::shared::notices;
+use crate::shared::privileged_use::{self, What};
+use crate::trail::membership::{is_member, is_trail, trail_name};
+
+static PREVIOUS_UTILITY: OnceLock<pg_sys::ProcessUtility_hook_type> = OnceLock::new();
+static PREVIOUS_ACCESS: OnceLock<pg_sys::object_access_hook_type> = OnceLock::new();
+
+/// Puts our hooks in front of those already there.
+pub fn install_hooks() {
+    // SAFETY: _PG_init runs in the only thread, before any statement of this session that could see the hooks.
+    unsafe {
+        if PREVIOUS_UTILITY.set(pg_sys::ProcessUtility_hook).is_ok() {
+            pg_sys::ProcessUtility_hook = Some(utility);
+        }
+        if PREVIOUS_ACCESS.set(pg_sys::object_access_hook).is_ok() {
+            pg_sys::object_access_hook = Some(access);
+        }
+    }
+}
+
+// Called without pgrx's guard on purpose, see the header.
+unsafe extern "C-unwind" {
+    fn standard_ProcessUtility(
+        pstmt: *mut pg_sys::PlannedStmt,
+        query_string: *const c_char,
+        read_only_tree: bool,
+        context: pg_sys::ProcessUtilityContext::Type,
+        params: pg_sys::ParamListInfo,
+        query_env: *mut pg_sys::QueryEnvironment,
+        dest: *mut pg_sys::DestReceiver,
+        qc: *mut pg_sys::QueryCompletion,
+    );
+}
+
+/// Raises what `check` finds, with no Rust frame left to unwind.
+///
+/// # Safety
+/// To be called from a hook, with nothing that has a destructor in the caller's frame.
+unsafe fn refuse_if(check: impl FnOnce() -> Result<(), Failure>) {
+    // SAFETY: the only frames above are PostgreSQL's and the hook's own.
+    unsafe {
+        guarded(|| {
+            // Without it the statement is judged all the same: a ROLLBACK passes through here too.
+            out_of_memory::take_ballast();
+            check()
+        })
+    }
+}
+
+#[allow(clippy::too_many_arguments)] // PostgreSQL's signature
+unsafe extern "C-unwind" fn utility(
+    pstmt: *mut pg_sys::PlannedStmt,
+    query_string: *const c_char,
+    read_only_tree: bool,
+    context: pg_sys::ProcessUtilityContext::Type,
+    params: pg_sys::ParamListInfo,
+    query_env: *mut pg_sys::QueryEnvironment,
+    dest: *mut pg_sys::DestReceiver,
+    qc: *mut pg_sys::QueryCompletion,
+) {
+    // SAFETY: PostgreSQL passes a live statement.
+    let commits_prepared = unsafe { commits_prepared((*pstmt).utilityStmt) };
+    // SAFETY: as above.
+    unsafe {
+        refuse_if(|| {
+            if commits_prepared {
+                at_commit::watch();
+                shared_heads::outsider_of_all_begins(); // it may have brought rows of its own
+            }
+            check_statement((*pstmt).utilityStmt)?;
+            exclusive_database::make_way((*pstmt).utilityStmt);
+            Ok(())
+        });
+    }
+    // SAFETY: as above; looked at before the statement runs, which may change it.
+    let updates_extension = unsafe { (*(*pstmt).utilityStmt).type_ } == pg_sys::NodeTag::T_AlterExtensionStmt;
+    let next = PREVIOUS_UTILITY.get().copied().flatten().unwrap_or(standard_ProcessUtility);
+    // SAFETY: the next hook, or the standard function, with our own arguments.
+    unsafe { next(pstmt, query_string, read_only_tree, context, params, query_env, dest, qc) };
+    if updates_extension {
+        notices::extension_touched();
+    }
+    if commits_prepared {
+        // SAFETY: the statement is over, and its transaction is not.
+        unsafe {
+            refuse_if(|| {
+                notices::after_commit_prepared();
+                Ok(())
+            });
+        }
+    }
+}
+
+/// Whether `statement` is COMMIT PREPARED.
+///
+/// # Safety
+/// `statement` must be a live node.
+unsafe fn commits_prepared(statement: *mut pg_sys::Node) -> bool {
+    // SAFETY: a node begins with its tag, which says what it is.
+    unsafe {
+        (*statement).type_ == pg_sys::NodeTag::T_TransactionStmt
+            && (*statement.cast::<pg_sys::TransactionStmt>()).kind
+                == pg_sys::TransactionStmtKind::TRANS_STMT_COMMIT_PREPARED
+    }
+}
+
+unsafe extern "C-unwind" fn access(
+    kind: pg_sys::ObjectAccessType::Type,
+    class: pg_sys::Oid,
+    object: pg_sys::Oid,
+    sub: c_int,
+    argument: *mut c_void,
+) {
+    if let Some(Some(next)) = PREVIOUS_ACCESS.get() {
+        // SAFETY: the next hook, with our own arguments.
+        unsafe { next(kind, class, object, sub, argument) };
+    }
+    use pg_sys::ObjectAccessType::{OAT_DROP, OAT_POST_ALTER, OAT_POST_CREATE};
+    // Every look-up of a schema and every first call of a function comes this way too: those leave at once.
+    if matches!(kind, OAT_DROP | OAT_POST_ALTER | OAT_POST_CREATE) {
+        if class == pg_sys::ExtensionRelationId {
+            notices::extension_touched();
+        } else if class == pg_sys::DatabaseRelationId && kind != OAT_DROP {
+            notices::database_touched(object);
+        }
+        // SAFETY: called by PostgreSQL inside a transaction.
+        unsafe { refuse_if(|| check_access(kind, class, object)) };
+    }
+}
+
+fn refused(operation: &str) -> Failure {
+    Failure::new(Kind::DdlRefused, format!("{operation} is refused on the audit trail"))
+        .hint("A superuser can SET zeroauth_audit.maintenance = on; the change is logged.")
+}
+
+/// Logs an attempt; `Err` unless it is let through.
+fn attempt(operation: &str, object: &str) -> Result<(), Failure> {
+    if settings::maintenance() {
+        if !object.starts_with(drill::SCHEMA_PREFIX) {
+            privileged_use::note(What::MaintenanceDdl);
+        }
+        Attempt::log("ddl_allowed", operation, object);
+        return Ok(());
+    }
+    Attempt::log("ddl_refused", operation, object);
+    Err(refused(operation))
+}
+
+/// # Safety
+/// `statement` must be NULL or a live utility statement.
+unsafe fn check_statement(statement: *mut pg_sys::Node) -> Result<(), Failure> {
+    // SAFETY: passed on from the caller.
+    unsafe { statements::tried(statement) }.map_or(Ok(()), |(operation, on)| attempt(operation, &on))
+}
+
+fn check_access(
+    kind: pg_sys::ObjectAccessType::Type,
+    class: pg_sys::Oid,
+    object: pg_sys::Oid,
+) -> Result<(), Failure> {
+    use pg_sys::ObjectAccessType as access;
+    // SAFETY: state of this process.
+    if unsafe { pg_sys::creating_extension } {
+        return Ok(());
+    }
+    match (kind, class) {
+        (access::OAT_DROP, pg_sys::RelationRelationId) if is_trail(object) && has_events(object) => {
+            attempt("DROP", &trail_name(object))
+        }
+        (access::OAT_POST_CREATE | access::OAT_POST_ALTER, pg_sys::ProcedureRelationId)
+            if is_member(class, object) =>
+        {
+            attempt("CREATE OR REPLACE or ALTER FUNCTION", "a function of zeroauth_audit")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether the table has a row.
+fn has_events(table: pg_sys::Oid) -> bool {
+    // SAFETY: opened and closed here under a lock that whoever drops the table holds already; the scan sees what is
+    // committed and what this transaction did.
+    unsafe {
+        let relation = pg_sys::try_table_open(table, pg_sys::AccessShareLock as i32);
+        if relation.is_null() {
+            return false;
+        }
+        let scan = pg_sys::table_beginscan_catalog(relation, 0, std::ptr::null_mut());
+        let found = !pg_sys::heap_getnext(scan, pg_sys::ScanDirection::ForwardScanDirection).is_null();
+        pg_sys::heap_endscan(scan);
+        pg_sys::table_close(relation, pg_sys::AccessShareLock as i32);
+        found
+    }
+}

@@ -1,0 +1,123 @@
+//! `audit_prove` and `audit_prove_consistency`: what an outsider needs to check an event, or that a log only grew.
+//!
+//! A proof reads the tiles and nothing of the other events. It is checked here before it is handed out: an outsider who gets a wrong
+//! one could not tell a damaged log from a forged event.
+
+use pgrx::pg_sys;
+use zeroauth_audit_core::Digest;
+use zeroauth_audit_core::merkle::{leaf_hash, verify_consistency, verify_inclusion};
+use zeroauth_audit_core::proof::Bundle;
+
+use crate::log::consistency;
+use crate::log::store::{Interval, Log, Tiles};
+use crate::pg::call::{self, Arguments, sql_function};
+use crate::pg::error::{Failure, Kind};
+use crate::pg::spi::{Parameter, Session};
+use crate::trail::access;
+
+fn no_log(tenant: &str) -> Failure {
+    Failure::new(Kind::UnknownTenant, format!("no log of tenant {tenant:?}"))
+        .hint("Tenant names are compared byte for byte; a tenant has a log once the job checkpoint has run.")
+}
+
+/// The log's tables do not fit together.
+pub fn damaged(why: impl std::fmt::Display) -> Failure {
+    Failure::new(Kind::DamagedLog, format!("the log does not agree with itself: {why}")).hint(
+        "Somebody changed audit_tiles, audit_log_intervals or audit_checkpoints: audit_verify() says more.",
+    )
+}
+
+/// `audit_prove(tenant, event_id)`
+fn prove(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
+    let tenant = arguments.text(0)?.unwrap_or_default();
+    let schema = arguments.quoted_schema();
+    access::Trail::open(arguments)?;
+    // SAFETY: a uuid is 16 bytes by reference.
+    let event_id = arguments.datum(1).map(|datum| unsafe { *datum.cast_mut_ptr::<[u8; 16]>() });
+    let event_id = pgrx::datum::Uuid::from_bytes(event_id.unwrap_or_default()).to_string();
+    let session = Session::connect();
+    let bundle = bundle(&session, &schema, &tenant, &event_id)?;
+    drop(session);
+    Ok(call::text(&bundle.format()))
+}
+
+/// An event as a bundle needs it.
+struct Event {
+    chain: i16,
+    seq: i64,
+    hash: Digest,
+    exported: String,
+}
+
+fn bundle(session: &Session, schema: &str, tenant: &str, event_id: &str) -> Result<Bundle, Failure> {
+    let Some(event) = event(session, schema, tenant, event_id)? else {
+        return Err(Failure::new(Kind::UnknownTenant, format!("no event {event_id} of tenant {tenant:?}"))
+            .hint("Tenant names are compared byte for byte."));
+    };
+    let log = Log::current(session, schema, tenant)?.ok_or_else(|| no_log(tenant))?;
+    let place = (tenant, log.epoch);
+    let uncovered = || {
+        Failure::new(Kind::NotSealed, format!("no signed checkpoint covers event {event_id} yet"))
+            .hint("The job checkpoint runs every minute; it signs when zeroauth_audit.checkpoint_key_file names a key.")
+    };
+    let interval = Interval::of(session, schema, place, event.chain, event.seq)?.ok_or_else(uncovered)?;
+    let (index, leaf) = (interval.leaf(event.seq), leaf_hash(event.hash.as_bytes()));
+    let checkpoint = consistency::newest_signed(session, schema, place)?
+        .filter(|checkpoint| checkpoint.size > index)
+        .ok_or_else(uncovered)?;
+    let tiles = Tiles::new(session, schema, tenant, log.epoch);
+    let path = tiles.inclusion(index, checkpoint.size)?.map_err(damaged)?;
+    verify_inclusion(index, checkpoint.size, &leaf, &path, &checkpoint.root)
+        .map_err(|_| damaged(format!("event {event_id} is not what was sealed, or a tile is not")))?;
+    let anchors = consistency::anchors(session, schema, place, &tiles, index, &checkpoint)?;
+    Ok(Bundle { index, path, extra: None, checkpoint: checkpoint.note, event: Some(event.exported), anchors })
+}
+
+fn event(session: &Session, schema: &str, tenant: &str, event_id: &str) -> Result<Option<Event>, Failure> {
+    let sql = format!(
+        "SELECT e.chain, e.seq, e.event_hash, x.event
+         FROM {schema}.audit_events e JOIN {schema}.audit_exported x ON x.tenant_id = e.tenant_id AND x.event_id = e.event_id
+         WHERE e.tenant_id = $1 AND e.event_id = $2::pg_catalog.uuid"
+    );
+    let mut found = None;
+    session.all(&sql, &[Parameter::Text(tenant), Parameter::Text(event_id)], |row| {
+        let hash = row.bytes(2).and_then(Digest::from_slice);
+        found = hash.zip(row.text(3)?).map(|(hash, exported)| Event {
+            chain: row.int2(0).unwrap_or(0),
+            seq: row.int8(1).unwrap_or(0),
+            hash,
+            exported,
+        });
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// `audit_prove_consistency(tenant, from_size, to_size)`
+fn prove_consistency(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
+    let tenant = arguments.text(0)?.unwrap_or_default();
+    let schema = arguments.quoted_schema();
+    let size = |n: usize| u64::try_from(arguments.int8(n).unwrap_or(-1)).ok();
+    let session = Session::connect();
+    let log = Log::current(&session, &schema, &tenant)?.ok_or_else(|| no_log(&tenant))?;
+    let sizes = size(1).zip(size(2)).filter(|(from, to)| from <= to && *to <= log.size);
+    let Some((from, to)) = sizes else {
+        return Err(Failure::new(
+            Kind::InvalidArgument,
+            format!("not two sizes of a log of {} events", log.size),
+        )
+        .hint("from_size is at most to_size, and that at most the log's size: see audit_checkpoints."));
+    };
+    let tiles = Tiles::new(&session, &schema, &tenant, log.epoch);
+    let proof = tiles.consistency(from, to)?.map_err(damaged)?;
+    let (old, new) = (tiles.root(from)?.map_err(damaged)?, tiles.root(to)?.map_err(damaged)?);
+    let hashes: Vec<Digest> = proof.iter().map(|hash| Digest::new(*hash)).collect();
+    if from > 0 {
+        verify_consistency(from, to, &old, &new, &hashes).map_err(damaged)?;
+    }
+    drop(session);
+    Ok(call::text(&consistency::base64_lines(&hashes)))
+}
+
+sql_function!(zeroauth_audit_prove, pg_finfo_zeroauth_audit_prove, prove);
+sql_function!(zeroauth_audit_prove_consistency, pg_finfo_zeroauth_audit_prove_consistency, prove_consistency);

@@ -1,0 +1,355 @@
+//! Compares a trail with the newest checkpoint of its tenant's log: what was sealed has to be there, as it was sealed.
+//!
+//! The events of a chain hold on to each other: each hash is made from the one before. So it is enough to show that the last event
+//! of each chain that the log covers is the sealed one, by its inclusion in the signed root; a replay shows the rest. That costs a
+//! few reads for each chain, whatever the length of the trail. It takes the tables of the log at their word in nothing: places are
+//! bound by the proof, and the root by the signature.
+//!
+//! Who can change these tables *and* has the key can make all of it fit. Only what left the machine is out of their reach.
+
+use std::collections::BTreeMap;
+
+use zeroauth_audit_core::Digest;
+use zeroauth_audit_core::merkle::{leaf_hash, verify_inclusion};
+use zeroauth_audit_core::trust::Trust;
+
+use crate::log::keys;
+use crate::log::store::{Interval, Log, Tiles};
+use crate::pg::error::Failure;
+use crate::pg::spi::{Parameter, Session};
+use crate::trail::access::Trail;
+use crate::verify::replay::Finding;
+
+/// Compares tenants of one trail with their logs.
+pub struct Comparison<'a> {
+    session: &'a Session,
+    trail: &'a Trail,
+    /// Schema of the log's tables.
+    logs: &'a str,
+    trust: Trust,
+    /// By tenant what the job `anchor_check` found: only that reads what was anchored.
+    anchored: Anchored,
+    /// Whether to tell what sinks and anchors disagree with.
+    outside: bool,
+}
+
+/// By tenant classes of findings, and words.
+type Anchored = BTreeMap<String, Vec<(&'static str, String)>>;
+
+/// What was sealed of a tenant last, and is there.
+pub struct Sealed<'a> {
+    /// The log.
+    pub log: Log,
+    /// Its root, which was signed.
+    pub root: Digest,
+    /// The last interval of each of its chains.
+    pub ends: Vec<End>,
+    /// Its tiles, as far as they were read.
+    pub tiles: Tiles<'a>,
+}
+
+/// Where a log says that a chain ends.
+pub struct End {
+    /// The chain.
+    pub chain: i16,
+    /// Its last interval.
+    pub interval: Interval,
+}
+
+impl<'a> Comparison<'a> {
+    /// `None` when the table has no logs, or the extension's tables are older than logs.
+    pub fn start(session: &'a Session, trail: &'a Trail) -> Result<Option<Self>, Failure> {
+        let Some(logs) = &trail.logs else { return Ok(None) };
+        let mut there = false;
+        let name = format!("{logs}.audit_logs");
+        session.again("SELECT pg_catalog.to_regclass($1) IS NOT NULL", &[Parameter::Text(&name)], |row| {
+            there = row.bool(0);
+            Ok(())
+        })?;
+        if !there {
+            return Ok(None);
+        }
+        let trust = keys::trust(session, logs)?;
+        Ok(Some(Self { session, trail, logs, trust, anchored: anchored(session, trail)?, outside: true }))
+    }
+
+    /// Leaves out what sinks and anchors disagree with: the jobs that ask them have told of it.
+    pub fn inside(self) -> Self {
+        Self { anchored: Anchored::new(), outside: false, ..self }
+    }
+
+    /// Every tenant whose log holds events.
+    pub fn tenants(&self) -> Result<Vec<String>, Failure> {
+        let sql = format!(
+            "SELECT DISTINCT tenant_id FROM {}.audit_logs WHERE tree_size > 0 AND state <> 'ended' ORDER BY tenant_id",
+            self.logs
+        );
+        let mut tenants = Vec::new();
+        self.session.all(&sql, &[], |row| {
+            crate::pg::out_of_memory::grow(&mut tenants)?;
+            tenants.extend(row.text(0)?);
+            Ok(())
+        })?;
+        Ok(tenants)
+    }
+
+    /// Says what of `tenant` is not as it was sealed, and gives what was, if it could be read and is not nothing. `empty`: whether
+    /// no event of it is there at all.
+    pub fn compare<'t>(
+        &'t self,
+        tenant: &'t str,
+        empty: bool,
+        report: &mut dyn FnMut(Finding),
+    ) -> Result<Option<Sealed<'t>>, Failure> {
+        let finding = |class, chain, detail| Finding {
+            class,
+            tenant: Some(tenant.to_owned()),
+            chain,
+            seq: None,
+            missing_to: None,
+            event_id: None,
+            expected: None,
+            actual: None,
+            detail,
+        };
+        for (class, detail) in self.anchored.get(tenant).into_iter().flatten() {
+            report(finding(class, None, detail.clone()));
+        }
+        let Some(log) = Log::current(self.session, self.logs, tenant)?.filter(|log| log.size > 0) else {
+            return Ok(None);
+        };
+        if empty {
+            let missing_to = Some(i64::try_from(log.size).unwrap_or(i64::MAX));
+            let detail = format!("{} events were sealed, and none is there", log.size);
+            report(Finding { missing_to, ..finding("tenant_missing", None, detail) });
+            return Ok(None);
+        }
+        if let Some((class, detail)) = self.held(tenant, &log)? {
+            report(finding(class, None, detail));
+        }
+        let root = match self.sealed_root(tenant, &log)? {
+            Ok(root) => root,
+            Err(why) => {
+                report(finding("checkpoint_mismatch", None, why));
+                return Ok(None);
+            }
+        };
+        let ends = self.ends(tenant, &log)?;
+        let covered = ends.iter().map(|end| u64::try_from(end.interval.to).unwrap_or(0));
+        if covered.fold(0, u64::saturating_add) != log.size {
+            let why = "the intervals of the log do not cover its events";
+            report(finding("checkpoint_mismatch", None, why.to_owned()));
+            return Ok(None);
+        }
+        let tiles = Tiles::new(self.session, self.logs, tenant, log.epoch);
+        for end in &ends {
+            let (chain, to) = (end.chain, end.interval.to);
+            let Some(hash) = self.event_hash(tenant, chain, to)? else {
+                let missing_to = Some(to);
+                match self.head(tenant, chain)? {
+                    None => {
+                        let detail = format!("{to} events were sealed");
+                        report(Finding { missing_to, ..finding("chain_missing", Some(chain), detail) });
+                    }
+                    Some(head) if head < to => {
+                        let detail = format!("events up to {to} were sealed");
+                        let seq = Some(head + 1);
+                        report(Finding { seq, missing_to, ..finding("tail_truncated", Some(chain), detail) });
+                    }
+                    // A hole, which the replay names.
+                    Some(_) => {}
+                }
+                continue;
+            };
+            let place = end.interval.leaf(to);
+            let proven = match tiles.inclusion(place, log.size)? {
+                Ok(path) => {
+                    verify_inclusion(place, log.size, &leaf_hash(hash.as_bytes()), &path, &root).is_ok()
+                }
+                Err(_) => false,
+            };
+            if !proven {
+                let (seq, hash, detail) = self.first_difference(tenant, &log, &tiles, chain, to, hash)?;
+                let (seq, actual) = (Some(seq), Some(*hash.as_bytes()));
+                report(Finding { seq, actual, ..finding("checkpoint_mismatch", Some(chain), detail) });
+            }
+        }
+        Ok(Some(Sealed { log, root, ends, tiles }))
+    }
+
+    /// What a sink holds and this log does not agree with.
+    fn held(&self, tenant: &str, log: &Log) -> Result<Option<(&'static str, String)>, Failure> {
+        if log.state != "held" || !self.outside {
+            return Ok(None);
+        }
+        let sql = format!(
+            "SELECT known_by, known_size FROM {}.audit_logs WHERE tenant_id = $1 AND epoch = $2::pg_catalog.int4",
+            self.logs
+        );
+        let mut found = None;
+        let parameters = [Parameter::Text(tenant), Parameter::Int8(i64::from(log.epoch))];
+        self.session.again(&sql, &parameters, |row| {
+            let (sink, size) = (row.text(0)?.unwrap_or_default(), row.int8(1).unwrap_or(0));
+            let more = u64::try_from(size).is_ok_and(|size| size > log.size);
+            found = Some(if more {
+                (
+                    "tail_truncated",
+                    format!("sink {sink} holds a checkpoint of {size} events, the log has {}", log.size),
+                )
+            } else {
+                ("checkpoint_mismatch", format!("sink {sink} holds another root of {size} events"))
+            });
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// The root that was sealed last; `Ok(Err(..))` when the checkpoint is not what it has to be.
+    fn sealed_root(&self, tenant: &str, log: &Log) -> Result<Result<Digest, String>, Failure> {
+        let sql = format!(
+            "SELECT root, note FROM {}.audit_checkpoints WHERE tenant_id = $1 AND epoch = $2::pg_catalog.int4 AND tree_size = $3",
+            self.logs
+        );
+        let parameters =
+            [Parameter::Text(tenant), Parameter::Int8(i64::from(log.epoch)), Parameter::count(log.size)];
+        let (mut root, mut note) = (None, None);
+        self.session.again(&sql, &parameters, |row| {
+            root = row.bytes(0).and_then(Digest::from_slice);
+            note = row.text(1)?;
+            Ok(())
+        })?;
+        let Some(root) = root else {
+            return Ok(Err(format!("the checkpoint of {} events is not there", log.size)));
+        };
+        match note {
+            None if log.origin.is_some() => {
+                return Ok(Err("the newest checkpoint has lost its signature".into()));
+            }
+            None => {}
+            Some(note) => match self.trust.open(note.as_bytes()) {
+                Ok(signed)
+                    if signed.checkpoint.size == log.size
+                        && signed.checkpoint.root == root
+                        && signed.tenant == tenant => {}
+                Ok(_) => return Ok(Err("the newest checkpoint was signed for something else".into())),
+                Err(error) => return Ok(Err(format!("the newest checkpoint: {error}"))),
+            },
+        }
+        Ok(Ok(root))
+    }
+
+    /// The last interval of each chain that the log covers.
+    fn ends(&self, tenant: &str, log: &Log) -> Result<Vec<End>, Failure> {
+        let schema = self.logs;
+        let newest = format!(
+            "SELECT i.chain, i.from_seq, i.to_seq, i.first_leaf, i.tree_size FROM {schema}.audit_log_intervals i WHERE i.tenant_id = $1 AND i.epoch = $2::pg_catalog.int4"
+        );
+        let sql = format!(
+            "WITH RECURSIVE ends AS (
+                ({newest} ORDER BY i.chain DESC, i.to_seq DESC LIMIT 1)
+                UNION ALL
+                SELECT below.* FROM ends CROSS JOIN LATERAL ({newest} AND i.chain < ends.chain ORDER BY i.chain DESC, i.to_seq DESC LIMIT 1) below)
+             SELECT chain, from_seq, to_seq, first_leaf, tree_size FROM ends ORDER BY chain"
+        );
+        let mut ends = Vec::new();
+        self.session.again(
+            &sql,
+            &[Parameter::Text(tenant), Parameter::Int8(i64::from(log.epoch))],
+            |row| {
+                ends.push(End { chain: row.int2(0).unwrap_or(0), interval: Interval::read(row, 1) });
+                Ok(())
+            },
+        )?;
+        Ok(ends)
+    }
+
+    fn event_hash(&self, tenant: &str, chain: i16, seq: i64) -> Result<Option<Digest>, Failure> {
+        let sql = format!(
+            "SELECT event_hash FROM {} WHERE tenant_id = $1 AND chain = $2 AND seq = $3",
+            self.trail.name
+        );
+        let mut hash = None;
+        let parameters = [Parameter::Text(tenant), Parameter::Int2(chain), Parameter::Int8(seq)];
+        self.session.again(&sql, &parameters, |row| {
+            hash = row.bytes(0).and_then(Digest::from_slice);
+            Ok(())
+        })?;
+        Ok(hash)
+    }
+
+    fn head(&self, tenant: &str, chain: i16) -> Result<Option<i64>, Failure> {
+        let sql = format!(
+            "SELECT seq FROM {} WHERE tenant_id = $1 AND chain = $2 ORDER BY seq DESC LIMIT 1",
+            self.trail.name
+        );
+        let mut head = None;
+        self.session.again(&sql, &[Parameter::Text(tenant), Parameter::Int2(chain)], |row| {
+            head = row.int8(0);
+            Ok(())
+        })?;
+        Ok(head)
+    }
+
+    /// The first event of a chain that is not the sealed one, if the tiles still tell: every hash after a rewritten event differs,
+    /// so it is found by halving. Otherwise the last one, where the proof failed.
+    fn first_difference(
+        &self,
+        tenant: &str,
+        log: &Log,
+        tiles: &Tiles<'_>,
+        chain: i16,
+        to: i64,
+        last: Digest,
+    ) -> Result<(i64, Digest, String), Failure> {
+        let place = (tenant, log.epoch);
+        let (mut same, mut other, mut hash) = (0, to, last);
+        let last_leaf = Interval::of(self.session, self.logs, place, chain, to)?
+            .map(|interval| tiles.leaf(interval.leaf(to)))
+            .transpose()?
+            .flatten();
+        match last_leaf {
+            Some(leaf) if leaf == leaf_hash(last.as_bytes()) => {
+                let detail = "the log's tiles, intervals or checkpoint are not what was sealed".to_owned();
+                return Ok((to, last, detail));
+            }
+            Some(_) => {}
+            None => return Ok((to, last, "the log's tiles are not there".to_owned())),
+        }
+        while other - same > 1 {
+            let middle = same + (other - same) / 2;
+            let interval = Interval::of(self.session, self.logs, place, chain, middle)?;
+            let sealed = match interval {
+                Some(interval) => tiles.leaf(interval.leaf(middle))?,
+                None => None,
+            };
+            let stored = self.event_hash(tenant, chain, middle)?;
+            match (stored, sealed) {
+                (Some(stored), Some(sealed)) if leaf_hash(stored.as_bytes()) == sealed => same = middle,
+                (Some(stored), Some(_)) => (other, hash) = (middle, stored),
+                _ => break,
+            }
+        }
+        Ok((other, hash, format!("from this event on up to {to} the chain is not what was sealed")))
+    }
+}
+
+/// What the job `anchor_check` found, by tenant.
+fn anchored(session: &Session, trail: &Trail) -> Result<Anchored, Failure> {
+    let mut found = Anchored::new();
+    if trail.logs.as_ref() != Some(&trail.schema) {
+        // Logs that were made for a drill are not anchored.
+        return Ok(found);
+    }
+    let sql = format!(
+        "SELECT tenant_id, kind, detail FROM {}.audit_anchor_findings ORDER BY tenant_id, kind",
+        trail.schema
+    );
+    session.again(&sql, &[], |row| {
+        let missing = row.text(1)?.as_deref() == Some("tenant_missing");
+        let class = if missing { "tenant_missing" } else { "anchor_mismatch" };
+        let of_tenant = found.entry(row.text(0)?.unwrap_or_default()).or_default();
+        of_tenant.push((class, row.text(2)?.unwrap_or_default()));
+        Ok(())
+    })?;
+    Ok(found)
+}

@@ -1,0 +1,365 @@
+//! Checkpoints leave the machine: the worker's part in it. What is to go out is read in one short transaction, written or sent by
+//! threads that know nothing of PostgreSQL ([`zeroauth_audit_checkpoint_sinks`]), and recorded in the next one.
+//!
+//! The worker's loop owns a [`Publication`], as it owns a [`crate::alert::delivery::Delivery`]. Nothing leaves before what it covers is
+//! flushed, here and on every synchronous standby: an outsider must not know more than what survives a crash. What a sink holds
+//! is believed more than this database: a log that does not agree with it is held, and signed no more.
+
+mod reports;
+mod standbys;
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use zeroauth_audit_checkpoint_sinks::{self as outside, Report, Sealed, Shown, Stamp, Work};
+use zeroauth_audit_outside_threads::Lanes;
+
+use crate::log::keys;
+use crate::log::store::{Log, Tiles};
+use crate::pg::error::Failure;
+use crate::pg::spi::{Parameter, Session};
+
+/// Checkpoints that one file or one round of requests takes.
+const MOST_WRITTEN: i64 = 10_000;
+const MOST_SHOWN: i64 = 50;
+/// A failed attempt is repeated so much later, twice as much each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How often a synchronous standby is asked how far it is.
+const STANDBY_PAUSE: Duration = Duration::from_secs(1);
+
+/// A sink as its row says.
+#[derive(Clone, PartialEq, Eq)]
+struct Settings {
+    kind: String,
+    directory: Option<String>,
+    url_file: Option<String>,
+    ca_file: Option<String>,
+    vkey: Option<String>,
+}
+
+/// What a sink was given and has not reported on.
+#[derive(Clone)]
+enum Given {
+    Open,
+    Write { to: i64 },
+    Show(Vec<Exhibit>),
+}
+
+/// A checkpoint that was shown to a witness.
+#[derive(Clone)]
+struct Exhibit {
+    tenant: String,
+    epoch: i32,
+    origin: String,
+    old_size: u64,
+    size: u64,
+    note: String,
+}
+
+#[derive(Default)]
+struct Sink {
+    settings: Option<Settings>,
+    given: Option<Given>,
+    /// Whether the thread knows what is in the directory.
+    opened: bool,
+    /// Whether it was tried.
+    tried: bool,
+    failures: u32,
+    retry_at: Option<Instant>,
+    /// What the witness said that it saw last, by origin, where that differs from what is recorded.
+    saw: HashMap<String, u64>,
+}
+
+/// Publishes what `audit_checkpoints` holds.
+pub struct Publication {
+    lanes: Lanes<Work, Report>,
+    sinks: BTreeMap<String, Sink>,
+    /// What has come back and is not recorded yet.
+    told: Vec<(String, Option<Report>)>,
+    /// What may go out once every synchronous standby has flushed up to here.
+    waiting: Option<(u64, Vec<Order>)>,
+    next_due: Option<Instant>,
+}
+
+/// Work for one sink.
+struct Order {
+    sink: String,
+    work: Work,
+    given: Given,
+}
+
+/// What one transaction found to do.
+#[derive(Default)]
+struct Found {
+    settings: BTreeMap<String, Settings>,
+    open: Vec<Order>,
+    publish: Vec<Order>,
+    /// By sink: what recording its report came to.
+    recorded: Vec<(String, reports::Outcome)>,
+    standbys: standbys::Standbys,
+}
+
+impl Publication {
+    /// Nothing under way yet.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            lanes: Lanes::new()?,
+            sinks: BTreeMap::new(),
+            told: Vec::new(),
+            waiting: None,
+            next_due: Some(Instant::now()),
+        })
+    }
+
+    /// Whether to call [`Publication::tick`] now.
+    pub fn is_due(&self) -> bool {
+        self.lanes.has_report() || self.next_due.is_some_and(|due| due <= Instant::now())
+    }
+
+    /// Readable when something has come back.
+    pub fn wake_fd(&self) -> RawFd {
+        self.lanes.wake_fd().as_raw_fd()
+    }
+
+    /// When to call [`Publication::tick`] at the latest.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.next_due
+    }
+
+    /// There may be new checkpoints, or other sinks.
+    pub fn look(&mut self) {
+        self.next_due = Some(Instant::now());
+    }
+
+    /// Whether every directory was read, or could not be: checkpoints may be signed. What a restored database would sign is
+    /// compared with what was published before it is signed.
+    pub fn is_ready(&self) -> bool {
+        self.next_due.is_none_or(|due| due > Instant::now())
+            && self.sinks.values().all(|sink| {
+                sink.settings.as_ref().is_none_or(|settings| settings.kind != "directory")
+                    || sink.opened
+                    || sink.tried
+            })
+    }
+
+    /// Records what has come back, and hands out what is to be published. `transaction` as in [`crate::alert::delivery::Delivery::tick`].
+    pub fn tick<E>(
+        &mut self,
+        transaction: impl FnOnce(&mut dyn FnMut(&Session, &str) -> Result<(), Failure>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.told.extend(self.lanes.reports());
+        let mut found = Found::default();
+        let done = transaction(&mut |session, schema| {
+            found = self.step(session, schema)?;
+            Ok(())
+        });
+        if let Err(error) = done {
+            // Nothing was recorded: the same again, after a while.
+            self.next_due = Some(Instant::now() + Duration::from_secs(5));
+            return Err(error);
+        }
+        self.told.clear();
+        self.settle(found);
+        Ok(())
+    }
+
+    fn step(&self, session: &Session, schema: &str) -> Result<Found, Failure> {
+        let mut found = Found { standbys: standbys::look(session)?, ..Found::default() };
+        for (sink, report) in &self.told {
+            if let Some(given) = self.sinks.get(sink).and_then(|sink| sink.given.as_ref()) {
+                let vkey = self.sinks[sink].settings.as_ref().and_then(|settings| settings.vkey.as_deref());
+                let outcome = reports::record(session, schema, sink, given, report.as_ref(), vkey)?;
+                found.recorded.push((sink.clone(), outcome));
+            }
+        }
+        found.settings = settings(session, schema)?;
+        for (name, settings) in &found.settings {
+            let fresh = Sink::default();
+            let known = self.sinks.get(name).filter(|known| known.settings.as_ref() == Some(settings));
+            let known = known.unwrap_or(&fresh);
+            let reported = self.told.iter().any(|(sink, _)| sink == name);
+            let resting = known.retry_at.is_some_and(|at| at > Instant::now());
+            if known.given.is_some() || reported || resting || self.holds(name) {
+                continue;
+            }
+            if settings.kind == "witness" {
+                found.publish.extend(self.exhibits(session, schema, name, settings, known)?);
+            } else if known.opened {
+                found.publish.extend(written(session, schema, name)?);
+            } else if let Some(directory) = &settings.directory {
+                let read = keys::reader(session, schema)?;
+                let work = Work::Open(PathBuf::from(directory), Box::new(read));
+                found.open.push(Order { sink: name.clone(), work, given: Given::Open });
+            }
+        }
+        if !found.publish.is_empty() {
+            // The commit of this transaction flushes every commit that it saw.
+            session.change(
+                "SELECT pg_catalog.pg_logical_emit_message(true, 'zeroauth_audit', '')",
+                &[],
+                |_| Ok(()),
+            )?;
+        }
+        Ok(found)
+    }
+
+    fn holds(&self, sink: &str) -> bool {
+        self.waiting.as_ref().is_some_and(|(_, orders)| orders.iter().any(|order| order.sink == sink))
+    }
+
+    /// What goes on in memory, once the transaction has committed.
+    fn settle(&mut self, found: Found) {
+        let mut again = false;
+        for (name, outcome) in found.recorded {
+            let Some(sink) = self.sinks.get_mut(&name) else { continue };
+            let given = sink.given.take();
+            sink.tried = true;
+            sink.saw.extend(outcome.saw);
+            if outcome.failed {
+                sink.failures = sink.failures.saturating_add(1);
+                let pause = FIRST_PAUSE.saturating_mul(1 << sink.failures.min(10)).min(LONGEST_PAUSE);
+                sink.retry_at = Some(Instant::now() + pause);
+                // What is there is read anew before anything is written.
+                sink.opened = false;
+            } else {
+                (sink.failures, sink.retry_at) = (0, None);
+                sink.opened |= matches!(given, Some(Given::Open));
+                again = true;
+            }
+        }
+        for name in self.sinks.keys().cloned().collect::<Vec<_>>() {
+            let settings = found.settings.get(&name);
+            if settings != self.sinks.get(&name).and_then(|sink| sink.settings.as_ref()) {
+                self.sinks.remove(&name);
+                self.lanes.forget(&name);
+            }
+        }
+        for (name, settings) in found.settings {
+            self.sinks.entry(name).or_default().settings = Some(settings);
+        }
+        for order in found.open {
+            self.give(order);
+        }
+        let lsn = standbys::last_commit();
+        if found.standbys.none() {
+            found.publish.into_iter().for_each(|order| self.give(order));
+        } else if !found.publish.is_empty() {
+            let (at, orders) = self.waiting.get_or_insert((lsn, Vec::new()));
+            *at = (*at).max(lsn);
+            orders.extend(found.publish);
+        }
+        if let Some((_, orders)) = self.waiting.take_if(|(at, _)| found.standbys.have(*at)) {
+            orders.into_iter().for_each(|order| self.give(order));
+        }
+        let waits = self.waiting.is_some().then(|| Instant::now() + STANDBY_PAUSE);
+        let retries = self.sinks.values().filter_map(|sink| sink.retry_at);
+        let at_once = again.then(Instant::now);
+        self.next_due = retries.chain(waits).chain(at_once).min();
+    }
+
+    fn give(&mut self, order: Order) {
+        let Order { sink: name, work, given } = order;
+        let Some(sink) = self.sinks.get_mut(&name) else { return };
+        if self.lanes.give(&name, work, outside::begin).is_ok() {
+            sink.given = Some(given);
+        } else {
+            sink.tried = true;
+            sink.retry_at = Some(Instant::now() + FIRST_PAUSE);
+        }
+    }
+
+    /// What a witness has not seen.
+    fn exhibits(
+        &self,
+        session: &Session,
+        schema: &str,
+        name: &str,
+        settings: &Settings,
+        known: &Sink,
+    ) -> Result<Option<Order>, Failure> {
+        let sql =
+            include_str!("../../sql/queries/checkpoints_for_witness.sql").replace("@extschema@", schema);
+        let mut exhibits = Vec::new();
+        session.all(&sql, &[Parameter::Text(name), Parameter::Int8(MOST_SHOWN)], |row| {
+            let origin = row.text(2)?.unwrap_or_default();
+            let recorded = row.int8(5).and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
+            exhibits.push(Exhibit {
+                tenant: row.text(0)?.unwrap_or_default(),
+                epoch: row.int4(1).unwrap_or(0),
+                old_size: known.saw.get(&origin).copied().unwrap_or(recorded),
+                origin,
+                size: row.int8(3).and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
+                note: row.text(4)?.unwrap_or_default(),
+            });
+            Ok(())
+        })?;
+        let mut shown = Vec::new();
+        for (number, exhibit) in exhibits.iter().enumerate() {
+            let tiles = Tiles::new(session, schema, &exhibit.tenant, exhibit.epoch);
+            // What the tiles cannot prove is for the next replay to name; the witness is shown it when it can.
+            let Ok(proof) = tiles.consistency(exhibit.old_size, exhibit.size)? else { continue };
+            shown.push((number, Shown { old_size: exhibit.old_size, proof, note: exhibit.note.clone() }));
+        }
+        if shown.is_empty() {
+            return Ok(None);
+        }
+        let work = Work::Show {
+            url_file: PathBuf::from(settings.url_file.clone().unwrap_or_default()),
+            ca_file: settings.ca_file.clone().map(PathBuf::from),
+            shown,
+        };
+        Ok(Some(Order { sink: name.to_owned(), work, given: Given::Show(exhibits) }))
+    }
+}
+
+fn settings(session: &Session, schema: &str) -> Result<BTreeMap<String, Settings>, Failure> {
+    let mut found = BTreeMap::new();
+    let sql = format!(
+        "SELECT name, kind, directory, url_file, ca_file, vkey FROM {schema}.audit_sinks WHERE enabled"
+    );
+    session.all(&sql, &[], |row| {
+        let settings = Settings {
+            kind: row.text(1)?.unwrap_or_default(),
+            directory: row.text(2)?,
+            url_file: row.text(3)?,
+            ca_file: row.text(4)?,
+            vkey: row.text(5)?,
+        };
+        found.insert(row.text(0)?.unwrap_or_default(), settings);
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// What a directory does not have yet.
+fn written(session: &Session, schema: &str, name: &str) -> Result<Option<Order>, Failure> {
+    let sql = include_str!("../../sql/queries/checkpoints_for_directory.sql").replace("@extschema@", schema);
+    let (mut signed, mut to) = (Vec::new(), 0);
+    let mut stamp = Stamp { day: String::new(), time: String::new() };
+    session.all(&sql, &[Parameter::Text(name), Parameter::Int8(MOST_WRITTEN)], |row| {
+        signed.push(Sealed {
+            origin: row.text(0)?.unwrap_or_default(),
+            size: row.int8(1).and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
+            root: row.bytes(2).and_then(|root| root.try_into().ok()).unwrap_or_default(),
+            note: row.text(3)?.unwrap_or_default(),
+        });
+        to = row.int8(4).unwrap_or(0);
+        stamp = Stamp { day: row.text(5)?.unwrap_or_default(), time: row.text(6)?.unwrap_or_default() };
+        Ok(())
+    })?;
+    let order = || Order {
+        sink: name.to_owned(),
+        work: Work::Write(std::mem::take(&mut signed), stamp),
+        given: Given::Write { to },
+    };
+    Ok((to > 0).then(order))
+}
+
+/// The log that a row of a sink is about, for [`recorded`].
+fn log_of(session: &Session, schema: &str, origin: &str) -> Result<Option<(String, Log)>, Failure> {
+    Log::by_origin(session, schema, origin)
+}

@@ -1,0 +1,175 @@
+//! What a sink's report means, written to the tables: what is out, what a witness signed, and what does not agree.
+
+use std::collections::BTreeSet;
+
+use zeroauth_audit_checkpoint_sinks::{Answer, Conflict, Report, Sealed};
+
+use super::{Exhibit, Given, log_of};
+use crate::log::keys;
+use crate::log::store::Tiles;
+use crate::pg::error::Failure;
+use crate::pg::spi::{Parameter, Session};
+
+/// What goes on in the worker's memory afterwards.
+#[derive(Default)]
+pub struct Outcome {
+    /// Whether it has to be tried again, later.
+    pub failed: bool,
+    /// What the witness saw last, by origin.
+    pub saw: Vec<(String, u64)>,
+}
+
+impl Outcome {
+    fn failed() -> Self {
+        Self { failed: true, ..Self::default() }
+    }
+}
+
+/// Records one report.
+pub fn record(
+    session: &Session,
+    schema: &str,
+    sink: &str,
+    given: &Given,
+    report: Option<&Report>,
+    vkey: Option<&str>,
+) -> Result<Outcome, Failure> {
+    let recorder = Recorder { session, schema, sink };
+    match (given, report) {
+        (Given::Open, Some(Report::Opened(Ok(newest)))) => recorder.opened(newest),
+        (Given::Write { to }, Some(Report::Written(Ok(conflicts)))) => recorder.written(*to, conflicts),
+        (Given::Show(exhibits), Some(Report::Shown(answers, error))) => {
+            recorder.shown(exhibits, answers, error.as_deref(), vkey.unwrap_or_default())
+        }
+        (_, Some(Report::Opened(Err(error)) | Report::Written(Err(error)))) => {
+            recorder.told(Some(error), 0)?;
+            Ok(Outcome::failed())
+        }
+        _ => {
+            recorder.told(Some("an internal error"), 0)?;
+            Ok(Outcome::failed())
+        }
+    }
+}
+
+struct Recorder<'a> {
+    session: &'a Session,
+    schema: &'a str,
+    sink: &'a str,
+}
+
+impl Recorder<'_> {
+    fn told(&self, error: Option<&str>, published: i64) -> Result<(), Failure> {
+        let sql = format!("SELECT {}.audit_sink_told($1, NULLIF($2, ''), $3)", self.schema);
+        let parameters = [
+            Parameter::Text(self.sink),
+            Parameter::Text(error.unwrap_or_default()),
+            Parameter::Int8(published),
+        ];
+        self.session.change(&sql, &parameters, |_| Ok(()))
+    }
+
+    fn hold(&self, origin: &str, size: u64, root: Option<&[u8; 32]>) -> Result<(), Failure> {
+        let sql =
+            format!("SELECT {}.audit_hold_log($1, $2, NULLIF($3, ''::pg_catalog.bytea), $4)", self.schema);
+        let parameters = [
+            Parameter::Text(origin),
+            Parameter::count(size),
+            Parameter::Bytes(root.map_or(&[], |root| &root[..])),
+            Parameter::Text(self.sink),
+        ];
+        self.session.change(&sql, &parameters, |_| Ok(()))
+    }
+
+    /// Compares what is in a directory with the logs.
+    fn opened(&self, newest: &[Sealed]) -> Result<Outcome, Failure> {
+        let mut missing = BTreeSet::new();
+        for sealed in newest {
+            match log_of(self.session, self.schema, &sealed.origin)? {
+                None => {
+                    missing.insert(sealed.origin.as_str());
+                }
+                Some((tenant, log)) if log.is_open() => {
+                    let tiles = Tiles::new(self.session, self.schema, &tenant, log.epoch);
+                    let same = sealed.size <= log.size
+                        && tiles.root(sealed.size)?.is_ok_and(|root| *root.as_bytes() == sealed.root);
+                    if !same {
+                        self.hold(&sealed.origin, sealed.size, Some(&sealed.root))?;
+                    }
+                }
+                Some(_) => {}
+            }
+        }
+        let list = serde_json::to_string(&missing).unwrap_or_default();
+        let sql = format!(
+            "SELECT {}.audit_log_missing(ARRAY(SELECT pg_catalog.jsonb_array_elements_text($1::pg_catalog.jsonb)), $2)",
+            self.schema
+        );
+        self.session.change(&sql, &[Parameter::Text(&list), Parameter::Text(self.sink)], |_| Ok(()))?;
+        self.told(None, 0)?;
+        Ok(Outcome::default())
+    }
+
+    fn written(&self, to: i64, conflicts: &[Conflict]) -> Result<Outcome, Failure> {
+        for conflict in conflicts {
+            self.hold(&conflict.origin, conflict.size, conflict.root.as_ref())?;
+        }
+        self.told(None, to)?;
+        Ok(Outcome::default())
+    }
+
+    fn shown(
+        &self,
+        exhibits: &[Exhibit],
+        answers: &[(usize, Answer)],
+        error: Option<&str>,
+        vkey: &str,
+    ) -> Result<Outcome, Failure> {
+        let mut outcome = Outcome::default();
+        let mut trouble = error.map(str::to_owned);
+        for (number, answer) in answers {
+            let Some(exhibit) = exhibits.get(*number) else { continue };
+            match answer {
+                Answer::Cosigned(lines) => match keys::cosignature(&exhibit.note, lines, vkey) {
+                    Ok((line, at)) => self.cosigned(exhibit, &line, at)?,
+                    Err(why) => trouble = Some(why),
+                },
+                // It saw what we do not have, or the same size with another root: it was shown that very size before.
+                Answer::SawSize(size)
+                    if *size > exhibit.size || *size == exhibit.size && exhibit.old_size == *size =>
+                {
+                    let current = log_of(self.session, self.schema, &exhibit.origin)?;
+                    if current.is_none_or(|(_, log)| *size > log.size || *size == exhibit.size) {
+                        self.hold(&exhibit.origin, *size, None)?;
+                    } else {
+                        outcome.saw.push((exhibit.origin.clone(), *size));
+                    }
+                }
+                Answer::SawSize(size) => outcome.saw.push((exhibit.origin.clone(), *size)),
+                Answer::Inconsistent => self.hold(&exhibit.origin, exhibit.old_size, None)?,
+                Answer::Refused(why) => trouble = Some(why.clone()),
+            }
+        }
+        self.told(trouble.as_deref(), 0)?;
+        outcome.failed = trouble.is_some();
+        Ok(outcome)
+    }
+
+    fn cosigned(&self, exhibit: &Exhibit, line: &str, at: u64) -> Result<(), Failure> {
+        let sql = format!(
+            "INSERT INTO {}.audit_cosignatures AS c (sink, tenant_id, epoch, tree_size, line, cosigned_at)
+             VALUES ($1, $2, $3::pg_catalog.int4, $4, $5, pg_catalog.to_timestamp($6))
+             ON CONFLICT (sink, tenant_id, epoch, tree_size) DO UPDATE SET line = excluded.line, cosigned_at = excluded.cosigned_at",
+            self.schema
+        );
+        let parameters = [
+            Parameter::Text(self.sink),
+            Parameter::Text(&exhibit.tenant),
+            Parameter::Int8(i64::from(exhibit.epoch)),
+            Parameter::count(exhibit.size),
+            Parameter::Text(line),
+            Parameter::count(at),
+        ];
+        self.session.change_again(&sql, &parameters, |_| Ok(()))
+    }
+}

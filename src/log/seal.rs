@@ -1,0 +1,440 @@
+//! The job `checkpoint`: adds the new events of each tenant to its log, and signs what the log is then.
+//!
+//! One step is one transaction: it takes some tenants in order and leaves the rest to the next. Whatever the step's snapshot sees
+//! of a chain is a prefix of it, so what is sealed has no holes. Before a log grows, its end is compared with what was sealed: the
+//! first new event of a chain has to follow the last one that the log holds. A log that does not pass is left as it is, and people
+//! are told; nothing is signed over a doubt.
+//!
+//! The place in the list of tenants is kept in this process alone: a run that is interrupted begins anew, and finds nothing to do
+//! for those that are done.
+
+mod writes;
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::time::{Duration, Instant};
+
+use pgrx::pg_sys;
+use serde::Serialize;
+use zeroauth_audit_core::Digest;
+use zeroauth_audit_core::merkle::leaf_hash;
+use zeroauth_audit_core::tile::builder::Builder;
+
+use crate::log::compare::{Comparison, End, Sealed};
+use crate::log::keys;
+use crate::log::keys::Signer;
+use crate::log::store::{Interval, Log, Tiles};
+use crate::pg::call::{Arguments, jsonb, sql_function};
+use crate::pg::error::{Failure, Kind};
+use crate::pg::out_of_memory;
+use crate::pg::spi::{Parameter, Session};
+use crate::trail::access::Trail;
+use crate::verify::replay::Finding;
+pub use writes::Writes;
+
+/// A step takes about so long: other jobs have their turn in between.
+const STEP: Duration = Duration::from_millis(300);
+/// Chains that a step looks at.
+const MOST_CHAINS: usize = 2000;
+/// Events that are added to a log at once; a longer one gets several checkpoints.
+const MOST_EVENTS: i64 = 200_000;
+
+thread_local! {
+    /// The last tenant that this process's run has done.
+    static AFTER: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// A chain with events that its log does not have.
+#[derive(Clone, Copy, Debug)]
+pub struct Chain {
+    chain: i16,
+    head: i64,
+    covered: i64,
+}
+
+/// What a step did.
+#[derive(Default, Serialize)]
+struct Done {
+    logs: u64,
+    events: i64,
+    refused: u64,
+}
+
+#[derive(Serialize)]
+struct Step {
+    more: bool,
+    done: Done,
+}
+
+/// Why a log is not added to.
+pub enum Doubt {
+    /// Events behind this one are not there.
+    Gap(i16, i64),
+    /// The chain does not go on from what was sealed, at this event.
+    Rewritten(i16, i64),
+    /// The log's own tables do not fit together.
+    Log(String),
+    /// What was sealed is not there as it was: a class of finding, and words.
+    Sealed(&'static str, String),
+}
+
+impl Doubt {
+    fn of(finding: &Finding) -> Self {
+        let place = match (finding.chain, finding.seq) {
+            (Some(chain), Some(seq)) => format!("chain {chain}, event {seq}: "),
+            (Some(chain), None) => format!("chain {chain}: "),
+            _ => String::new(),
+        };
+        Self::Sealed(finding.class, place + &finding.detail)
+    }
+
+    /// What it is about.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Gap(chain, seq) => format!("event {seq} of chain {chain} is not there"),
+            Self::Rewritten(chain, seq) => {
+                format!("event {seq} of chain {chain} is not the one that was sealed")
+            }
+            Self::Log(why) | Self::Sealed(_, why) => why.clone(),
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Gap(..) => "gap",
+            Self::Rewritten(..) | Self::Log(_) => "checkpoint_mismatch",
+            Self::Sealed(class, _) => class,
+        }
+    }
+}
+
+fn step(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
+    let after = AFTER.take();
+    let schema = arguments.quoted_schema();
+    let trail = Trail::open(arguments)?;
+    let session = Session::connect();
+    let signer = keys::signer(&session, &schema)?;
+    let sealer = Sealer::start(&session, &trail, &schema, signer)?;
+    let refused = sealer.refused()?;
+    let (tenants, mut complete) = sealer.grown(&after)?;
+    // To find them may take as long as a step, when few of many tenants have grown: some are done in each all the same.
+    let begun = Instant::now();
+    let mut done = Done::default();
+    let mut last = String::new();
+    for (tenant, chains) in tenants {
+        if begun.elapsed() > STEP {
+            complete = false;
+            break;
+        }
+        match sealer.seal(&tenant, &chains)? {
+            Ok((events, whole)) => {
+                done.logs += 1;
+                done.events += events;
+                if !whole {
+                    // The same tenant once more: there is more than fits one checkpoint.
+                    complete = false;
+                    break;
+                }
+                if refused.contains(&tenant) {
+                    sealer.settled(&tenant)?;
+                }
+            }
+            Err(doubt) => {
+                done.refused += 1;
+                sealer.refuse(&tenant, &doubt)?;
+            }
+        }
+        last = tenant;
+        out_of_memory::check()?;
+    }
+    sealer.writes.flush()?;
+    if complete {
+        done.refused += sealer.missing()?;
+    } else {
+        AFTER.replace(if last.is_empty() { after } else { last });
+    }
+    drop(sealer);
+    drop(session);
+    jsonb(&Step { more: !complete, done })
+}
+
+/// Adds events to the logs of one trail.
+pub struct Sealer<'a> {
+    session: &'a Session,
+    trail: &'a Trail,
+    /// Schema of the logs' tables.
+    schema: &'a str,
+    /// Who signs; `None`: nobody, for now.
+    signer: Option<Signer>,
+    /// What is asked before a log grows.
+    comparison: Comparison<'a>,
+    /// What is to be stored: nothing is before it is flushed.
+    pub writes: Writes<'a>,
+}
+
+/// Tenants with something to do, and their chains.
+pub type Grown = Vec<(String, Vec<Chain>)>;
+
+impl<'a> Sealer<'a> {
+    /// For the trail whose logs are in `schema`.
+    pub fn start(
+        session: &'a Session,
+        trail: &'a Trail,
+        schema: &'a str,
+        signer: Option<Signer>,
+    ) -> Result<Self, Failure> {
+        let comparison = Comparison::start(session, trail)?.ok_or_else(|| {
+            Failure::new(Kind::DamagedLog, "the tables of the logs are not there")
+                .hint("Update the extension: ALTER EXTENSION zeroauth_audit UPDATE.")
+        })?;
+        Ok(Self { session, trail, schema, signer, comparison, writes: Writes::new(session, schema) })
+    }
+
+    /// Tenants behind `after` with something to do, and whether those are all.
+    pub fn grown(&self, after: &str) -> Result<(Grown, bool), Failure> {
+        let sql = include_str!("../../sql/queries/grown_chains.sql")
+            .replace("@extschema@.audit_events", &self.trail.name)
+            .replace("@extschema@", self.schema);
+        let mut tenants: Grown = Vec::new();
+        let (mut chains, mut complete) = (0, true);
+        let can_sign = Parameter::Int8(i64::from(self.signer.is_some()));
+        self.session.stream(&sql, &[Parameter::Text(after), can_sign], |row| {
+            let tenant = row.text(0)?.unwrap_or_default();
+            let chain = Chain {
+                chain: row.int2(1).unwrap_or(0),
+                head: row.int8(2).unwrap_or(0),
+                covered: row.int8(3).unwrap_or(0),
+            };
+            match tenants.last_mut() {
+                Some((known, of)) if *known == tenant => of.push(chain),
+                _ if chains >= MOST_CHAINS => {
+                    complete = false;
+                    return Ok(ControlFlow::Break(()));
+                }
+                _ => {
+                    out_of_memory::grow(&mut tenants)?;
+                    tenants.push((tenant, vec![chain]));
+                }
+            }
+            chains += 1;
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok((tenants, complete))
+    }
+
+    /// Adds what is new and signs. How many events, and whether those were all.
+    pub fn seal(&self, tenant: &str, chains: &[Chain]) -> Result<Result<(i64, bool), Doubt>, Failure> {
+        let (log, root, ends, tiles) = match self.compare(tenant, false)? {
+            Err(doubt) => return Ok(Err(doubt)),
+            Ok(Some(sealed)) => (sealed.log, Some(sealed.root), sealed.ends, sealed.tiles),
+            Ok(None) => {
+                let log = match Log::current(self.session, self.schema, tenant)? {
+                    Some(log) => log,
+                    None => self.begin(tenant)?,
+                };
+                let tiles = Tiles::new(self.session, self.schema, tenant, log.epoch);
+                (log, None, Vec::new(), tiles)
+            }
+        };
+        if self.signer.is_none() && log.origin.is_some() {
+            // It waits for its key: an unsigned checkpoint behind signed ones is what tampering looks like.
+            return Ok(Ok((0, true)));
+        }
+        let mut builder = match tiles.builder(log.size)? {
+            Ok(builder) => builder,
+            Err(why) => return Ok(Err(Doubt::Log(why))),
+        };
+        // The tiles come from where others could have written: nothing is added to what is not as it was sealed.
+        if log.size > 0 && root != Some(builder.root()) {
+            return Ok(Err(Doubt::Log("the log's root is not the one that was sealed".to_owned())));
+        }
+        let (mut added, mut whole) = (Vec::new(), true);
+        let mut room = MOST_EVENTS;
+        for chain in chains.iter().filter(|chain| chain.head > chain.covered) {
+            let to = chain.head.min(chain.covered.saturating_add(room));
+            whole &= to == chain.head;
+            if to == chain.covered {
+                break;
+            }
+            let first_leaf = builder.size();
+            let before = match sealed_leaf(&tiles, &ends, chain)? {
+                Ok(before) => before,
+                Err(doubt) => return Ok(Err(doubt)),
+            };
+            if let Err(doubt) = self.add(&mut builder, before, tenant, chain, to)? {
+                return Ok(Err(doubt));
+            }
+            room -= to - chain.covered;
+            added.push((chain.chain, Interval { from: chain.covered, to, first_leaf, tree_size: 0 }));
+        }
+        let events = MOST_EVENTS - room;
+        let grown = builder.finish();
+        let key = (tenant, log.epoch);
+        for tile in &grown.tiles {
+            self.writes.tile(key, tile)?;
+        }
+        for (chain, interval) in added {
+            self.writes.interval(key, chain, &Interval { tree_size: grown.size, ..interval })?;
+        }
+        self.sign(tenant, log, grown.size, &grown.root)?;
+        Ok(Ok((events, whole)))
+    }
+
+    /// What was sealed of a tenant, unless something of it is not as it was; `empty`: none of its events is there.
+    fn compare<'t>(
+        &'t self,
+        tenant: &'t str,
+        empty: bool,
+    ) -> Result<Result<Option<Sealed<'t>>, Doubt>, Failure> {
+        let mut first = None;
+        let sealed = self.comparison.compare(tenant, empty, &mut |finding| {
+            first.get_or_insert(Doubt::of(&finding));
+        })?;
+        Ok(first.map_or(Ok(sealed), Err))
+    }
+
+    /// Tenants that were sealed and are not there at all. How many.
+    fn missing(&self) -> Result<u64, Failure> {
+        let sql = format!(
+            "SELECT l.tenant_id FROM {0}.audit_logs l WHERE l.state = 'open' AND l.tree_size > 0
+             AND NOT EXISTS (SELECT FROM {1} e WHERE e.tenant_id = l.tenant_id) LIMIT 1000",
+            self.schema, self.trail.name
+        );
+        let mut tenants = Vec::new();
+        self.session.all(&sql, &[], |row| {
+            tenants.extend(row.text(0)?);
+            Ok(())
+        })?;
+        for tenant in &tenants {
+            if let Err(doubt) = self.compare(tenant, true)? {
+                self.refuse(tenant, &doubt)?;
+            }
+        }
+        Ok(tenants.len() as u64)
+    }
+
+    /// Adds the events of one chain up to `to`; `before` is the leaf of the one before them, if there is one.
+    fn add(
+        &self,
+        builder: &mut Builder,
+        mut before: Option<Digest>,
+        tenant: &str,
+        chain: &Chain,
+        to: i64,
+    ) -> Result<Result<(), Doubt>, Failure> {
+        let sql = format!(
+            "SELECT seq, prev_hash, event_hash FROM {} WHERE tenant_id = $1 AND chain = $2 AND seq > $3 AND seq <= $4 ORDER BY seq",
+            self.trail.name
+        );
+        let parameters = [
+            Parameter::Text(tenant),
+            Parameter::Int2(chain.chain),
+            Parameter::Int8(chain.covered),
+            Parameter::Int8(to),
+        ];
+        let mut expected = chain.covered + 1;
+        let mut doubt = None;
+        self.session.stream(&sql, &parameters, |row| {
+            let digest = |n: usize| row.bytes(n).and_then(Digest::from_slice);
+            let (seq, prev, hash) = (row.int8(0), digest(1), digest(2));
+            let (Some(prev), Some(hash)) = (prev, hash) else {
+                doubt = Some(Doubt::Gap(chain.chain, expected));
+                return Ok(ControlFlow::Break(()));
+            };
+            if seq != Some(expected) {
+                doubt = Some(Doubt::Gap(chain.chain, expected));
+                return Ok(ControlFlow::Break(()));
+            }
+            if before.take().is_some_and(|sealed| leaf_hash(prev.as_bytes()) != sealed) {
+                doubt = Some(Doubt::Rewritten(chain.chain, chain.covered));
+                return Ok(ControlFlow::Break(()));
+            }
+            builder.push(leaf_hash(hash.as_bytes()));
+            expected += 1;
+            Ok(ControlFlow::Continue(()))
+        })?;
+        if doubt.is_none() && expected != to + 1 {
+            doubt = Some(Doubt::Gap(chain.chain, expected));
+        }
+        Ok(doubt.map_or(Ok(()), Err))
+    }
+
+    fn begin(&self, tenant: &str) -> Result<Log, Failure> {
+        let sql = format!("INSERT INTO {}.audit_logs (tenant_id) VALUES ($1)", self.schema);
+        self.session.change_again(&sql, &[Parameter::Text(tenant)], |_| Ok(()))?;
+        Ok(Log { epoch: 0, size: 0, state: "open".to_owned(), origin: None })
+    }
+
+    /// Signs the log as it is, if there is a key: that is its checkpoint.
+    fn sign(&self, tenant: &str, log: Log, size: u64, root: &Digest) -> Result<(), Failure> {
+        let origin = match (&self.signer, log.origin) {
+            (Some(signer), None) => Some(signer.origin(tenant, log.epoch)?),
+            (_, origin) => origin,
+        };
+        let note = match (&self.signer, &origin) {
+            (Some(signer), Some(origin)) => Some(signer.sign(origin, size, root)?),
+            _ => None,
+        };
+        self.writes.checkpoint((tenant, log.epoch), size, root, origin, note)
+    }
+
+    /// Tenants whose logs people were told not to be sealed any more.
+    fn refused(&self) -> Result<HashSet<String>, Failure> {
+        let sql = format!(
+            "SELECT tenant FROM {}.audit_alerts WHERE fingerprint LIKE 'checkpoint\\_refused:%' AND state <> 'resolved'",
+            self.schema
+        );
+        let mut tenants = HashSet::new();
+        self.session.all(&sql, &[], |row| {
+            tenants.extend(row.text(0)?);
+            Ok(())
+        })?;
+        Ok(tenants)
+    }
+
+    fn refuse(&self, tenant: &str, doubt: &Doubt) -> Result<(), Failure> {
+        let sql = format!(
+            "SELECT {}.audit_raise_alert($1, 1::pg_catalog.int2, $2, 'checkpoint_refused:' || $2,
+                'the log of tenant ' || $2 || ' is not sealed any more: ' || $3, pg_catalog.jsonb_build_object('why', $3))",
+            self.schema
+        );
+        let words = doubt.words();
+        let parameters = [Parameter::Text(doubt.kind()), Parameter::Text(tenant), Parameter::Text(&words)];
+        self.session.change_again(&sql, &parameters, |_| Ok(()))
+    }
+
+    /// What a log was refused for is gone when it was sealed.
+    fn settled(&self, tenant: &str) -> Result<(), Failure> {
+        let sql = format!(
+            "SELECT {0}.audit_resolve_alert(a.fingerprint, 'the log was sealed') FROM {0}.audit_alerts a
+             WHERE a.fingerprint = 'checkpoint_refused:' || $1 AND a.state <> 'resolved'",
+            self.schema
+        );
+        self.session.change_again(&sql, &[Parameter::Text(tenant)], |_| Ok(()))
+    }
+}
+
+/// The leaf of the last event of a chain that the log holds.
+fn sealed_leaf(
+    tiles: &Tiles<'_>,
+    ends: &[End],
+    chain: &Chain,
+) -> Result<Result<Option<Digest>, Doubt>, Failure> {
+    if chain.covered == 0 {
+        return Ok(Ok(None));
+    }
+    let end = ends.iter().find(|end| end.chain == chain.chain && end.interval.to == chain.covered);
+    let leaf = match end {
+        Some(end) => tiles.leaf(end.interval.leaf(chain.covered))?,
+        None => None,
+    };
+    Ok(match leaf {
+        Some(leaf) => Ok(Some(leaf)),
+        None => {
+            Err(Doubt::Log(format!("event {} of chain {} is not in the log", chain.covered, chain.chain)))
+        }
+    })
+}
+
+sql_function!(zeroauth_audit_job_checkpoint, pg_finfo_zeroauth_audit_job_checkpoint, step);

@@ -1,0 +1,211 @@
+//! The Merkle log of a tenant as it is stored: its row, its tiles, the intervals that say where an event is.
+//!
+//! Reads only. [`crate::log::seal`] writes; what is read here is believed to be what was written, and whoever concludes something from
+//! it compares it with a signed root.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use zeroauth_audit_core::Digest;
+use zeroauth_audit_core::tile::builder::Builder;
+use zeroauth_audit_core::tile::{self, Tile, TileSource};
+
+use crate::pg::error::Failure;
+use crate::pg::spi::{Parameter, Row, Session};
+
+/// The row of a log.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// Its epoch.
+    pub epoch: i32,
+    /// How many events are in it.
+    pub size: u64,
+    /// `open`, `held` or `ended`.
+    pub state: String,
+    /// The first line of its checkpoints, once one was signed.
+    pub origin: Option<String>,
+}
+
+impl Log {
+    /// The current log of `tenant`.
+    pub fn current(session: &Session, schema: &str, tenant: &str) -> Result<Option<Self>, Failure> {
+        let sql = format!(
+            "SELECT epoch, tree_size, state, origin FROM {schema}.audit_logs WHERE tenant_id = $1 ORDER BY epoch DESC LIMIT 1"
+        );
+        let mut found = None;
+        session.again(&sql, &[Parameter::Text(tenant)], |row| {
+            found = Some(Self::of(row, 0)?);
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// The log with this origin, and whose it is.
+    pub fn by_origin(
+        session: &Session,
+        schema: &str,
+        origin: &str,
+    ) -> Result<Option<(String, Self)>, Failure> {
+        let sql = format!(
+            "SELECT tenant_id, epoch, tree_size, state, origin FROM {schema}.audit_logs WHERE origin = $1"
+        );
+        let mut found = None;
+        session.again(&sql, &[Parameter::Text(origin)], |row| {
+            found = Some((row.text(0)?.unwrap_or_default(), Self::of(row, 1)?));
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    fn of(row: &Row<'_>, from: usize) -> Result<Self, Failure> {
+        Ok(Self {
+            epoch: row.int4(from).unwrap_or(0),
+            size: row.int8(from + 1).and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
+            state: row.text(from + 2)?.unwrap_or_default(),
+            origin: row.text(from + 3)?,
+        })
+    }
+
+    /// Whether events are added to it.
+    pub fn is_open(&self) -> bool {
+        self.state == "open"
+    }
+}
+
+/// A stretch of one chain in a log: events behind `from` up to `to`, from `first_leaf` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Interval {
+    /// `seq` of the event before the first.
+    pub from: i64,
+    /// `seq` of the last event.
+    pub to: i64,
+    /// Place of the first event in the log.
+    pub first_leaf: u64,
+    /// Tree size of the checkpoint that added it.
+    pub tree_size: u64,
+}
+
+impl Interval {
+    /// The interval of `chain` that holds `seq`.
+    pub fn of(
+        session: &Session,
+        schema: &str,
+        (tenant, epoch): (&str, i32),
+        chain: i16,
+        seq: i64,
+    ) -> Result<Option<Self>, Failure> {
+        let sql = format!(
+            "SELECT from_seq, to_seq, first_leaf, tree_size FROM {schema}.audit_log_intervals
+             WHERE tenant_id = $1 AND epoch = $2::pg_catalog.int4 AND chain = $3 AND to_seq >= $4 ORDER BY to_seq LIMIT 1"
+        );
+        let parameters = [
+            Parameter::Text(tenant),
+            Parameter::Int8(i64::from(epoch)),
+            Parameter::Int2(chain),
+            Parameter::Int8(seq),
+        ];
+        let mut found = None;
+        session.again(&sql, &parameters, |row| {
+            found = Some(Self::read(row, 0));
+            Ok(())
+        })?;
+        Ok(found.filter(|interval| interval.from < seq))
+    }
+
+    /// From four columns of a row.
+    pub fn read(row: &Row<'_>, from: usize) -> Self {
+        let number = |n: usize| row.int8(from + n).unwrap_or(0);
+        let place = |n: usize| u64::try_from(number(n)).unwrap_or(0);
+        Self { from: number(0), to: number(1), first_leaf: place(2), tree_size: place(3) }
+    }
+
+    /// Place of an event of this interval in the log.
+    pub fn leaf(&self, seq: i64) -> u64 {
+        self.first_leaf.saturating_add(u64::try_from(seq - self.from - 1).unwrap_or(0))
+    }
+}
+
+/// The tiles of one log, each read once.
+pub struct Tiles<'a> {
+    session: &'a Session,
+    sql: String,
+    tenant: &'a str,
+    epoch: i32,
+    known: RefCell<HashMap<(u8, u64), Vec<Digest>>>,
+}
+
+impl<'a> Tiles<'a> {
+    /// Those of `tenant`'s log of that epoch.
+    pub fn new(session: &'a Session, schema: &str, tenant: &'a str, epoch: i32) -> Self {
+        let sql = format!(
+            "SELECT hashes FROM {schema}.audit_tiles WHERE tenant_id = $1 AND epoch = $2::pg_catalog.int4 AND level = $3 AND place = $4"
+        );
+        Self { session, sql, tenant, epoch, known: RefCell::default() }
+    }
+
+    /// Root of the first `size` entries; `Ok(Err(..))` when the tiles do not give it.
+    pub fn root(&self, size: u64) -> Result<Result<Digest, String>, Failure> {
+        apart(tile::root(size, self))
+    }
+
+    /// Proof that the entry at `leaf` is in the tree of the first `size`.
+    pub fn inclusion(&self, leaf: u64, size: u64) -> Result<Result<Vec<Digest>, String>, Failure> {
+        apart(tile::inclusion_proof(leaf, size, self))
+    }
+
+    /// Proof that the tree of the first `size` entries begins with that of the first `old`.
+    pub fn consistency(&self, old: u64, size: u64) -> Result<Result<Vec<[u8; 32]>, String>, Failure> {
+        let proof = apart(tile::consistency_proof(old, size, self))?;
+        Ok(proof.map(|hashes| hashes.iter().map(|hash| *hash.as_bytes()).collect()))
+    }
+
+    /// The leaf hash at a place.
+    pub fn leaf(&self, leaf: u64) -> Result<Option<Digest>, Failure> {
+        let (place, within) = (leaf / 256, (leaf % 256) as usize);
+        Ok(self.tile(0, place, within as u16 + 1)?.get(within).copied())
+    }
+
+    /// Goes on from the first `size` entries; `Ok(Err(..))` when the tiles do not fit that.
+    pub fn builder(&self, size: u64) -> Result<Result<Builder, String>, Failure> {
+        let mut edge = Vec::new();
+        for at in tile::edge(size) {
+            let hashes = self.tile(at.level, at.index, at.width)?;
+            edge.push(Tile { level: at.level, index: at.index, hashes });
+        }
+        Ok(Builder::resume(size, edge).map_err(|error| error.to_string()))
+    }
+}
+
+/// What cannot be read apart from what does not fit.
+fn apart<T>(result: Result<T, tile::Error<Failure>>) -> Result<Result<T, String>, Failure> {
+    match result {
+        Ok(value) => Ok(Ok(value)),
+        Err(tile::Error::Source(failure)) => Err(failure),
+        Err(other) => Ok(Err(other.to_string())),
+    }
+}
+
+impl TileSource for Tiles<'_> {
+    type Error = Failure;
+
+    /// As many hashes as there are: whoever asks counts them.
+    fn tile(&self, level: u8, index: u64, _width: u16) -> Result<Vec<Digest>, Failure> {
+        if let Some(hashes) = self.known.borrow().get(&(level, index)) {
+            return Ok(hashes.clone());
+        }
+        let Ok(place) = i64::try_from(index) else { return Ok(Vec::new()) };
+        let parameters = [
+            Parameter::Text(self.tenant),
+            Parameter::Int8(i64::from(self.epoch)),
+            Parameter::Int2(i16::from(level)),
+            Parameter::Int8(place),
+        ];
+        let mut hashes = Vec::new();
+        self.session.again(&self.sql, &parameters, |row| {
+            hashes.extend(row.bytes(0).unwrap_or_default().chunks_exact(32).filter_map(Digest::from_slice));
+            Ok(())
+        })?;
+        self.known.borrow_mut().insert((level, index), hashes.clone());
+        Ok(hashes)
+    }
+}

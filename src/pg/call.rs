@@ -1,0 +1,176 @@
+//! How PostgreSQL calls the functions of this library (calling convention version 1).
+//!
+//! Functions are declared in `sql/schema`, not generated: what a DBA reads there is what there is. Each body returns
+//! a `Result`; its error is raised here, once all Rust frames are gone.
+
+use pgrx::pg_sys;
+use pgrx::pg_sys::panic::pgrx_extern_c_guard;
+
+use crate::pg::error::{Failure, Kind, throw, without_memory_errors};
+use crate::pg::out_of_memory;
+use crate::trail::columns;
+
+/// The arguments of one call.
+pub struct Arguments {
+    fcinfo: pg_sys::FunctionCallInfo,
+}
+
+impl Arguments {
+    /// The raw call information, for what has no safe form.
+    pub fn raw(&self) -> pg_sys::FunctionCallInfo {
+        self.fcinfo
+    }
+
+    /// Argument `n` from 0, `None` when it is NULL.
+    #[inline]
+    pub fn datum(&self, n: usize) -> Option<pg_sys::Datum> {
+        // SAFETY: PostgreSQL passes as many arguments as the declaration in sql/schema has; every caller of this
+        // asks for one of those.
+        let argument = unsafe { *(*self.fcinfo).args.as_ptr().add(n) };
+        (!argument.isnull).then_some(argument.value)
+    }
+
+    /// Argument `n` as an integer of eight bytes.
+    #[inline]
+    pub fn int8(&self, n: usize) -> Option<i64> {
+        self.datum(n).map(|datum| datum.value() as i64)
+    }
+
+    /// Argument `n`, declared as text.
+    pub fn text(&self, n: usize) -> Result<Option<String>, Failure> {
+        // SAFETY: declared as text, so a valid one.
+        let bytes = self.datum(n).map(|datum| unsafe { columns::varlena_bytes(datum) });
+        bytes.map(out_of_memory::text).transpose()
+    }
+
+    /// Argument `n`, declared as jsonb, in its text form.
+    pub fn json(&self, n: usize) -> Result<Option<String>, Failure> {
+        let Some(stored) = self.datum(n) else { return Ok(None) };
+        // SAFETY: declared as jsonb; the output function returns a palloc'ed, NUL-terminated string.
+        let out = unsafe { pg_sys::OidOutputFunctionCall(pg_sys::F_JSONB_OUT.into(), stored) };
+        // SAFETY: as above.
+        let text = unsafe { std::ffi::CStr::from_ptr(out) };
+        out_of_memory::text(text.to_bytes()).map(Some)
+    }
+
+    /// Says that the result is NULL.
+    pub fn return_null(&self) -> pg_sys::Datum {
+        // SAFETY: fcinfo is live for the length of the call.
+        unsafe { (*self.fcinfo).isnull = true };
+        pg_sys::Datum::from(0)
+    }
+
+    /// The schema of the extension: the one the called function is in, since the extension cannot be moved.
+    pub fn schema(&self) -> pg_sys::Oid {
+        // SAFETY: flinfo is set for every call through the function manager.
+        let function = unsafe { (*(*self.fcinfo).flinfo).fn_oid };
+        // SAFETY: a catalog look-up by oid.
+        unsafe { pg_sys::get_func_namespace(function) }
+    }
+
+    /// The same, as it is written in a statement.
+    pub fn quoted_schema(&self) -> String {
+        // SAFETY: the schema exists, the function is in it; quote_identifier returns a NUL-terminated string.
+        let name = unsafe {
+            std::ffi::CStr::from_ptr(pg_sys::quote_identifier(pg_sys::get_namespace_name(self.schema())))
+        };
+        name.to_string_lossy().into_owned()
+    }
+}
+
+/// A result of type jsonb.
+pub fn jsonb(result: &impl serde::Serialize) -> Result<pg_sys::Datum, Failure> {
+    let unprintable = || {
+        Failure::new(Kind::UnexpectedTable, "a result is no JSON").hint("It is for the extension's own jobs.")
+    };
+    let json = serde_json::to_string(result).map_err(|_| unprintable())?;
+    let json = std::ffi::CString::new(json).map_err(|_| unprintable())?;
+    // SAFETY: jsonb_in takes one cstring, and copies what it needs of it.
+    let stored = unsafe {
+        pgrx::direct_function_call_as_datum(pg_sys::jsonb_in, &[Some(pg_sys::Datum::from(json.as_ptr()))])
+    };
+    stored.ok_or_else(unprintable)
+}
+
+/// A result of type text.
+pub fn text(result: &str) -> pg_sys::Datum {
+    pg_sys::Datum::from(pgrx::varlena::rust_str_to_text_p(result).into_pg())
+}
+
+/// Runs `body`; its error becomes a PostgreSQL ERROR.
+///
+/// # Safety
+/// To be called from a function that PostgreSQL calls, with nothing that has a destructor in its frame.
+#[inline]
+pub unsafe fn enter<T>(
+    fcinfo: pg_sys::FunctionCallInfo,
+    body: impl FnOnce(&Arguments) -> Result<T, Failure>,
+) -> T {
+    // SAFETY: the only frames above are PostgreSQL's; the closure owns nothing with a destructor.
+    unsafe {
+        guarded(|| {
+            if out_of_memory::take_ballast() {
+                body(&Arguments { fcinfo })
+            } else {
+                Err(out_of_memory::failure())
+            }
+        })
+    }
+}
+
+/// Runs `body`, for a function or a hook; its error becomes a PostgreSQL ERROR.
+///
+/// # Safety
+/// The frames above must be PostgreSQL's, or hold nothing with a destructor; `body` neither.
+#[inline]
+pub unsafe fn guarded<T>(body: impl FnOnce() -> Result<T, Failure>) -> T {
+    // SAFETY: state of this process.
+    let previous = unsafe { pg_sys::error_context_stack };
+    let mut context = pg_sys::ErrorContextCallback {
+        previous,
+        callback: Some(out_of_memory::on_error),
+        arg: std::ptr::null_mut(),
+    };
+    // SAFETY: taken off below, or by PostgreSQL when an error leaves this frame.
+    unsafe { pg_sys::error_context_stack = &raw mut context };
+    // SAFETY: by contract.
+    let result = unsafe { pgrx_extern_c_guard(|| without_memory_errors(body)) };
+    // SAFETY: the stack as it was.
+    unsafe { pg_sys::error_context_stack = previous };
+    match result {
+        Ok(value) => value,
+        // SAFETY: the guarded frames are gone, and `failure` is moved into `throw`, which drops it first.
+        Err(failure) => unsafe { throw(failure) },
+    }
+}
+
+/// Exports `$function` to SQL under `$symbol`, with the record that PostgreSQL asks for its calling convention. It enters pgrx's guard
+/// by itself, with [`enter`], and may leave it to call what must be able to raise any error.
+macro_rules! raw_sql_function {
+    ($symbol:ident, $info:ident, $function:expr) => {
+        #[doc(hidden)]
+        #[unsafe(no_mangle)]
+        pub extern "C" fn $info() -> &'static pgrx::pg_sys::Pg_finfo_record {
+            const V1: pgrx::pg_sys::Pg_finfo_record = pgrx::pg_sys::Pg_finfo_record { api_version: 1 };
+            &V1
+        }
+
+        #[doc(hidden)]
+        #[unsafe(no_mangle)]
+        pub unsafe extern "C-unwind" fn $symbol(
+            fcinfo: pgrx::pg_sys::FunctionCallInfo,
+        ) -> pgrx::pg_sys::Datum {
+            // SAFETY: called by PostgreSQL's function manager.
+            unsafe { $function(fcinfo) }
+        }
+    };
+}
+pub(crate) use raw_sql_function;
+
+/// Exports `$body` to SQL under `$symbol`: all of it runs inside the guard.
+macro_rules! sql_function {
+    ($symbol:ident, $info:ident, $body:path) => {
+        $crate::pg::call::raw_sql_function!($symbol, $info, |fcinfo| $crate::pg::call::enter(fcinfo, $body));
+    };
+}
+pub(crate) use sql_function;

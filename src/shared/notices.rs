@@ -1,0 +1,125 @@
+//! What a session tells the launcher and the workers when its transaction ends: that a database may have got the extension or
+//! lost it, that jobs changed, and that statements which needed a database for themselves are over.
+//!
+//! Only noted here until then; said once, at commit, when others can see it. A prepared transaction says nothing until COMMIT
+//! PREPARED, wherever that is run: see [`after_commit_prepared`].
+
+use std::cell::RefCell;
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use pgrx::{pg_guard, pg_sys};
+
+use crate::shared::databases;
+use crate::trail::membership::our_extension;
+use crate::verify::progress;
+
+static EXTENSION_TOUCHED: AtomicBool = AtomicBool::new(false);
+static JOBS_TOUCHED: AtomicBool = AtomicBool::new(false);
+static HOLDING: AtomicBool = AtomicBool::new(false);
+
+thread_local! {
+    static DATABASES: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Registers for the end of transactions. To be called once in a process that others are forked from, or by a session.
+pub fn install() {
+    if !progress::is_shared() {
+        return;
+    }
+    // SAFETY: the callbacks stay for ever.
+    unsafe { pg_sys::RegisterXactCallback(Some(at_end), std::ptr::null_mut()) };
+    // SAFETY: as above.
+    unsafe { pg_sys::RegisterSubXactCallback(Some(at_subtransaction_end), std::ptr::null_mut()) };
+}
+
+/// An extension of this database was created, dropped or updated.
+pub fn extension_touched() {
+    EXTENSION_TOUCHED.store(true, Relaxed);
+}
+
+/// Rows of `audit_jobs` changed.
+pub fn jobs_touched() {
+    JOBS_TOUCHED.store(true, Relaxed);
+}
+
+/// Another database was created, or may be connected to now.
+pub fn database_touched(database: pg_sys::Oid) {
+    DATABASES.with_borrow_mut(|databases| databases.push(database.to_u32()));
+}
+
+/// This session holds databases: see [`databases::hold`].
+pub fn holding() {
+    HOLDING.store(true, Relaxed);
+}
+
+/// A prepared transaction was committed: it may have created or dropped the extension, or changed jobs.
+pub fn after_commit_prepared() {
+    if progress::is_shared() && (our_extension().is_some() || databases::look_up(here()).is_some()) {
+        databases::ask(here());
+    }
+}
+
+fn here() -> u32 {
+    // SAFETY: set when the backend connected.
+    unsafe { pg_sys::MyDatabaseId }.to_u32()
+}
+
+fn let_go() {
+    if HOLDING.swap(false, Relaxed) {
+        databases::hold::release_mine();
+    }
+}
+
+fn forget() {
+    EXTENSION_TOUCHED.store(false, Relaxed);
+    JOBS_TOUCHED.store(false, Relaxed);
+    DATABASES.with_borrow_mut(Vec::clear);
+}
+
+/// Another extension is nobody's business. The catalogs can be asked until here.
+fn before_commit() {
+    if EXTENSION_TOUCHED.load(Relaxed) && our_extension().is_none() && databases::look_up(here()).is_none() {
+        EXTENSION_TOUCHED.store(false, Relaxed);
+    }
+}
+
+fn say() {
+    if EXTENSION_TOUCHED.load(Relaxed) {
+        databases::ask(here());
+    } else if JOBS_TOUCHED.load(Relaxed) {
+        databases::wake(here());
+    }
+    DATABASES.with_borrow(|databases| databases.iter().copied().for_each(databases::ask));
+    forget();
+}
+
+/// After the commit nothing may fail: what is called here loads and stores under a lock, and sets latches.
+#[pg_guard]
+unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
+    use pg_sys::XactEvent as on;
+    match event {
+        on::XACT_EVENT_PRE_COMMIT => before_commit(),
+        on::XACT_EVENT_COMMIT => {
+            let_go();
+            say();
+        }
+        on::XACT_EVENT_ABORT | on::XACT_EVENT_PREPARE => {
+            let_go();
+            forget();
+        }
+        _ => {}
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn at_subtransaction_end(
+    event: pg_sys::SubXactEvent::Type,
+    _mine: pg_sys::SubTransactionId,
+    _parent: pg_sys::SubTransactionId,
+    _argument: *mut c_void,
+) {
+    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
+        let_go();
+    }
+}

@@ -1,0 +1,148 @@
+//! Which table is checked, and whether the caller sees all of it.
+//!
+//! A verifier that some rows are hidden from would report gaps that are not there, or miss those that are. So it is
+//! refused up front, as "could not check", and so is one whose snapshot cannot show a whole trail.
+
+use std::ffi::{CStr, c_char};
+
+use pgrx::pg_sys;
+
+use crate::log::drill;
+use crate::pg::call::{Arguments, sql_function};
+use crate::pg::error::{Failure, Kind};
+use crate::trail::columns;
+
+/// `audit_events` of the extension that the called function belongs to.
+pub struct Trail {
+    /// Its oid.
+    pub oid: pg_sys::Oid,
+    /// Its schema, quoted.
+    pub schema: String,
+    /// Its name, qualified and quoted.
+    pub name: String,
+    /// Schema of the tables of its logs, quoted: `None` for a table that has none.
+    pub logs: Option<String>,
+}
+
+impl Trail {
+    /// Finds the table, and makes sure that the caller sees every row.
+    pub fn open(arguments: &Arguments) -> Result<Self, Failure> {
+        let schema = arguments.schema();
+        // SAFETY: a catalog look-up by name and schema.
+        let oid = unsafe { pg_sys::get_relname_relid(c"audit_events".as_ptr(), schema) };
+        if oid == pg_sys::Oid::INVALID {
+            return Err(Failure::new(Kind::UnexpectedTable, "table audit_events is not there")
+                .hint("Restore it from a backup, or drop and create the extension."));
+        }
+        require_every_row(oid)?;
+        require_whole_snapshot()?;
+        // SAFETY: the schema exists, the function is in it.
+        let schema = unsafe { quoted(pg_sys::get_namespace_name(schema)) };
+        Ok(Self { oid, name: format!("{schema}.audit_events"), logs: Some(schema.clone()), schema })
+    }
+}
+
+impl Trail {
+    /// A table of the trail's shape that this transaction created, as `audit_drill()` does. Its snapshot need not be
+    /// asked for: nobody else can have written to it.
+    pub fn created_here(arguments: &Arguments) -> Result<Self, Failure> {
+        let refused = || {
+            Failure::new(Kind::InvalidArgument, "not a table that this transaction created")
+                .hint("It is called by audit_drill(); the trail itself is for audit_findings().")
+        };
+        let oid =
+            arguments.datum(0).map_or(pg_sys::Oid::INVALID, |datum| pg_sys::Oid::from(datum.value() as u32));
+        // SAFETY: opened and closed here; raises for what is no table, NULL for what is gone.
+        let (created_here, layout) = unsafe {
+            let relation = pg_sys::try_table_open(oid, pg_sys::AccessShareLock as i32);
+            if relation.is_null() {
+                return Err(refused());
+            }
+            let found = (drill::is_created_here(relation), columns::check_layout((*relation).rd_att));
+            pg_sys::table_close(relation, pg_sys::NoLock as i32);
+            found
+        };
+        if !created_here {
+            return Err(refused());
+        }
+        layout?;
+        require_every_row(oid)?;
+        // SAFETY: the relation is locked, and so is the schema it is in.
+        let (namespace, table) = unsafe { (pg_sys::get_rel_namespace(oid), pg_sys::get_rel_name(oid)) };
+        // SAFETY: as above; both names are NUL-terminated.
+        let (around, table) = unsafe { (quoted(pg_sys::get_namespace_name(namespace)), quoted(table)) };
+        // SAFETY: the schema exists, the called function is in it.
+        let schema = unsafe { quoted(pg_sys::get_namespace_name(arguments.schema())) };
+        let name = format!("{around}.{table}");
+        // The logs of the trail itself are never taken for those of a scratch table.
+        let of_a_drill = namespace != arguments.schema() && drill::scratch_schema(oid).is_some();
+        Ok(Self { oid, schema, name, logs: of_a_drill.then_some(around) })
+    }
+}
+
+/// # Safety
+/// `name` must be NUL-terminated.
+unsafe fn quoted(name: *const c_char) -> String {
+    // SAFETY: by contract; quote_identifier returns a NUL-terminated string.
+    unsafe { CStr::from_ptr(pg_sys::quote_identifier(name)) }.to_string_lossy().into_owned()
+}
+
+fn require_every_row(table: pg_sys::Oid) -> Result<(), Failure> {
+    // SAFETY: catalog look-ups by oid for the current role.
+    let (acl, rls) = unsafe {
+        let acl =
+            pg_sys::pg_class_aclcheck(table, pg_sys::GetUserId(), pg_sys::ACL_SELECT as pg_sys::AclMode);
+        (acl, pg_sys::check_enable_rls(table, pg_sys::Oid::INVALID, true))
+    };
+    if acl != pg_sys::AclResult::ACLCHECK_OK {
+        return Err(Failure::new(
+            Kind::CouldNotCheck,
+            "could not check: no SELECT privilege on audit_events",
+        )
+        .hint("GRANT SELECT ON audit_events to the role that verifies."));
+    }
+    if rls as u32 == pg_sys::CheckEnableRlsResult::RLS_ENABLED {
+        return Err(Failure::new(
+            Kind::CouldNotCheck,
+            "could not check: row-level security may hide rows of audit_events",
+        )
+        .hint("Verify as a role with BYPASSRLS, or as the owner of the table."));
+    }
+    Ok(())
+}
+
+/// At REPEATABLE READ and above a transaction sees its own events but not those that others committed since it began,
+/// which its own events follow: what it sees then has gaps that are none.
+fn require_whole_snapshot() -> Result<(), Failure> {
+    // SAFETY: reads transaction state of this process.
+    let (level, wrote) = unsafe {
+        (pg_sys::XactIsoLevel, pg_sys::GetTopTransactionIdIfAny() != pg_sys::TransactionId::INVALID)
+    };
+    if level >= pg_sys::XACT_REPEATABLE_READ as i32 && wrote {
+        return Err(Failure::new(
+            Kind::CouldNotCheck,
+            "could not check: this transaction has written, and its snapshot may be older than that",
+        )
+        .hint("Verify in a transaction of its own, or at READ COMMITTED."));
+    }
+    Ok(())
+}
+
+/// `audit_require_every_row()`: true, or the error that says why rows may be hidden; for views and exports.
+fn audit_require_every_row(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
+    Trail::open(arguments)?;
+    Ok(pg_sys::Datum::from(true))
+}
+
+sql_function!(
+    zeroauth_audit_require_every_row,
+    pg_finfo_zeroauth_audit_require_every_row,
+    audit_require_every_row
+);
+
+/// `audit_preloaded()`: whether the library was loaded by the server itself.
+fn audit_preloaded(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
+    Ok(pg_sys::Datum::from(crate::verify::progress::is_shared()))
+}
+
+sql_function!(zeroauth_audit_preloaded, pg_finfo_zeroauth_audit_preloaded, audit_preloaded);

@@ -1,0 +1,410 @@
+//! `audit_verify`, `audit_verify_all` and `audit_findings`: what is checked, and the verdict.
+//!
+//! All of one call is read from the snapshot of the statement that made it. A whole tenant, or every tenant, goes
+//! through the one pass ([`crate::verify::aggregate`]); only a chain whose sums differ is walked ([`crate::verify::replay`]). The last n events
+//! of a tenant are walked at once, through the primary key.
+
+use std::collections::BTreeMap;
+
+use pgrx::pg_sys;
+use serde::Serialize;
+use zeroauth_audit_core::multiset::{ChainState, Key};
+
+use crate::log::compare::Comparison;
+use crate::pg::call::{Arguments, sql_function};
+use crate::pg::error::{Failure, Kind};
+use crate::pg::out_of_memory;
+use crate::pg::random;
+use crate::pg::result_rows::{Rows, Value};
+use crate::pg::spi::{Parameter, Session, Settings};
+use crate::trail::access::Trail;
+use crate::trail::columns;
+use crate::verify::newest;
+use crate::verify::progress::Progress;
+use crate::verify::replay::{Finding, Stretch, walk};
+
+/// What a check of one tenant came to.
+#[derive(Default)]
+struct Verdict {
+    events: i64,
+    chains: i32,
+    findings: i64,
+    classes: Vec<&'static str>,
+    first: Option<String>,
+}
+
+/// `first_finding`, as a person reads it at 3 am.
+#[derive(Serialize)]
+struct FirstFinding<'a> {
+    class: &'a str,
+    chain: Option<i16>,
+    seq: Option<i64>,
+    event_id: Option<String>,
+    detail: &'a str,
+}
+
+impl Verdict {
+    fn add(&mut self, finding: &Finding) {
+        self.findings += 1;
+        if !self.classes.contains(&finding.class) {
+            self.classes.push(finding.class);
+        }
+        if self.first.is_none() {
+            let first = FirstFinding {
+                class: finding.class,
+                chain: finding.chain,
+                seq: finding.seq,
+                event_id: finding.event_id.map(|id| pgrx::datum::Uuid::from_bytes(id).to_string()),
+                detail: &finding.detail,
+            };
+            self.first = serde_json::to_string(&first).ok();
+        }
+    }
+
+    fn row(self, tenant: Option<String>) -> Vec<Value> {
+        vec![
+            tenant.map_or(Value::Null, Value::Text),
+            Value::Bool(self.findings == 0),
+            Value::Int8(self.events),
+            Value::Int4(self.chains),
+            Value::Int8(self.findings),
+            Value::Texts(self.classes),
+            self.first.map_or(Value::Null, Value::Jsonb),
+        ]
+    }
+}
+
+fn finding_row(finding: Finding) -> Vec<Value> {
+    vec![
+        Value::Text(finding.class.to_owned()),
+        finding.tenant.map_or(Value::Null, Value::Text),
+        finding.chain.map_or(Value::Null, Value::Int2),
+        finding.seq.map_or(Value::Null, Value::Int8),
+        finding.event_id.map_or(Value::Null, Value::Uuid),
+        finding.expected.map_or(Value::Null, Value::Bytea),
+        finding.actual.map_or(Value::Null, Value::Bytea),
+        Value::Text(finding.detail),
+    ]
+}
+
+/// One check: a session, the table, and how far it is.
+struct Check<'a> {
+    session: &'a Session,
+    trail: &'a Trail,
+    /// With what was sealed; `None` where there are no logs.
+    comparison: Option<Comparison<'a>>,
+    progress: Progress,
+}
+
+type ByTenant<T> = BTreeMap<Option<String>, T>;
+
+impl<'a> Check<'a> {
+    fn start(session: &'a Session, trail: &'a Trail, tenant: Option<&str>) -> Result<Self, Failure> {
+        let total = estimate(session, trail, tenant)?;
+        let comparison = Comparison::start(session, trail)?;
+        Ok(Self { session, trail, comparison, progress: Progress::start(tenant, total) })
+    }
+
+    /// The one pass over a tenant, or over all.
+    fn pass(&self, halves: [i64; 2], tenant: Option<&str>) -> Result<ByTenant<Vec<Sum>>, Failure> {
+        let filter = if tenant.is_some() { "WHERE tenant_id = $3" } else { "" };
+        // The key is a parameter, not text of the query: it must not reach a log.
+        let sql = format!(
+            "SELECT tenant_id, chain, {}.audit_chain_check($1, $2, {}) FROM {} {filter} GROUP BY tenant_id, chain",
+            self.trail.schema,
+            columns::select_list(),
+            self.trail.name,
+        );
+        let mut parameters = vec![Parameter::Int8(halves[0]), Parameter::Int8(halves[1])];
+        parameters.extend(tenant.map(Parameter::Text));
+        let _storage_order = tenant.is_none().then(Settings::storage_order);
+        let mut sums: ByTenant<Vec<Sum>> = BTreeMap::new();
+        self.session.all(&sql, &parameters, |row| {
+            // SAFETY: the aggregate returns a bytea.
+            let state = row
+                .datum(2)
+                .and_then(|datum| ChainState::from_bytes(unsafe { columns::varlena_bytes(datum) }));
+            let state = state.ok_or_else(|| {
+                Failure::new(Kind::UnexpectedTable, "audit_chain_check is not ours")
+                    .hint("Drop and create the extension, or restore its aggregate.")
+            })?;
+            let chains = sums.entry(row.text(0)?).or_default();
+            out_of_memory::grow(chains)?;
+            chains.push(Sum { chain: row.int2(1), state });
+            Ok(())
+        })?;
+        sums.values_mut().for_each(|chains| chains.sort_by_key(|sum| sum.chain));
+        Ok(sums)
+    }
+
+    /// The pass, and a walk of every chain whose sums differ.
+    fn whole(
+        &mut self,
+        tenant: Option<&str>,
+        report: &mut dyn FnMut(Finding),
+    ) -> Result<ByTenant<Verdict>, Failure> {
+        let halves = [i64::from_ne_bytes(random::bytes()), i64::from_ne_bytes(random::bytes())];
+        let key = Key::new(halves.map(|half| half as u64));
+        let mut verdicts = BTreeMap::new();
+        for (tenant, sums) in self.pass(halves, tenant)? {
+            let mut verdict = Verdict::default();
+            for Sum { chain, state } in sums {
+                verdict.events += state.events as i64;
+                verdict.chains += 1;
+                if tenant.is_some() && chain.is_some() && state.is_whole(&key) {
+                    continue;
+                }
+                let stretch = Stretch { tenant: tenant.clone(), chain, from: None };
+                let before = verdict.findings;
+                self.walk(&stretch, &mut verdict, report)?;
+                if verdict.findings == before {
+                    return Err(disagreement(&stretch));
+                }
+            }
+            if let Some(tenant) = &tenant {
+                self.compare(tenant, false, &mut verdict, report)?;
+            }
+            verdicts.insert(tenant, verdict);
+            out_of_memory::check()?;
+        }
+        let known = match (tenant, &self.comparison) {
+            (_, None) => Vec::new(),
+            (Some(tenant), Some(_)) => vec![tenant.to_owned()],
+            (None, Some(comparison)) => comparison.tenants()?,
+        };
+        for tenant in known {
+            if !verdicts.contains_key(&Some(tenant.clone())) {
+                let mut verdict = Verdict::default();
+                self.compare(&tenant, true, &mut verdict, report)?;
+                if verdict.findings > 0 {
+                    verdicts.insert(Some(tenant), verdict);
+                }
+            }
+        }
+        Ok(verdicts)
+    }
+
+    /// The last `n` events of one tenant, and at least the head of each of its chains.
+    fn last(&mut self, tenant: &str, n: i64, report: &mut dyn FnMut(Finding)) -> Result<Verdict, Failure> {
+        let ends = newest::chain_ends(self.session, self.trail, tenant)?;
+        let stretches = newest::stretches(self.session, self.trail, tenant, &ends, n)?;
+        let mut verdict = Verdict::default();
+        for stretch in &stretches {
+            verdict.chains += 1;
+            verdict.events += self.walk(stretch, &mut verdict, report)?;
+        }
+        self.compare(tenant, stretches.is_empty(), &mut verdict, report)?;
+        Ok(verdict)
+    }
+
+    /// What of a tenant is not as it was sealed; `empty`: no event of it is there.
+    fn compare(
+        &self,
+        tenant: &str,
+        empty: bool,
+        verdict: &mut Verdict,
+        report: &mut dyn FnMut(Finding),
+    ) -> Result<(), Failure> {
+        let Some(comparison) = &self.comparison else { return Ok(()) };
+        comparison.compare(tenant, empty, &mut |finding| {
+            verdict.add(&finding);
+            report(finding);
+        })?;
+        Ok(())
+    }
+
+    fn walk(
+        &mut self,
+        stretch: &Stretch,
+        verdict: &mut Verdict,
+        report: &mut dyn FnMut(Finding),
+    ) -> Result<i64, Failure> {
+        let progress = &mut self.progress;
+        let mut count = || {
+            progress.tick();
+            true
+        };
+        let walked = walk(self.session, self.trail, stretch, None, &mut count, &mut |finding| {
+            verdict.add(&finding);
+            report(finding);
+        })?;
+        Ok(walked.events)
+    }
+
+    /// Every tenant, in order, by skipping through the primary key.
+    fn tenants(&self) -> Result<Vec<String>, Failure> {
+        let table = &self.trail.name;
+        let sql = format!(
+            "WITH RECURSIVE known AS (
+                (SELECT tenant_id FROM {table} ORDER BY tenant_id LIMIT 1)
+                UNION ALL
+                SELECT (SELECT e.tenant_id FROM {table} e WHERE e.tenant_id > known.tenant_id
+                        ORDER BY e.tenant_id LIMIT 1)
+                FROM known WHERE known.tenant_id IS NOT NULL)
+             SELECT tenant_id FROM known WHERE tenant_id IS NOT NULL"
+        );
+        let mut tenants = Vec::new();
+        self.session.all(&sql, &[], |row| {
+            out_of_memory::grow(&mut tenants)?;
+            tenants.extend(row.text(0)?);
+            Ok(())
+        })?;
+        if let Some(comparison) = &self.comparison {
+            tenants.extend(comparison.tenants()?);
+            tenants.sort_unstable();
+            tenants.dedup();
+        }
+        Ok(tenants)
+    }
+}
+
+/// What the pass says of one chain.
+struct Sum {
+    chain: Option<i16>,
+    state: ChainState,
+}
+
+/// About how many events there are to check.
+fn estimate(session: &Session, trail: &Trail, tenant: Option<&str>) -> Result<Option<i64>, Failure> {
+    let mut total = None;
+    let mut take = |row: &crate::pg::spi::Row<'_>| {
+        total = row.int8(0).filter(|&events| events >= 0);
+        Ok(())
+    };
+    match tenant {
+        Some(tenant) => {
+            let sql = format!(
+                "{} SELECT pg_catalog.sum(seq)::pg_catalog.int8 FROM ends",
+                newest::heads(&trail.name)
+            );
+            session.all(&sql, &[Parameter::Text(tenant)], &mut take)?;
+        }
+        None => {
+            let sql =
+                "SELECT reltuples::pg_catalog.int8 FROM pg_catalog.pg_class WHERE oid = $1::pg_catalog.oid";
+            session.all(sql, &[Parameter::Int8(i64::from(trail.oid.to_u32()))], &mut take)?;
+        }
+    }
+    Ok(total)
+}
+
+fn disagreement(stretch: &Stretch) -> Failure {
+    let tenant = stretch.tenant.as_deref().unwrap_or_default();
+    Failure::new(
+        Kind::CouldNotCheck,
+        "could not check: audit_events and its primary key do not show the same rows",
+    )
+    .detail(format!("Tenant {tenant:?}, chain {}.", stretch.chain.unwrap_or_default()))
+    .hint("Check the index with amcheck (bt_index_check), REINDEX it, and verify again.")
+}
+
+/// As many characters of a tenant's name are shown in an error.
+const SHOWN: usize = 128;
+
+fn unknown(tenant: &str) -> Failure {
+    // No tenant's name is that long: the error shows where it begins.
+    let (shown, more) = match tenant.char_indices().nth(SHOWN) {
+        Some((end, _)) => (&tenant[..end], ".."),
+        None => (tenant, ""),
+    };
+    Failure::new(Kind::UnknownTenant, format!("no events of tenant {shown:?}{more}"))
+        .hint("Tenant names are compared byte for byte.")
+}
+
+/// Argument `n` as text.
+fn text(arguments: &Arguments, n: usize) -> Result<Option<String>, Failure> {
+    // SAFETY: declared as text.
+    let bytes = arguments.datum(n).map(|datum| unsafe { columns::varlena_bytes(datum) });
+    bytes.map(out_of_memory::text).transpose()
+}
+
+/// Argument `n` as a number of events.
+fn limit(arguments: &Arguments, n: usize) -> Result<Option<i64>, Failure> {
+    match arguments.int8(n) {
+        Some(events) if events < 1 => {
+            Err(Failure::new(Kind::InvalidArgument, format!("n is {events}, not at least 1"))
+                .hint("Leave n out to check the whole trail."))
+        }
+        events => Ok(events),
+    }
+}
+
+/// `audit_verify(tenant, n)`
+fn audit_verify(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
+    let tenant = text(arguments, 0)?.ok_or_else(|| {
+        Failure::new(Kind::InvalidArgument, "tenant is null").hint("Use audit_verify_all().")
+    })?;
+    let n = limit(arguments, 1)?;
+    let trail = Trail::open(arguments)?;
+    let mut rows = Rows::start(arguments);
+    let session = Session::connect();
+    let mut check = Check::start(&session, &trail, Some(&tenant))?;
+    let verdict = match n {
+        None => check.whole(Some(&tenant), &mut |_| ())?.remove(&Some(tenant.clone())).unwrap_or_default(),
+        Some(n) => check.last(&tenant, n, &mut |_| ())?,
+    };
+    if verdict.chains == 0 && verdict.findings == 0 {
+        return Err(unknown(&tenant));
+    }
+    rows.push(verdict.row(Some(tenant)));
+    Ok(pg_sys::Datum::null())
+}
+
+/// `audit_verify_all()`
+fn audit_verify_all(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
+    let trail = Trail::open(arguments)?;
+    let mut rows = Rows::start(arguments);
+    let session = Session::connect();
+    let mut check = Check::start(&session, &trail, None)?;
+    for (tenant, verdict) in check.whole(None, &mut |_| ())? {
+        rows.push(verdict.row(tenant));
+    }
+    Ok(pg_sys::Datum::null())
+}
+
+/// `audit_findings(tenant, n)`
+fn audit_findings(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
+    let tenant = text(arguments, 0)?;
+    let n = limit(arguments, 1)?;
+    let trail = Trail::open(arguments)?;
+    let mut rows = Rows::start(arguments);
+    let session = Session::connect();
+    let mut check = Check::start(&session, &trail, tenant.as_deref())?;
+    let mut found = 0;
+    let mut report = |finding| {
+        found += 1;
+        rows.push(finding_row(finding));
+    };
+    let events = match (&tenant, n) {
+        (_, None) => {
+            check.whole(tenant.as_deref(), &mut report)?.values().map(|verdict| verdict.events).sum()
+        }
+        (Some(tenant), Some(n)) => check.last(tenant, n, &mut report)?.events,
+        (None, Some(n)) => {
+            let mut events = 0;
+            for tenant in check.tenants()? {
+                events += check.last(&tenant, n, &mut report)?.events;
+            }
+            events
+        }
+    };
+    match tenant {
+        Some(tenant) if events == 0 && found == 0 => Err(unknown(&tenant)),
+        _ => Ok(pg_sys::Datum::null()),
+    }
+}
+
+/// `audit_drill_findings(scratch)`: what `audit_findings()` would say if the table were the trail.
+fn audit_drill_findings(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
+    let trail = Trail::created_here(arguments)?;
+    let mut rows = Rows::start(arguments);
+    let session = Session::connect();
+    let mut check = Check::start(&session, &trail, None)?;
+    check.whole(None, &mut |finding| rows.push(finding_row(finding)))?;
+    Ok(pg_sys::Datum::null())
+}
+
+sql_function!(zeroauth_audit_drill_findings, pg_finfo_zeroauth_audit_drill_findings, audit_drill_findings);
+sql_function!(zeroauth_audit_verify, pg_finfo_zeroauth_audit_verify, audit_verify);
+sql_function!(zeroauth_audit_verify_all, pg_finfo_zeroauth_audit_verify_all, audit_verify_all);
+sql_function!(zeroauth_audit_findings, pg_finfo_zeroauth_audit_findings, audit_findings);

@@ -1,0 +1,153 @@
+//! The SQL functions behind `audit_jobs`: schedules, the lock that lets a job run once at a time, the trigger that wakes the
+//! worker. What a schedule means is decided in the crate `zeroauth-audit-schedule`.
+
+use pgrx::pg_sys;
+use zeroauth_audit_schedule::Schedule;
+
+use crate::pg::call::{Arguments, sql_function};
+use crate::pg::error::{Failure, Kind};
+use crate::shared::databases;
+use crate::shared::databases::SECOND;
+use crate::shared::notices;
+use crate::trail::columns::varlena_bytes;
+use crate::verify::progress;
+
+/// Seconds from 1970 to 2000, where PostgreSQL's time begins.
+const EPOCH: i64 = 946_684_800;
+/// The fourth field of the advisory locks of jobs: see [`crate::chain::lock`] for the others.
+const JOB_LOCK: u16 = 0x5A43;
+
+fn text(arguments: &Arguments, n: usize) -> String {
+    // SAFETY: the functions are declared STRICT, with a text there.
+    let bytes = arguments.datum(n).map(|datum| unsafe { varlena_bytes(datum) });
+    String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
+}
+
+fn schedule(arguments: &Arguments) -> Result<Schedule, Failure> {
+    Schedule::new(&text(arguments, 0), &text(arguments, 1)).map_err(|error| {
+        Failure::new(Kind::InvalidSchedule, error.to_string()).hint(
+            "A schedule has the five fields of crontab: minute, hour, day, month, weekday. A time zone has a name such as Europe/Berlin or UTC.",
+        )
+    })
+}
+
+/// Argument `n`, a timestamptz, in seconds since 1970. Infinite times are as far away as any.
+fn seconds(arguments: &Arguments, n: usize) -> i64 {
+    arguments.int8(n).unwrap_or(0).div_euclid(SECOND) + EPOCH
+}
+
+fn time(arguments: &Arguments, seconds: Option<i64>) -> pg_sys::Datum {
+    match seconds.and_then(|seconds| (seconds - EPOCH).checked_mul(SECOND)) {
+        Some(time) => pg_sys::Datum::from(time),
+        None => arguments.return_null(),
+    }
+}
+
+fn next(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
+    Ok(time(arguments, schedule(arguments)?.next_after(seconds(arguments, 2))))
+}
+
+fn following(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
+    Ok(time(arguments, schedule(arguments)?.following(seconds(arguments, 2), seconds(arguments, 3))))
+}
+
+fn corrected(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
+    Ok(time(arguments, schedule(arguments)?.corrected(seconds(arguments, 2), seconds(arguments, 3))))
+}
+
+fn overdue(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
+    Ok(time(arguments, schedule(arguments)?.overdue_after(seconds(arguments, 2))))
+}
+
+/// FNV-1a of the name: two names with one hash would only keep each other waiting.
+fn tag(job: &str) -> pg_sys::LOCKTAG {
+    let hash =
+        job.bytes().fold(0x811c_9dc5u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+    pg_sys::LOCKTAG {
+        // SAFETY: set when the process connected.
+        locktag_field1: unsafe { pg_sys::MyDatabaseId }.to_u32(),
+        locktag_field2: hash,
+        locktag_field3: 0,
+        locktag_field4: JOB_LOCK,
+        locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
+        locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
+    }
+}
+
+fn acquire(job: &str, for_session: bool) -> bool {
+    // SAFETY: a complete tag; does not wait. Raises when the lock table is full, and leaves nothing behind.
+    let result = unsafe { pg_sys::LockAcquire(&tag(job), pg_sys::ExclusiveLock as i32, for_session, true) };
+    result != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
+}
+
+/// The right to run a job, over as many transactions as it takes: given back when dropped.
+pub struct Exclusive(String);
+
+impl Exclusive {
+    /// `None` when another process runs the job.
+    pub fn acquire(job: &str) -> Option<Self> {
+        acquire(job, true).then(|| Self(job.to_owned()))
+    }
+}
+
+impl Drop for Exclusive {
+    fn drop(&mut self) {
+        // SAFETY: this process holds the lock.
+        unsafe { pg_sys::LockRelease(&tag(&self.0), pg_sys::ExclusiveLock as i32, true) };
+    }
+}
+
+fn job_lock(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
+    Ok(pg_sys::Datum::from(acquire(&text(arguments, 0), false)))
+}
+
+/// `audit_restore_runs()`: whether events are being restored into this database.
+fn restore_runs(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
+    // SAFETY: set when the backend connected.
+    let here = unsafe { pg_sys::MyDatabaseId }.to_u32();
+    Ok(pg_sys::Datum::from(progress::is_shared() && databases::restores::runs_in(here)))
+}
+
+fn jobs_changed(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
+    crate::guard::row_changes::trigger_data(arguments)?;
+    if progress::is_shared() {
+        notices::jobs_touched();
+    }
+    Ok(pg_sys::Datum::null())
+}
+
+/// `audit_worker_status()`: what the board says about this database, one row.
+fn worker_status(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
+    use crate::pg::result_rows::{Rows, Value};
+    use crate::shared::databases::State;
+    let mut rows = Rows::start(arguments);
+    if !progress::is_shared() {
+        return Ok(pg_sys::Datum::null());
+    }
+    // SAFETY: set when the backend connected.
+    let entry = databases::look_up(unsafe { pg_sys::MyDatabaseId }.to_u32());
+    let state = match entry.map(|entry| entry.state) {
+        None | Some(State::Free) => "none",
+        Some(State::Asked | State::Starting | State::Looking) => "starting",
+        Some(State::Running) => "running",
+        Some(State::Waiting) => "waiting",
+    };
+    let pid = |pid: i32| if pid == 0 { Value::Null } else { Value::Int4(pid) };
+    rows.push(vec![
+        Value::Bool(crate::pg::settings::worker()),
+        pid(databases::launcher()),
+        Value::Text(state.to_owned()),
+        pid(entry.map_or(0, |entry| entry.pid)),
+        entry.map_or(Value::Null, |entry| Value::Int8(entry.since)),
+    ]);
+    Ok(pg_sys::Datum::null())
+}
+
+sql_function!(zeroauth_audit_schedule_next, pg_finfo_zeroauth_audit_schedule_next, next);
+sql_function!(zeroauth_audit_schedule_following, pg_finfo_zeroauth_audit_schedule_following, following);
+sql_function!(zeroauth_audit_schedule_corrected, pg_finfo_zeroauth_audit_schedule_corrected, corrected);
+sql_function!(zeroauth_audit_schedule_overdue, pg_finfo_zeroauth_audit_schedule_overdue, overdue);
+sql_function!(zeroauth_audit_job_lock, pg_finfo_zeroauth_audit_job_lock, job_lock);
+sql_function!(zeroauth_audit_jobs_changed, pg_finfo_zeroauth_audit_jobs_changed, jobs_changed);
+sql_function!(zeroauth_audit_restore_runs, pg_finfo_zeroauth_audit_restore_runs, restore_runs);
+sql_function!(zeroauth_audit_worker_status, pg_finfo_zeroauth_audit_worker_status, worker_status);

@@ -1,0 +1,280 @@
+//! The worker of one database: runs the jobs of `audit_jobs` when they are due, one step at a time.
+//!
+//! A step is one transaction. Between two steps of a run the others get their turn, so a long run delays no other. What is
+//! due is read from the table, at the start and whenever the worker is woken; in between it sleeps until the next time it
+//! knows of. An error of a job is recorded and is over with its run. An error around it is logged, and tried again after a
+//! while. Anything worse ends the process, and the launcher starts another.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use pgrx::{pg_guard, pg_sys};
+
+use crate::alert::delivery::Delivery;
+use crate::anchor::sending::Anchoring;
+use crate::log::publish::Publication;
+use crate::shared::databases::{self, End, work};
+use crate::trail::owner_transaction::{self, Trouble};
+use crate::worker::jobs::Exclusive;
+use crate::worker::process::{
+    Wake, accept_signals, dying, leave, reload_if_asked, set_parameter, show, wait, wait_also_for,
+};
+use crate::worker::run::Run;
+use crate::worker::schedule;
+use crate::worker::schedule::{Clock, Plan};
+use crate::worker::standby;
+
+static DATABASE: AtomicU32 = AtomicU32::new(0);
+static NOTHING_TO_DO: AtomicBool = AtomicBool::new(false);
+
+/// How long to leave something alone that went wrong.
+const PAUSE_AFTER_TROUBLE: Duration = Duration::from_secs(5);
+/// What is recorded and taken of deliveries in one transaction takes no longer.
+const DELIVERY_LIMIT: Option<Duration> = Some(Duration::from_secs(60));
+/// The job that plans what is anchored.
+const ANCHORING: &str = "anchor";
+/// The job that signs what is published.
+const SEALING: &str = "checkpoint";
+/// It waits for what was published before to be read.
+const PAUSE_BEFORE_SEALING: Duration = Duration::from_millis(200);
+/// The longest sleep: a clock that is set forward is noticed within this time.
+const LONGEST_SLEEP: Duration = Duration::from_secs(300);
+
+#[pg_guard]
+unsafe extern "C-unwind" fn at_exit(_code: i32, _argument: pg_sys::Datum) {
+    let end = if NOTHING_TO_DO.load(Relaxed) { End::NothingToDo } else { End::Ended };
+    work::leave(DATABASE.load(Relaxed), end);
+}
+
+/// The main function of a worker process; its argument is the database's oid.
+#[unsafe(no_mangle)]
+#[pg_guard]
+pub extern "C-unwind" fn zeroauth_audit_worker_main(argument: pg_sys::Datum) {
+    let database = argument.value() as u32;
+    // SAFETY: reads shared state.
+    let on_standby = unsafe { pg_sys::RecoveryInProgress() };
+    if !work::claim(database, on_standby) {
+        leave(0);
+    }
+    DATABASE.store(database, Relaxed);
+    // SAFETY: after the claim, which it gives back; it runs after this process is gone from the list of backends.
+    unsafe { pg_sys::on_shmem_exit(Some(at_exit), pg_sys::Datum::from(0)) };
+    // SAFETY: reads shared state.
+    if on_standby && !unsafe { pg_sys::RecoveryInProgress() } {
+        // Promoted in between: the new launcher did not see this process, and starts a full worker.
+        leave(0);
+    }
+    accept_signals();
+    // SAFETY: once, at the start. An error, such as a database that is gone, ends the process.
+    unsafe {
+        pg_sys::BackgroundWorkerInitializeConnectionByOid(
+            pg_sys::Oid::from(database),
+            pg_sys::Oid::INVALID,
+            0,
+        );
+    }
+    // Settings of the database or of the role are for sessions; what would change the meaning of a job is fixed here.
+    for (name, value) in [
+        (c"application_name", c"zeroauth_audit"),
+        (c"search_path", c"pg_catalog, pg_temp"),
+        (c"default_transaction_read_only", c"off"),
+        (c"default_transaction_isolation", c"read committed"),
+        // Waits for no standby: alerts have to go out when one is away. What must be there first is looked at when it is published.
+        (c"synchronous_commit", c"local"),
+        (c"session_replication_role", c"origin"),
+        (c"zeroauth_audit.maintenance", c"off"),
+        (c"statement_timeout", c"0"),
+        (c"lock_timeout", c"10s"),
+        (c"idle_in_transaction_session_timeout", c"0"),
+        (c"TimeZone", c"UTC"),
+        (c"DateStyle", c"ISO"),
+    ] {
+        set_parameter(name, value);
+    }
+    let end = if on_standby { standby::serve(database) } else { serve(database) };
+    NOTHING_TO_DO.store(end == End::NothingToDo, Relaxed);
+    // Asked to go, or nothing to do: no line in the log. After pg_terminate_backend there is one.
+    leave(if dying() && !work::asked(database).0 { 1 } else { 0 });
+}
+
+/// Runs jobs until the process has to go.
+fn serve(database: u32) -> End {
+    show(true, "starting");
+    let mut troubles = Troubles::default();
+    match schedule::settle() {
+        Err(Trouble::Gone) => return End::NothingToDo,
+        Err(Trouble::Error(message)) => troubles.log("settling jobs", &message),
+        Ok(()) => {}
+    }
+    work::settle(database);
+    let mut delivery = match Delivery::new() {
+        Ok(delivery) => delivery,
+        Err(error) => {
+            troubles.log("preparing delivery", &error.to_string());
+            return End::Ended;
+        }
+    };
+    let mut publication = match Publication::new() {
+        Ok(publication) => publication,
+        Err(error) => {
+            troubles.log("preparing publication", &error.to_string());
+            return End::Ended;
+        }
+    };
+    let mut anchoring = match Anchoring::new() {
+        Ok(anchoring) => anchoring,
+        Err(error) => {
+            troubles.log("preparing anchors", &error.to_string());
+            return End::Ended;
+        }
+    };
+    let wake = match Wake::of(&[delivery.wake_fd(), publication.wake_fd(), anchoring.wake_fd()]) {
+        Ok(wake) => wake,
+        Err(error) => {
+            troubles.log("preparing to wait", &error.to_string());
+            return End::Ended;
+        }
+    };
+    let (mut plan, mut runs, mut clock) = (Plan::default(), Vec::<Run>::new(), Clock::start());
+    loop {
+        let (stop, woken) = work::asked(database);
+        if dying() || stop {
+            return End::Ended;
+        }
+        if clock.was_set_back() {
+            plan.note(schedule::correct());
+        }
+        if reload_if_asked() || woken {
+            plan.outdated = true;
+        }
+        if plan.outdated {
+            match plan.load() {
+                Err(Trouble::Gone) => return End::NothingToDo,
+                Err(Trouble::Error(message)) => {
+                    troubles.log("reading audit_jobs", &message);
+                    wait(Some(PAUSE_AFTER_TROUBLE));
+                    continue;
+                }
+                Ok(()) => {}
+            }
+        }
+        if woken || delivery.is_due() {
+            show(true, "delivering alerts");
+            match delivery
+                .tick(|step| owner_transaction::run(DELIVERY_LIMIT, |open| step(&open.session, &open.schema)))
+            {
+                Err(Trouble::Gone) => return End::NothingToDo,
+                Err(Trouble::Error(message)) => troubles.log("delivering alerts", &message),
+                Ok(()) => {}
+            }
+        }
+        if woken || publication.is_due() {
+            if woken {
+                publication.look();
+            }
+            show(true, "publishing checkpoints");
+            match publication
+                .tick(|step| owner_transaction::run(DELIVERY_LIMIT, |open| step(&open.session, &open.schema)))
+            {
+                Err(Trouble::Gone) => return End::NothingToDo,
+                Err(Trouble::Error(message)) => troubles.log("publishing checkpoints", &message),
+                Ok(()) => {}
+            }
+        }
+        if woken || anchoring.is_due() {
+            if woken {
+                anchoring.look();
+            }
+            show(true, "anchoring");
+            match anchoring
+                .tick(|step| owner_transaction::run(DELIVERY_LIMIT, |open| step(&open.session, &open.schema)))
+            {
+                Err(Trouble::Gone) => return End::NothingToDo,
+                Err(Trouble::Error(message)) => troubles.log("anchoring", &message),
+                Ok(()) => {}
+            }
+        }
+        if let Some(job) = plan.due(&runs) {
+            let job = job.to_owned();
+            if job == SEALING && !publication.is_ready() {
+                plan.postpone(&job, PAUSE_BEFORE_SEALING);
+                continue;
+            }
+            show(true, &format!("beginning job {job}"));
+            let exclusive = Exclusive::acquire(&job);
+            match Run::begin(&job, exclusive, plan.timeout(&job)) {
+                Ok(Some(run)) => runs.push(run),
+                Ok(None) => plan.postpone(&job, PAUSE_AFTER_TROUBLE),
+                Err(Trouble::Gone) => return End::NothingToDo,
+                Err(Trouble::Error(message)) => {
+                    troubles.log(&format!("beginning job {job}"), &message);
+                    plan.postpone(&job, PAUSE_AFTER_TROUBLE);
+                }
+            }
+            plan.outdated = true;
+            continue;
+        }
+        // Whose turn it is longest.
+        runs.sort_by_key(|run| run.next_step);
+        if runs.first().is_some_and(|run| run.next_step <= Instant::now()) {
+            show(true, &runs[0].activity());
+            match runs[0].step() {
+                Ok(false) => {}
+                Ok(true) => {
+                    let run = runs.remove(0);
+                    plan.ended(run.succeeded());
+                    if run.job == SEALING {
+                        publication.look();
+                    }
+                    if run.job == ANCHORING {
+                        anchoring.look();
+                    }
+                }
+                Err(Trouble::Gone) => return End::NothingToDo,
+                Err(Trouble::Error(message)) => {
+                    troubles.log(&runs[0].activity(), &message);
+                    if runs[0].gave_up() {
+                        runs.remove(0);
+                    }
+                }
+            }
+            continue;
+        }
+        if plan.overdue_to_check() {
+            plan.note(schedule::check_overdue());
+            continue;
+        }
+        show(false, &plan.waiting_for());
+        let step = runs.first().map(|run| run.next_step.saturating_duration_since(Instant::now()));
+        let due = delivery.next_due().map(|due| due.saturating_duration_since(Instant::now()));
+        let out = publication.next_due().map(|due| due.saturating_duration_since(Instant::now()));
+        let anchor = anchoring.next_due().map(|due| due.saturating_duration_since(Instant::now()));
+        let times = plan.sleep().into_iter().chain(step).chain(due).chain(out).chain(anchor);
+        wait_also_for(wake.descriptor(), Some(times.fold(LONGEST_SLEEP, Duration::min)));
+    }
+}
+
+/// Errors around the jobs, each said once a minute at most.
+#[derive(Default)]
+struct Troubles {
+    last: Option<(String, Instant)>,
+}
+
+impl Troubles {
+    fn log(&mut self, doing: &str, message: &str) {
+        let line = format!("zeroauth_audit: error while {doing}: {message}");
+        let repeated = self
+            .last
+            .as_ref()
+            .is_some_and(|(last, at)| *last == line && at.elapsed() < Duration::from_secs(60));
+        if !repeated {
+            pgrx::warning!("{line}");
+            self.last = Some((line, Instant::now()));
+        }
+    }
+}
+
+/// A moment from now, `None` when it has passed.
+pub fn until(time: i64) -> Duration {
+    Duration::from_micros(u64::try_from(time - databases::now()).unwrap_or(0))
+}

@@ -1,0 +1,194 @@
+//! What the worker knows of `audit_jobs`: which job is due, and until when nothing is.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::pg::spi::Parameter;
+use crate::shared::databases::{self, SECOND};
+use crate::trail::owner_transaction::{self, Trouble};
+use crate::worker::main_loop::until;
+use crate::worker::run::Run;
+
+/// Wall clock and steady clock do not drift apart by this much unless one is set.
+const STEP_BACK: i64 = 60 * SECOND;
+
+struct Job {
+    name: String,
+    /// `None` when another scheduler runs it.
+    next_run: Option<i64>,
+    overdue_at: Option<i64>,
+    timeout: Duration,
+}
+
+/// The jobs, as last read.
+pub struct Plan {
+    /// Whether the table has to be read again.
+    pub outdated: bool,
+    jobs: Vec<Job>,
+    /// Jobs to leave alone for a while.
+    postponed: HashMap<String, Instant>,
+    overdue_checked: i64,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self { outdated: true, jobs: Vec::new(), postponed: HashMap::new(), overdue_checked: 0 }
+    }
+}
+
+impl Plan {
+    /// Reads the table.
+    pub fn load(&mut self) -> Result<(), Trouble> {
+        self.jobs = owner_transaction::run(None, |open| {
+            let mut jobs = Vec::new();
+            // A database whose extension is older than its jobs has none.
+            let mut there = false;
+            let table = format!("{}.audit_jobs", open.schema);
+            open.session.all(
+                "SELECT pg_catalog.to_regclass($1) IS NOT NULL",
+                &[Parameter::Text(&table)],
+                |row| {
+                    there = row.datum(0).is_some_and(|datum| datum.value() != 0);
+                    Ok(())
+                },
+            )?;
+            if !there {
+                return Ok(jobs);
+            }
+            let sql = include_str!("../../sql/queries/job_plan.sql").replace("@extschema@", &open.schema);
+            open.session.all(&sql, &[], |row| {
+                jobs.push(Job {
+                    name: row.text(0)?.unwrap_or_default(),
+                    next_run: row.int8(1),
+                    overdue_at: row.int8(2),
+                    timeout: Duration::from_millis(
+                        row.int8(3).and_then(|ms| u64::try_from(ms).ok()).unwrap_or(1),
+                    ),
+                });
+                Ok(())
+            })?;
+            Ok(jobs)
+        })?;
+        self.outdated = false;
+        self.postponed.retain(|_, until| *until > Instant::now());
+        Ok(())
+    }
+
+    /// The job that is due longest, and not running.
+    pub fn due(&self, runs: &[Run]) -> Option<&str> {
+        let now = databases::now();
+        let due = self.waiting().filter(|(_, at)| *at <= now);
+        let idle = due.filter(|(job, _)| !runs.iter().any(|run| run.job == job.name));
+        idle.min_by_key(|(_, at)| *at).map(|(job, _)| job.name.as_str())
+    }
+
+    fn waiting(&self) -> impl Iterator<Item = (&Job, i64)> {
+        let now = Instant::now();
+        self.jobs
+            .iter()
+            .filter(move |job| self.postponed.get(&job.name).is_none_or(|until| *until <= now))
+            .filter_map(|job| Some((job, job.next_run?)))
+    }
+
+    /// How long a run of `job` may take.
+    pub fn timeout(&self, job: &str) -> Duration {
+        self.jobs.iter().find(|known| known.name == job).map_or(Duration::from_secs(1), |known| known.timeout)
+    }
+
+    /// Leaves `job` alone for a while.
+    pub fn postpone(&mut self, job: &str, pause: Duration) {
+        self.postponed.insert(job.to_owned(), Instant::now() + pause);
+    }
+
+    /// A run ended; one that failed may have made its job overdue.
+    pub fn ended(&mut self, succeeded: bool) {
+        self.outdated = true;
+        if !succeeded {
+            self.overdue_checked = 0;
+        }
+    }
+
+    /// The outcome of something that changed the table: tried again later when it failed.
+    pub fn note(&mut self, outcome: Result<(), Trouble>) {
+        self.outdated = true;
+        self.overdue_checked = databases::now();
+        if let Err(Trouble::Error(message)) = outcome {
+            pgrx::warning!("zeroauth_audit: error while looking after the jobs: {message}");
+        }
+    }
+
+    /// Whether a job became overdue that nobody has looked at.
+    pub fn overdue_to_check(&self) -> bool {
+        let now = databases::now();
+        self.jobs.iter().filter_map(|job| job.overdue_at).any(|at| at <= now && at > self.overdue_checked)
+    }
+
+    /// How long there is nothing to do.
+    pub fn sleep(&self) -> Option<Duration> {
+        let now = databases::now();
+        let runs = self.waiting().map(|(_, at)| until(at));
+        let overdue = self.jobs.iter().filter_map(|job| job.overdue_at).filter(|at| *at > now).map(until);
+        let postponed = self.postponed.values().map(|at| at.saturating_duration_since(Instant::now()));
+        runs.chain(overdue).chain(postponed.filter(|pause| !pause.is_zero())).min()
+    }
+
+    /// For pg_stat_activity.
+    pub fn waiting_for(&self) -> String {
+        match self.waiting().min_by_key(|(_, at)| *at) {
+            Some((job, _)) => format!("waiting for job {}", job.name),
+            None => "waiting, no job is scheduled".to_owned(),
+        }
+    }
+}
+
+/// Notices a clock that is set back: its times are then later than any that were planned from it.
+pub struct Clock {
+    wall: i64,
+    steady: Instant,
+}
+
+impl Clock {
+    /// Begins now.
+    pub fn start() -> Self {
+        Self { wall: databases::now(), steady: Instant::now() }
+    }
+
+    /// Whether the clock was set back since the last call.
+    pub fn was_set_back(&mut self) -> bool {
+        let before = std::mem::replace(self, Self::start());
+        let elapsed = i64::try_from((self.steady - before.steady).as_micros()).unwrap_or(i64::MAX);
+        self.wall < before.wall.saturating_add(elapsed) - STEP_BACK
+    }
+}
+
+/// Calls one of the functions that look after the jobs, if this version of the extension has it.
+fn call(function: &str) -> Result<(), Trouble> {
+    owner_transaction::run(None, |open| {
+        let name = format!("{}.{function}()", open.schema);
+        let mut there = false;
+        open.session.all(
+            "SELECT pg_catalog.to_regprocedure($1) IS NOT NULL",
+            &[Parameter::Text(&name)],
+            |row| {
+                there = row.datum(0).is_some_and(|datum| datum.value() != 0);
+                Ok(())
+            },
+        )?;
+        if there { open.session.change(&format!("SELECT {name}"), &[], |_| Ok(())) } else { Ok(()) }
+    })
+}
+
+/// Ends what the worker before left behind.
+pub fn settle() -> Result<(), Trouble> {
+    call("audit_jobs_settle")
+}
+
+/// Plans anew what a wrong clock had planned.
+pub fn correct() -> Result<(), Trouble> {
+    call("audit_jobs_correct")
+}
+
+/// Raises an alert for every job that is overdue.
+pub fn check_overdue() -> Result<(), Trouble> {
+    call("audit_jobs_check_overdue")
+}
