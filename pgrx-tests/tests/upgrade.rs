@@ -85,7 +85,7 @@ fn an_upgrade_from_every_frozen_schema_arrives_at_the_fresh_one_and_keeps_the_tr
                  INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'after')"
             ))
             .unwrap();
-        let verdict = client.query_one("SELECT ok, events_checked FROM audit_verify('acme')", &[]).unwrap();
+        let verdict = client.query_one("SELECT ok, events FROM audit_verify('acme')", &[]).unwrap();
         assert_eq!((verdict.get::<_, bool>(0), verdict.get::<_, i64>(1)), (true, 101), "from {version}");
         let upgraded = schema(&mut client);
         let only_fresh: Vec<_> = expected.difference(&upgraded).collect();

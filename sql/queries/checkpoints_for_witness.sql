@@ -1,12 +1,12 @@
 -- The newest signed checkpoint of each log that the witness $1 has not signed, or not for an hour, at most $2.
 SELECT l.tenant_id, l.epoch, l.origin, c.tree_size, c.note, s.tree_size
-FROM @extschema@.audit_logs l
+FROM zeroauth_audit_internal.logs l
 CROSS JOIN LATERAL (
-    SELECT k.tree_size, k.note FROM @extschema@.audit_checkpoints k
+    SELECT k.tree_size, k.note FROM zeroauth_audit_internal.checkpoints k
     WHERE k.tenant_id OPERATOR(pg_catalog.=) l.tenant_id AND k.epoch OPERATOR(pg_catalog.=) l.epoch AND k.note IS NOT NULL
     ORDER BY k.tree_size DESC LIMIT 1) c
 LEFT JOIN LATERAL (
-    SELECT k.tree_size, k.cosigned_at FROM @extschema@.audit_cosignatures k
+    SELECT k.tree_size, k.cosigned_at FROM zeroauth_audit_internal.cosignatures k
     WHERE k.sink OPERATOR(pg_catalog.=) $1 AND k.tenant_id OPERATOR(pg_catalog.=) l.tenant_id AND k.epoch OPERATOR(pg_catalog.=) l.epoch
     ORDER BY k.tree_size DESC LIMIT 1) s ON true
 WHERE l.state OPERATOR(pg_catalog.=) 'open'

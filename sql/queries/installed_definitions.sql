@@ -1,6 +1,7 @@
 -- What the catalogs say of everything that belongs to the extension: object, part, value. A part that is only there when something
 -- deviates (owner, schema, granted, ..) has no line otherwise. What anybody may change is left out: comments, statistics targets,
 -- storage, policies, tablespaces, ordinary grants. Indexes are all here: those that are not the version's own are ignored later.
+-- What people call is named audit_.. and is in the schema of the extension; everything else is in zeroauth_audit_internal.
 -- Run with search_path = pg_catalog, pg_temp, so that whatever is elsewhere is written with its schema.
 WITH ext AS MATERIALIZED (
     SELECT e.* FROM pg_extension e WHERE e.extname = 'zeroauth_audit'
@@ -34,7 +35,8 @@ WITH ext AS MATERIALIZED (
     UNION ALL
     SELECT rel.object, 'kind', concat_ws(' ', rel.relkind, rel.relpersistence, a.amname) FROM rel LEFT JOIN pg_am a ON a.oid = rel.relam
     UNION ALL
-    SELECT rel.object, 'schema', rel.relnamespace::regnamespace::text FROM rel, ext WHERE rel.relnamespace <> ext.extnamespace
+    SELECT rel.object, 'schema', rel.relnamespace::regnamespace::text FROM rel, ext
+    WHERE rel.relnamespace <> CASE WHEN rel.relname LIKE 'audit\_%' THEN ext.extnamespace ELSE to_regnamespace('zeroauth_audit_internal') END
     UNION ALL
     SELECT rel.object, 'owner', pg_get_userbyid(rel.relowner) FROM rel, ext WHERE rel.relowner <> ext.extowner
     UNION ALL
@@ -131,7 +133,8 @@ WITH ext AS MATERIALIZED (
     SELECT fn.object, 'steps', concat_ws(' ', a.aggtransfn, a.aggfinalfn, a.aggcombinefn, a.aggserialfn, a.aggdeserialfn, a.aggtranstype::regtype, a.agginitval)
     FROM fn JOIN pg_aggregate a ON a.aggfnoid = fn.oid
     UNION ALL
-    SELECT fn.object, 'schema', fn.pronamespace::regnamespace::text FROM fn, ext WHERE fn.pronamespace <> ext.extnamespace
+    SELECT fn.object, 'schema', fn.pronamespace::regnamespace::text FROM fn, ext
+    WHERE fn.pronamespace <> CASE WHEN fn.proname LIKE 'audit\_%' THEN ext.extnamespace ELSE to_regnamespace('zeroauth_audit_internal') END
     UNION ALL
     SELECT fn.object, 'owner', pg_get_userbyid(fn.proowner) FROM fn, ext WHERE fn.proowner <> ext.extowner
     UNION ALL

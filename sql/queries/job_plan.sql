@@ -5,5 +5,5 @@ SELECT j.name::text,
     END,
     (EXTRACT(epoch FROM j.overdue_at OPERATOR(pg_catalog.-) '2000-01-01 00:00:00+00'::pg_catalog.timestamptz) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8,
     (EXTRACT(epoch FROM j.timeout) OPERATOR(pg_catalog.*) 1000)::pg_catalog.int8
-FROM @extschema@.audit_jobs j
+FROM zeroauth_audit_internal.jobs j
 WHERE j.enabled

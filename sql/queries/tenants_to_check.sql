@@ -12,22 +12,22 @@ WITH RECURSIVE
         FROM events WHERE events.tenant_id IS NOT NULL),
     first_mark AS (
         SELECT coalesce(
-            (SELECT w.tenant_id FROM @extschema@.audit_watermarks w WHERE $2 OPERATOR(pg_catalog.<>) 0 AND w.tenant_id OPERATOR(pg_catalog.=) $1 LIMIT 1),
-            (SELECT w.tenant_id FROM @extschema@.audit_watermarks w WHERE w.tenant_id OPERATOR(pg_catalog.>) $1 ORDER BY w.tenant_id LIMIT 1)) AS tenant_id),
+            (SELECT w.tenant_id FROM zeroauth_audit_internal.watermarks w WHERE $2 OPERATOR(pg_catalog.<>) 0 AND w.tenant_id OPERATOR(pg_catalog.=) $1 LIMIT 1),
+            (SELECT w.tenant_id FROM zeroauth_audit_internal.watermarks w WHERE w.tenant_id OPERATOR(pg_catalog.>) $1 ORDER BY w.tenant_id LIMIT 1)) AS tenant_id),
     marks AS (
         TABLE first_mark
         UNION ALL
-        SELECT (SELECT w.tenant_id FROM @extschema@.audit_watermarks w WHERE w.tenant_id OPERATOR(pg_catalog.>) marks.tenant_id ORDER BY w.tenant_id LIMIT 1)
+        SELECT (SELECT w.tenant_id FROM zeroauth_audit_internal.watermarks w WHERE w.tenant_id OPERATOR(pg_catalog.>) marks.tenant_id ORDER BY w.tenant_id LIMIT 1)
         FROM marks WHERE marks.tenant_id IS NOT NULL),
     logs AS (
-        (SELECT DISTINCT l.tenant_id FROM @extschema@.audit_logs l
+        (SELECT DISTINCT l.tenant_id FROM zeroauth_audit_internal.logs l
          WHERE $5 OPERATOR(pg_catalog.<>) 0 AND l.tenant_id OPERATOR(pg_catalog.>=) $1 AND (l.tenant_id OPERATOR(pg_catalog.>) $1 OR $2 OPERATOR(pg_catalog.<>) 0)
            AND l.tree_size OPERATOR(pg_catalog.>) 0
          ORDER BY l.tenant_id LIMIT $4)),
     next AS (
         (SELECT tenant_id FROM events LIMIT $4) UNION (SELECT tenant_id FROM marks LIMIT $4) UNION (TABLE logs))
 SELECT next.tenant_id, t.drift_rows
-FROM next LEFT JOIN @extschema@.audit_tenants t ON t.tenant_id OPERATOR(pg_catalog.=) next.tenant_id
+FROM next LEFT JOIN zeroauth_audit_internal.tenants t ON t.tenant_id OPERATOR(pg_catalog.=) next.tenant_id
 WHERE next.tenant_id IS NOT NULL AND ($3 OPERATOR(pg_catalog.=) '' OR next.tenant_id OPERATOR(pg_catalog.<=) $3)
 ORDER BY next.tenant_id
 LIMIT $4

@@ -1,8 +1,8 @@
 -- The watermarks of tenant $1 for chains after $2, whether they are of this trail, and what is at their places now.
 SELECT w.chain, w.head_seq, w.head_hash, w.trail OPERATOR(pg_catalog.=) s.trail, w.trail::text,
     now.there, now.same, now.hash
-FROM @extschema@.audit_watermarks w
-CROSS JOIN @extschema@.audit_drift_state s
+FROM zeroauth_audit_internal.watermarks w
+CROSS JOIN zeroauth_audit_internal.drift_state s
 CROSS JOIN LATERAL (
     SELECT pg_catalog.count(*) OPERATOR(pg_catalog.>) 0 AS there,
         coalesce(pg_catalog.bool_or(e.event_hash OPERATOR(pg_catalog.=) w.head_hash), false) AS same,

@@ -21,7 +21,7 @@ use crate::pg::spi::{Parameter, Row, Session};
 /// Deliveries of one route that a thread gets at once.
 const MOST_EACH: i64 = 50;
 
-/// Sends what `audit_deliveries` holds.
+/// Sends what `audit_alert_deliveries` holds.
 #[derive(Debug)]
 pub struct Delivery {
     senders: Senders,
@@ -120,10 +120,10 @@ impl Delivery {
     fn step(&self, session: &Session, schema: &str, not_on: &str) -> Result<Found, Failure> {
         let nothing = |_: &Row<'_>| Ok(());
         if !self.requeued {
-            session.change(&format!("SELECT {schema}.audit_requeue_deliveries()"), &[], nothing)?;
+            session.change(&format!("SELECT {schema}.requeue_deliveries()"), &[], nothing)?;
         }
         let settle =
-            format!("SELECT {schema}.audit_settle_delivery($1, $2, NULLIF($3, ''), $4::pg_catalog.interval)");
+            format!("SELECT {schema}.settle_delivery($1, $2, NULLIF($3, ''), $4::pg_catalog.interval)");
         for settlement in &self.settled {
             let pause = format!("{} milliseconds", settlement.pause.as_millis());
             let parameters = [
@@ -135,16 +135,16 @@ impl Delivery {
             session.change(&settle, &parameters, nothing)?;
         }
         for route in &self.heard_of {
-            let check = format!("SELECT {schema}.audit_check_route($1)");
+            let check = format!("SELECT {schema}.check_route($1)");
             session.change(&check, &[Parameter::Text(route)], nothing)?;
         }
-        session.change(&format!("SELECT {schema}.audit_escalate()"), &[], nothing)?;
+        session.change(&format!("SELECT {schema}.escalate()"), &[], nothing)?;
         let mut found = Found::default();
         let room = i64::try_from(self.senders.room()).unwrap_or(0);
         session.change(
             &format!(
                 "SELECT t.id, t.delivery_key::pg_catalog.text, t.route, t.kind, t.url_file, t.secret_file, t.ca_file, t.attempts::pg_catalog.int8, t.payload
-                 FROM {schema}.audit_take_deliveries($1::pg_catalog.text[], $2::pg_catalog.int4, $3::pg_catalog.int4) t"
+                 FROM {schema}.take_deliveries($1::pg_catalog.text[], $2::pg_catalog.int4, $3::pg_catalog.int4) t"
             ),
             &[Parameter::Text(not_on), Parameter::Int8(room), Parameter::Int8(MOST_EACH)],
             |row| found.add(row),
@@ -156,7 +156,7 @@ impl Delivery {
         let mut milliseconds = None;
         session.change(
             &format!(
-                "SELECT (pg_catalog.date_part('epoch', {schema}.audit_next_delivery($1::pg_catalog.text[]) - pg_catalog.clock_timestamp()) * 1000)::pg_catalog.int8"
+                "SELECT (pg_catalog.date_part('epoch', {schema}.next_delivery($1::pg_catalog.text[]) - pg_catalog.clock_timestamp()) * 1000)::pg_catalog.int8"
             ),
             &[Parameter::Text(&format!("{{{}}}", busy.join(",")))],
             |row| {

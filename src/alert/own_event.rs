@@ -9,10 +9,8 @@ use crate::pg::call::{Arguments, enter, raw_sql_function, sql_function};
 use crate::pg::error::{Failure, Kind, log_line, throw};
 use crate::pg::random;
 use crate::shared::notices;
-use crate::trail::membership::trail_oid;
+use crate::trail::membership::{OWN_TENANT, extension_schema, trail_oid};
 
-/// The tenant of the extension's own events.
-const TENANT: &str = "zeroauth_audit";
 /// `$1` id, `$2` tenant, `$3` category, `$4` action, `$5` severity, `$6` resource, `$7` details.
 const PARAMETERS: usize = 7;
 
@@ -43,11 +41,11 @@ fn prepare(arguments: &Arguments) -> Result<Prepared, Failure> {
             .hint("Create the extension in this database.")
     };
     let trail = trail_oid().ok_or_else(missing)?;
+    let schema = extension_schema().ok_or_else(missing)?;
     // SAFETY: inside a transaction.
     let owner = unsafe { owner_of(trail) }.ok_or_else(missing)?;
     // SAFETY: the name of a schema that is there, quoted; NUL-terminated.
-    let schema =
-        unsafe { CStr::from_ptr(pg_sys::quote_identifier(pg_sys::get_namespace_name(arguments.schema()))) };
+    let schema = unsafe { CStr::from_ptr(pg_sys::quote_identifier(pg_sys::get_namespace_name(schema))) };
     let sql = format!(
         "INSERT INTO {}.audit_events (event_id, tenant_id, category, action, severity, resource, service_name, details)
          VALUES ($1::pg_catalog.uuid, $2, $3, $4, $5, $6, 'zeroauth_audit', $7::pg_catalog.jsonb)",
@@ -63,7 +61,7 @@ fn prepare(arguments: &Arguments) -> Result<Prepared, Failure> {
     let named = unsafe { (*arguments.raw()).nargs } > 4;
     let texts = [
         id,
-        if named { text(arguments, 4)? } else { TENANT.to_owned() },
+        if named { text(arguments, 4)? } else { OWN_TENANT.to_owned() },
         action.split('.').next().unwrap_or_default().to_owned(),
         action,
         text(arguments, 1)?,

@@ -40,7 +40,7 @@ pub fn batch_of(row: &Row<'_>) -> Result<Batch, Failure> {
 /// Those of a target, in the order of their epochs. What a dump brought without its target is nobody's: its epoch is too high.
 pub fn open(session: &Session, schema: &str, target: &str) -> Result<Vec<Open>, Failure> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM {schema}.audit_anchor_batches b JOIN {schema}.audit_anchor_targets t ON t.name = b.target
+        "SELECT {COLUMNS} FROM {schema}.anchor_batches b JOIN {schema}.anchor_targets t ON t.name = b.target
          WHERE b.target = $1 AND b.next_at IS NOT NULL AND b.epoch <= t.last_epoch ORDER BY b.epoch LIMIT $2"
     );
     let mut found = Vec::new();
@@ -55,7 +55,7 @@ pub fn open(session: &Session, schema: &str, target: &str) -> Result<Vec<Open>, 
 /// One of them, locked; `Ok(None)` when it is not on its way any more, or somebody else has it locked.
 pub fn lock(session: &Session, schema: &str, target: &str, epoch: u64) -> Result<Option<Open>, Failure> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM {schema}.audit_anchor_batches b WHERE b.target = $1 AND b.epoch = $2 AND b.next_at IS NOT NULL FOR UPDATE SKIP LOCKED"
+        "SELECT {COLUMNS} FROM {schema}.anchor_batches b WHERE b.target = $1 AND b.epoch = $2 AND b.next_at IS NOT NULL FOR UPDATE SKIP LOCKED"
     );
     let mut found = None;
     session.change(&sql, &[Parameter::Text(target), Parameter::count(epoch)], |row| {
@@ -68,7 +68,7 @@ pub fn lock(session: &Session, schema: &str, target: &str, epoch: u64) -> Result
 /// Whether it is on its way, locked or not.
 pub fn is_open(session: &Session, schema: &str, target: &str, epoch: u64) -> Result<bool, Failure> {
     let sql = format!(
-        "SELECT true FROM {schema}.audit_anchor_batches b WHERE b.target = $1 AND b.epoch = $2 AND b.next_at IS NOT NULL"
+        "SELECT true FROM {schema}.anchor_batches b WHERE b.target = $1 AND b.epoch = $2 AND b.next_at IS NOT NULL"
     );
     let mut there = false;
     session.change(&sql, &[Parameter::Text(target), Parameter::count(epoch)], |_| {
@@ -101,7 +101,7 @@ pub fn step(
     let is_over = step.state.is_over();
     if step.state != before || !step.notices.is_empty() || evidence.is_some() || is_over {
         let sql = format!(
-            "SELECT {schema}.audit_anchor_store($1, $2, $3::pg_catalog.jsonb, $4::pg_catalog.bool, NULLIF($5, ''), NULLIF($6, '')::pg_catalog.jsonb)"
+            "SELECT {schema}.anchor_store($1, $2, $3::pg_catalog.jsonb, $4::pg_catalog.bool, NULLIF($5, ''), NULLIF($6, '')::pg_catalog.jsonb)"
         );
         let machine = serde_json::to_string(&step.state).unwrap_or_default();
         let trouble = step.state.trouble.as_ref().map(|trouble| trouble.last.to_string()).unwrap_or_default();
@@ -119,7 +119,7 @@ pub fn step(
         tell(session, schema, target, batch, notice)?;
     }
     if let Action::Replan { above } = step.action {
-        let sql = format!("SELECT {schema}.audit_anchor_replan($1, $2, $3, $4::pg_catalog.jsonb)");
+        let sql = format!("SELECT {schema}.anchor_replan($1, $2, $3, $4::pg_catalog.jsonb)");
         let fresh = serde_json::to_string(&State::planned(now)).unwrap_or_default();
         // No epoch of a target is as high as a bigint, unless somebody wants it to overflow.
         let above = above.min(i64::MAX as u64 - 1_000_000);
@@ -185,7 +185,7 @@ fn tell(
         _ => (format!("{target}:{epoch}"), format!("batch {epoch} at target {target}")),
     };
     let sql = format!(
-        "SELECT {schema}.audit_anchor_notice($1, $2, $3, $4::pg_catalog.int2, $5, $6, $7::pg_catalog.jsonb)"
+        "SELECT {schema}.anchor_notice($1, $2, $3, $4::pg_catalog.int2, $5, $6, $7::pg_catalog.jsonb)"
     );
     let evidence = serde_json::to_string(notice).unwrap_or_default();
     let parameters = [

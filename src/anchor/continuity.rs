@@ -39,7 +39,7 @@ struct Pair {
 
 /// Ties anchors until the time is over.
 pub fn tie(session: &Session, schema: &str, until: Instant) -> Result<Ties, Failure> {
-    let sql = include_str!("../../sql/queries/anchors_to_link.sql").replace("@extschema@", schema);
+    let sql = include_str!("../../sql/queries/anchors_to_link.sql");
     let (mut pairs, mut rows) = (Vec::new(), 0);
     session.change(&sql, &[Parameter::Int8(MOST)], |row| {
         let size = |n: usize| row.int8(n).and_then(|size| u64::try_from(size).ok());
@@ -68,8 +68,7 @@ pub fn tie(session: &Session, schema: &str, until: Instant) -> Result<Ties, Fail
         } else {
             ties.untied += 1;
         }
-        let sql =
-            format!("SELECT {schema}.audit_anchor_tied($1, $2::pg_catalog.int4, $3, $4, NULLIF($5, ''))");
+        let sql = format!("SELECT {schema}.anchor_linked($1, $2::pg_catalog.int4, $3, $4, NULLIF($5, ''))");
         let parameters = [
             Parameter::Text(&pair.tenant),
             Parameter::Int8(i64::from(pair.epoch)),

@@ -23,6 +23,7 @@ use crate::pg::error::{Failure, Kind};
 use crate::pg::out_of_memory;
 use crate::pg::settings;
 use crate::pg::spi::{Parameter, Session};
+use crate::trail::membership::INTERNAL;
 
 /// A step takes about so long: other jobs have their turn in between.
 const STEP: Duration = Duration::from_millis(300);
@@ -53,27 +54,26 @@ struct Step {
     done: Done,
 }
 
-fn job(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
+fn job(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let begun = Instant::now();
-    let schema = arguments.quoted_schema();
     let session = Session::connect();
-    let run = this_run(&session, &schema)?;
+    let run = this_run(&session, INTERNAL)?;
     let stage = Some(AT.get()).filter(|(known, _)| *known == run).map_or(Stage::Seal, |(_, stage)| stage);
     let mut done = Done::default();
     let more = match stage {
         Stage::Seal => {
-            let more = seal(&session, &schema)?;
+            let more = seal(&session, INTERNAL)?;
             if !more {
-                plan(&session, &schema, &mut done)?;
+                plan(&session, INTERNAL, &mut done)?;
             }
             AT.set((run, if more { Stage::Seal } else { Stage::Tie }));
             true
         }
         Stage::Tie => {
-            let ties = continuity::tie(&session, &schema, begun + STEP)?;
+            let ties = continuity::tie(&session, INTERNAL, begun + STEP)?;
             (done.tied, done.untied) = (ties.tied, ties.untied);
             if !ties.more {
-                session.change(&format!("SELECT {schema}.audit_anchor_status()"), &[], |_| Ok(()))?;
+                session.change(&format!("SELECT {INTERNAL}.anchor_status()"), &[], |_| Ok(()))?;
                 AT.set((0, Stage::Seal));
             }
             ties.more
@@ -85,7 +85,7 @@ fn job(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
 
 fn this_run(session: &Session, schema: &str) -> Result<i64, Failure> {
     let sql = format!(
-        "SELECT COALESCE(pg_catalog.max(r.id), 0) FROM {schema}.audit_job_runs r WHERE r.job = 'anchor' AND r.status = 'running'"
+        "SELECT COALESCE(pg_catalog.max(r.id), 0) FROM {schema}.job_runs r WHERE r.job = 'anchor' AND r.status = 'running'"
     );
     let mut run = 0;
     session.change(&sql, &[], |row| {
@@ -98,7 +98,7 @@ fn this_run(session: &Session, schema: &str) -> Result<i64, Failure> {
 /// One step of the job `checkpoint`, if nobody else runs it: whoever does seals what is new just now. Whether there is more.
 fn seal(session: &Session, schema: &str) -> Result<bool, Failure> {
     let sql = format!(
-        "SELECT CASE WHEN {schema}.audit_job_lock('checkpoint') THEN COALESCE(({schema}.audit_job_checkpoint() ->> 'more')::pg_catalog.bool, false) ELSE false END"
+        "SELECT CASE WHEN {schema}.job_lock('checkpoint') THEN COALESCE(({schema}.job_checkpoint() ->> 'more')::pg_catalog.bool, false) ELSE false END"
     );
     let mut more = false;
     session.change(&sql, &[], |row| {
@@ -118,8 +118,8 @@ struct Sealed {
 }
 
 /// Of every open log, sorted by origin byte by byte.
-fn sealed(session: &Session, schema: &str) -> Result<Vec<Sealed>, Failure> {
-    let sql = include_str!("../../sql/queries/newest_signed_checkpoints.sql").replace("@extschema@", schema);
+fn sealed(session: &Session) -> Result<Vec<Sealed>, Failure> {
+    let sql = include_str!("../../sql/queries/newest_signed_checkpoints.sql");
     let mut sealed = Vec::new();
     session.change(&sql, &[], |row| {
         let note = row.text(4)?.unwrap_or_default();
@@ -140,8 +140,7 @@ fn sealed(session: &Session, schema: &str) -> Result<Vec<Sealed>, Failure> {
 
 /// The base origin: the name of the key that signed last.
 fn origin(session: &Session, schema: &str) -> Result<Option<String>, Failure> {
-    let sql =
-        format!("SELECT vkey FROM {schema}.audit_keys ORDER BY last_used DESC, first_used DESC LIMIT 1");
+    let sql = format!("SELECT vkey FROM {schema}.keys ORDER BY last_used DESC, first_used DESC LIMIT 1");
     let mut vkey = None;
     session.change(&sql, &[], |row| {
         vkey = row.text(0)?;
@@ -152,7 +151,7 @@ fn origin(session: &Session, schema: &str) -> Result<Option<String>, Failure> {
 
 fn targets(session: &Session, schema: &str) -> Result<Vec<String>, Failure> {
     let mut names = Vec::new();
-    let sql = format!("SELECT name FROM {schema}.audit_anchor_targets WHERE enabled ORDER BY name");
+    let sql = format!("SELECT name FROM {schema}.anchor_targets WHERE enabled ORDER BY name");
     session.change(&sql, &[], |row| {
         names.extend(row.text(0)?);
         Ok(())
@@ -165,7 +164,7 @@ fn plan(session: &Session, schema: &str, done: &mut Done) -> Result<(), Failure>
     if settings::checkpoint_key_file().is_empty() {
         return Ok(());
     }
-    let (targets, sealed) = (targets(session, schema)?, sealed(session, schema)?);
+    let (targets, sealed) = (targets(session, schema)?, sealed(session)?);
     let Some(origin) = origin(session, schema)?.filter(|_| !targets.is_empty() && !sealed.is_empty()) else {
         return Ok(());
     };
@@ -178,11 +177,11 @@ fn plan(session: &Session, schema: &str, done: &mut Done) -> Result<(), Failure>
         let batch = begin(session, schema, target, &origin, &tree, now)?;
         match first {
             None => {
-                rows(session, schema, (target, batch), &sealed, &tree)?;
+                rows(session, (target, batch), &sealed, &tree)?;
                 first = Some((target, batch));
             }
             Some((from, from_batch)) => {
-                let sql = format!("SELECT {schema}.audit_anchor_copy($1, $2, $3, $4)");
+                let sql = format!("SELECT {schema}.anchor_copy($1, $2, $3, $4)");
                 let parameters = [
                     Parameter::Text(from),
                     Parameter::Int8(from_batch),
@@ -207,8 +206,7 @@ fn begin(
     tree: &Tree,
     now: Moment,
 ) -> Result<i64, Failure> {
-    let sql =
-        format!("SELECT {schema}.audit_anchor_begin_batch($1, $2, $3, $4, $5, $6, $7::pg_catalog.jsonb)");
+    let sql = format!("SELECT {schema}.anchor_begin_batch($1, $2, $3, $4, $5, $6, $7::pg_catalog.jsonb)");
     let (log_id, root) = (Batch::log_id(origin), tree.root());
     let machine = serde_json::to_string(&State::planned(now)).unwrap_or_default();
     let parameters = [
@@ -231,12 +229,11 @@ fn begin(
 /// What each tenant has of a batch.
 fn rows(
     session: &Session,
-    schema: &str,
     (target, batch): (&str, i64),
     sealed: &[Sealed],
     tree: &Tree,
 ) -> Result<(), Failure> {
-    let sql = include_str!("../../sql/queries/new_anchor.sql").replace("@extschema@", schema);
+    let sql = include_str!("../../sql/queries/new_anchor.sql");
     let root = tree.root();
     for (index, one) in (0..).zip(sealed) {
         let path = tree.inclusion_proof(index).map_err(|error| {
@@ -254,7 +251,7 @@ fn rows(
             Parameter::count(index),
             Parameter::Bytes(&path),
         ];
-        session.change_again(&sql, &parameters, |_| Ok(()))?;
+        session.change_again(sql, &parameters, |_| Ok(()))?;
     }
     Ok(())
 }

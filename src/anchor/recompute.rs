@@ -17,7 +17,9 @@ use zeroauth_audit_core::range::Frontier;
 use crate::pg::call::{self, Arguments, jsonb, sql_function};
 use crate::pg::error::{Failure, Kind};
 use crate::pg::spi::{Parameter, Session};
+use crate::trail::access::Trail;
 use crate::trail::columns;
+use crate::trail::membership::INTERNAL;
 
 /// Intervals that are read at once.
 const MOST_INTERVALS: i64 = 200;
@@ -32,11 +34,10 @@ struct Recomputed {
     difference: Option<String>,
 }
 
-/// `audit_anchor_recompute(tenant, epoch, leaf, frontier, since, milliseconds)`
+/// `anchor_recompute(tenant, epoch, leaf, frontier, since, milliseconds)`
 fn recompute(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let int4 = |n: usize| arguments.datum(n).map_or(0, |datum| datum.value() as i32);
     let until = Instant::now() + Duration::from_millis(u64::try_from(int4(5)).unwrap_or(0));
-    let schema = arguments.quoted_schema();
     let leaf = arguments.int8(2).and_then(|leaf| u64::try_from(leaf).ok()).unwrap_or(0);
     // SAFETY: declared as bytea, STRICT.
     let nodes = arguments.datum(3).map(|datum| unsafe { columns::varlena_bytes(datum) }).unwrap_or_default();
@@ -44,10 +45,12 @@ fn recompute(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let frontier = Frontier::from_parts(leaf, nodes).map_err(|error| {
         Failure::new(Kind::InvalidArgument, error.to_string()).hint("It is called by the job anchor_check.")
     })?;
+    let trail = Trail::open()?;
     let session = Session::connect();
     let mut log = Log {
         session: &session,
-        schema: &schema,
+        schema: INTERNAL,
+        trail: &trail.name,
         tenant: arguments.text(0)?.unwrap_or_default(),
         epoch: int4(1),
         frontier,
@@ -66,6 +69,7 @@ fn recompute(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
 struct Log<'a> {
     session: &'a Session,
     schema: &'a str,
+    trail: &'a str,
     tenant: String,
     epoch: i32,
     frontier: Frontier,
@@ -90,8 +94,8 @@ impl Log<'_> {
     /// Every checkpoint of the log that was anchored since, behind where it is. What an acknowledged restore lost is not asked for.
     fn anchored(&self, since: i64) -> Result<Vec<Anchored>, Failure> {
         let sql = format!(
-            "SELECT DISTINCT a.tree_size, a.root FROM {0}.audit_anchors a
-             JOIN {0}.audit_logs l ON l.tenant_id = a.tenant_id AND l.epoch = a.epoch AND (l.state <> 'ended' OR a.tree_size <= l.tree_size)
+            "SELECT DISTINCT a.tree_size, a.root FROM {0}.anchors a
+             JOIN {0}.logs l ON l.tenant_id = a.tenant_id AND l.epoch = a.epoch AND (l.state <> 'ended' OR a.tree_size <= l.tree_size)
              WHERE a.tenant_id = $1 AND a.epoch = $2::pg_catalog.int4 AND a.tree_size > $3 AND a.state IN ('included', 'finalized')
                AND a.anchored_at > timestamptz '2000-01-01 00:00:00+00' + $4 * interval '1 microsecond'
              ORDER BY a.tree_size, a.root",
@@ -166,7 +170,7 @@ impl Log<'_> {
 
     fn intervals(&self) -> Result<Vec<Interval>, Failure> {
         let sql = format!(
-            "SELECT i.chain, i.from_seq, i.to_seq, i.first_leaf FROM {}.audit_log_intervals i
+            "SELECT i.chain, i.from_seq, i.to_seq, i.first_leaf FROM {}.log_intervals i
              WHERE i.tenant_id = $1 AND i.epoch = $2::pg_catalog.int4 AND i.first_leaf >= $3 ORDER BY i.first_leaf LIMIT $4",
             self.schema
         );
@@ -193,8 +197,8 @@ impl Log<'_> {
     /// Adds the events of an interval; which one is not there.
     fn add(&mut self, interval: &Interval) -> Result<Option<String>, Failure> {
         let sql = format!(
-            "SELECT seq, event_hash FROM {}.audit_events WHERE tenant_id = $1 AND chain = $2 AND seq > $3 AND seq <= $4 ORDER BY seq",
-            self.schema
+            "SELECT seq, event_hash FROM {} WHERE tenant_id = $1 AND chain = $2 AND seq > $3 AND seq <= $4 ORDER BY seq",
+            self.trail
         );
         let parameters = [
             Parameter::Text(&self.tenant),
@@ -217,23 +221,22 @@ impl Log<'_> {
     }
 }
 
-/// `audit_anchor_batch_difference(target, batch)`
+/// `anchor_batch_difference(target, batch)`
 fn batch_difference(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
-    let schema = arguments.quoted_schema();
     let (target, batch) = (arguments.text(0)?.unwrap_or_default(), arguments.int8(1).unwrap_or(0));
     let session = Session::connect();
-    let difference = difference(&session, &schema, &target, batch)?;
+    let difference = difference(&session, INTERNAL, &target, batch)?;
     drop(session);
     Ok(difference.map_or_else(|| arguments.return_null(), |difference| call::text(&difference)))
 }
 
 fn difference(session: &Session, schema: &str, target: &str, batch: i64) -> Result<Option<String>, Failure> {
     let of = format!(
-        "SELECT b.origin, b.root, b.leaves FROM {schema}.audit_anchor_batches b WHERE b.target = $1 AND b.epoch = $2"
+        "SELECT b.origin, b.root, b.leaves FROM {schema}.anchor_batches b WHERE b.target = $1 AND b.epoch = $2"
     );
     let rows = format!(
-        "SELECT a.tenant_id, a.epoch, a.tree_size, a.root, a.leaf_index, l.origin, a.batch_root FROM {schema}.audit_anchors a
-         LEFT JOIN {schema}.audit_logs l ON l.tenant_id = a.tenant_id AND l.epoch = a.epoch
+        "SELECT a.tenant_id, a.epoch, a.tree_size, a.root, a.leaf_index, l.origin, a.batch_root FROM {schema}.anchors a
+         LEFT JOIN {schema}.logs l ON l.tenant_id = a.tenant_id AND l.epoch = a.epoch
          WHERE a.target = $1 AND a.batch = $2 ORDER BY a.leaf_index"
     );
     let key = [Parameter::Text(target), Parameter::Int8(batch)];
@@ -273,7 +276,7 @@ fn difference(session: &Session, schema: &str, target: &str, batch: i64) -> Resu
         return Ok(Some(format!("it had {leaves} checkpoints, and audit_anchors has {found} of them")));
     }
     Ok((Some(frontier.root()) != root)
-        .then(|| "what audit_anchors and audit_logs have of it makes up another root".to_owned()))
+        .then(|| "what audit_anchors and logs have of it makes up another root".to_owned()))
 }
 
 sql_function!(zeroauth_audit_anchor_recompute, pg_finfo_zeroauth_audit_anchor_recompute, recompute);

@@ -10,7 +10,7 @@
 //! | `target`, `lane` | configurations, and the thread that calls a driver |
 //! | `batches`, `found` | batches as they are stored and one step of the machine; what a transaction found to do |
 //! | `plan`, `ties` | the job `anchor`: what is anchored, and whether it continues what was anchored before |
-//! | `status` | missed days: `audit_tenant_status` |
+//! | `status` | missed days: `tenant_status` |
 //! | `asked`, `recompute` | the job `anchor_check`: what targets have, and what the events say |
 
 use std::collections::BTreeMap;
@@ -47,7 +47,7 @@ struct Known {
     question: Option<Question>,
 }
 
-/// Takes outside what `audit_anchor_batches` holds.
+/// Takes outside what `anchor_batches` holds.
 pub struct Anchoring {
     lanes: Lanes<Work, Told>,
     targets: BTreeMap<String, Known>,
@@ -130,10 +130,10 @@ impl Anchoring {
             return Ok(found);
         }
         if !self.resumed {
-            session.change(&format!("SELECT {schema}.audit_anchor_resume()"), &[], |_| Ok(()))?;
+            session.change(&format!("SELECT {schema}.anchor_resume()"), &[], |_| Ok(()))?;
         }
         if self.says_status() {
-            session.change(&format!("SELECT {schema}.audit_anchor_status()"), &[], |_| Ok(()))?;
+            session.change(&format!("SELECT {schema}.anchor_status()"), &[], |_| Ok(()))?;
             found.said = true;
         }
         let targets = target::enabled(session, schema)?;
@@ -345,14 +345,14 @@ fn may_run(session: &Session, schema: &str) -> Result<bool, Failure> {
     // A database whose extension is older has none.
     session.all(
         "SELECT pg_catalog.to_regclass($1) IS NOT NULL",
-        &[Parameter::Text(&format!("{schema}.audit_anchor_batches"))],
+        &[Parameter::Text(&format!("{schema}.anchor_batches"))],
         |row| {
             there = row.bool(0);
             Ok(())
         },
     )?;
     if there {
-        session.all(&format!("SELECT {schema}.audit_jobs_held() IS NULL"), &[], |row| {
+        session.all(&format!("SELECT {schema}.jobs_held() IS NULL"), &[], |row| {
             there = row.bool(0);
             Ok(())
         })?;
@@ -363,7 +363,7 @@ fn may_run(session: &Session, schema: &str) -> Result<bool, Failure> {
 /// A state that cannot be read is for a person.
 fn unreadable(session: &Session, schema: &str, target: &str, epoch: u64) -> Result<(), Failure> {
     let sql = format!(
-        "SELECT {schema}.audit_anchor_notice($1, $2, 'anchor_failing', 1::pg_catalog.int2, $1, 'what is stored of batch ' || $2 || ' for target ' || $1 || ' cannot be read', NULL)"
+        "SELECT {schema}.anchor_notice($1, $2, 'anchor_failing', 1::pg_catalog.int2, $1, 'what is stored of batch ' || $2 || ' for target ' || $1 || ' cannot be read', NULL)"
     );
     session.change_again(&sql, &[Parameter::Text(target), Parameter::count(epoch)], |_| Ok(()))
 }

@@ -1,4 +1,4 @@
-//! Missed days: how the anchors of each tenant are, written to `audit_tenant_status`. What counts as missed is decided in
+//! Missed days: how the anchors of each tenant are, written to `tenant_status`. What counts as missed is decided in
 //! [`zeroauth_audit_anchor::missed`]; here its arguments are read, for all tenants in one pass.
 //!
 //! Of each target only what can still count is read: its newest final batch covers every day before it, so the days since then and a
@@ -16,6 +16,7 @@ use super::clock::moment;
 use crate::pg::call::{Arguments, jsonb, sql_function};
 use crate::pg::error::Failure;
 use crate::pg::spi::{Parameter, Session};
+use crate::trail::membership::INTERNAL;
 
 /// Times of the schedule that are looked back at most, and before the newest final batch.
 const MOST_BACK: i64 = 100;
@@ -40,7 +41,7 @@ struct Target {
     from: i64,
 }
 
-/// A row of `audit_tenant_status`.
+/// A row of `tenant_status`.
 #[derive(Clone, PartialEq, Eq)]
 struct Row {
     state: &'static str,
@@ -50,10 +51,9 @@ struct Row {
 
 type Anchors = BTreeMap<(String, String), Vec<Anchored>>;
 
-fn status(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
-    let schema = arguments.quoted_schema();
+fn status(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let session = Session::connect();
-    let reader = Reader { session: &session, schema: &schema, now: moment() };
+    let reader = Reader { session: &session, schema: INTERNAL, now: moment() };
     let said = reader.say()?;
     drop(session);
     jsonb(&said)
@@ -116,10 +116,8 @@ impl Reader<'_> {
     /// When anchors are due, and in which time zone that is meant; `None` when the job is disabled.
     fn schedule(&self) -> Result<Option<(Schedule, String)>, Failure> {
         let mut found = None;
-        let sql = format!(
-            "SELECT schedule, time_zone FROM {}.audit_jobs WHERE name = 'anchor' AND enabled",
-            self.schema
-        );
+        let sql =
+            format!("SELECT schedule, time_zone FROM {}.jobs WHERE name = 'anchor' AND enabled", self.schema);
         self.session.all(&sql, &[], |row| {
             let (schedule, zone) = (row.text(0)?.unwrap_or_default(), row.text(1)?.unwrap_or_default());
             found = Schedule::new(&schedule, &zone).ok().map(|schedule| (schedule, zone));
@@ -132,8 +130,8 @@ impl Reader<'_> {
         let between = interval(schedule, self.now);
         let sql = format!(
             "SELECT t.name, pg_catalog.date_part('epoch', COALESCE(t.enabled_since, t.registered_at))::pg_catalog.int8,
-                (SELECT pg_catalog.date_part('epoch', pg_catalog.max(b.batch_time))::pg_catalog.int8 FROM {0}.audit_anchor_batches b WHERE b.target = t.name AND b.state = 'finalized')
-             FROM {0}.audit_anchor_targets t WHERE t.enabled ORDER BY t.name",
+                (SELECT pg_catalog.date_part('epoch', pg_catalog.max(b.batch_time))::pg_catalog.int8 FROM {0}.anchor_batches b WHERE b.target = t.name AND b.state = 'finalized')
+             FROM {0}.anchor_targets t WHERE t.enabled ORDER BY t.name",
             self.schema
         );
         let mut targets = Vec::new();
@@ -151,7 +149,7 @@ impl Reader<'_> {
     /// Tenants with a log, and since when.
     fn tenants(&self) -> Result<Vec<(String, i64)>, Failure> {
         let sql = format!(
-            "SELECT tenant_id, pg_catalog.date_part('epoch', pg_catalog.min(started_at))::pg_catalog.int8 FROM {}.audit_logs GROUP BY tenant_id ORDER BY tenant_id",
+            "SELECT tenant_id, pg_catalog.date_part('epoch', pg_catalog.min(started_at))::pg_catalog.int8 FROM {}.logs GROUP BY tenant_id ORDER BY tenant_id",
             self.schema
         );
         let mut tenants = Vec::new();
@@ -166,7 +164,7 @@ impl Reader<'_> {
     fn anchors(&self, targets: &[Target]) -> Result<Anchors, Failure> {
         let sql = format!(
             "SELECT a.tenant_id, pg_catalog.date_part('epoch', b.batch_time)::pg_catalog.int8, pg_catalog.ceil(pg_catalog.date_part('epoch', b.included_at))::pg_catalog.int8, a.state = 'finalized', COALESCE(a.tied, false)
-             FROM {0}.audit_anchor_batches b JOIN {0}.audit_anchors a ON a.target = b.target AND a.batch = b.epoch
+             FROM {0}.anchor_batches b JOIN {0}.anchors a ON a.target = b.target AND a.batch = b.epoch
              WHERE b.target = $1 AND b.state IN ('included', 'finalized') AND b.batch_time >= pg_catalog.to_timestamp($2)",
             self.schema
         );
@@ -192,7 +190,7 @@ impl Reader<'_> {
 
     fn known(&self) -> Result<BTreeMap<String, Row>, Failure> {
         let sql = format!(
-            "SELECT tenant_id, state, pg_catalog.floor(pg_catalog.date_part('epoch', since))::pg_catalog.int8, banner FROM {}.audit_tenant_status",
+            "SELECT tenant_id, state, pg_catalog.floor(pg_catalog.date_part('epoch', since))::pg_catalog.int8, banner FROM {}.tenant_status",
             self.schema
         );
         let mut known = BTreeMap::new();
@@ -225,7 +223,7 @@ impl Reader<'_> {
 
     fn store(&self, tenant: &str, row: &Row) -> Result<(), Failure> {
         let sql = format!(
-            "INSERT INTO {}.audit_tenant_status (tenant_id, state, since, banner) VALUES ($1, $2, pg_catalog.to_timestamp($3), NULLIF($4, ''))
+            "INSERT INTO {}.tenant_status (tenant_id, state, since, banner) VALUES ($1, $2, pg_catalog.to_timestamp($3), NULLIF($4, ''))
              ON CONFLICT (tenant_id) DO UPDATE SET state = excluded.state, since = excluded.since, banner = excluded.banner",
             self.schema
         );
@@ -239,7 +237,7 @@ impl Reader<'_> {
         let named: BTreeMap<&str, Option<&str>> =
             some.iter().map(|(tenant, row)| (tenant.as_str(), row.banner.as_deref())).collect();
         let banner = some.first().and_then(|(_, row)| row.banner.as_deref()).unwrap_or_default();
-        let sql = format!("SELECT {}.audit_anchor_degraded($1, $2::pg_catalog.jsonb, $3)", self.schema);
+        let sql = format!("SELECT {}.anchor_degraded($1, $2::pg_catalog.jsonb, $3)", self.schema);
         let named = serde_json::to_string(&named).unwrap_or_default();
         let parameters = [Parameter::count(count), Parameter::Text(&named), Parameter::Text(banner)];
         self.session.change(&sql, &parameters, |_| Ok(()))

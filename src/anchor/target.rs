@@ -90,13 +90,13 @@ pub struct Target {
 /// Every target that is enabled, by name.
 pub fn enabled(session: &Session, schema: &str) -> Result<BTreeMap<String, Target>, Failure> {
     let mut keys = Vec::new();
-    session.all(&format!("SELECT vkey FROM {schema}.audit_keys ORDER BY vkey"), &[], |row| {
+    session.all(&format!("SELECT vkey FROM {schema}.keys ORDER BY vkey"), &[], |row| {
         keys.extend(row.text(0)?);
         Ok(())
     })?;
     let sql = format!(
         "SELECT name, driver, config::pg_catalog.text, last_epoch, CASE WHEN checked_at IS DISTINCT FROM check_asked_at THEN check_asked_at::pg_catalog.text END
-         FROM {schema}.audit_anchor_targets WHERE enabled"
+         FROM {schema}.anchor_targets WHERE enabled"
     );
     let mut found = BTreeMap::new();
     session.all(&sql, &[], |row| {
@@ -173,7 +173,7 @@ fn data_directory() -> PathBuf {
     PathBuf::from(data.to_string_lossy().into_owned())
 }
 
-/// `audit_anchor_config_check(target, driver, config)`
+/// `anchor_config_check(target, driver, config)`
 fn config_check(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let (name, driver) = (arguments.text(0)?.unwrap_or_default(), arguments.text(1)?.unwrap_or_default());
     let config = arguments.json(2)?.unwrap_or_default();

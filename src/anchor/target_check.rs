@@ -49,7 +49,7 @@ impl Question {
         target: &Target,
     ) -> Result<(Option<Self>, Option<Work>), Failure> {
         let sql = format!(
-            "SELECT {COLUMNS} FROM {schema}.audit_anchor_batches b
+            "SELECT {COLUMNS} FROM {schema}.anchor_batches b
              WHERE b.target = $1 AND b.state = 'finalized' AND b.epoch > $2 AND b.batch_time > pg_catalog.clock_timestamp() - interval '90 days' ORDER BY b.epoch LIMIT $3"
         );
         let parameters = [Parameter::Text(name), Parameter::count(self.after), Parameter::Int8(MOST_READ)];
@@ -86,7 +86,7 @@ impl Question {
     ) -> Result<Option<Self>, Failure> {
         let mut next = self.clone();
         for (epoch, difference) in answers {
-            let sql = format!("SELECT {schema}.audit_anchor_answer($1, $2, NULLIF($3, ''))");
+            let sql = format!("SELECT {schema}.anchor_answer($1, $2, NULLIF($3, ''))");
             let parameters = [
                 Parameter::Text(name),
                 Parameter::count(*epoch),
@@ -104,7 +104,7 @@ impl Question {
 
     fn end(&self, session: &Session, schema: &str, name: &str, error: Option<&str>) -> Result<(), Failure> {
         let sql = format!(
-            "UPDATE {schema}.audit_anchor_targets SET checked_at = $2::pg_catalog.timestamptz, check_error = NULLIF($3, '') WHERE name = $1"
+            "UPDATE {schema}.anchor_targets SET checked_at = $2::pg_catalog.timestamptz, check_error = NULLIF($3, '') WHERE name = $1"
         );
         let error = Parameter::Text(error.unwrap_or_default());
         session.change(&sql, &[Parameter::Text(name), Parameter::Text(&self.asked), error], |_| Ok(()))
@@ -115,11 +115,11 @@ impl Question {
 fn unknown(session: &Session, schema: &str, name: &str, target: &Target) -> Result<Option<Work>, Failure> {
     let above = target.last_epoch + 1;
     let sql = format!(
-        "SELECT n.log_id, g.epoch FROM (SELECT b.log_id FROM {schema}.audit_anchor_batches b WHERE b.target = $1 ORDER BY b.epoch DESC LIMIT 1) n
+        "SELECT n.log_id, g.epoch FROM (SELECT b.log_id FROM {schema}.anchor_batches b WHERE b.target = $1 ORDER BY b.epoch DESC LIMIT 1) n
          CROSS JOIN LATERAL (
-            SELECT g AS epoch FROM pg_catalog.generate_series((SELECT COALESCE(pg_catalog.min(b.epoch), $2) FROM {schema}.audit_anchor_batches b
+            SELECT g AS epoch FROM pg_catalog.generate_series((SELECT COALESCE(pg_catalog.min(b.epoch), $2) FROM {schema}.anchor_batches b
                 WHERE b.target = $1 AND b.batch_time > pg_catalog.clock_timestamp() - interval '90 days'), $2) g
-            WHERE NOT EXISTS (SELECT FROM {schema}.audit_anchor_batches b WHERE b.target = $1 AND b.epoch = g)
+            WHERE NOT EXISTS (SELECT FROM {schema}.anchor_batches b WHERE b.target = $1 AND b.epoch = g)
             ORDER BY g DESC LIMIT $3) g ORDER BY g.epoch"
     );
     let (mut log_id, mut epochs) = (None, Vec::new());

@@ -15,7 +15,7 @@ const OUR_TRIGGERS: [&CStr; 3] =
     [c"zzz_zeroauth_audit_chain", c"zeroauth_audit_refuse_row", c"zeroauth_audit_refuse_statement"];
 
 /// The one index that enforces something without a constraint.
-const ONE_UNRESOLVED: &CStr = c"audit_alerts_unresolved";
+const ONE_UNRESOLVED: &CStr = c"alerts_unresolved";
 
 /// What a statement tries, and on what.
 pub type Try = Option<(&'static str, String)>;

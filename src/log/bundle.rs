@@ -14,6 +14,7 @@ use crate::pg::call::{self, Arguments, sql_function};
 use crate::pg::error::{Failure, Kind};
 use crate::pg::spi::{Parameter, Session};
 use crate::trail::access;
+use crate::trail::membership::INTERNAL;
 
 fn no_log(tenant: &str) -> Failure {
     Failure::new(Kind::UnknownTenant, format!("no log of tenant {tenant:?}"))
@@ -22,21 +23,19 @@ fn no_log(tenant: &str) -> Failure {
 
 /// The log's tables do not fit together.
 pub fn damaged(why: impl std::fmt::Display) -> Failure {
-    Failure::new(Kind::DamagedLog, format!("the log does not agree with itself: {why}")).hint(
-        "Somebody changed audit_tiles, audit_log_intervals or audit_checkpoints: audit_verify() says more.",
-    )
+    Failure::new(Kind::DamagedLog, format!("the log does not agree with itself: {why}"))
+        .hint("Somebody changed tiles, log_intervals or audit_checkpoints: audit_verify() says more.")
 }
 
 /// `audit_prove(tenant, event_id)`
 fn prove(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let tenant = arguments.text(0)?.unwrap_or_default();
-    let schema = arguments.quoted_schema();
-    access::Trail::open(arguments)?;
+    let trail = access::Trail::open()?;
     // SAFETY: a uuid is 16 bytes by reference.
     let event_id = arguments.datum(1).map(|datum| unsafe { *datum.cast_mut_ptr::<[u8; 16]>() });
     let event_id = pgrx::datum::Uuid::from_bytes(event_id.unwrap_or_default()).to_string();
     let session = Session::connect();
-    let bundle = bundle(&session, &schema, &tenant, &event_id)?;
+    let bundle = bundle(&session, &trail.name, &tenant, &event_id)?;
     drop(session);
     Ok(call::text(&bundle.format()))
 }
@@ -49,34 +48,34 @@ struct Event {
     exported: String,
 }
 
-fn bundle(session: &Session, schema: &str, tenant: &str, event_id: &str) -> Result<Bundle, Failure> {
-    let Some(event) = event(session, schema, tenant, event_id)? else {
+fn bundle(session: &Session, trail: &str, tenant: &str, event_id: &str) -> Result<Bundle, Failure> {
+    let Some(event) = event(session, trail, tenant, event_id)? else {
         return Err(Failure::new(Kind::UnknownTenant, format!("no event {event_id} of tenant {tenant:?}"))
             .hint("Tenant names are compared byte for byte."));
     };
-    let log = Log::current(session, schema, tenant)?.ok_or_else(|| no_log(tenant))?;
+    let log = Log::current(session, INTERNAL, tenant)?.ok_or_else(|| no_log(tenant))?;
     let place = (tenant, log.epoch);
     let uncovered = || {
         Failure::new(Kind::NotSealed, format!("no signed checkpoint covers event {event_id} yet"))
             .hint("The job checkpoint runs every minute; it signs when zeroauth_audit.checkpoint_key_file names a key.")
     };
-    let interval = Interval::of(session, schema, place, event.chain, event.seq)?.ok_or_else(uncovered)?;
+    let interval = Interval::of(session, INTERNAL, place, event.chain, event.seq)?.ok_or_else(uncovered)?;
     let (index, leaf) = (interval.leaf(event.seq), leaf_hash(event.hash.as_bytes()));
-    let checkpoint = consistency::newest_signed(session, schema, place)?
+    let checkpoint = consistency::newest_signed(session, INTERNAL, place)?
         .filter(|checkpoint| checkpoint.size > index)
         .ok_or_else(uncovered)?;
-    let tiles = Tiles::new(session, schema, tenant, log.epoch);
+    let tiles = Tiles::new(session, INTERNAL, tenant, log.epoch);
     let path = tiles.inclusion(index, checkpoint.size)?.map_err(damaged)?;
     verify_inclusion(index, checkpoint.size, &leaf, &path, &checkpoint.root)
         .map_err(|_| damaged(format!("event {event_id} is not what was sealed, or a tile is not")))?;
-    let anchors = consistency::anchors(session, schema, place, &tiles, index, &checkpoint)?;
+    let anchors = consistency::anchors(session, place, &tiles, index, &checkpoint)?;
     Ok(Bundle { index, path, extra: None, checkpoint: checkpoint.note, event: Some(event.exported), anchors })
 }
 
-fn event(session: &Session, schema: &str, tenant: &str, event_id: &str) -> Result<Option<Event>, Failure> {
+fn event(session: &Session, trail: &str, tenant: &str, event_id: &str) -> Result<Option<Event>, Failure> {
     let sql = format!(
         "SELECT e.chain, e.seq, e.event_hash, x.event
-         FROM {schema}.audit_events e JOIN {schema}.audit_exported x ON x.tenant_id = e.tenant_id AND x.event_id = e.event_id
+         FROM {trail} e JOIN {INTERNAL}.exported x ON x.tenant_id = e.tenant_id AND x.event_id = e.event_id
          WHERE e.tenant_id = $1 AND e.event_id = $2::pg_catalog.uuid"
     );
     let mut found = None;
@@ -96,19 +95,18 @@ fn event(session: &Session, schema: &str, tenant: &str, event_id: &str) -> Resul
 /// `audit_prove_consistency(tenant, from_size, to_size)`
 fn prove_consistency(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let tenant = arguments.text(0)?.unwrap_or_default();
-    let schema = arguments.quoted_schema();
     let size = |n: usize| u64::try_from(arguments.int8(n).unwrap_or(-1)).ok();
     let session = Session::connect();
-    let log = Log::current(&session, &schema, &tenant)?.ok_or_else(|| no_log(&tenant))?;
+    let log = Log::current(&session, INTERNAL, &tenant)?.ok_or_else(|| no_log(&tenant))?;
     let sizes = size(1).zip(size(2)).filter(|(from, to)| from <= to && *to <= log.size);
     let Some((from, to)) = sizes else {
         return Err(Failure::new(
             Kind::InvalidArgument,
             format!("not two sizes of a log of {} events", log.size),
         )
-        .hint("from_size is at most to_size, and that at most the log's size: see audit_checkpoints."));
+        .hint("from_size is at most to_size, and that at most the log's size: see checkpoints."));
     };
-    let tiles = Tiles::new(&session, &schema, &tenant, log.epoch);
+    let tiles = Tiles::new(&session, INTERNAL, &tenant, log.epoch);
     let proof = tiles.consistency(from, to)?.map_err(damaged)?;
     let (old, new) = (tiles.root(from)?.map_err(damaged)?, tiles.root(to)?.map_err(damaged)?);
     let hashes: Vec<Digest> = proof.iter().map(|hash| Digest::new(*hash)).collect();

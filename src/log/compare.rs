@@ -18,6 +18,7 @@ use crate::log::store::{Interval, Log, Tiles};
 use crate::pg::error::Failure;
 use crate::pg::spi::{Parameter, Session};
 use crate::trail::access::Trail;
+use crate::trail::membership::INTERNAL;
 use crate::verify::replay::Finding;
 
 /// Compares tenants of one trail with their logs.
@@ -61,7 +62,7 @@ impl<'a> Comparison<'a> {
     pub fn start(session: &'a Session, trail: &'a Trail) -> Result<Option<Self>, Failure> {
         let Some(logs) = &trail.logs else { return Ok(None) };
         let mut there = false;
-        let name = format!("{logs}.audit_logs");
+        let name = format!("{logs}.logs");
         session.again("SELECT pg_catalog.to_regclass($1) IS NOT NULL", &[Parameter::Text(&name)], |row| {
             there = row.bool(0);
             Ok(())
@@ -81,7 +82,7 @@ impl<'a> Comparison<'a> {
     /// Every tenant whose log holds events.
     pub fn tenants(&self) -> Result<Vec<String>, Failure> {
         let sql = format!(
-            "SELECT DISTINCT tenant_id FROM {}.audit_logs WHERE tree_size > 0 AND state <> 'ended' ORDER BY tenant_id",
+            "SELECT DISTINCT tenant_id FROM {}.logs WHERE tree_size > 0 AND state <> 'ended' ORDER BY tenant_id",
             self.logs
         );
         let mut tenants = Vec::new();
@@ -183,7 +184,7 @@ impl<'a> Comparison<'a> {
             return Ok(None);
         }
         let sql = format!(
-            "SELECT known_by, known_size FROM {}.audit_logs WHERE tenant_id = $1 AND epoch = $2::pg_catalog.int4",
+            "SELECT known_by, known_size FROM {}.logs WHERE tenant_id = $1 AND epoch = $2::pg_catalog.int4",
             self.logs
         );
         let mut found = None;
@@ -207,7 +208,7 @@ impl<'a> Comparison<'a> {
     /// The root that was sealed last; `Ok(Err(..))` when the checkpoint is not what it has to be.
     fn sealed_root(&self, tenant: &str, log: &Log) -> Result<Result<Digest, String>, Failure> {
         let sql = format!(
-            "SELECT root, note FROM {}.audit_checkpoints WHERE tenant_id = $1 AND epoch = $2::pg_catalog.int4 AND tree_size = $3",
+            "SELECT root, note FROM {}.checkpoints WHERE tenant_id = $1 AND epoch = $2::pg_catalog.int4 AND tree_size = $3",
             self.logs
         );
         let parameters =
@@ -242,7 +243,7 @@ impl<'a> Comparison<'a> {
     fn ends(&self, tenant: &str, log: &Log) -> Result<Vec<End>, Failure> {
         let schema = self.logs;
         let newest = format!(
-            "SELECT i.chain, i.from_seq, i.to_seq, i.first_leaf, i.tree_size FROM {schema}.audit_log_intervals i WHERE i.tenant_id = $1 AND i.epoch = $2::pg_catalog.int4"
+            "SELECT i.chain, i.from_seq, i.to_seq, i.first_leaf, i.tree_size FROM {schema}.log_intervals i WHERE i.tenant_id = $1 AND i.epoch = $2::pg_catalog.int4"
         );
         let sql = format!(
             "WITH RECURSIVE ends AS (
@@ -336,14 +337,12 @@ impl<'a> Comparison<'a> {
 /// What the job `anchor_check` found, by tenant.
 fn anchored(session: &Session, trail: &Trail) -> Result<Anchored, Failure> {
     let mut found = Anchored::new();
-    if trail.logs.as_ref() != Some(&trail.schema) {
+    if trail.logs.as_deref() != Some(INTERNAL) {
         // Logs that were made for a drill are not anchored.
         return Ok(found);
     }
-    let sql = format!(
-        "SELECT tenant_id, kind, detail FROM {}.audit_anchor_findings ORDER BY tenant_id, kind",
-        trail.schema
-    );
+    let sql =
+        format!("SELECT tenant_id, kind, detail FROM {}.anchor_findings ORDER BY tenant_id, kind", INTERNAL);
     session.again(&sql, &[], |row| {
         let missing = row.text(1)?.as_deref() == Some("tenant_missing");
         let class = if missing { "tenant_missing" } else { "anchor_mismatch" };

@@ -30,9 +30,9 @@ pub fn newest_signed(
 ) -> Result<Option<Signed>, Failure> {
     let sql = format!(
         "SELECT c.tree_size, c.root, c.note || COALESCE((
-            SELECT pg_catalog.string_agg(s.line || E'\\n', '' ORDER BY s.sink) FROM {schema}.audit_cosignatures s
+            SELECT pg_catalog.string_agg(s.line || E'\\n', '' ORDER BY s.sink) FROM {schema}.cosignatures s
             WHERE s.tenant_id = c.tenant_id AND s.epoch = c.epoch AND s.tree_size = c.tree_size), '')
-         FROM {schema}.audit_checkpoints c
+         FROM {schema}.checkpoints c
          WHERE c.tenant_id = $1 AND c.epoch = $2::pg_catalog.int4 AND c.note IS NOT NULL ORDER BY c.tree_size DESC LIMIT 1"
     );
     let mut found = None;
@@ -49,13 +49,12 @@ pub fn newest_signed(
 /// newest. Each is checked before it is handed out; one that does not fit is for the job `anchor_check` to name.
 pub fn anchors(
     session: &Session,
-    schema: &str,
     (tenant, epoch): (&str, i32),
     tiles: &Tiles<'_>,
     leaf: u64,
     checkpoint: &Signed,
 ) -> Result<Vec<Anchor>, Failure> {
-    let sql = include_str!("../../sql/queries/final_anchors_of_leaf.sql").replace("@extschema@", schema);
+    let sql = include_str!("../../sql/queries/final_anchors_of_leaf.sql");
     let parameters = [
         Parameter::Text(tenant),
         Parameter::Int8(i64::from(epoch)),

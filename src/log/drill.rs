@@ -60,7 +60,7 @@ pub fn scratch_schema(relation: pg_sys::Oid) -> Option<String> {
     }
 }
 
-/// `audit_drill_seal(scratch)`: what the job checkpoint would do if the table were the trail.
+/// `drill_seal(scratch)`: what the job checkpoint would do if the table were the trail.
 fn audit_drill_seal(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let trail = Trail::created_here(arguments)?;
     let schema = trail.logs.as_deref().ok_or_else(|| {

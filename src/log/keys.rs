@@ -110,7 +110,7 @@ pub fn signer(session: &Session, schema: &str) -> Result<Option<Signer>, Failure
         Ok(signer) => (Some(signer), String::new()),
         Err(why) => (None, why),
     };
-    let sql = format!("SELECT {schema}.audit_key_usable(NULLIF($1, ''))");
+    let sql = format!("SELECT {schema}.key_usable(NULLIF($1, ''))");
     session.change_again(&sql, &[Parameter::Text(&why)], |_| Ok(()))?;
     if let Some(signer) = &signer {
         remember(session, schema, signer)?;
@@ -121,7 +121,7 @@ pub fn signer(session: &Session, schema: &str) -> Result<Option<Signer>, Failure
 /// Keeps the public keys of `signer`.
 pub fn remember(session: &Session, schema: &str, signer: &Signer) -> Result<(), Failure> {
     let sql = format!(
-        "INSERT INTO {schema}.audit_keys AS k (public_key, vkey) VALUES ($1, $2)
+        "INSERT INTO {schema}.keys AS k (public_key, vkey) VALUES ($1, $2)
          ON CONFLICT (public_key) DO UPDATE SET last_used = excluded.last_used
          WHERE k.last_used < excluded.last_used - interval '10 minutes'"
     );
@@ -136,7 +136,7 @@ pub fn remember(session: &Session, schema: &str, signer: &Signer) -> Result<(), 
 /// Whom to believe: every key that signed here.
 pub fn trust(session: &Session, schema: &str) -> Result<Trust, Failure> {
     let mut trust = Trust::new();
-    session.all(&format!("SELECT vkey FROM {schema}.audit_keys"), &[], |row| {
+    session.all(&format!("SELECT vkey FROM {schema}.keys"), &[], |row| {
         // What is no key of a log never signed here.
         if let Some(key) = row.text(0)?.and_then(|vkey| VerifierKey::parse(&vkey).ok()) {
             let _ = trust.add_log(key);

@@ -189,7 +189,7 @@ impl Publication {
             if settings.kind == "witness" {
                 found.publish.extend(self.exhibits(session, schema, name, settings, known)?);
             } else if known.opened {
-                found.publish.extend(written(session, schema, name)?);
+                found.publish.extend(written(session, name)?);
             } else if let Some(directory) = &settings.directory {
                 let read = keys::reader(session, schema)?;
                 let work = Work::Open(PathBuf::from(directory), Box::new(read));
@@ -281,8 +281,7 @@ impl Publication {
         settings: &Settings,
         known: &Sink,
     ) -> Result<Option<Order>, Failure> {
-        let sql =
-            include_str!("../../sql/queries/checkpoints_for_witness.sql").replace("@extschema@", schema);
+        let sql = include_str!("../../sql/queries/checkpoints_for_witness.sql");
         let mut exhibits = Vec::new();
         session.all(&sql, &[Parameter::Text(name), Parameter::Int8(MOST_SHOWN)], |row| {
             let origin = row.text(2)?.unwrap_or_default();
@@ -318,9 +317,8 @@ impl Publication {
 
 fn settings(session: &Session, schema: &str) -> Result<BTreeMap<String, Settings>, Failure> {
     let mut found = BTreeMap::new();
-    let sql = format!(
-        "SELECT name, kind, directory, url_file, ca_file, vkey FROM {schema}.audit_sinks WHERE enabled"
-    );
+    let sql =
+        format!("SELECT name, kind, directory, url_file, ca_file, vkey FROM {schema}.sinks WHERE enabled");
     session.all(&sql, &[], |row| {
         let settings = Settings {
             kind: row.text(1)?.unwrap_or_default(),
@@ -336,8 +334,8 @@ fn settings(session: &Session, schema: &str) -> Result<BTreeMap<String, Settings
 }
 
 /// What a directory does not have yet.
-fn written(session: &Session, schema: &str, name: &str) -> Result<Option<Order>, Failure> {
-    let sql = include_str!("../../sql/queries/checkpoints_for_directory.sql").replace("@extschema@", schema);
+fn written(session: &Session, name: &str) -> Result<Option<Order>, Failure> {
+    let sql = include_str!("../../sql/queries/checkpoints_for_directory.sql");
     let (mut signed, mut to) = (Vec::new(), 0);
     let mut stamp = Stamp { day: String::new(), time: String::new() };
     session.all(&sql, &[Parameter::Text(name), Parameter::Int8(MOST_WRITTEN)], |row| {

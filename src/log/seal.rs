@@ -30,6 +30,7 @@ use crate::pg::error::{Failure, Kind};
 use crate::pg::out_of_memory;
 use crate::pg::spi::{Parameter, Session};
 use crate::trail::access::Trail;
+use crate::trail::membership::INTERNAL;
 use crate::verify::replay::Finding;
 pub use writes::Writes;
 
@@ -109,13 +110,12 @@ impl Doubt {
     }
 }
 
-fn step(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
+fn step(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let after = AFTER.take();
-    let schema = arguments.quoted_schema();
-    let trail = Trail::open(arguments)?;
+    let trail = Trail::open()?;
     let session = Session::connect();
-    let signer = keys::signer(&session, &schema)?;
-    let sealer = Sealer::start(&session, &trail, &schema, signer)?;
+    let signer = keys::signer(&session, INTERNAL)?;
+    let sealer = Sealer::start(&session, &trail, INTERNAL, signer)?;
     let refused = sealer.refused()?;
     let (tenants, mut complete) = sealer.grown(&after)?;
     // To find them may take as long as a step, when few of many tenants have grown: some are done in each all the same.
@@ -194,8 +194,8 @@ impl<'a> Sealer<'a> {
     /// Tenants behind `after` with something to do, and whether those are all.
     pub fn grown(&self, after: &str) -> Result<(Grown, bool), Failure> {
         let sql = include_str!("../../sql/queries/grown_chains.sql")
-            .replace("@extschema@.audit_events", &self.trail.name)
-            .replace("@extschema@", self.schema);
+            .replace("@trail@", &self.trail.name)
+            .replace("@logs@", self.schema);
         let mut tenants: Grown = Vec::new();
         let (mut chains, mut complete) = (0, true);
         let can_sign = Parameter::Int8(i64::from(self.signer.is_some()));
@@ -297,7 +297,7 @@ impl<'a> Sealer<'a> {
     /// Tenants that were sealed and are not there at all. How many.
     fn missing(&self) -> Result<u64, Failure> {
         let sql = format!(
-            "SELECT l.tenant_id FROM {0}.audit_logs l WHERE l.state = 'open' AND l.tree_size > 0
+            "SELECT l.tenant_id FROM {0}.logs l WHERE l.state = 'open' AND l.tree_size > 0
              AND NOT EXISTS (SELECT FROM {1} e WHERE e.tenant_id = l.tenant_id) LIMIT 1000",
             self.schema, self.trail.name
         );
@@ -361,7 +361,7 @@ impl<'a> Sealer<'a> {
     }
 
     fn begin(&self, tenant: &str) -> Result<Log, Failure> {
-        let sql = format!("INSERT INTO {}.audit_logs (tenant_id) VALUES ($1)", self.schema);
+        let sql = format!("INSERT INTO {}.logs (tenant_id) VALUES ($1)", self.schema);
         self.session.change_again(&sql, &[Parameter::Text(tenant)], |_| Ok(()))?;
         Ok(Log { epoch: 0, size: 0, state: "open".to_owned(), origin: None })
     }
@@ -382,7 +382,7 @@ impl<'a> Sealer<'a> {
     /// Tenants whose logs people were told not to be sealed any more.
     fn refused(&self) -> Result<HashSet<String>, Failure> {
         let sql = format!(
-            "SELECT tenant FROM {}.audit_alerts WHERE fingerprint LIKE 'checkpoint\\_refused:%' AND state <> 'resolved'",
+            "SELECT tenant FROM {}.alerts WHERE fingerprint LIKE 'checkpoint\\_refused:%' AND state <> 'resolved'",
             self.schema
         );
         let mut tenants = HashSet::new();
@@ -395,7 +395,7 @@ impl<'a> Sealer<'a> {
 
     fn refuse(&self, tenant: &str, doubt: &Doubt) -> Result<(), Failure> {
         let sql = format!(
-            "SELECT {}.audit_raise_alert($1, 1::pg_catalog.int2, $2, 'checkpoint_refused:' || $2,
+            "SELECT {}.raise_alert($1, 1::pg_catalog.int2, $2, 'checkpoint_refused:' || $2,
                 'the log of tenant ' || $2 || ' is not sealed any more: ' || $3, pg_catalog.jsonb_build_object('why', $3))",
             self.schema
         );
@@ -407,7 +407,7 @@ impl<'a> Sealer<'a> {
     /// What a log was refused for is gone when it was sealed.
     fn settled(&self, tenant: &str) -> Result<(), Failure> {
         let sql = format!(
-            "SELECT {0}.audit_resolve_alert(a.fingerprint, 'the log was sealed') FROM {0}.audit_alerts a
+            "SELECT {0}.resolve_alert(a.fingerprint, 'the log was sealed') FROM {0}.alerts a
              WHERE a.fingerprint = 'checkpoint_refused:' || $1 AND a.state <> 'resolved'",
             self.schema
         );

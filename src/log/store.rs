@@ -30,7 +30,7 @@ impl Log {
     /// The current log of `tenant`.
     pub fn current(session: &Session, schema: &str, tenant: &str) -> Result<Option<Self>, Failure> {
         let sql = format!(
-            "SELECT epoch, tree_size, state, origin FROM {schema}.audit_logs WHERE tenant_id = $1 ORDER BY epoch DESC LIMIT 1"
+            "SELECT epoch, tree_size, state, origin FROM {schema}.logs WHERE tenant_id = $1 ORDER BY epoch DESC LIMIT 1"
         );
         let mut found = None;
         session.again(&sql, &[Parameter::Text(tenant)], |row| {
@@ -46,9 +46,8 @@ impl Log {
         schema: &str,
         origin: &str,
     ) -> Result<Option<(String, Self)>, Failure> {
-        let sql = format!(
-            "SELECT tenant_id, epoch, tree_size, state, origin FROM {schema}.audit_logs WHERE origin = $1"
-        );
+        let sql =
+            format!("SELECT tenant_id, epoch, tree_size, state, origin FROM {schema}.logs WHERE origin = $1");
         let mut found = None;
         session.again(&sql, &[Parameter::Text(origin)], |row| {
             found = Some((row.text(0)?.unwrap_or_default(), Self::of(row, 1)?));
@@ -95,7 +94,7 @@ impl Interval {
         seq: i64,
     ) -> Result<Option<Self>, Failure> {
         let sql = format!(
-            "SELECT from_seq, to_seq, first_leaf, tree_size FROM {schema}.audit_log_intervals
+            "SELECT from_seq, to_seq, first_leaf, tree_size FROM {schema}.log_intervals
              WHERE tenant_id = $1 AND epoch = $2::pg_catalog.int4 AND chain = $3 AND to_seq >= $4 ORDER BY to_seq LIMIT 1"
         );
         let parameters = [
@@ -138,7 +137,7 @@ impl<'a> Tiles<'a> {
     /// Those of `tenant`'s log of that epoch.
     pub fn new(session: &'a Session, schema: &str, tenant: &'a str, epoch: i32) -> Self {
         let sql = format!(
-            "SELECT hashes FROM {schema}.audit_tiles WHERE tenant_id = $1 AND epoch = $2::pg_catalog.int4 AND level = $3 AND place = $4"
+            "SELECT hashes FROM {schema}.tiles WHERE tenant_id = $1 AND epoch = $2::pg_catalog.int4 AND level = $3 AND place = $4"
         );
         Self { session, sql, tenant, epoch, known: RefCell::default() }
     }

@@ -30,6 +30,12 @@ impl Arguments {
         (!argument.isnull).then_some(argument.value)
     }
 
+    /// Argument `n` as an integer of four bytes.
+    #[inline]
+    pub fn int4(&self, n: usize) -> Option<i32> {
+        self.datum(n).map(|datum| datum.value() as i32)
+    }
+
     /// Argument `n` as an integer of eight bytes.
     #[inline]
     pub fn int8(&self, n: usize) -> Option<i64> {
@@ -58,23 +64,6 @@ impl Arguments {
         // SAFETY: fcinfo is live for the length of the call.
         unsafe { (*self.fcinfo).isnull = true };
         pg_sys::Datum::from(0)
-    }
-
-    /// The schema of the extension: the one the called function is in, since the extension cannot be moved.
-    pub fn schema(&self) -> pg_sys::Oid {
-        // SAFETY: flinfo is set for every call through the function manager.
-        let function = unsafe { (*(*self.fcinfo).flinfo).fn_oid };
-        // SAFETY: a catalog look-up by oid.
-        unsafe { pg_sys::get_func_namespace(function) }
-    }
-
-    /// The same, as it is written in a statement.
-    pub fn quoted_schema(&self) -> String {
-        // SAFETY: the schema exists, the function is in it; quote_identifier returns a NUL-terminated string.
-        let name = unsafe {
-            std::ffi::CStr::from_ptr(pg_sys::quote_identifier(pg_sys::get_namespace_name(self.schema())))
-        };
-        name.to_string_lossy().into_owned()
     }
 }
 

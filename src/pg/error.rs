@@ -229,3 +229,16 @@ pub fn log_line(line: &str) {
         }
     }
 }
+
+/// Tells the client something that is no error: a line, and what to do about it.
+pub fn notice(message: &str, hint: &str) {
+    let (message, hint) = (c_string(message), c_string(hint));
+    // SAFETY: ereport(NOTICE)'s own sequence of calls, none of which raises; both strings are NUL-terminated, and copied.
+    unsafe {
+        if errstart(pgrx::PgLogLevel::NOTICE as c_int, std::ptr::null()) {
+            errmsg(c"%s".as_ptr(), message.as_ptr());
+            errhint(c"%s".as_ptr(), hint.as_ptr());
+            errfinish(std::ptr::null(), 0, std::ptr::null());
+        }
+    }
+}

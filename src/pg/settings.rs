@@ -197,7 +197,7 @@ fn define_of_drift() {
     GucRegistry::define_int_guc(
         c"zeroauth_audit.drift_rows",
         c"Newest events of each tenant that every run of the job drift recomputes.",
-        c"audit_tenants.drift_rows is another number for one tenant.",
+        c"tenants.drift_rows is another number for one tenant.",
         &DRIFT_ROWS,
         1,
         MOST_DRIFT_ROWS,

@@ -166,7 +166,7 @@ fn here() -> u32 {
     unsafe { pg_sys::MyDatabaseId }.to_u32()
 }
 
-/// `audit_uses(epoch, number)`: the notes of this database that are newer than a number, of that board; all of another board's.
+/// `privileged_uses(epoch, number)`: the notes of this database that are newer than a number, of that board; all of another board's.
 fn audit_uses(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let mut rows = Rows::start(arguments);
     if !progress::is_shared() {
@@ -194,7 +194,7 @@ fn audit_uses(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     Ok(pg_sys::Datum::null())
 }
 
-/// `audit_forget_uses(epoch, number)`: takes the notes of this database up to that number off the board. To be called with
+/// `forget_privileged_uses(epoch, number)`: takes the notes of this database up to that number off the board. To be called with
 /// numbers that an earlier transaction has committed as dealt with.
 fn forget(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     if progress::is_shared() {

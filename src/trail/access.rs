@@ -11,6 +11,7 @@ use crate::log::drill;
 use crate::pg::call::{Arguments, sql_function};
 use crate::pg::error::{Failure, Kind};
 use crate::trail::columns;
+use crate::trail::membership::{INTERNAL, extension_schema};
 
 /// `audit_events` of the extension that the called function belongs to.
 pub struct Trail {
@@ -26,8 +27,8 @@ pub struct Trail {
 
 impl Trail {
     /// Finds the table, and makes sure that the caller sees every row.
-    pub fn open(arguments: &Arguments) -> Result<Self, Failure> {
-        let schema = arguments.schema();
+    pub fn open() -> Result<Self, Failure> {
+        let schema = extension_schema().unwrap_or(pg_sys::Oid::INVALID);
         // SAFETY: a catalog look-up by name and schema.
         let oid = unsafe { pg_sys::get_relname_relid(c"audit_events".as_ptr(), schema) };
         if oid == pg_sys::Oid::INVALID {
@@ -36,9 +37,9 @@ impl Trail {
         }
         require_every_row(oid)?;
         require_whole_snapshot()?;
-        // SAFETY: the schema exists, the function is in it.
+        // SAFETY: the schema exists: the extension is in it.
         let schema = unsafe { quoted(pg_sys::get_namespace_name(schema)) };
-        Ok(Self { oid, name: format!("{schema}.audit_events"), logs: Some(schema.clone()), schema })
+        Ok(Self { oid, name: format!("{schema}.audit_events"), logs: Some(INTERNAL.to_owned()), schema })
     }
 }
 
@@ -71,11 +72,12 @@ impl Trail {
         let (namespace, table) = unsafe { (pg_sys::get_rel_namespace(oid), pg_sys::get_rel_name(oid)) };
         // SAFETY: as above; both names are NUL-terminated.
         let (around, table) = unsafe { (quoted(pg_sys::get_namespace_name(namespace)), quoted(table)) };
-        // SAFETY: the schema exists, the called function is in it.
-        let schema = unsafe { quoted(pg_sys::get_namespace_name(arguments.schema())) };
+        let extension = extension_schema().ok_or_else(refused)?;
+        // SAFETY: the schema exists: the extension is in it.
+        let schema = unsafe { quoted(pg_sys::get_namespace_name(extension)) };
         let name = format!("{around}.{table}");
         // The logs of the trail itself are never taken for those of a scratch table.
-        let of_a_drill = namespace != arguments.schema() && drill::scratch_schema(oid).is_some();
+        let of_a_drill = namespace != extension && drill::scratch_schema(oid).is_some();
         Ok(Self { oid, schema, name, logs: of_a_drill.then_some(around) })
     }
 }
@@ -128,9 +130,9 @@ fn require_whole_snapshot() -> Result<(), Failure> {
     Ok(())
 }
 
-/// `audit_require_every_row()`: true, or the error that says why rows may be hidden; for views and exports.
-fn audit_require_every_row(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
-    Trail::open(arguments)?;
+/// `require_every_row()`: true, or the error that says why rows may be hidden; for views and exports.
+fn audit_require_every_row(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
+    Trail::open()?;
     Ok(pg_sys::Datum::from(true))
 }
 
@@ -140,7 +142,7 @@ sql_function!(
     audit_require_every_row
 );
 
-/// `audit_preloaded()`: whether the library was loaded by the server itself.
+/// `preloaded()`: whether the library was loaded by the server itself.
 fn audit_preloaded(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
     Ok(pg_sys::Datum::from(crate::verify::progress::is_shared()))
 }

@@ -11,7 +11,7 @@ fn not_of_size(name: &str, bytes: usize) -> Failure {
         .hint("Pass the column of audit_events as it is stored.")
 }
 
-/// `audit_private_hash(salt, actor_type, actor_id, ip, user_agent, error_message, details)`
+/// `private_hash(salt, actor_type, actor_id, ip, user_agent, error_message, details)`
 fn audit_private_hash(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     // SAFETY: declared as bytea.
     let salt = unsafe { columns::salt(arguments.datum(0)) }.ok_or_else(|| not_of_size("salt", 16))?;
@@ -21,7 +21,7 @@ fn audit_private_hash(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     Ok(columns::bytea(zeroauth_audit_core::private_hash(&salt, &private).as_bytes()))
 }
 
-/// `audit_event_hash(prev_hash, <public fields>, private_hash)`
+/// `event_hash(prev_hash, <public fields>, private_hash)`
 fn audit_event_hash(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     // SAFETY: declared as bytea.
     let (prev, private) =

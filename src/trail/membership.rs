@@ -6,8 +6,12 @@ use pgrx::pg_sys;
 
 use crate::log::drill;
 
+/// The schema of everything that no person calls. Its name is fixed, whatever schema the extension was created in.
+pub const INTERNAL: &str = "zeroauth_audit_internal";
 /// The extension's name.
 pub const EXTENSION: &CStr = c"zeroauth_audit";
+/// The tenant whose trail tells what was done to the extension itself.
+pub const OWN_TENANT: &str = "zeroauth_audit";
 const TABLE: &CStr = c"audit_events";
 
 /// The extension's oid, when it is installed in this database.

@@ -14,7 +14,7 @@ use crate::pg::error::Failure;
 use crate::pg::out_of_memory;
 use crate::pg::spi::Session;
 use crate::pg::versions;
-use crate::trail::membership::extension_row;
+use crate::trail::membership::{INTERNAL, extension_row};
 
 /// Why a transaction did not commit.
 #[derive(Debug)]
@@ -27,8 +27,10 @@ pub enum Trouble {
 
 /// A transaction that is open.
 pub struct Open {
-    /// The extension's schema, quoted.
-    pub schema: String,
+    /// The schema of what only the extension uses.
+    pub schema: &'static str,
+    /// The schema that the extension was created in, quoted.
+    pub public: String,
     /// For statements.
     pub session: Session,
 }
@@ -70,9 +72,9 @@ fn committed<T>(
     unsafe { pg_sys::SetUserIdAndSecContext(owner, context | restricted) };
     // SAFETY: the schema exists; quote_identifier returns a NUL-terminated string.
     let schema = unsafe { CStr::from_ptr(pg_sys::quote_identifier(pg_sys::get_namespace_name(schema))) };
-    let schema = schema.to_string_lossy().into_owned();
+    let public = schema.to_string_lossy().into_owned();
     versions::statement_timeout(limit);
-    let open = Open { schema, session: Session::connect() };
+    let open = Open { schema: INTERNAL, public, session: Session::connect() };
     let done = work(&open).map_err(|failure| Trouble::Error(failure.to_string()))?;
     drop(open);
     versions::statement_timeout(None);

@@ -57,7 +57,7 @@ fn discipline() -> Option<Discipline> {
     })
 }
 
-/// `audit_clock(boot, booted_at)`: see `sql/schema/tripwire/tripwires.sql`.
+/// `clock(boot, booted_at)`: see `sql/schema/tripwire/tripwires.sql`.
 fn audit_clock(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let mut rows = Rows::start(arguments);
     let now = reading();

@@ -117,7 +117,7 @@ pub fn witness(open: &Open) -> Result<(), Failure> {
     Ok(())
 }
 
-/// `audit_definitions()`
+/// `definitions()`
 fn audit_definitions(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let mut rows = Rows::start(arguments);
     for Definition { object, part, value } in actual(&Session::connect())? {
@@ -126,7 +126,7 @@ fn audit_definitions(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     Ok(pg_sys::Datum::null())
 }
 
-/// `audit_definition_differences()`
+/// `audit_verify_installation()`
 fn audit_definition_differences(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let mut rows = Rows::start(arguments);
     let or_null = |text: Option<String>| text.map_or(Value::Null, Value::Text);
@@ -136,7 +136,7 @@ fn audit_definition_differences(arguments: &Arguments) -> Result<pg_sys::Datum, 
     Ok(pg_sys::Datum::null())
 }
 
-/// `audit_library_version()`
+/// `library_version()`
 fn audit_library_version(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
     const VERSION_NUL: &CStr =
         match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {

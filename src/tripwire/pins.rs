@@ -158,7 +158,7 @@ fn pins() -> &'static [Pin] {
     PINS.get().map_or(&[], Vec::as_slice)
 }
 
-/// `audit_check_pins()`: looks at every pin now; one row each.
+/// `audit_verify_pins()`: looks at every pin now; one row each.
 fn audit_check_pins(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let mut rows = Rows::start(arguments);
     if !progress::is_shared() {
@@ -187,7 +187,7 @@ fn audit_check_pins(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     Ok(pg_sys::Datum::null())
 }
 
-/// `audit_pin_status()`: how many pins there are, and how many were wrong when last looked at; one row.
+/// `pin_status()`: how many pins there are, and how many were wrong when last looked at; one row.
 fn audit_pin_status(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let mut rows = Rows::start(arguments);
     if !progress::is_shared() {

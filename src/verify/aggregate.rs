@@ -1,6 +1,6 @@
 //! The one pass: an aggregate that checks every event's content and sums up its links, in any order and in parallel.
 //!
-//! `audit_chain_check(key, key, <columns>)`, grouped by tenant and chain, keeps one small state for each chain; what
+//! `chain_check(key, key, <columns>)`, grouped by tenant and chain, keeps one small state for each chain; what
 //! the states say is decided by the core ([`zeroauth_audit_core::multiset`]). Parallel workers pass their states on as
 //! bytes.
 

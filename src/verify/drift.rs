@@ -1,6 +1,6 @@
 //! Drift replay, the reading part: one step's worth of events is recomputed and compared with the watermarks.
 //!
-//! Nothing is written here. What a step saw goes back as JSON to `audit_job_drift()` (`sql/schema/verify/drift.sql`), which keeps
+//! Nothing is written here. What a step saw goes back as JSON to `job_drift()` (`sql/schema/verify/drift.sql`), which keeps
 //! it in tables, raises alerts and decides what comes next. Everything that one call compares, watermarks included, is read
 //! from the snapshot of the statement that made the call: what a watermark remembers was visible when it was written, so
 //! it is visible in every later snapshot, unless somebody removed it.
@@ -45,7 +45,7 @@ fn int4(arguments: &Arguments, n: usize) -> Result<i32, Failure> {
     arguments.datum(n).map(|datum| datum.value() as i32).ok_or_else(absent)
 }
 
-/// `audit_replay_tenants(after, after_chain, upto, n, logs, milliseconds)`
+/// `replay_tenants(after, after_chain, upto, n, logs, milliseconds)`
 fn replay_tenants(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let place = Place {
         tenant: arguments.text(0)?.ok_or_else(absent)?,
@@ -57,7 +57,7 @@ fn replay_tenants(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     // SAFETY: declared as boolean.
     let logs = arguments.datum(4).map(|datum| datum.value() != 0).ok_or_else(absent)?;
     let until = Until::new(arguments, 5)?;
-    let trail = Trail::open(arguments)?;
+    let trail = Trail::open()?;
     let session = Session::connect();
     let replayed = tenants::replay(&session, &trail, place, upto.as_deref(), n, logs, &|| until.is_over())?;
     drop(session);
@@ -77,7 +77,7 @@ struct ChainReplayed {
     findings: Vec<Found>,
 }
 
-/// `audit_replay_chain(tenant, chain, after, upto, stop_at, most, milliseconds)`
+/// `replay_chain(tenant, chain, after, upto, stop_at, most, milliseconds)`
 fn replay_chain(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let tenant = arguments.text(0)?.ok_or_else(absent)?;
     // SAFETY: declared as smallint.
@@ -87,7 +87,7 @@ fn replay_chain(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let stop_at = arguments.text(4)?;
     let most = arguments.int8(5).ok_or_else(absent)?;
     let until = Until::new(arguments, 6)?;
-    let trail = Trail::open(arguments)?;
+    let trail = Trail::open()?;
     let session = Session::connect();
     // -1 stands for rows without a chain, as in a finding.
     let number = (chain >= 0).then_some(chain);
@@ -119,7 +119,7 @@ fn replay_chain(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     })
 }
 
-/// `audit_process_cpu()`: milliseconds of processor time that this process has used.
+/// `process_cpu()`: milliseconds of processor time that this process has used.
 fn process_cpu(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: writes to a local. The clock is there on every Linux.

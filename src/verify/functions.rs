@@ -1,4 +1,4 @@
-//! `audit_verify`, `audit_verify_all` and `audit_findings`: what is checked, and the verdict.
+//! `audit_verify` and `audit_findings`: what is checked, and the verdict.
 //!
 //! All of one call is read from the snapshot of the statement that made it. A whole tenant, or every tenant, goes
 //! through the one pass ([`crate::verify::aggregate`]); only a chain whose sums differ is walked ([`crate::verify::replay`]). The last n events
@@ -7,18 +7,18 @@
 use std::collections::BTreeMap;
 
 use pgrx::pg_sys;
-use serde::Serialize;
 use zeroauth_audit_core::multiset::{ChainState, Key};
 
 use crate::log::compare::Comparison;
 use crate::pg::call::{Arguments, sql_function};
-use crate::pg::error::{Failure, Kind};
+use crate::pg::error::{Failure, Kind, notice};
 use crate::pg::out_of_memory;
 use crate::pg::random;
 use crate::pg::result_rows::{Rows, Value};
 use crate::pg::spi::{Parameter, Session, Settings};
 use crate::trail::access::Trail;
 use crate::trail::columns;
+use crate::trail::membership::{INTERNAL, OWN_TENANT};
 use crate::verify::newest;
 use crate::verify::progress::Progress;
 use crate::verify::replay::{Finding, Stretch, walk};
@@ -33,16 +33,6 @@ struct Verdict {
     first: Option<String>,
 }
 
-/// `first_finding`, as a person reads it at 3 am.
-#[derive(Serialize)]
-struct FirstFinding<'a> {
-    class: &'a str,
-    chain: Option<i16>,
-    seq: Option<i64>,
-    event_id: Option<String>,
-    detail: &'a str,
-}
-
 impl Verdict {
     fn add(&mut self, finding: &Finding) {
         self.findings += 1;
@@ -50,14 +40,7 @@ impl Verdict {
             self.classes.push(finding.class);
         }
         if self.first.is_none() {
-            let first = FirstFinding {
-                class: finding.class,
-                chain: finding.chain,
-                seq: finding.seq,
-                event_id: finding.event_id.map(|id| pgrx::datum::Uuid::from_bytes(id).to_string()),
-                detail: &finding.detail,
-            };
-            self.first = serde_json::to_string(&first).ok();
+            self.first = Some(sentence(finding));
         }
     }
 
@@ -66,24 +49,34 @@ impl Verdict {
             tenant.map_or(Value::Null, Value::Text),
             Value::Bool(self.findings == 0),
             Value::Int8(self.events),
-            Value::Int4(self.chains),
             Value::Int8(self.findings),
             Value::Texts(self.classes),
-            self.first.map_or(Value::Null, Value::Jsonb),
+            Value::Int4(self.chains),
+            self.first.map_or(Value::Null, Value::Text),
         ]
     }
 }
 
+/// A finding as a person reads it at 3 am.
+fn sentence(finding: &Finding) -> String {
+    let place = match (finding.chain, finding.seq) {
+        (Some(chain), Some(seq)) => format!(" at chain {chain}, seq {seq}"),
+        (Some(chain), None) => format!(" in chain {chain}"),
+        _ => String::new(),
+    };
+    format!("{}{place}: {}", finding.class, finding.detail)
+}
+
 fn finding_row(finding: Finding) -> Vec<Value> {
     vec![
-        Value::Text(finding.class.to_owned()),
         finding.tenant.map_or(Value::Null, Value::Text),
+        Value::Text(finding.class.to_owned()),
         finding.chain.map_or(Value::Null, Value::Int2),
         finding.seq.map_or(Value::Null, Value::Int8),
         finding.event_id.map_or(Value::Null, Value::Uuid),
+        Value::Text(finding.detail),
         finding.expected.map_or(Value::Null, Value::Bytea),
         finding.actual.map_or(Value::Null, Value::Bytea),
-        Value::Text(finding.detail),
     ]
 }
 
@@ -110,8 +103,8 @@ impl<'a> Check<'a> {
         let filter = if tenant.is_some() { "WHERE tenant_id = $3" } else { "" };
         // The key is a parameter, not text of the query: it must not reach a log.
         let sql = format!(
-            "SELECT tenant_id, chain, {}.audit_chain_check($1, $2, {}) FROM {} {filter} GROUP BY tenant_id, chain",
-            self.trail.schema,
+            "SELECT tenant_id, chain, {}.chain_check($1, $2, {}) FROM {} {filter} GROUP BY tenant_id, chain",
+            INTERNAL,
             columns::select_list(),
             self.trail.name,
         );
@@ -125,7 +118,7 @@ impl<'a> Check<'a> {
                 .datum(2)
                 .and_then(|datum| ChainState::from_bytes(unsafe { columns::varlena_bytes(datum) }));
             let state = state.ok_or_else(|| {
-                Failure::new(Kind::UnexpectedTable, "audit_chain_check is not ours")
+                Failure::new(Kind::UnexpectedTable, "chain_check is not ours")
                     .hint("Drop and create the extension, or restore its aggregate.")
             })?;
             let chains = sums.entry(row.text(0)?).or_default();
@@ -320,25 +313,26 @@ fn text(arguments: &Arguments, n: usize) -> Result<Option<String>, Failure> {
 
 /// Argument `n` as a number of events.
 fn limit(arguments: &Arguments, n: usize) -> Result<Option<i64>, Failure> {
-    match arguments.int8(n) {
+    match arguments.int4(n) {
         Some(events) if events < 1 => {
             Err(Failure::new(Kind::InvalidArgument, format!("n is {events}, not at least 1"))
                 .hint("Leave n out to check the whole trail."))
         }
-        events => Ok(events),
+        events => Ok(events.map(i64::from)),
     }
 }
 
 /// `audit_verify(tenant, n)`
 fn audit_verify(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
-    let tenant = text(arguments, 0)?.ok_or_else(|| {
-        Failure::new(Kind::InvalidArgument, "tenant is null").hint("Use audit_verify_all().")
-    })?;
+    let tenant = text(arguments, 0)?;
     let n = limit(arguments, 1)?;
-    let trail = Trail::open(arguments)?;
+    let trail = Trail::open()?;
     let mut rows = Rows::start(arguments);
     let session = Session::connect();
-    let mut check = Check::start(&session, &trail, Some(&tenant))?;
+    let mut check = Check::start(&session, &trail, tenant.as_deref())?;
+    let Some(tenant) = tenant else {
+        return every_tenant(&mut check, n, &mut rows);
+    };
     let verdict = match n {
         None => check.whole(Some(&tenant), &mut |_| ())?.remove(&Some(tenant.clone())).unwrap_or_default(),
         Some(n) => check.last(&tenant, n, &mut |_| ())?,
@@ -350,13 +344,32 @@ fn audit_verify(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     Ok(pg_sys::Datum::null())
 }
 
-/// `audit_verify_all()`
-fn audit_verify_all(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
-    let trail = Trail::open(arguments)?;
-    let mut rows = Rows::start(arguments);
-    let session = Session::connect();
-    let mut check = Check::start(&session, &trail, None)?;
-    for (tenant, verdict) in check.whole(None, &mut |_| ())? {
+/// The verdict of every tenant: first those with findings, last the extension's own.
+fn every_tenant(check: &mut Check<'_>, n: Option<i64>, rows: &mut Rows) -> Result<pg_sys::Datum, Failure> {
+    let mut verdicts: Vec<(Option<String>, Verdict)> = match n {
+        None => check.whole(None, &mut |_| ())?.into_iter().collect(),
+        Some(n) => {
+            let mut verdicts = Vec::new();
+            for tenant in check.tenants()? {
+                let verdict = check.last(&tenant, n, &mut |_| ())?;
+                verdicts.push((Some(tenant), verdict));
+            }
+            verdicts
+        }
+    };
+    // A stable sort: within each group they stay in the order of their names.
+    verdicts.sort_by_key(|(tenant, verdict)| (verdict.findings == 0, tenant.as_deref() == Some(OWN_TENANT)));
+    let wrong = verdicts.iter().filter(|(_, verdict)| verdict.findings > 0).count();
+    if verdicts.is_empty() {
+        notice("there is no event yet: nothing was checked", "Verify again when there are events.");
+    } else if wrong > 0 {
+        let is = if wrong == 1 { "is" } else { "are" };
+        notice(
+            &format!("{wrong} of {} tenants {is} not what was written", verdicts.len()),
+            "Do not repair anything yet. SELECT * FROM audit_findings(); then docs/runbook.md.",
+        );
+    }
+    for (tenant, verdict) in verdicts {
         rows.push(verdict.row(tenant));
     }
     Ok(pg_sys::Datum::null())
@@ -366,7 +379,7 @@ fn audit_verify_all(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
 fn audit_findings(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let tenant = text(arguments, 0)?;
     let n = limit(arguments, 1)?;
-    let trail = Trail::open(arguments)?;
+    let trail = Trail::open()?;
     let mut rows = Rows::start(arguments);
     let session = Session::connect();
     let mut check = Check::start(&session, &trail, tenant.as_deref())?;
@@ -394,7 +407,7 @@ fn audit_findings(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     }
 }
 
-/// `audit_drill_findings(scratch)`: what `audit_findings()` would say if the table were the trail.
+/// `drill_findings(scratch)`: what `audit_findings()` would say if the table were the trail.
 fn audit_drill_findings(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let trail = Trail::created_here(arguments)?;
     let mut rows = Rows::start(arguments);
@@ -406,5 +419,4 @@ fn audit_drill_findings(arguments: &Arguments) -> Result<pg_sys::Datum, Failure>
 
 sql_function!(zeroauth_audit_drill_findings, pg_finfo_zeroauth_audit_drill_findings, audit_drill_findings);
 sql_function!(zeroauth_audit_verify, pg_finfo_zeroauth_audit_verify, audit_verify);
-sql_function!(zeroauth_audit_verify_all, pg_finfo_zeroauth_audit_verify_all, audit_verify_all);
 sql_function!(zeroauth_audit_findings, pg_finfo_zeroauth_audit_findings, audit_findings);

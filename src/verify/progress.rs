@@ -1,4 +1,4 @@
-//! How far each running verification is: one slot in shared memory for each, read by `audit_verify_progress`.
+//! How far each running verification is: one slot in shared memory for each, read by `verify_progress`.
 //!
 //! | field | written by | under |
 //! |---|---|---|
@@ -161,7 +161,7 @@ pub fn add_step_for_leader() {
     }
 }
 
-/// `audit_progress_slots()`: one row for each running verification of this database.
+/// `progress_slots()`: one row for each running verification of this database.
 fn audit_progress_slots(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let mut rows = Rows::start(arguments);
     if !is_shared() {

@@ -101,7 +101,7 @@ fn job_lock(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     Ok(pg_sys::Datum::from(acquire(&text(arguments, 0), false)))
 }
 
-/// `audit_restore_runs()`: whether events are being restored into this database.
+/// `restore_runs()`: whether events are being restored into this database.
 fn restore_runs(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
     // SAFETY: set when the backend connected.
     let here = unsafe { pg_sys::MyDatabaseId }.to_u32();
@@ -116,7 +116,7 @@ fn jobs_changed(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     Ok(pg_sys::Datum::null())
 }
 
-/// `audit_worker_status()`: what the board says about this database, one row.
+/// `worker_status()`: what the board says about this database, one row.
 fn worker_status(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     use crate::pg::result_rows::{Rows, Value};
     use crate::shared::databases::State;

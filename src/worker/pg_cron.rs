@@ -10,6 +10,7 @@ use crate::pg::call::{Arguments, sql_function};
 use crate::pg::error::{Failure, Kind};
 use crate::pg::spi::{Parameter, Session};
 use crate::shared::databases::{self, SECOND};
+use crate::trail::membership::INTERNAL;
 
 /// What our jobs are called in pg_cron, before their own name.
 const PREFIX: &str = "zeroauth_audit ";
@@ -93,14 +94,13 @@ fn not_here(session: &Session) -> Result<Failure, Failure> {
     })
 }
 
-fn use_pg_cron(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
-    let schema = arguments.quoted_schema();
+fn use_pg_cron(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let session = Session::connect();
     let Some(cron) = PgCron::find(&session)? else { return Err(not_here(&session)?) };
     let zone = cron.zone()?;
     let mut jobs = Vec::new();
     let sql = format!(
-        "SELECT j.name::pg_catalog.text, j.schedule, j.time_zone, j.enabled::pg_catalog.text FROM {schema}.audit_jobs j ORDER BY j.name FOR UPDATE"
+        "SELECT j.name::pg_catalog.text, j.schedule, j.time_zone, j.enabled::pg_catalog.text FROM {INTERNAL}.jobs j ORDER BY j.name FOR UPDATE"
     );
     session.change(&sql, &[], |row| {
         let text = |n| Ok::<_, Failure>(row.text(n)?.unwrap_or_default());
@@ -120,23 +120,22 @@ fn use_pg_cron(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         })?;
         // A job that is off is on nobody's list; the row keeps who would run it.
         if enabled {
-            let command = format!("SELECT {schema}.audit_run_job('{name}', 'pg_cron')");
+            let command = format!("SELECT {INTERNAL}.run_job('{name}', 'pg_cron')");
             cron.schedule(&format!("{PREFIX}{name}"), &expression, &command)?;
             handed_over += 1;
         }
     }
-    assign(&session, &schema, "pg_cron")?;
+    assign(&session, INTERNAL, "pg_cron")?;
     drop(session);
     Ok(pg_sys::Datum::from(handed_over))
 }
 
-fn use_worker(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
-    let schema = arguments.quoted_schema();
+fn use_worker(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let session = Session::connect();
     if let Some(cron) = PgCron::find(&session)? {
         cron.unschedule_ours()?;
     }
-    let taken_back = assign(&session, &schema, "worker")?;
+    let taken_back = assign(&session, INTERNAL, "worker")?;
     drop(session);
     Ok(pg_sys::Datum::from(taken_back))
 }
@@ -145,7 +144,7 @@ fn use_worker(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
 fn assign(session: &Session, schema: &str, scheduler: &str) -> Result<i32, Failure> {
     let mut changed = 0;
     let sql = format!(
-        "UPDATE {schema}.audit_jobs AS j SET scheduler = $1 WHERE j.scheduler OPERATOR(pg_catalog.<>) $1 RETURNING 1"
+        "UPDATE {schema}.jobs AS j SET scheduler = $1 WHERE j.scheduler OPERATOR(pg_catalog.<>) $1 RETURNING 1"
     );
     session.change(&sql, &[Parameter::Text(scheduler)], |_| {
         changed += 1;

@@ -40,7 +40,7 @@ struct End {
     message: Option<String>,
 }
 
-/// What `audit_job_step` returns.
+/// What `job_step` returns.
 #[derive(Deserialize)]
 struct Step {
     more: bool,
@@ -70,7 +70,7 @@ impl Run {
         let free = exclusive.is_some();
         let id = owner_transaction::run(None, |open| {
             let mut id = None;
-            let sql = format!("SELECT {}.audit_job_begin($1, $2::pg_catalog.bool)", open.schema);
+            let sql = format!("SELECT {}.job_begin($1, $2::pg_catalog.bool)", open.schema);
             let parameters = [Parameter::Text(job), Parameter::Text(if free { "on" } else { "off" })];
             open.session.change(&sql, &parameters, |row| {
                 id = row.int8(0);
@@ -136,8 +136,7 @@ impl Run {
                 definitions::witness(open)?;
             }
             let mut result = String::new();
-            let sql =
-                format!("SELECT {}.audit_job_step($1, $2::pg_catalog.jsonb)::pg_catalog.text", open.schema);
+            let sql = format!("SELECT {}.job_step($1, $2::pg_catalog.jsonb)::pg_catalog.text", open.schema);
             let summary = self.summary.to_string();
             open.session.change(&sql, &[Parameter::Text(&self.job), Parameter::Text(&summary)], |row| {
                 result = row.text(0)?.unwrap_or_default();
@@ -181,7 +180,7 @@ impl Run {
         let (code, message) = (nothing(&end.code), nothing(&end.message));
         owner_transaction::run(None, |open| {
             let sql = format!(
-                "SELECT {}.audit_job_end($1, $2, $3::pg_catalog.int4, $4::pg_catalog.jsonb, nullif($5, ''), nullif($6, ''))",
+                "SELECT {}.job_end($1, $2, $3::pg_catalog.int4, $4::pg_catalog.jsonb, nullif($5, ''), nullif($6, ''))",
                 open.schema
             );
             let summary = self.summary.to_string();

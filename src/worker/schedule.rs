@@ -43,7 +43,7 @@ impl Plan {
             let mut jobs = Vec::new();
             // A database whose extension is older than its jobs has none.
             let mut there = false;
-            let table = format!("{}.audit_jobs", open.schema);
+            let table = format!("{}.jobs", open.schema);
             open.session.all(
                 "SELECT pg_catalog.to_regclass($1) IS NOT NULL",
                 &[Parameter::Text(&table)],
@@ -55,8 +55,8 @@ impl Plan {
             if !there {
                 return Ok(jobs);
             }
-            let sql = include_str!("../../sql/queries/job_plan.sql").replace("@extschema@", &open.schema);
-            open.session.all(&sql, &[], |row| {
+            let sql = include_str!("../../sql/queries/job_plan.sql");
+            open.session.all(sql, &[], |row| {
                 jobs.push(Job {
                     name: row.text(0)?.unwrap_or_default(),
                     next_run: row.int8(1),
@@ -180,15 +180,15 @@ fn call(function: &str) -> Result<(), Trouble> {
 
 /// Ends what the worker before left behind.
 pub fn settle() -> Result<(), Trouble> {
-    call("audit_jobs_settle")
+    call("jobs_settle")
 }
 
 /// Plans anew what a wrong clock had planned.
 pub fn correct() -> Result<(), Trouble> {
-    call("audit_jobs_correct")
+    call("jobs_correct")
 }
 
 /// Raises an alert for every job that is overdue.
 pub fn check_overdue() -> Result<(), Trouble> {
-    call("audit_jobs_check_overdue")
+    call("jobs_check_overdue")
 }

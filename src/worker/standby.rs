@@ -57,7 +57,7 @@ pub fn serve(database: u32) -> End {
 fn verify() -> Result<Line, Trouble> {
     owner_transaction::run(None, |open| {
         let mut line = Line { event: "standby_verified", ..Line::default() };
-        let sql = include_str!("../../sql/queries/trail_summary.sql").replace("@extschema@", &open.schema);
+        let sql = include_str!("../../sql/queries/trail_summary.sql").replace("@extschema@", &open.public);
         open.session.all(&sql, &[], |row| {
             line.tenants = row.int8(0).unwrap_or(0);
             line.events = row.int8(1).unwrap_or(0);

@@ -13,7 +13,7 @@ use crate::support::{DEADLINE, Database, Sql, assert_whole, quoted, shared};
 #[track_caller]
 pub fn raise(client: &mut Client, severity: i32, fingerprint: &str) -> String {
     client.line(&format!(
-        "SELECT audit_raise_alert('gap', {severity}::smallint, 'acme', '{fingerprint}', 'events are missing', '{{\"seq\": 7}}')"
+        "SELECT zeroauth_audit_internal.raise_alert('gap', {severity}::smallint, 'acme', '{fingerprint}', 'events are missing', '{{\"seq\": 7}}')"
     ))
 }
 
@@ -38,7 +38,7 @@ fn a_condition_is_told_once_and_counted_while_it_goes_on() {
         assert_eq!(raise(&mut client, 2, "gap:acme:0:7"), id);
     }
     assert_eq!(
-        client.lines("SELECT id, severity, kind, tenant, fingerprint, message, evidence, state, occurrences, last_seen > raised_at, escalation_level, trail_error FROM audit_alerts"),
+        client.lines("SELECT id, severity, kind, tenant, fingerprint, message, evidence, state, occurrences, last_seen > raised_at, escalation_level, trail_error FROM zeroauth_audit_internal.alerts"),
         [format!("{id}|2|gap|acme|gap:acme:0:7|events are missing|{{\"seq\": 7}}|open|4|t|1|~")]
     );
     assert_eq!(told(&mut client), ["alert.raised|high|gap:acme:0:7"]);
@@ -71,8 +71,14 @@ fn a_condition_is_told_once_and_counted_while_it_goes_on() {
     // Another fingerprint, and the same one after it was resolved, are new alerts.
     let other = raise(&mut client, 3, "gap:acme:0:8");
     assert_ne!(other, id);
-    assert_eq!(client.line("SELECT audit_resolve_alert('gap:acme:0:7', 'the rows are back')"), "t");
-    assert_eq!(client.line("SELECT audit_resolve_alert('gap:acme:0:7', 'the rows are back')"), "f");
+    assert_eq!(
+        client.line("SELECT zeroauth_audit_internal.resolve_alert('gap:acme:0:7', 'the rows are back')"),
+        "t"
+    );
+    assert_eq!(
+        client.line("SELECT zeroauth_audit_internal.resolve_alert('gap:acme:0:7', 'the rows are back')"),
+        "f"
+    );
     assert_ne!(raise(&mut client, 2, "gap:acme:0:7"), id);
     assert_eq!(
         told(&mut client),
@@ -100,7 +106,10 @@ fn two_sessions_that_see_one_condition_at_once_raise_one_alert() {
         }
     });
     let mut client = database.client();
-    assert_eq!(client.line("SELECT count(*), sum(occurrences) FROM audit_alerts"), "25|100");
+    assert_eq!(
+        client.line("SELECT count(*), sum(occurrences) FROM zeroauth_audit_internal.alerts"),
+        "25|100"
+    );
     assert_eq!(client.line("SELECT count(*) FROM audit_events WHERE tenant_id = 'zeroauth_audit'"), "25");
     assert_whole(&mut client);
 }
@@ -109,19 +118,25 @@ fn two_sessions_that_see_one_condition_at_once_raise_one_alert() {
 fn severity_1_waits_for_a_person_even_when_the_condition_is_gone() {
     let database = Database::audited("alerts_person");
     let mut client = database.client();
-    let state = "SELECT state, condition_gone_at IS NOT NULL, acknowledged_by, acknowledged_note, resolved_by, resolved_note FROM audit_alerts ORDER BY id";
+    let state = "SELECT state, condition_gone_at IS NOT NULL, acknowledged_by, acknowledged_note, resolved_by, resolved_note FROM zeroauth_audit_internal.alerts ORDER BY id";
     let gone_first = raise(&mut client, 1, "gap:acme:0:1");
-    assert_eq!(client.line("SELECT audit_resolve_alert('gap:acme:0:1', 'gone')"), "f");
+    assert_eq!(client.line("SELECT zeroauth_audit_internal.resolve_alert('gap:acme:0:1', 'gone')"), "f");
     assert_eq!(client.lines(state), ["open|t|~|~|~|~"]);
     // It comes back: what was remembered is not true any more.
     raise(&mut client, 1, "gap:acme:0:1");
     assert_eq!(client.lines(state), ["open|f|~|~|~|~"]);
-    assert_eq!(client.line("SELECT audit_resolve_alert('gap:acme:0:1', 'gone')"), "f");
-    assert_eq!(client.line(&format!("SELECT audit_acknowledge({gone_first}, 'looked at it')")), "resolved");
+    assert_eq!(client.line("SELECT zeroauth_audit_internal.resolve_alert('gap:acme:0:1', 'gone')"), "f");
+    assert_eq!(
+        client.line(&format!("SELECT audit_alert_acknowledge({gone_first}, 'looked at it')")),
+        "resolved"
+    );
     let seen_first = raise(&mut client, 1, "gap:acme:0:2");
-    assert_eq!(client.line(&format!("SELECT audit_acknowledge({seen_first}, 'looking')")), "acknowledged");
+    assert_eq!(
+        client.line(&format!("SELECT audit_alert_acknowledge({seen_first}, 'looking')")),
+        "acknowledged"
+    );
     raise(&mut client, 1, "gap:acme:0:2");
-    assert_eq!(client.line("SELECT audit_resolve_alert('gap:acme:0:2', 'gone now')"), "t");
+    assert_eq!(client.line("SELECT zeroauth_audit_internal.resolve_alert('gap:acme:0:2', 'gone now')"), "t");
     assert_eq!(
         client.lines(state),
         [
@@ -142,16 +157,19 @@ fn severity_1_waits_for_a_person_even_when_the_condition_is_gone() {
     );
     for (sql, message) in [
         (
-            format!("SELECT audit_acknowledge({seen_first}, 'again')"),
+            format!("SELECT audit_alert_acknowledge({seen_first}, 'again')"),
             format!("alert {seen_first} is resolved already"),
         ),
-        ("SELECT audit_acknowledge(999, 'x')".into(), "no alert 999".into()),
-        ("SELECT audit_acknowledge(NULL, 'x')".into(), "no alert NULL".into()),
+        ("SELECT audit_alert_acknowledge(999, 'x')".into(), "no alert 999".into()),
+        ("SELECT audit_alert_acknowledge(NULL, 'x')".into(), "no alert NULL".into()),
         (
-            format!("SELECT audit_acknowledge({seen_first}, E' \\n\\t')"),
+            format!("SELECT audit_alert_acknowledge({seen_first}, E' \\n\\t')"),
             "an acknowledgement needs a note".into(),
         ),
-        (format!("SELECT audit_acknowledge({seen_first}, NULL)"), "an acknowledgement needs a note".into()),
+        (
+            format!("SELECT audit_alert_acknowledge({seen_first}, NULL)"),
+            "an acknowledgement needs a note".into(),
+        ),
     ] {
         let refusal = client.refused("ZA009", &sql);
         assert_eq!(refusal.message, message);
@@ -180,22 +198,22 @@ fn people_on_call_read_and_acknowledge_and_do_nothing_else() {
     let id = raise(&mut client, 1, "gap:acme:0:1");
     let mut person = database.client_as(&role);
     assert_eq!(
-        person.line("SELECT id, message FROM audit_alerts WHERE state = 'open'"),
+        person.line("SELECT id, message FROM zeroauth_audit_internal.alerts WHERE state = 'open'"),
         format!("{id}|events are missing")
     );
     for sql in [
-        "UPDATE audit_alerts SET state = 'resolved', resolved_at = now()",
-        "DELETE FROM audit_alerts",
-        "INSERT INTO audit_alerts (severity, kind, fingerprint, message) VALUES (1, 'x', 'x', 'x')",
-        "SELECT audit_raise_alert('gap', 1::smallint, NULL, 'x', 'x', NULL)",
-        "SELECT audit_resolve_alert('gap:acme:0:1', 'x')",
-        "SELECT audit_announce_alert(1, 'raised', 1::smallint)",
-        "SELECT audit_append_own('x', 'low', 'x', '{}')",
-        "SELECT audit_log('{}')",
-        "SELECT audit_escalate()",
-        "SELECT * FROM audit_take_deliveries('{}', 1, 1)",
-        "SELECT audit_settle_delivery(1, 'delivered', NULL, NULL)",
-        "INSERT INTO audit_alert_routes (name, kind, url_file) VALUES ('x', 'alertmanager', '/x')",
+        "UPDATE zeroauth_audit_internal.alerts SET state = 'resolved', resolved_at = now()",
+        "DELETE FROM zeroauth_audit_internal.alerts",
+        "INSERT INTO zeroauth_audit_internal.alerts (severity, kind, fingerprint, message) VALUES (1, 'x', 'x', 'x')",
+        "SELECT zeroauth_audit_internal.raise_alert('gap', 1::smallint, NULL, 'x', 'x', NULL)",
+        "SELECT zeroauth_audit_internal.resolve_alert('gap:acme:0:1', 'x')",
+        "SELECT zeroauth_audit_internal.announce_alert(1, 'raised', 1::smallint)",
+        "SELECT zeroauth_audit_internal.append_own('x', 'low', 'x', '{}')",
+        "SELECT zeroauth_audit_internal.log_line('{}')",
+        "SELECT zeroauth_audit_internal.escalate()",
+        "SELECT * FROM zeroauth_audit_internal.take_deliveries('{}', 1, 1)",
+        "SELECT zeroauth_audit_internal.settle_delivery(1, 'delivered', NULL, NULL)",
+        "INSERT INTO zeroauth_audit_internal.alert_routes (name, kind, url_file) VALUES ('x', 'alertmanager', '/x')",
         "SELECT * FROM audit_events",
         "INSERT INTO audit_events (tenant_id, action) VALUES ('zeroauth_audit', 'alert.resolved')",
     ] {
@@ -203,13 +221,13 @@ fn people_on_call_read_and_acknowledge_and_do_nothing_else() {
     }
     // Nothing of this session reaches the function that runs as its owner.
     person.run(
-        "CREATE TEMP TABLE audit_alerts (id bigint, state text); CREATE TEMP TABLE audit_events (a int);
+        "CREATE TEMP TABLE zeroauth_audit_internal.alerts (id bigint, state text); CREATE TEMP TABLE audit_events (a int);
          CREATE FUNCTION pg_temp.pg_notify(text, text) RETURNS void LANGUAGE sql AS $$ SELECT 1/0 $$;
          SET search_path = pg_temp, public",
     );
-    assert_eq!(person.line(&format!("SELECT public.audit_acknowledge({id}, 'on it')")), "acknowledged");
+    assert_eq!(person.line(&format!("SELECT public.audit_alert_acknowledge({id}, 'on it')")), "acknowledged");
     assert_eq!(
-        client.line("SELECT acknowledged_by, acknowledged_note FROM audit_alerts"),
+        client.line("SELECT acknowledged_by, acknowledged_note FROM zeroauth_audit_internal.alerts"),
         format!("{role}|on it")
     );
     assert_eq!(
@@ -218,10 +236,10 @@ fn people_on_call_read_and_acknowledge_and_do_nothing_else() {
     );
     let mut nobody = database.client_as(&database.role("nobody"));
     for sql in [
-        "SELECT audit_acknowledge(1, 'x')",
-        "SELECT * FROM audit_alerts",
-        "SELECT * FROM audit_alert_routes",
-        "SELECT * FROM audit_deliveries",
+        "SELECT audit_alert_acknowledge(1, 'x')",
+        "SELECT * FROM zeroauth_audit_internal.alerts",
+        "SELECT * FROM zeroauth_audit_internal.alert_routes",
+        "SELECT * FROM zeroauth_audit_internal.alert_deliveries",
     ] {
         nobody.refused("42501", sql);
     }
@@ -243,7 +261,8 @@ fn whoever_owns_the_trail_can_neither_silence_an_alert_nor_borrow_the_rights_of_
     assert_eq!(client.lines("SELECT * FROM seen"), [format!("{owner}|f")]);
     raise(&mut client, 1, "gap:acme:0:2");
     assert_eq!(
-        client.lines("SELECT fingerprint, state, trail_error FROM audit_alerts ORDER BY id"),
+        client
+            .lines("SELECT fingerprint, state, trail_error FROM zeroauth_audit_internal.alerts ORDER BY id"),
         ["gap:acme:0:1|open|~", "gap:acme:0:2|open|XX999 not to be told"]
     );
     wait_until(DEADLINE, "the log says what happened to the event", || {
@@ -257,7 +276,7 @@ fn whoever_owns_the_trail_can_neither_silence_an_alert_nor_borrow_the_rights_of_
     raise(&mut client, 1, "gap:acme:0:3");
     assert!(
         client
-            .line("SELECT trail_error FROM audit_alerts WHERE fingerprint = 'gap:acme:0:3'")
+            .line("SELECT trail_error FROM zeroauth_audit_internal.alerts WHERE fingerprint = 'gap:acme:0:3'")
             .contains("deferred")
     );
     assert_eq!(client.line("SELECT count(*) FROM seen"), "1", "nothing of the owner's ran as anybody else");
@@ -267,7 +286,7 @@ fn whoever_owns_the_trail_can_neither_silence_an_alert_nor_borrow_the_rights_of_
     raise(&mut client, 1, "gap:acme:0:4");
     assert!(
         client
-            .line("SELECT trail_error FROM audit_alerts WHERE fingerprint = 'gap:acme:0:4'")
+            .line("SELECT trail_error FROM zeroauth_audit_internal.alerts WHERE fingerprint = 'gap:acme:0:4'")
             .starts_with("42501 ")
     );
     assert_eq!(client.line("SELECT current_user, session_user"), "postgres|postgres");
@@ -277,30 +296,35 @@ fn whoever_owns_the_trail_can_neither_silence_an_alert_nor_borrow_the_rights_of_
 fn escalation_goes_by_age_and_ends_with_the_acknowledgement() {
     let database = Database::audited("alerts_escalation");
     let mut client = database.client();
-    client.run("INSERT INTO audit_alert_routes (name, kind, url_file, from_level) VALUES ('pager', 'alertmanager', '/x', 1), ('boss', 'alertmanager', '/x', 3)");
+    client.run("INSERT INTO zeroauth_audit_internal.alert_routes (name, kind, url_file, from_level) VALUES ('pager', 'alertmanager', '/x', 1), ('boss', 'alertmanager', '/x', 3)");
     let id = raise(&mut client, 1, "gap:acme:0:1");
     raise(&mut client, 2, "gap:acme:0:2");
-    assert_eq!(client.line("SELECT audit_escalate()"), "0");
+    assert_eq!(client.line("SELECT zeroauth_audit_internal.escalate()"), "0");
     let due = client.line(
-        "SELECT audit_next_delivery(ARRAY['pager', 'boss']) - raised_at FROM audit_alerts WHERE severity = 1",
+        "SELECT zeroauth_audit_internal.next_delivery(ARRAY['pager', 'boss']) - raised_at FROM zeroauth_audit_internal.alerts WHERE severity = 1",
     );
     assert_eq!(due, "00:05:00");
     let age = |client: &mut Client, age: &str| {
-        client.run(&format!("UPDATE audit_alerts SET raised_at = clock_timestamp() - interval '{age}'"));
-        client.line("SELECT audit_escalate()")
+        client.run(&format!(
+            "UPDATE zeroauth_audit_internal.alerts SET raised_at = clock_timestamp() - interval '{age}'"
+        ));
+        client.line("SELECT zeroauth_audit_internal.escalate()")
     };
     assert_eq!(age(&mut client, "4 min 59 s"), "0");
     assert_eq!(age(&mut client, "5 min"), "1");
-    assert_eq!(client.line("SELECT audit_escalate()"), "0", "each level once");
+    assert_eq!(client.line("SELECT zeroauth_audit_internal.escalate()"), "0", "each level once");
     assert_eq!(age(&mut client, "15 min"), "1");
     // The server was down meanwhile: the level that is due, not every one in between.
-    client.run("UPDATE audit_alerts SET escalation_level = 1");
+    client.run("UPDATE zeroauth_audit_internal.alerts SET escalation_level = 1");
     assert_eq!(age(&mut client, "3 hours"), "1");
-    assert_eq!(client.line(&format!("SELECT escalation_level FROM audit_alerts WHERE id = {id}")), "4");
-    assert_eq!(client.line("SELECT audit_next_delivery(ARRAY['pager', 'boss'])"), "~");
+    assert_eq!(
+        client.line(&format!("SELECT escalation_level FROM zeroauth_audit_internal.alerts WHERE id = {id}")),
+        "4"
+    );
+    assert_eq!(client.line("SELECT zeroauth_audit_internal.next_delivery(ARRAY['pager', 'boss'])"), "~");
     assert_eq!(
         client.lines(&format!(
-            "SELECT what, level, route FROM audit_deliveries WHERE alert_id = {id} ORDER BY id"
+            "SELECT what, level, route FROM zeroauth_audit_internal.alert_deliveries WHERE alert_id = {id} ORDER BY id"
         )),
         [
             "raised|1|pager",
@@ -311,11 +335,11 @@ fn escalation_goes_by_age_and_ends_with_the_acknowledgement() {
             "escalated|4|pager"
         ]
     );
-    client.run("UPDATE audit_alerts SET escalation_level = 2");
-    client.run(&format!("SELECT audit_acknowledge({id}, 'awake')"));
-    assert_eq!(client.line("SELECT audit_escalate()"), "0");
+    client.run("UPDATE zeroauth_audit_internal.alerts SET escalation_level = 2");
+    client.run(&format!("SELECT audit_alert_acknowledge({id}, 'awake')"));
+    assert_eq!(client.line("SELECT zeroauth_audit_internal.escalate()"), "0");
     assert_eq!(
-        client.lines("SELECT route FROM audit_deliveries WHERE what = 'acknowledged' ORDER BY id"),
+        client.lines("SELECT route FROM zeroauth_audit_internal.alert_deliveries WHERE what = 'acknowledged' ORDER BY id"),
         ["boss", "pager"],
         "who was told that it began is told that it ended"
     );
@@ -327,7 +351,7 @@ fn escalation_goes_by_age_and_ends_with_the_acknowledgement() {
     );
     let rate = |seconds: &str| {
         format!(
-            "SELECT audit_level_due('2026-01-01 00:00:00+00', timestamptz '2026-01-01 00:00:00+00' + interval '{seconds} s')"
+            "SELECT zeroauth_audit_internal.level_due('2026-01-01 00:00:00+00', timestamptz '2026-01-01 00:00:00+00' + interval '{seconds} s')"
         )
     };
     for (seconds, level) in
@@ -342,36 +366,51 @@ fn alerts_are_guarded_against_ddl_like_the_trail() {
     let (database, _) = owned("alerts_ddl");
     let mut client = database.client();
     for sql in [
-        "ALTER TABLE audit_alerts ADD COLUMN x int",
-        "ALTER TABLE audit_deliveries RENAME TO x",
-        "DROP TABLE audit_alerts CASCADE",
-        "DROP INDEX audit_alerts_unresolved",
-        "CREATE RULE r AS ON INSERT TO audit_alerts DO INSTEAD NOTHING",
-        "CREATE TRIGGER t BEFORE INSERT ON audit_alerts FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
-        "DROP FUNCTION audit_raise_alert",
-        "CREATE OR REPLACE FUNCTION audit_escalate() RETURNS integer LANGUAGE sql AS 'SELECT 0'",
+        "ALTER TABLE zeroauth_audit_internal.alerts ADD COLUMN x int",
+        "ALTER TABLE zeroauth_audit_internal.alert_deliveries RENAME TO x",
+        "DROP TABLE zeroauth_audit_internal.alerts CASCADE",
+        "DROP INDEX alerts_unresolved",
+        "CREATE RULE r AS ON INSERT TO zeroauth_audit_internal.alerts DO INSTEAD NOTHING",
+        "CREATE TRIGGER t BEFORE INSERT ON zeroauth_audit_internal.alerts FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+        "DROP FUNCTION zeroauth_audit_internal.raise_alert",
+        "CREATE OR REPLACE FUNCTION zeroauth_audit_internal.escalate() RETURNS integer LANGUAGE sql AS 'SELECT 0'",
     ] {
         client.refused("ZA004", sql);
     }
-    client.run("CREATE INDEX mine ON audit_alerts (tenant); DROP INDEX mine");
+    client.run("CREATE INDEX mine ON zeroauth_audit_internal.alerts (tenant); DROP INDEX mine");
 }
 
 #[test]
 fn an_alert_is_bounded_whatever_it_is_raised_with() {
     let database = Database::audited("alerts_bounds");
     let mut client = database.client();
-    let id = client.line("SELECT audit_raise_alert('gap', 2::smallint, repeat('é', 5000), repeat('f', 1024), repeat('é', 5000), jsonb_build_object('x', repeat('é', 100000)))");
+    let id = client.line("SELECT zeroauth_audit_internal.raise_alert('gap', 2::smallint, repeat('é', 5000), repeat('f', 1024), repeat('é', 5000), jsonb_build_object('x', repeat('é', 100000)))");
     assert_eq!(
-        client.line(&format!("SELECT length(message), evidence->>'cut', evidence->>'bytes', length(evidence->>'start'), trail_error FROM audit_alerts WHERE id = {id}")),
+        client.line(&format!("SELECT length(message), evidence->>'cut', evidence->>'bytes', length(evidence->>'start'), trail_error FROM zeroauth_audit_internal.alerts WHERE id = {id}")),
         "2000|true|200009|4000|~"
     );
-    client.refused("23514", "SELECT audit_raise_alert('gap', 5::smallint, NULL, 'x', 'x', NULL)");
-    client.refused("23514", "SELECT audit_raise_alert('Not a kind', 1::smallint, NULL, 'x', 'x', NULL)");
-    client.refused("23514", "SELECT audit_raise_alert('gap', 1::smallint, NULL, '', 'x', NULL)");
-    client.refused("23502", "SELECT audit_raise_alert('gap', 1::smallint, NULL, 'x', NULL, NULL)");
+    client.refused(
+        "23514",
+        "SELECT zeroauth_audit_internal.raise_alert('gap', 5::smallint, NULL, 'x', 'x', NULL)",
+    );
+    client.refused(
+        "23514",
+        "SELECT zeroauth_audit_internal.raise_alert('Not a kind', 1::smallint, NULL, 'x', 'x', NULL)",
+    );
+    client.refused(
+        "23514",
+        "SELECT zeroauth_audit_internal.raise_alert('gap', 1::smallint, NULL, '', 'x', NULL)",
+    );
+    client.refused(
+        "23502",
+        "SELECT zeroauth_audit_internal.raise_alert('gap', 1::smallint, NULL, 'x', NULL, NULL)",
+    );
     // No evidence and no tenant are fine.
-    client.run("SELECT audit_raise_alert('worker_down', 1::smallint, NULL, 'worker_down::', 'x', NULL)");
-    assert_eq!(client.line("SELECT evidence, tenant FROM audit_alerts WHERE kind = 'worker_down'"), "{}|~");
+    client.run("SELECT zeroauth_audit_internal.raise_alert('worker_down', 1::smallint, NULL, 'worker_down::', 'x', NULL)");
+    assert_eq!(
+        client.line("SELECT evidence, tenant FROM zeroauth_audit_internal.alerts WHERE kind = 'worker_down'"),
+        "{}|~"
+    );
 }
 
 #[test]
@@ -380,7 +419,9 @@ fn an_alert_in_another_schema_and_under_a_tiny_details_limit_is_told_all_the_sam
     let mut client = database.client();
     client.run("CREATE SCHEMA \"Odd schema\"; CREATE EXTENSION zeroauth_audit SCHEMA \"Odd schema\"");
     let sql = |n: u8| {
-        format!("SELECT \"Odd schema\".audit_raise_alert('gap', 1::smallint, NULL, 'gap::{n}', 'x', NULL)")
+        format!(
+            "SELECT \"Odd schema\".zeroauth_audit_internal.raise_alert('gap', 1::smallint, NULL, 'gap::{n}', 'x', NULL)"
+        )
     };
     client.run(&sql(1));
     assert_eq!(
@@ -390,7 +431,7 @@ fn an_alert_in_another_schema_and_under_a_tiny_details_limit_is_told_all_the_sam
     client.run("SET zeroauth_audit.max_details_bytes = 10");
     client.run(&sql(2));
     assert_eq!(
-        client.lines("SELECT fingerprint, left(trail_error, 5) FROM \"Odd schema\".audit_alerts ORDER BY id"),
+        client.lines("SELECT fingerprint, left(trail_error, 5) FROM \"Odd schema\".zeroauth_audit_internal.alerts ORDER BY id"),
         ["gap::1|~", "gap::2|ZA007"]
     );
     assert_eq!(shared().log().lines().filter(|line| line.contains("PANIC")).count(), 0);

@@ -16,8 +16,7 @@ use crate::support::anchors::proxy::Behaviour;
 use crate::support::anchors::{Anchoring, Chain};
 use crate::support::{DEADLINE, Sql};
 
-const FINDINGS: &str =
-    "SELECT kind, source, tenant_id, target, batch FROM audit_anchor_findings ORDER BY 1, 2, 3, 4, 5";
+const FINDINGS: &str = "SELECT kind, source, tenant_id, target, batch FROM zeroauth_audit_internal.anchor_findings ORDER BY 1, 2, 3, 4, 5";
 
 fn digest(hex: &str) -> Digest {
     Digest::from_slice(&hex::decode(hex).unwrap()).unwrap()
@@ -37,7 +36,7 @@ fn anchored(name: &str) -> Anchoring {
         });
     }
     server.client.run(RECOMPUTE);
-    server.client.run("CREATE TABLE kept_anchors AS TABLE audit_anchors; CREATE TABLE kept_batches AS TABLE audit_anchor_batches");
+    server.client.run("CREATE TABLE kept_anchors AS TABLE zeroauth_audit_internal.anchors; CREATE TABLE kept_batches AS TABLE zeroauth_audit_internal.anchor_batches");
     server
 }
 
@@ -48,39 +47,43 @@ fn anchor_file(server: &mut Anchoring) -> PathBuf {
 
 /// What was kept is as it was.
 fn put_back(server: &mut Anchoring) {
-    server.client.run("DELETE FROM audit_anchors; INSERT INTO audit_anchors TABLE kept_anchors; DELETE FROM audit_anchor_batches; INSERT INTO audit_anchor_batches TABLE kept_batches; UPDATE audit_anchor_targets SET last_epoch = 2");
+    server.client.run("DELETE FROM zeroauth_audit_internal.anchors; INSERT INTO zeroauth_audit_internal.anchors TABLE kept_anchors; DELETE FROM zeroauth_audit_internal.anchor_batches; INSERT INTO zeroauth_audit_internal.anchor_batches TABLE kept_batches; UPDATE zeroauth_audit_internal.anchor_targets SET last_epoch = 2");
 }
 
 /// Rewrites an event of acme, and everything inside that tells of it, checkpoints with the key included.
 fn rewrite(server: &mut Anchoring) {
     server.client.run("SET zeroauth_audit.maintenance = on; UPDATE audit_events SET outcome = 'failure' WHERE tenant_id = 'acme' AND seq = 2; SELECT recompute('acme', 0::smallint, 2); RESET zeroauth_audit.maintenance");
-    server.client.run("UPDATE audit_tiles SET hashes = (SELECT string_agg(sha256('\\x00' || event_hash), '' ORDER BY seq) FROM audit_events WHERE tenant_id = 'acme') WHERE tenant_id = 'acme'");
+    server.client.run("UPDATE zeroauth_audit_internal.tiles SET hashes = (SELECT string_agg(sha256('\\x00' || event_hash), '' ORDER BY seq) FROM audit_events WHERE tenant_id = 'acme') WHERE tenant_id = 'acme'");
     let leaves: Vec<Digest> = server
         .client
         .lines("SELECT encode(event_hash, 'hex') FROM audit_events WHERE tenant_id = 'acme' ORDER BY seq")
         .iter()
         .map(|hash| leaf_hash(digest(hash).as_bytes()))
         .collect();
-    let origin = server.client.line("SELECT origin FROM audit_logs WHERE tenant_id = 'acme'");
-    for size in server.client.lines("SELECT tree_size FROM audit_checkpoints WHERE tenant_id = 'acme'") {
+    let origin =
+        server.client.line("SELECT origin FROM zeroauth_audit_internal.logs WHERE tenant_id = 'acme'");
+    for size in server
+        .client
+        .lines("SELECT tree_size FROM zeroauth_audit_internal.checkpoints WHERE tenant_id = 'acme'")
+    {
         let size: usize = size.parse().unwrap();
         let root = Tree::new(leaves[..size].to_vec()).root();
         let body = Checkpoint { origin: origin.clone(), size: size as u64, root }.body();
         let signatures =
             server.key.sign(&origin, &body) + &server.key.cosign(&origin, 1_790_000_000, &body).unwrap();
         server.client.run(&format!(
-            "UPDATE audit_checkpoints SET root = '\\x{}', note = '{body}' || E'\\n' || '{signatures}' WHERE tenant_id = 'acme' AND tree_size = {size}",
+            "UPDATE zeroauth_audit_internal.checkpoints SET root = '\\x{}', note = '{body}' || E'\\n' || '{signatures}' WHERE tenant_id = 'acme' AND tree_size = {size}",
             hex::encode(root.as_bytes())
         ));
     }
-    server.client.run("DELETE FROM audit_watermarks WHERE tenant_id = 'acme'");
+    server.client.run("DELETE FROM zeroauth_audit_internal.watermarks WHERE tenant_id = 'acme'");
 }
 
 /// Has what is remembered of anchors tell the new story, too, batch roots included.
 fn forge_anchors(server: &mut Anchoring) {
-    server.client.run("UPDATE audit_anchors a SET root = c.root FROM audit_checkpoints c WHERE c.tenant_id = a.tenant_id AND c.epoch = a.epoch AND c.tree_size = a.tree_size");
+    server.client.run("UPDATE zeroauth_audit_internal.anchors a SET root = c.root FROM zeroauth_audit_internal.checkpoints c WHERE c.tenant_id = a.tenant_id AND c.epoch = a.epoch AND c.tree_size = a.tree_size");
     for batch in 1..=2 {
-        let rows = server.client.rows(&format!("SELECT l.origin, a.tree_size, encode(a.root, 'hex') FROM audit_anchors a JOIN audit_logs l USING (tenant_id, epoch) WHERE a.batch = {batch} ORDER BY a.leaf_index"));
+        let rows = server.client.rows(&format!("SELECT l.origin, a.tree_size, encode(a.root, 'hex') FROM zeroauth_audit_internal.anchors a JOIN zeroauth_audit_internal.logs l USING (tenant_id, epoch) WHERE a.batch = {batch} ORDER BY a.leaf_index"));
         let leaf = |row: &Vec<Option<String>>| {
             let text = |n: usize| row[n].clone().unwrap();
             let checkpoint =
@@ -89,7 +92,7 @@ fn forge_anchors(server: &mut Anchoring) {
         };
         let root = hex::encode(Tree::new(rows.iter().map(leaf).collect()).root().as_bytes());
         server.client.run(&format!(
-            "UPDATE audit_anchors SET batch_root = '\\x{root}' WHERE batch = {batch}; UPDATE audit_anchor_batches SET root = '\\x{root}', machine = jsonb_set(machine, '{{inclusion,seal,root}}', '\"0x{root}\"') WHERE epoch = {batch}"
+            "UPDATE zeroauth_audit_internal.anchors SET batch_root = '\\x{root}' WHERE batch = {batch}; UPDATE zeroauth_audit_internal.anchor_batches SET root = '\\x{root}', machine = jsonb_set(machine, '{{inclusion,seal,root}}', '\"0x{root}\"') WHERE epoch = {batch}"
         ));
     }
 }
@@ -100,7 +103,7 @@ fn pitfall_28_who_rewrites_everything_inside_with_the_key_is_found_by_what_was_a
     assert_eq!(server.run("anchor_check"), "succeeded|-|-");
     assert_eq!(server.client.lines(FINDINGS), [] as [&str; 0]);
     assert_eq!(
-        server.client.line("SELECT summary FROM audit_job_runs WHERE job = 'anchor_check'"),
+        server.client.line("SELECT summary FROM zeroauth_audit_internal.job_runs WHERE job = 'anchor_check'"),
         r#"{"logs": 3, "batches": 2, "compared": 5}"#
     );
     rewrite(&mut server);
@@ -118,21 +121,21 @@ fn pitfall_28_who_rewrites_everything_inside_with_the_key_is_found_by_what_was_a
     );
     assert_eq!(
         server.client.line(
-            "SELECT state, reasons FROM jsonb_to_record(audit_health_anchors()) h (state text, reasons jsonb)"
+            "SELECT state, reasons FROM jsonb_to_record(zeroauth_audit_internal.health_anchors()) h (state text, reasons jsonb)"
         ),
         r#"failing|["anchor_mismatch"]"#
     );
     // Their next anchor does not continue the last one.
     assert_eq!(server.run("anchor"), "succeeded|-|-");
     assert_eq!(
-        server.client.lines("SELECT tenant_id, tied FROM audit_anchors WHERE batch = 3 AND tenant_id IN ('acme', 'globex') ORDER BY 1"),
+        server.client.lines("SELECT tenant_id, tied FROM zeroauth_audit_internal.anchors WHERE batch = 3 AND tenant_id IN ('acme', 'globex') ORDER BY 1"),
         ["acme|t", "globex|t"].map(|line| line.replace("acme|t", "acme|f"))
     );
     wait_until(DEADLINE, "the third batch", || {
         // With its evidence: nothing is on its way that would write its state again.
         server.batches("file").last().unwrap() == "3|finalized|3|t"
     });
-    server.client.run("DELETE FROM audit_anchors WHERE batch = 3; UPDATE audit_anchor_batches SET state = 'failed' WHERE epoch = 3");
+    server.client.run("DELETE FROM zeroauth_audit_internal.anchors WHERE batch = 3; UPDATE zeroauth_audit_internal.anchor_batches SET state = 'failed' WHERE epoch = 3");
     // They change what is remembered of anchors, too: then it is not what the target has.
     forge_anchors(&mut server);
     assert_eq!(server.run("anchor_check"), "succeeded|-|-");
@@ -141,7 +144,8 @@ fn pitfall_28_who_rewrites_everything_inside_with_the_key_is_found_by_what_was_a
         ["anchor_mismatch|target||file|1", "anchor_mismatch|target||file|2"]
     );
     assert_eq!(server.alerts(), ["1|anchor_mismatch::file"]);
-    let detail = server.client.line("SELECT detail FROM audit_anchor_findings WHERE batch = 1");
+    let detail =
+        server.client.line("SELECT detail FROM zeroauth_audit_internal.anchor_findings WHERE batch = 1");
     assert!(detail.starts_with("the target has root 0x"), "{detail}");
 }
 
@@ -151,29 +155,31 @@ fn what_is_taken_away_from_the_memory_of_anchors_is_missed() {
     let path = anchor_file(&mut server);
     let whole = fs::read(&path).unwrap();
     // A row of one tenant.
-    server.client.run("DELETE FROM audit_anchors WHERE tenant_id = 'acme' AND batch = 1");
+    server.client.run("DELETE FROM zeroauth_audit_internal.anchors WHERE tenant_id = 'acme' AND batch = 1");
     assert_eq!(server.run("anchor_check"), "succeeded|-|-");
     assert_eq!(server.client.lines(FINDINGS), ["anchor_mismatch|rows||file|1"]);
     assert_eq!(
-        server.client.line("SELECT detail FROM audit_anchor_findings"),
+        server.client.line("SELECT detail FROM zeroauth_audit_internal.anchor_findings"),
         "the row of tenant globex does not belong there"
     );
     put_back(&mut server);
     // A whole batch, as if it had never been.
-    server.client.run("DELETE FROM audit_anchors WHERE batch = 2; DELETE FROM audit_anchor_batches WHERE epoch = 2; UPDATE audit_anchor_targets SET last_epoch = 1");
+    server.client.run("DELETE FROM zeroauth_audit_internal.anchors WHERE batch = 2; DELETE FROM zeroauth_audit_internal.anchor_batches WHERE epoch = 2; UPDATE zeroauth_audit_internal.anchor_targets SET last_epoch = 1");
     assert_eq!(server.run("anchor_check"), "succeeded|-|-");
     assert_eq!(server.client.lines(FINDINGS), ["anchor_mismatch|target||file|2"]);
-    let detail = server.client.line("SELECT detail FROM audit_anchor_findings");
+    let detail = server.client.line("SELECT detail FROM zeroauth_audit_internal.anchor_findings");
     assert!(detail.ends_with("and nothing here knows of it"), "{detail}");
     put_back(&mut server);
     // A log.
     server
         .client
-        .run("CREATE TABLE kept_logs AS TABLE audit_logs; DELETE FROM audit_logs WHERE tenant_id = 'globex'");
+        .run("CREATE TABLE kept_logs AS TABLE zeroauth_audit_internal.logs; DELETE FROM zeroauth_audit_internal.logs WHERE tenant_id = 'globex'");
     assert_eq!(server.run("anchor_check"), "succeeded|-|-");
     assert_eq!(server.client.lines(FINDINGS), ["tenant_missing|events|globex||0"]);
     assert!(server.alerts().contains(&"1|tenant_missing:globex".to_owned()));
-    server.client.run("INSERT INTO audit_logs SELECT * FROM kept_logs WHERE tenant_id = 'globex'");
+    server
+        .client
+        .run("INSERT INTO zeroauth_audit_internal.logs SELECT * FROM kept_logs WHERE tenant_id = 'globex'");
     // The file itself.
     let mut changed = whole.clone();
     let at = changed.windows(6).position(|window| window == b"size 2").unwrap();
@@ -181,13 +187,13 @@ fn what_is_taken_away_from_the_memory_of_anchors_is_missed() {
     fs::write(&path, &changed).unwrap();
     assert_eq!(server.run("anchor_check"), "succeeded|-|-");
     assert_eq!(
-        server.client.lines("SELECT batch, detail FROM audit_anchor_findings ORDER BY 1"),
+        server.client.lines("SELECT batch, detail FROM zeroauth_audit_internal.anchor_findings ORDER BY 1"),
         [1, 2, 3].map(|batch| format!("{batch}|line 1 of the anchor file is not signed by a known key"))
     );
     fs::write(&path, []).unwrap();
     assert_eq!(server.run("anchor_check"), "succeeded|-|-");
     assert_eq!(
-        server.client.lines("SELECT batch, detail FROM audit_anchor_findings ORDER BY 1"),
+        server.client.lines("SELECT batch, detail FROM zeroauth_audit_internal.anchor_findings ORDER BY 1"),
         [1, 2].map(|batch| format!("{batch}|the target does not have it any more"))
     );
     // What cannot be read is no finding: the job fails.
@@ -205,7 +211,7 @@ fn what_is_taken_away_from_the_memory_of_anchors_is_missed() {
     server.client.run("SET zeroauth_audit.maintenance = on; DELETE FROM audit_events WHERE tenant_id = 'acme' AND seq > 40; RESET zeroauth_audit.maintenance");
     assert_eq!(server.run("anchor_check"), "succeeded|-|-");
     assert_eq!(
-        server.client.lines("SELECT tenant_id, detail FROM audit_anchor_findings"),
+        server.client.lines("SELECT tenant_id, detail FROM zeroauth_audit_internal.anchor_findings"),
         ["acme|event 41 of chain 0 was anchored, and is not there"]
     );
 }
@@ -241,7 +247,9 @@ fn a_chain_is_read_again_and_one_that_is_away_is_no_finding() {
     assert_eq!(chain.anvil.send(&anchorer, Some(&chain.contract), &data)["status"], "0x1");
     assert_eq!(server.run("anchor_check"), "succeeded|-|-");
     assert_eq!(
-        server.client.lines("SELECT source, target, batch, detail FROM audit_anchor_findings"),
+        server
+            .client
+            .lines("SELECT source, target, batch, detail FROM zeroauth_audit_internal.anchor_findings"),
         ["target|chain|2|the target has epoch 5, and nothing here knows of it"]
     );
     // The chain loses it, final or not.

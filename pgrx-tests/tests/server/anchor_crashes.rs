@@ -70,16 +70,27 @@ fn a_crash_during_any_call_anchors_once_and_loses_nothing() {
         worker_after(&mut watcher(&server.cluster), "audit", None);
         chain.settle(&mut server, "finalized");
         wait_until(DEADLINE, "the batch to be over", || {
-            server.client.line("SELECT count(*) FROM audit_anchor_batches WHERE next_at IS NOT NULL") == "0"
+            server
+                .client
+                .line("SELECT count(*) FROM zeroauth_audit_internal.anchor_batches WHERE next_at IS NOT NULL")
+                == "0"
         });
-        let batches = server.client.lines("SELECT epoch, machine #>> '{inclusion,id}', evidence IS NOT NULL FROM audit_anchor_batches WHERE state = 'finalized' ORDER BY epoch");
+        let batches = server.client.lines("SELECT epoch, machine #>> '{inclusion,id}', evidence IS NOT NULL FROM zeroauth_audit_internal.anchor_batches WHERE state = 'finalized' ORDER BY epoch");
         let events: Vec<String> =
             chain.events().iter().map(|(epoch, id, _)| format!("{epoch}|{id}|t")).collect();
         assert_eq!(events, batches, "{method}");
         assert_eq!(events.len(), number + 1, "one for each batch: {method}");
     }
-    assert_eq!(server.client.line("SELECT count(*) FROM audit_anchors WHERE state <> 'finalized'"), "0");
-    assert_eq!(server.client.line("SELECT last_epoch FROM audit_anchor_targets WHERE name = 'chain'"), "6");
+    assert_eq!(
+        server.client.line("SELECT count(*) FROM zeroauth_audit_internal.anchors WHERE state <> 'finalized'"),
+        "0"
+    );
+    assert_eq!(
+        server
+            .client
+            .line("SELECT last_epoch FROM zeroauth_audit_internal.anchor_targets WHERE name = 'chain'"),
+        "6"
+    );
     server.cluster.asks_for("terminated by signal 9");
 }
 
@@ -87,14 +98,16 @@ fn a_crash_during_any_call_anchors_once_and_loses_nothing() {
 fn a_run_that_a_crash_cut_short_is_made_up_for_at_once() {
     let mut server = Anchoring::start("anchor_cut");
     // As a worker leaves it that died while it sealed.
-    server.client.run("INSERT INTO audit_job_runs (job, run_by) VALUES ('anchor', 'worker')");
+    server
+        .client
+        .run("INSERT INTO zeroauth_audit_internal.job_runs (job, run_by) VALUES ('anchor', 'worker')");
     server.cluster.crash().unwrap();
     server.cluster.start_again().unwrap();
     server.client = server.cluster.client();
     server.wait("file", "finalized");
     assert_eq!(
         server.client.lines(
-            "SELECT status, coalesce(error_code, '-') FROM audit_job_runs WHERE job = 'anchor' ORDER BY id"
+            "SELECT status, coalesce(error_code, '-') FROM zeroauth_audit_internal.job_runs WHERE job = 'anchor' ORDER BY id"
         ),
         ["failed|57P01", "succeeded|-"]
     );

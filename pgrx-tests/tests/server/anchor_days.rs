@@ -7,16 +7,18 @@ use crate::support::anchors::{Anchoring, Chain};
 use crate::support::{DEADLINE, Sql};
 
 /// Anchors are due every day, in twelve hours next.
-const DAILY: &str = "UPDATE audit_jobs SET time_zone = 'Asia/Kolkata', schedule = to_char(now() AT TIME ZONE 'Asia/Kolkata' + interval '12 hours', '\"30\" HH24 \"* * *\"') WHERE name = 'anchor'";
+const DAILY: &str = "UPDATE zeroauth_audit_internal.jobs SET time_zone = 'Asia/Kolkata', schedule = to_char(now() AT TIME ZONE 'Asia/Kolkata' + interval '12 hours', '\"30\" HH24 \"* * *\"') WHERE name = 'anchor'";
 
 /// So many hours ago all of it began.
 fn began(server: &mut Anchoring, hours: i64) {
-    server.client.run(&format!("UPDATE audit_logs SET started_at = now() - interval '{hours} hours'; UPDATE audit_anchor_targets SET enabled_since = now() - interval '{hours} hours' WHERE enabled"));
+    server.client.run(&format!("UPDATE zeroauth_audit_internal.logs SET started_at = now() - interval '{hours} hours'; UPDATE zeroauth_audit_internal.anchor_targets SET enabled_since = now() - interval '{hours} hours' WHERE enabled"));
 }
 
 fn states(server: &mut Anchoring) -> Vec<String> {
-    server.client.run("SELECT audit_anchor_status()");
-    server.client.lines("SELECT state, count(*) FROM audit_tenant_status GROUP BY state ORDER BY state")
+    server.client.run("SELECT zeroauth_audit_internal.anchor_status()");
+    server.client.lines(
+        "SELECT state, count(*) FROM zeroauth_audit_internal.tenant_status GROUP BY state ORDER BY state",
+    )
 }
 
 #[test]
@@ -27,22 +29,22 @@ fn the_second_missed_day_degrades_every_tenant_with_one_alert_until_a_final_anch
     chain.target(&mut server);
     assert_eq!(server.run("checkpoint"), "succeeded|-|-");
     server.client.run(DAILY);
-    let tenants = server.client.line("SELECT count(DISTINCT tenant_id) FROM audit_logs");
+    let tenants = server.client.line("SELECT count(DISTINCT tenant_id) FROM zeroauth_audit_internal.logs");
     // Nothing was due yet.
     assert_eq!(states(&mut server), [format!("ok|{tenants}")]);
     began(&mut server, 40);
     assert_eq!(states(&mut server), [format!("anchor-late|{tenants}")]);
     assert_eq!(server.alerts(), [] as [&str; 0]);
-    let due = server.client.line("SELECT to_char(since AT TIME ZONE 'Asia/Kolkata', 'YYYY-MM-DD HH24:MI') FROM audit_tenant_status LIMIT 1");
+    let due = server.client.line("SELECT to_char(since AT TIME ZONE 'Asia/Kolkata', 'YYYY-MM-DD HH24:MI') FROM zeroauth_audit_internal.tenant_status LIMIT 1");
     assert_eq!(
-        server.client.line("SELECT DISTINCT banner FROM audit_tenant_status"),
+        server.client.line("SELECT DISTINCT banner FROM zeroauth_audit_internal.tenant_status"),
         format!("target chain: the anchor of {due} Asia/Kolkata is late")
     );
     began(&mut server, 70);
     assert_eq!(states(&mut server), [format!("anchor-degraded|{tenants}")]);
     assert_eq!(server.alerts(), ["1|anchor_degraded"]);
     let (since, banner) = {
-        let line = server.client.line("SELECT DISTINCT to_char(since AT TIME ZONE 'Asia/Kolkata', 'YYYY-MM-DD HH24:MI'), banner FROM audit_tenant_status");
+        let line = server.client.line("SELECT DISTINCT to_char(since AT TIME ZONE 'Asia/Kolkata', 'YYYY-MM-DD HH24:MI'), banner FROM zeroauth_audit_internal.tenant_status");
         let (since, banner) = line.split_once('|').unwrap();
         (since.to_owned(), banner.to_owned())
     };
@@ -54,13 +56,13 @@ fn the_second_missed_day_degrades_every_tenant_with_one_alert_until_a_final_anch
     );
     assert_eq!(
         server.client.line(
-            "SELECT state, reasons FROM jsonb_to_record(audit_health_anchors()) h (state text, reasons jsonb)"
+            "SELECT state, reasons FROM jsonb_to_record(zeroauth_audit_internal.health_anchors()) h (state text, reasons jsonb)"
         ),
         r#"failing|["anchor_degraded"]"#
     );
     // Told again and again it stays one alert, of one occurrence announced once.
     states(&mut server);
-    assert_eq!(server.client.line("SELECT count(*), sum((evidence ->> 'tenants')::int), max((SELECT count(*) FROM jsonb_object_keys(evidence -> 'some'))) FROM audit_alerts WHERE kind = 'anchor_degraded'"), format!("1|{tenants}|20"));
+    assert_eq!(server.client.line("SELECT count(*), sum((evidence ->> 'tenants')::int), max((SELECT count(*) FROM jsonb_object_keys(evidence -> 'some'))) FROM zeroauth_audit_internal.alerts WHERE kind = 'anchor_degraded'"), format!("1|{tenants}|20"));
     assert_eq!(
         server.client.line(
             "SELECT count(*) FROM audit_events WHERE tenant_id = 'zeroauth_audit' AND action = 'alert.raised'"
@@ -72,8 +74,7 @@ fn the_second_missed_day_degrades_every_tenant_with_one_alert_until_a_final_anch
     assert_eq!(server.run("anchor"), "succeeded|-|-");
     assert!(states(&mut server)[0].starts_with("anchor-degraded|"));
     // Time goes by for what is stored: that it failed has to be, and then that it was accepted.
-    let failed =
-        "SELECT machine #>> '{trouble,failures}' = '1' FROM audit_anchor_batches WHERE target = 'chain'";
+    let failed = "SELECT machine #>> '{trouble,failures}' = '1' FROM zeroauth_audit_internal.anchor_batches WHERE target = 'chain'";
     wait_until(DEADLINE, "the failure", || server.client.line(failed) == "t");
     chain.behave(&Behaviour::Honest);
     server.pass("2 hours");
@@ -84,27 +85,30 @@ fn the_second_missed_day_degrades_every_tenant_with_one_alert_until_a_final_anch
     assert_eq!(states(&mut server)[0], format!("anchor-degraded|{tenants}"));
     chain.settle(&mut server, "finalized");
     wait_until(DEADLINE, "the end of it", || {
-        server.client.lines("SELECT state, count(*) FROM audit_tenant_status GROUP BY 1")
+        server.client.lines("SELECT state, count(*) FROM zeroauth_audit_internal.tenant_status GROUP BY 1")
             == [format!("ok|{tenants}")]
     });
     assert_eq!(
         server.client.line(
-            "SELECT state, condition_gone_at IS NOT NULL FROM audit_alerts WHERE kind = 'anchor_degraded'"
+            "SELECT state, condition_gone_at IS NOT NULL FROM zeroauth_audit_internal.alerts WHERE kind = 'anchor_degraded'"
         ),
         "open|t"
     );
     assert_eq!(server.alerts(), [] as [&str; 0]);
     // One that is not tied to what was anchored before says nothing of the gap.
-    server.client.run("UPDATE audit_anchors SET tied = false WHERE tenant_id = 'acme'");
+    server.client.run("UPDATE zeroauth_audit_internal.anchors SET tied = false WHERE tenant_id = 'acme'");
     assert_eq!(
         states(&mut server),
         ["anchor-degraded|1".to_owned(), format!("ok|{}", tenants.parse::<u32>().unwrap() - 1)]
     );
-    assert_eq!(server.client.line("SELECT tenant_id FROM audit_tenant_status WHERE state <> 'ok'"), "acme");
-    server.client.run("UPDATE audit_anchors SET tied = true WHERE tenant_id = 'acme'");
+    assert_eq!(
+        server.client.line("SELECT tenant_id FROM zeroauth_audit_internal.tenant_status WHERE state <> 'ok'"),
+        "acme"
+    );
+    server.client.run("UPDATE zeroauth_audit_internal.anchors SET tied = true WHERE tenant_id = 'acme'");
     assert_eq!(states(&mut server), [format!("ok|{tenants}")]);
     // Whoever does not want anchors disables the job.
-    server.client.run("UPDATE audit_jobs SET enabled = false WHERE name = 'anchor'");
+    server.client.run("UPDATE zeroauth_audit_internal.jobs SET enabled = false WHERE name = 'anchor'");
     assert_eq!(states(&mut server), [format!("not-anchored|{tenants}")]);
 }
 
@@ -113,14 +117,16 @@ fn a_target_that_fails_for_days_is_told_of_although_another_one_works() {
     let mut server = Anchoring::start("anchor_days_two");
     let chain = Chain::start();
     chain.target(&mut server);
-    server.client.run("UPDATE audit_anchor_targets SET enabled = true WHERE name = 'file'");
+    server.client.run("UPDATE zeroauth_audit_internal.anchor_targets SET enabled = true WHERE name = 'file'");
     chain.behave(&Behaviour::Down);
     assert_eq!(server.run("anchor"), "succeeded|-|-");
     server.wait("file", "finalized");
     server.client.run(DAILY);
     began(&mut server, 70);
     assert_eq!(states(&mut server).first().map(String::as_str), Some("anchor-degraded|3"));
-    let banner = server.client.line("SELECT banner FROM audit_tenant_status WHERE tenant_id = 'acme'");
+    let banner = server
+        .client
+        .line("SELECT banner FROM zeroauth_audit_internal.tenant_status WHERE tenant_id = 'acme'");
     assert!(banner.starts_with("target chain: anchor-degraded: 2 days"), "{banner}");
 }
 
@@ -136,13 +142,13 @@ fn days_that_pile_up_become_two_batches_and_none_orphans_another() {
             .run(&format!("INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'day {day}')"));
         assert_eq!(server.run("anchor"), "succeeded|-|-");
         wait_until(DEADLINE, "the first to fail", || {
-            server.client.line("SELECT count(*) FROM audit_anchor_batches WHERE first_failed_at IS NOT NULL")
+            server.client.line("SELECT count(*) FROM zeroauth_audit_internal.anchor_batches WHERE first_failed_at IS NOT NULL")
                 == "1"
         });
     }
     // The first, which may be outside, and the newest, which holds all that came since.
     assert_eq!(
-        server.client.lines("SELECT epoch, state, started_at IS NULL, (SELECT max(tree_size) FROM audit_anchors a WHERE a.batch = b.epoch AND a.tenant_id = 'acme') FROM audit_anchor_batches b WHERE target = 'chain' ORDER BY epoch"),
+        server.client.lines("SELECT epoch, state, started_at IS NULL, (SELECT max(tree_size) FROM zeroauth_audit_internal.anchors a WHERE a.batch = b.epoch AND a.tenant_id = 'acme') FROM zeroauth_audit_internal.anchor_batches b WHERE target = 'chain' ORDER BY epoch"),
         ["1|planned|f|6", "4|planned|t|9"]
     );
     chain.behave(&Behaviour::Honest);
@@ -156,7 +162,7 @@ fn days_that_pile_up_become_two_batches_and_none_orphans_another() {
     assert_eq!(
         server
             .client
-            .line("SELECT count(*) FROM audit_anchors WHERE state <> 'finalized' OR tied IS NOT TRUE"),
+            .line("SELECT count(*) FROM zeroauth_audit_internal.anchors WHERE state <> 'finalized' OR tied IS NOT TRUE"),
         "0"
     );
 }
@@ -185,11 +191,15 @@ fn an_epoch_that_somebody_else_used_is_told_and_the_root_goes_out_under_another(
         server.batches("chain") == ["1|failed|3|t", "2|finalized|3|t"]
     });
     assert_eq!(
-        server.client.line("SELECT count(DISTINCT root), max(replanned_as) FROM audit_anchor_batches"),
+        server.client.line(
+            "SELECT count(DISTINCT root), max(replanned_as) FROM zeroauth_audit_internal.anchor_batches"
+        ),
         "1|2"
     );
     assert_eq!(
-        server.client.lines("SELECT batch, state, count(*) FROM audit_anchors GROUP BY 1, 2 ORDER BY 1"),
+        server.client.lines(
+            "SELECT batch, state, count(*) FROM zeroauth_audit_internal.anchors GROUP BY 1, 2 ORDER BY 1"
+        ),
         ["1|failed|3", "2|finalized|3"]
     );
 }

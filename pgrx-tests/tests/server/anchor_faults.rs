@@ -12,7 +12,7 @@ use crate::support::anchors::{Anchoring, Chain};
 use crate::support::worker::{ENDS, timed, watcher, worker, worker_after};
 use crate::support::{DEADLINE, Sql};
 
-const FAILING: &str = "SELECT coalesce(last_error, '-'), state, attempts, first_failed_at IS NOT NULL, paged_at IS NOT NULL FROM audit_anchor_batches WHERE target = 'chain' ORDER BY epoch DESC LIMIT 1";
+const FAILING: &str = "SELECT coalesce(last_error, '-'), state, attempts, first_failed_at IS NOT NULL, paged_at IS NOT NULL FROM zeroauth_audit_internal.anchor_batches WHERE target = 'chain' ORDER BY epoch DESC LIMIT 1";
 
 fn start(name: &str) -> (Anchoring, Chain) {
     let mut server = Anchoring::start(name);
@@ -39,7 +39,7 @@ fn wait_for(server: &mut Anchoring, expected: &str) {
 /// How long an endpoint may take, in seconds.
 fn patience(server: &mut Anchoring, seconds: u64) {
     server.client.run(&format!(
-        "UPDATE audit_anchor_targets SET config = config || '{{\"timeout_seconds\": {seconds}}}' WHERE name = 'chain'"
+        "UPDATE zeroauth_audit_internal.anchor_targets SET config = config || '{{\"timeout_seconds\": {seconds}}}' WHERE name = 'chain'"
     ));
 }
 
@@ -48,16 +48,19 @@ fn patience(server: &mut Anchoring, seconds: u64) {
 fn assert_anchored_once(server: &mut Anchoring, chain: &Chain) {
     chain.settle(server, "finalized");
     wait_until(DEADLINE, "the batch to be over", || {
-        server.client.line("SELECT count(*) FROM audit_anchor_batches WHERE next_at IS NOT NULL") == "0"
+        server
+            .client
+            .line("SELECT count(*) FROM zeroauth_audit_internal.anchor_batches WHERE next_at IS NOT NULL")
+            == "0"
     });
     let batches = server.client.lines(
-        "SELECT epoch, '0x' || encode(root, 'hex'), machine #>> '{inclusion,id}', evidence IS NOT NULL FROM audit_anchor_batches WHERE state = 'finalized' ORDER BY epoch",
+        "SELECT epoch, '0x' || encode(root, 'hex'), machine #>> '{inclusion,id}', evidence IS NOT NULL FROM zeroauth_audit_internal.anchor_batches WHERE state = 'finalized' ORDER BY epoch",
     );
     let events: Vec<String> =
         chain.events().iter().map(|(epoch, id, root)| format!("{epoch}|{root}|{id}|t")).collect();
     assert_eq!(events, batches, "what the chain has is what is called final");
     assert_eq!(
-        server.client.line("SELECT count(*) FROM audit_anchors a JOIN audit_anchor_batches b ON b.target = a.target AND b.epoch = a.batch WHERE (a.state, a.tx_hash) IS DISTINCT FROM (b.state, b.machine #>> '{inclusion,id}')"),
+        server.client.line("SELECT count(*) FROM zeroauth_audit_internal.anchors a JOIN zeroauth_audit_internal.anchor_batches b ON b.target = a.target AND b.epoch = a.batch WHERE (a.state, a.tx_hash) IS DISTINCT FROM (b.state, b.machine #>> '{inclusion,id}')"),
         "0"
     );
 }
@@ -76,22 +79,27 @@ fn seven_hours_without_endpoints_call_a_person_after_six_and_end_by_themselves()
         );
         let failures = server
             .client
-            .line("SELECT machine #>> '{trouble,failures}' FROM audit_anchor_batches WHERE target = 'chain'");
+            .line("SELECT machine #>> '{trouble,failures}' FROM zeroauth_audit_internal.anchor_batches WHERE target = 'chain'");
         server.pass("60 minutes 1 second");
         wait_until(DEADLINE, "another try", || {
             server.client.line(
-                "SELECT machine #>> '{trouble,failures}' FROM audit_anchor_batches WHERE target = 'chain'",
+                "SELECT machine #>> '{trouble,failures}' FROM zeroauth_audit_internal.anchor_batches WHERE target = 'chain'",
             ) != failures
         });
     }
     wait_until(DEADLINE, "the page", || server.alerts() == ["1|anchor_failing:chain"]);
     assert_eq!(
         server.client.line(
-            "SELECT state, reasons FROM jsonb_to_record(audit_health_anchors()) h (state text, reasons jsonb)"
+            "SELECT state, reasons FROM jsonb_to_record(zeroauth_audit_internal.health_anchors()) h (state text, reasons jsonb)"
         ),
         r#"failing|["anchor_failing:chain"]"#
     );
-    assert_eq!(server.client.line("SELECT count(*) FROM audit_alerts WHERE kind = 'anchor_failing'"), "1");
+    assert_eq!(
+        server
+            .client
+            .line("SELECT count(*) FROM zeroauth_audit_internal.alerts WHERE kind = 'anchor_failing'"),
+        "1"
+    );
     // It tries on, and that ends it; a person has to say that they saw.
     chain.behave(&Behaviour::Honest);
     server.pass("1 hour");
@@ -99,7 +107,7 @@ fn seven_hours_without_endpoints_call_a_person_after_six_and_end_by_themselves()
     assert_eq!(server.alerts(), [] as [&str; 0]);
     assert_eq!(
         server.client.line(
-            "SELECT state, condition_gone_at IS NOT NULL FROM audit_alerts WHERE kind = 'anchor_failing'"
+            "SELECT state, condition_gone_at IS NOT NULL FROM zeroauth_audit_internal.alerts WHERE kind = 'anchor_failing'"
         ),
         "open|t"
     );
@@ -132,7 +140,7 @@ fn a_reorganisation_undoes_what_was_included_and_it_is_sent_again() {
     server.wait("chain", "submitted");
     server.pass("1 minute");
     server.wait("chain", "included");
-    assert_eq!(server.client.line("SELECT count(DISTINCT tx_hash), bool_and(anchored_at IS NOT NULL) FROM audit_anchors WHERE target = 'chain' AND state = 'included'"), "1|t");
+    assert_eq!(server.client.line("SELECT count(DISTINCT tx_hash), bool_and(anchored_at IS NOT NULL) FROM zeroauth_audit_internal.anchors WHERE target = 'chain' AND state = 'included'"), "1|t");
     chain.anvil.call("anvil_reorg", json!([1, []]));
     assert_eq!(chain.events().len(), 0);
     server.pass("2 minutes");
@@ -154,7 +162,8 @@ fn a_transaction_that_is_stuck_or_dropped_is_replaced_at_its_nonce() {
     chain.anvil.call("evm_setAutomine", json!([false]));
     assert_eq!(server.run("anchor"), "succeeded|-|-");
     server.wait("chain", "submitted");
-    let first = server.client.line("SELECT machine #>> '{attempt,id}' FROM audit_anchor_batches");
+    let first =
+        server.client.line("SELECT machine #>> '{attempt,id}' FROM zeroauth_audit_internal.anchor_batches");
     // Nobody has it any more: it is sent again.
     chain.anvil.call("anvil_dropTransaction", json!([first]));
     server.pass("2 minutes");
@@ -164,9 +173,10 @@ fn a_transaction_that_is_stuck_or_dropped_is_replaced_at_its_nonce() {
     // Nobody includes it: its fees rise.
     server.pass("11 minutes");
     wait_until(DEADLINE, "a replacement", || {
-        server.client.line("SELECT machine #>> '{attempt,id}' FROM audit_anchor_batches") != first
+        server.client.line("SELECT machine #>> '{attempt,id}' FROM zeroauth_audit_internal.anchor_batches")
+            != first
     });
-    let nonces = "SELECT machine #>> '{attempt,nonce}' = machine #>> '{replaced,0,nonce}', (machine #>> '{attempt,fees,max_fee}')::bigint > (machine #>> '{replaced,0,fees,max_fee}')::bigint FROM audit_anchor_batches";
+    let nonces = "SELECT machine #>> '{attempt,nonce}' = machine #>> '{replaced,0,nonce}', (machine #>> '{attempt,fees,max_fee}')::bigint > (machine #>> '{replaced,0,fees,max_fee}')::bigint FROM zeroauth_audit_internal.anchor_batches";
     assert_eq!(server.client.line(nonces), "t|t");
     wait_until(DEADLINE, "the alert", || server.alerts() == ["4|anchor_replaced:chain:1"]);
     chain.anvil.call("evm_setAutomine", json!([true]));
@@ -180,7 +190,8 @@ fn somebody_else_with_our_key_is_told_and_does_not_stop_us() {
     chain.anvil.call("evm_setAutomine", json!([false]));
     assert_eq!(server.run("anchor"), "succeeded|-|-");
     server.wait("chain", "submitted");
-    let id = server.client.line("SELECT machine #>> '{attempt,id}' FROM audit_anchor_batches");
+    let id =
+        server.client.line("SELECT machine #>> '{attempt,id}' FROM zeroauth_audit_internal.anchor_batches");
     chain.anvil.call("anvil_dropTransaction", json!([id]));
     let anchorer = chain.anvil.account(1);
     chain.anvil.call("evm_setAutomine", json!([true]));
@@ -218,8 +229,13 @@ fn an_endpoint_that_lies_makes_nothing_final() {
         server.pass("6 minutes");
     }
     wait_for(&mut server, "endpoint");
-    assert_ne!(server.client.line("SELECT state FROM audit_anchor_batches"), "finalized");
-    assert_eq!(server.client.line("SELECT count(*) FROM audit_anchors WHERE anchored_at IS NOT NULL"), "0");
+    assert_ne!(server.client.line("SELECT state FROM zeroauth_audit_internal.anchor_batches"), "finalized");
+    assert_eq!(
+        server
+            .client
+            .line("SELECT count(*) FROM zeroauth_audit_internal.anchors WHERE anchored_at IS NOT NULL"),
+        "0"
+    );
     chain.second.behave(Behaviour::Honest);
     assert_anchored_once(&mut server, &chain);
 }
@@ -237,7 +253,9 @@ fn what_the_chain_refuses_is_said_in_words_and_tried_again_when_it_was_mended() 
     assert_eq!(server.run("anchor"), "succeeded|-|-");
     wait_for(&mut server, "the contract refuses: it is paused|planned|0|t|f");
     assert_eq!(
-        server.client.lines("SELECT DISTINCT error, state FROM audit_anchors WHERE target = 'chain'"),
+        server.client.lines(
+            "SELECT DISTINCT error, state FROM zeroauth_audit_internal.anchors WHERE target = 'chain'"
+        ),
         ["the contract refuses: it is paused|planned"]
     );
     assert_eq!(chain.anvil.send(&owner, Some(&chain.contract), &call("unpause()"))["status"], "0x1");
@@ -265,7 +283,10 @@ fn what_the_chain_refuses_is_said_in_words_and_tried_again_when_it_was_mended() 
     chain.anvil.call("anvil_setCode", json!([chain.contract, code]));
     server.client.run("SELECT audit_anchor_retry('chain')");
     assert_anchored_once(&mut server, &chain);
-    assert_eq!(server.client.line("SELECT count(*) FROM audit_anchors WHERE error IS NOT NULL"), "0");
+    assert_eq!(
+        server.client.line("SELECT count(*) FROM zeroauth_audit_internal.anchors WHERE error IS NOT NULL"),
+        "0"
+    );
 }
 
 #[test]
@@ -275,16 +296,21 @@ fn an_endpoint_that_hangs_delays_no_job_and_no_shutdown() {
     patience(&mut server, 60);
     assert_eq!(server.run("anchor"), "succeeded|-|-");
     wait_until(DEADLINE, "a call", || !chain.first.methods().is_empty());
-    server.client.run("UPDATE audit_jobs SET next_run = now() WHERE name = 'prune'");
+    server.client.run("UPDATE zeroauth_audit_internal.jobs SET next_run = now() WHERE name = 'prune'");
     wait_until(DEADLINE, "a job while it hangs", || {
-        server.client.line("SELECT count(*) FROM audit_job_runs WHERE job = 'prune' AND run_by = 'worker' AND status = 'succeeded'") == "1"
+        server.client.line("SELECT count(*) FROM zeroauth_audit_internal.job_runs WHERE job = 'prune' AND run_by = 'worker' AND status = 'succeeded'") == "1"
     });
     wait_for(&mut server, "-|planned|0|f|f");
     // Another target goes on, too.
-    server.client.run("UPDATE audit_anchor_targets SET enabled = true WHERE name = 'file'");
+    server.client.run("UPDATE zeroauth_audit_internal.anchor_targets SET enabled = true WHERE name = 'file'");
     assert_eq!(server.run("anchor"), "succeeded|-|-");
     server.wait("file", "finalized");
-    assert_eq!(server.client.line("SELECT last_epoch FROM audit_anchor_targets WHERE name = 'chain'"), "2");
+    assert_eq!(
+        server
+            .client
+            .line("SELECT last_epoch FROM zeroauth_audit_internal.anchor_targets WHERE name = 'chain'"),
+        "2"
+    );
     let before = chain.first.methods().len();
     patience(&mut server, 5);
     let mut one = watcher(&server.cluster);
@@ -306,10 +332,15 @@ fn ten_thousand_tenants_are_one_transaction_of_less_than_100_000_gas() {
     let (mut server, chain) = start("anchor_scale");
     server.client.run("INSERT INTO audit_events (tenant_id, action) SELECT 'tenant ' || i, 'x' FROM generate_series(1, 10000) i");
     assert_eq!(server.run("checkpoint"), "succeeded|-|-");
-    let sealed: i64 =
-        server.client.line("SELECT count(*) FROM audit_checkpoints WHERE note IS NOT NULL").parse().unwrap();
+    let sealed: i64 = server
+        .client
+        .line("SELECT count(*) FROM zeroauth_audit_internal.checkpoints WHERE note IS NOT NULL")
+        .parse()
+        .unwrap();
     assert!(sealed >= 10_002, "{sealed}");
-    let outcome = server.client.line("SELECT r ->> 'status', r -> 'summary' FROM audit_run_job('anchor') r");
+    let outcome = server
+        .client
+        .line("SELECT r ->> 'status', r -> 'summary' FROM zeroauth_audit_internal.run_job('anchor') r");
     assert!(outcome.starts_with("succeeded|"), "{outcome}");
     chain.settle(&mut server, "finalized");
     assert_anchored_once(&mut server, &chain);
@@ -317,7 +348,7 @@ fn ten_thousand_tenants_are_one_transaction_of_less_than_100_000_gas() {
     println!("{gas} gas");
     assert!(gas <= 100_000, "{gas}");
     assert_eq!(
-        server.client.line("SELECT count(*) >= 10002, count(DISTINCT tx_hash), bool_and(state = 'finalized') FROM audit_anchors WHERE anchored_at > now() - interval '36 hours'"),
+        server.client.line("SELECT count(*) >= 10002, count(DISTINCT tx_hash), bool_and(state = 'finalized') FROM zeroauth_audit_internal.anchors WHERE anchored_at > now() - interval '36 hours'"),
         "t|1|t"
     );
 }

@@ -26,7 +26,7 @@ fn digest(hex: &str) -> Digest {
 #[track_caller]
 fn bundled(server: &mut Anchoring, tenant: &str, authorities: Authorities) -> Vec<(String, u64, RestsOn)> {
     // It is fetched by a call of its own once a batch is final.
-    let fetched = "SELECT bool_and(evidence IS NOT NULL) FROM audit_anchor_batches WHERE state = 'finalized'";
+    let fetched = "SELECT bool_and(evidence IS NOT NULL) FROM zeroauth_audit_internal.anchor_batches WHERE state = 'finalized'";
     wait_until(DEADLINE, "the evidence", || server.client.line(fetched) == "t");
     let id = server.client.line(&format!(
         "SELECT event_id FROM audit_events WHERE tenant_id = '{tenant}' AND seq = 2 AND chain = 0"
@@ -70,7 +70,7 @@ fn bundled(server: &mut Anchoring, tenant: &str, authorities: Authorities) -> Ve
 fn assert_paths(client: &mut Client) -> usize {
     let rows = client.rows(
         "SELECT l.origin, a.tree_size, encode(a.root, 'hex'), a.leaf_index, b.leaves, encode(a.path, 'hex'), encode(a.batch_root, 'hex'), a.batch_root = b.root
-         FROM audit_anchors a JOIN audit_logs l USING (tenant_id, epoch) JOIN audit_anchor_batches b ON b.target = a.target AND b.epoch = a.batch",
+         FROM zeroauth_audit_internal.anchors a JOIN zeroauth_audit_internal.logs l USING (tenant_id, epoch) JOIN zeroauth_audit_internal.anchor_batches b ON b.target = a.target AND b.epoch = a.batch",
     );
     for row in &rows {
         let text = |n: usize| row[n].clone().unwrap();
@@ -105,12 +105,12 @@ fn the_file_works_with_nothing_else_and_grows_by_one_signed_line_a_batch() {
     let entries = contents(&server);
     assert_eq!(entries.len(), 1);
     assert_eq!(
-        server.client.line("SELECT encode(root, 'hex'), leaves, extract(epoch FROM batch_time)::bigint, encode(log_id, 'hex') FROM audit_anchor_batches"),
+        server.client.line("SELECT encode(root, 'hex'), leaves, extract(epoch FROM batch_time)::bigint, encode(log_id, 'hex') FROM zeroauth_audit_internal.anchor_batches"),
         format!("{}|2|{}|{}", hex::encode(entries[0].batch.root.0), entries[0].batch.batch_time.0, hex::encode(Hash::sha256(ORIGIN.as_bytes()).0))
     );
     // The tenants that had events: our own comes with its first.
     assert_eq!(
-        server.client.lines("SELECT tenant_id, epoch, target, batch, tree_size, state, tx_hash IS NOT NULL, anchored_at > now() - interval '36 hours', attempts, coalesce(error, '-'), tied FROM audit_anchors ORDER BY 1"),
+        server.client.lines("SELECT tenant_id, epoch, target, batch, tree_size, state, tx_hash IS NOT NULL, anchored_at > now() - interval '36 hours', attempts, coalesce(error, '-'), tied FROM zeroauth_audit_internal.anchors ORDER BY 1"),
         ["acme|0|file|1|5|finalized|t|t|1|-|t", "globex|0|file|1|5|finalized|t|t|1|-|t"]
     );
     assert_eq!(assert_paths(&mut server.client), 2);
@@ -128,18 +128,18 @@ fn the_file_works_with_nothing_else_and_grows_by_one_signed_line_a_batch() {
     });
     assert_eq!(contents(&server).len(), 2);
     assert_eq!(assert_paths(&mut server.client), 5);
-    assert_eq!(server.client.lines("SELECT DISTINCT tied FROM audit_anchors"), ["t"]);
+    assert_eq!(server.client.lines("SELECT DISTINCT tied FROM zeroauth_audit_internal.anchors"), ["t"]);
     server.client.run(
         "INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'later' FROM generate_series(1, 9)",
     );
-    server.client.run("SELECT audit_run_job('checkpoint')");
+    server.client.run("SELECT zeroauth_audit_internal.run_job('checkpoint')");
     let anchors = bundled(&mut server, "acme", Authorities::default());
     let name = RestsOn::Key { name: ORIGIN.to_owned() };
     assert_eq!(anchors, [("file".to_owned(), 5, name.clone()), ("file".to_owned(), 305, name)]);
     wait_until(DEADLINE, "the tenants' state", || {
         server
             .client
-            .lines("SELECT tenant_id, state, coalesce(banner, '-') FROM audit_tenant_status ORDER BY 1")
+            .lines("SELECT tenant_id, state, coalesce(banner, '-') FROM zeroauth_audit_internal.tenant_status ORDER BY 1")
             == ["acme|ok|-", "globex|ok|-", "zeroauth_audit|ok|-"]
     });
     assert_eq!(server.alerts(), [] as [&str; 0]);
@@ -154,13 +154,13 @@ fn a_time_stamp_authority_stamps_each_batch_and_its_token_travels_with_the_proof
     let authorities = server.secret("authorities.pem", &root);
     let config = serde_json::json!({ "url_file": server.secret("tsa.url", &url.url), "authorities_file": authorities });
     server.client.run(&format!(
-        "INSERT INTO audit_anchor_targets (name, driver, config) VALUES ('stamp', 'rfc3161', '{config}')"
+        "INSERT INTO zeroauth_audit_internal.anchor_targets (name, driver, config) VALUES ('stamp', 'rfc3161', '{config}')"
     ));
     assert_eq!(server.run("anchor"), "succeeded|-|-");
     server.wait("stamp", "finalized");
     assert_eq!(url.queries().len(), 1);
     assert_eq!(
-        server.client.lines("SELECT a.tenant_id, a.state, a.token = b.machine #>> '{inclusion,id}', a.tx_hash IS NULL, a.anchored_at IS NOT NULL FROM audit_anchors a JOIN audit_anchor_batches b ON b.target = a.target AND b.epoch = a.batch WHERE a.target = 'stamp' ORDER BY 1"),
+        server.client.lines("SELECT a.tenant_id, a.state, a.token = b.machine #>> '{inclusion,id}', a.tx_hash IS NULL, a.anchored_at IS NOT NULL FROM zeroauth_audit_internal.anchors a JOIN zeroauth_audit_internal.anchor_batches b ON b.target = a.target AND b.epoch = a.batch WHERE a.target = 'stamp' ORDER BY 1"),
         ["acme|finalized|t|t|t", "globex|finalized|t|t|t"]
     );
     server.wait("file", "finalized");
@@ -182,12 +182,13 @@ fn a_chain_has_one_transaction_for_all_tenants_and_the_proof_needs_only_a_blocks
     wait_until(DEADLINE, "the evidence", || server.batches("chain") == ["1|finalized|3|t"]);
     let events = chain.events();
     assert_eq!(events.len(), 1);
-    let root =
-        server.client.line("SELECT encode(root, 'hex') FROM audit_anchor_batches WHERE target = 'chain'");
+    let root = server.client.line(
+        "SELECT encode(root, 'hex') FROM zeroauth_audit_internal.anchor_batches WHERE target = 'chain'",
+    );
     assert_eq!((events[0].0, events[0].2.clone()), (1, format!("0x{root}")));
     let receipt = chain.anvil.receipt(&events[0].1);
     assert_eq!(
-        server.client.lines("SELECT DISTINCT tx_hash, chain_id, contract, block_number, block_hash, state FROM audit_anchors WHERE target = 'chain'"),
+        server.client.lines("SELECT DISTINCT tx_hash, chain_id, contract, block_number, block_hash, state FROM zeroauth_audit_internal.anchors WHERE target = 'chain'"),
         [format!(
             "{}|31337|{}|{}|{}|finalized",
             events[0].1,

@@ -38,7 +38,7 @@ fn event_ids_are_version_7_and_salts_differ() {
     );
     // The first 48 bits are milliseconds since 1970.
     assert_eq!(
-        client.line("SELECT abs(('x0000' || substr(replace(audit_uuid_v7()::text, '-', ''), 1, 12))::bit(64)::bigint - extract(epoch FROM clock_timestamp()) * 1000) < 5000"),
+        client.line("SELECT abs(('x0000' || substr(replace(zeroauth_audit_internal.uuid_v7()::text, '-', ''), 1, 12))::bit(64)::bigint - extract(epoch FROM clock_timestamp()) * 1000) < 5000"),
         "t"
     );
 }

@@ -82,7 +82,7 @@ fn a_tenant_is_1_to_128_bytes() {
     for tenant in ["'x'", "' '", "repeat('x', 128)", "repeat('é', 64)", "'日本'"] {
         client.run(&insert(tenant));
     }
-    assert_eq!(client.line("SELECT count(*) FROM audit_verify_all() WHERE ok"), "5");
+    assert_eq!(client.line("SELECT count(*) FROM audit_verify() WHERE ok"), "5");
     assert_whole(&mut client);
 }
 
@@ -127,7 +127,7 @@ fn what_the_server_sets_cannot_be_supplied() {
     let database = Database::audited("checks_supplied");
     let role = database.role("app");
     let mut client = database.client();
-    client.run(&format!("GRANT INSERT, SELECT ON audit_events TO \"{role}\"; GRANT EXECUTE ON FUNCTION audit_uuid_v7() TO \"{role}\""));
+    client.run(&format!("GRANT INSERT, SELECT ON audit_events TO \"{role}\"; GRANT EXECUTE ON FUNCTION zeroauth_audit_internal.uuid_v7() TO \"{role}\""));
     let mut app = database.client_as(&role);
     let columns = [
         ("chain", "0"),
@@ -163,7 +163,7 @@ fn db_role_is_who_logged_in_whatever_the_current_role() {
     let database = Database::audited("checks_db_role");
     let (login, other) = (database.role("login"), database.role("other"));
     let mut client = database.client();
-    client.run(&format!("GRANT \"{other}\" TO \"{login}\"; GRANT INSERT ON audit_events TO \"{other}\"; GRANT EXECUTE ON FUNCTION audit_uuid_v7() TO \"{other}\""));
+    client.run(&format!("GRANT \"{other}\" TO \"{login}\"; GRANT INSERT ON audit_events TO \"{other}\"; GRANT EXECUTE ON FUNCTION zeroauth_audit_internal.uuid_v7() TO \"{other}\""));
     let mut session = database.client_as(&login);
     session.run(&format!(
         "SET ROLE \"{other}\"; INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')"

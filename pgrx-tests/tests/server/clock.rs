@@ -97,7 +97,7 @@ impl Fake {
 
 fn forget(client: &mut Client) {
     client
-        .run("SELECT audit_resolve_alert(fingerprint, 'known') FROM audit_alerts WHERE state <> 'resolved'");
+        .run("SELECT zeroauth_audit_internal.resolve_alert(fingerprint, 'known') FROM zeroauth_audit_internal.alerts WHERE state <> 'resolved'");
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn a_clock_that_is_set_is_told_and_time_that_passes_is_not() {
         look(&mut client);
         assert_eq!(alerts(&mut client), [format!("clock_step|2|open|the server's clock was set {message}")]);
         look(&mut client);
-        assert_eq!(client.line("SELECT max(occurrences) FROM audit_alerts"), "1");
+        assert_eq!(client.line("SELECT max(occurrences) FROM zeroauth_audit_internal.alerts"), "1");
         forget(&mut client);
     }
     // Neither a restart nor a crash is a step; one meanwhile is.
@@ -141,7 +141,7 @@ fn a_clock_that_is_set_is_told_and_time_that_passes_is_not() {
     assert_eq!(alerts(&mut client), ["clock_step|2|open|the server's clock was set forward by 0.500 s"]);
     forget(&mut client);
     // Another boot of the machine.
-    client.run("UPDATE audit_tripwire_state SET boot = 'another', booted_at = 17");
+    client.run("UPDATE zeroauth_audit_internal.tripwire_state SET boot = 'another', booted_at = 17");
     look(&mut client);
     assert_eq!(alerts(&mut client), [] as [&str; 0]);
 }
@@ -150,7 +150,7 @@ fn a_clock_that_is_set_is_told_and_time_that_passes_is_not() {
 fn a_clock_that_nobody_synchronises_is_told_until_somebody_does() {
     let fake = Fake::start("clock_unsynchronised");
     let mut client = fake.cluster.client();
-    let health = "SELECT h ->> 'state', h -> 'reasons', h -> 'synchronised' FROM audit_health_time() h";
+    let health = "SELECT h ->> 'state', h -> 'reasons', h -> 'synchronised' FROM zeroauth_audit_internal.health_time() h";
     assert_eq!(client.line(health), "ok|[]|true");
     for (kernel, message, synchronised) in [
         (UNSYNCHRONISED, "nobody synchronises the clock", "false"),

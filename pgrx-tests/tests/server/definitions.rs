@@ -39,7 +39,7 @@ fn read(text: &str, over: &mut Definitions) {
 
 fn definitions(client: &mut Client) -> Vec<Definition> {
     client
-        .query("SELECT object, part, value FROM audit_definitions()", &[])
+        .query("SELECT object, part, value FROM zeroauth_audit_internal.definitions()", &[])
         .unwrap()
         .iter()
         .map(|row| Definition { object: row.get(0), part: row.get(1), value: row.get(2) })
@@ -120,8 +120,7 @@ fn definitions_are_as_installed_at_any_schema_name() {
         let mut client = database.client();
         client.run(&format!("CREATE SCHEMA {schema}; CREATE EXTENSION zeroauth_audit SCHEMA {schema}; SET search_path = pg_catalog"));
         assert_eq!(
-            client
-                .lines(&format!("SELECT object, part FROM {schema}.audit_definition_differences() LIMIT 5")),
+            client.lines(&format!("SELECT object, part FROM {schema}.audit_verify_installation() LIMIT 5")),
             [] as [&str; 0],
             "in schema {schema}"
         );

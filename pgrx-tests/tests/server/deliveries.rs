@@ -10,14 +10,14 @@ use crate::support::{Database, Sql, assert_whole, shared};
 /// Takes what is due, as the worker does; `route what fingerprint` of each.
 fn take(client: &mut Client, not_on: &str) -> Vec<String> {
     client.lines(&format!(
-        "SELECT t.route, t.payload::jsonb->>'what', t.payload::jsonb->'alert'->>'fingerprint' FROM audit_take_deliveries('{{{not_on}}}', 16, 50) t"
+        "SELECT t.route, t.payload::jsonb->>'what', t.payload::jsonb->'alert'->>'fingerprint' FROM zeroauth_audit_internal.take_deliveries('{{{not_on}}}', 16, 50) t"
     ))
 }
 
 /// Settles everything that is being sent.
 fn settle(client: &mut Client, outcome: &str, error: &str, pause: &str) {
     client.run(&format!(
-        "SELECT audit_settle_delivery(id, '{outcome}', {error}, {pause}) FROM audit_deliveries WHERE state = 'sending' ORDER BY id"
+        "SELECT zeroauth_audit_internal.settle_delivery(id, '{outcome}', {error}, {pause}) FROM zeroauth_audit_internal.alert_deliveries WHERE state = 'sending' ORDER BY id"
     ));
 }
 
@@ -25,7 +25,7 @@ fn routed(name: &str, routes: &str) -> (Database, Client) {
     let database = Database::audited(name);
     let mut client = database.client();
     client.run(&format!(
-        "INSERT INTO audit_alert_routes (name, kind, url_file, secret_file, min_severity, from_level, enabled) VALUES {routes}"
+        "INSERT INTO zeroauth_audit_internal.alert_routes (name, kind, url_file, secret_file, min_severity, from_level, enabled) VALUES {routes}"
     ));
     (database, client)
 }
@@ -44,12 +44,12 @@ fn a_route_names_files_by_absolute_paths_and_a_webhook_is_always_signed() {
         "('x', 'alertmanager', '/url', NULL, 5, 1, true)",
         "('x', 'alertmanager', '/url', NULL, 4, 0, true)",
     ] {
-        client.refused("23514", &format!("INSERT INTO audit_alert_routes (name, kind, url_file, secret_file, min_severity, from_level, enabled) VALUES {values}"));
+        client.refused("23514", &format!("INSERT INTO zeroauth_audit_internal.alert_routes (name, kind, url_file, secret_file, min_severity, from_level, enabled) VALUES {values}"));
     }
-    client.refused("23514", "UPDATE audit_alert_routes SET ca_file = 'ca.pem'");
+    client.refused("23514", "UPDATE zeroauth_audit_internal.alert_routes SET ca_file = 'ca.pem'");
     client.refused(
         "23505",
-        "INSERT INTO audit_alert_routes (name, kind, url_file) VALUES ('ok', 'alertmanager', '/x')",
+        "INSERT INTO zeroauth_audit_internal.alert_routes (name, kind, url_file) VALUES ('ok', 'alertmanager', '/x')",
     );
 }
 
@@ -61,7 +61,7 @@ fn routes_are_chosen_by_severity_and_level_and_an_alert_is_never_told_to_nobody(
          ('late', 'alertmanager', '/x', NULL, 2, 3, true), ('off', 'alertmanager', '/x', NULL, 4, 1, false)",
     );
     let routes = |client: &mut Client, id: &str, what: &str, level: u8| {
-        client.line(&format!("SELECT string_agg(name, ' ' ORDER BY name) FROM audit_routes_for({id}, '{what}', {level}::smallint)"))
+        client.line(&format!("SELECT string_agg(name, ' ' ORDER BY name) FROM zeroauth_audit_internal.routes_for({id}, '{what}', {level}::smallint)"))
     };
     let (one, two, four) =
         (raise(&mut client, 1, "gap::1"), raise(&mut client, 2, "gap::2"), raise(&mut client, 4, "gap::4"));
@@ -71,16 +71,16 @@ fn routes_are_chosen_by_severity_and_level_and_an_alert_is_never_told_to_nobody(
     assert_eq!(routes(&mut client, &two, "raised", 1), "all");
     assert_eq!(routes(&mut client, &four, "raised", 1), "all");
     // Only the route of a later level is left: better early than never.
-    client.run("DELETE FROM audit_alert_routes WHERE name IN ('all', 'urgent')");
+    client.run("DELETE FROM zeroauth_audit_internal.alert_routes WHERE name IN ('all', 'urgent')");
     assert_eq!(routes(&mut client, &one, "raised", 1), "late");
     assert_eq!(routes(&mut client, &four, "raised", 1), "~");
     // What waited for a route that is gone is not sent, and harms nobody.
     assert_eq!(take(&mut client, ""), [] as [&str; 0]);
-    client.run("UPDATE audit_alerts SET escalation_level = 4");
-    assert_eq!(client.line("SELECT audit_next_delivery('{}')"), "~");
+    client.run("UPDATE zeroauth_audit_internal.alerts SET escalation_level = 4");
+    assert_eq!(client.line("SELECT zeroauth_audit_internal.next_delivery('{}')"), "~");
     // Told that it began: told how it ended, also by a route that would not be chosen any more.
     let five = raise(&mut client, 2, "gap::5");
-    client.run("UPDATE audit_alert_routes SET min_severity = 1 WHERE name = 'late'");
+    client.run("UPDATE zeroauth_audit_internal.alert_routes SET min_severity = 1 WHERE name = 'late'");
     assert_eq!(routes(&mut client, &five, "resolved", 1), "late");
 }
 
@@ -91,7 +91,7 @@ fn order_is_kept_for_each_fingerprint_and_route_and_nothing_else_waits() {
         "('a', 'alertmanager', '/x', NULL, 4, 1, true), ('b', 'alertmanager', '/x', NULL, 4, 1, true)",
     );
     raise(&mut client, 2, "gap::1");
-    client.run("SELECT audit_resolve_alert('gap::1', 'gone')");
+    client.run("SELECT zeroauth_audit_internal.resolve_alert('gap::1', 'gone')");
     raise(&mut client, 2, "gap::2");
     assert_eq!(
         take(&mut client, ""),
@@ -102,29 +102,31 @@ fn order_is_kept_for_each_fingerprint_and_route_and_nothing_else_waits() {
         [] as [&str; 0],
         "what is being sent is not sent twice, and what follows waits"
     );
-    assert_eq!(client.line("SELECT audit_next_delivery('{}')"), "~");
+    assert_eq!(client.line("SELECT zeroauth_audit_internal.next_delivery('{}')"), "~");
     client.run(
-        "SELECT audit_settle_delivery(id, CASE fingerprint WHEN 'gap::1' THEN 'retry' ELSE 'delivered' END, CASE fingerprint WHEN 'gap::1' THEN 'no answer in time' END, '1 hour')
-         FROM audit_deliveries WHERE state = 'sending' AND route = 'a'",
+        "SELECT zeroauth_audit_internal.settle_delivery(id, CASE fingerprint WHEN 'gap::1' THEN 'retry' ELSE 'delivered' END, CASE fingerprint WHEN 'gap::1' THEN 'no answer in time' END, '1 hour')
+         FROM zeroauth_audit_internal.alert_deliveries WHERE state = 'sending' AND route = 'a'",
     );
     settle(&mut client, "delivered", "NULL", "NULL");
     assert_eq!(take(&mut client, ""), ["b|resolved|gap::1"], "route a waits for its own failure only");
     settle(&mut client, "delivered", "NULL", "NULL");
     assert_eq!(
-        client.lines("SELECT route, what, fingerprint, state, attempts, last_error FROM audit_deliveries WHERE state <> 'delivered' ORDER BY id"),
+        client.lines("SELECT route, what, fingerprint, state, attempts, last_error FROM zeroauth_audit_internal.alert_deliveries WHERE state <> 'delivered' ORDER BY id"),
         ["a|raised|gap::1|pending|1|no answer in time", "a|resolved|gap::1|pending|0|~"]
     );
-    let wait = client.line("SELECT audit_next_delivery('{}') - clock_timestamp() BETWEEN '59 min' AND '60 min', audit_next_delivery('{a}')");
+    let wait = client.line("SELECT zeroauth_audit_internal.next_delivery('{}') - clock_timestamp() BETWEEN '59 min' AND '60 min', zeroauth_audit_internal.next_delivery('{a}')");
     assert_eq!(wait, "t|~");
-    client.run("UPDATE audit_deliveries SET next_attempt_at = now() WHERE state = 'pending'");
+    client.run(
+        "UPDATE zeroauth_audit_internal.alert_deliveries SET next_attempt_at = now() WHERE state = 'pending'",
+    );
     assert_eq!(take(&mut client, "a"), [] as [&str; 0]);
     assert_eq!(take(&mut client, ""), ["a|raised|gap::1"]);
     // The worker ends without knowing whether it arrived: it is sent again, and only then what follows.
-    assert_eq!(client.line("SELECT audit_requeue_deliveries()"), "1");
+    assert_eq!(client.line("SELECT zeroauth_audit_internal.requeue_deliveries()"), "1");
     assert_eq!(take(&mut client, ""), ["a|raised|gap::1"]);
     settle(&mut client, "untried", "NULL", "NULL");
     assert_eq!(
-        client.line("SELECT attempts FROM audit_deliveries WHERE state = 'pending' ORDER BY id LIMIT 1"),
+        client.line("SELECT attempts FROM zeroauth_audit_internal.alert_deliveries WHERE state = 'pending' ORDER BY id LIMIT 1"),
         "1"
     );
     assert_eq!(take(&mut client, ""), ["a|raised|gap::1"]);
@@ -133,7 +135,7 @@ fn order_is_kept_for_each_fingerprint_and_route_and_nothing_else_waits() {
     settle(&mut client, "delivered", "NULL", "NULL");
     assert_eq!(
         client
-            .line("SELECT count(*), count(delivered_at), count(DISTINCT delivery_key) FROM audit_deliveries"),
+            .line("SELECT count(*), count(delivered_at), count(DISTINCT delivery_key) FROM zeroauth_audit_internal.alert_deliveries"),
         "6|6|6"
     );
     assert_whole(&mut client);
@@ -145,22 +147,23 @@ fn a_burst_is_taken_in_portions_and_a_route_that_is_off_keeps_its_queue() {
         "burst",
         "('a', 'alertmanager', '/x', NULL, 4, 1, true), ('b', 'alertmanager', '/x', NULL, 4, 1, true), ('c', 'alertmanager', '/x', NULL, 4, 1, true)",
     );
-    client.run("SELECT audit_raise_alert('gap', 2::smallint, 't' || i, 'gap:t' || i, 'x', NULL) FROM generate_series(1, 120) i");
-    client.run("UPDATE audit_alert_routes SET enabled = false WHERE name = 'c'");
-    let portion = "SELECT route, count(*) FROM audit_take_deliveries('{}', 1, 50) t GROUP BY route";
+    client.run("SELECT zeroauth_audit_internal.raise_alert('gap', 2::smallint, 't' || i, 'gap:t' || i, 'x', NULL) FROM generate_series(1, 120) i");
+    client.run("UPDATE zeroauth_audit_internal.alert_routes SET enabled = false WHERE name = 'c'");
+    let portion =
+        "SELECT route, count(*) FROM zeroauth_audit_internal.take_deliveries('{}', 1, 50) t GROUP BY route";
     assert_eq!(client.lines(portion), ["a|50"]);
-    assert_eq!(client.line("SELECT count(*), max(id) < (SELECT min(id) FROM audit_deliveries WHERE state = 'pending' AND route = 'a') FROM audit_deliveries WHERE state = 'sending'"), "50|t");
+    assert_eq!(client.line("SELECT count(*), max(id) < (SELECT min(id) FROM zeroauth_audit_internal.alert_deliveries WHERE state = 'pending' AND route = 'a') FROM zeroauth_audit_internal.alert_deliveries WHERE state = 'sending'"), "50|t");
     assert_eq!(
-        client.lines("SELECT route, count(*) FROM audit_take_deliveries('{a}', 16, 1000) t GROUP BY route"),
+        client.lines("SELECT route, count(*) FROM zeroauth_audit_internal.take_deliveries('{a}', 16, 1000) t GROUP BY route"),
         ["b|120"]
     );
     assert_eq!(
-        client.line("SELECT count(*) FROM audit_deliveries WHERE route = 'c' AND state = 'pending'"),
+        client.line("SELECT count(*) FROM zeroauth_audit_internal.alert_deliveries WHERE route = 'c' AND state = 'pending'"),
         "120"
     );
-    client.run("UPDATE audit_alert_routes SET enabled = true WHERE name = 'c'");
+    client.run("UPDATE zeroauth_audit_internal.alert_routes SET enabled = true WHERE name = 'c'");
     assert_eq!(
-        client.lines("SELECT route, count(*) FROM audit_take_deliveries('{a,b}', 16, 1000) t GROUP BY route"),
+        client.lines("SELECT route, count(*) FROM zeroauth_audit_internal.take_deliveries('{a,b}', 16, 1000) t GROUP BY route"),
         ["c|120"]
     );
 }
@@ -171,33 +174,42 @@ fn a_route_that_does_not_get_through_is_an_alert_that_ends_when_it_does() {
         "failing",
         "('a', 'alertmanager', '/x', NULL, 4, 1, true), ('b', 'alertmanager', '/x', NULL, 4, 1, true)",
     );
-    let failing =
-        "SELECT severity, state, message FROM audit_alerts WHERE kind = 'delivery_failing' ORDER BY id";
+    let failing = "SELECT severity, state, message FROM zeroauth_audit_internal.alerts WHERE kind = 'delivery_failing' ORDER BY id";
     raise(&mut client, 2, "gap::1");
     take(&mut client, "b");
     settle(&mut client, "retry", "'no answer in time'", "'1 s'");
-    assert_eq!(client.line("SELECT audit_check_route('a')"), "t", "a failure or two are no alert");
-    client.run("UPDATE audit_deliveries SET created_at = created_at - interval '16 min'");
-    assert_eq!(client.line("SELECT audit_check_route('a')"), "f");
-    assert_eq!(client.line("SELECT audit_check_route('b')"), "t", "nobody tried route b yet");
+    assert_eq!(
+        client.line("SELECT zeroauth_audit_internal.check_route('a')"),
+        "t",
+        "a failure or two are no alert"
+    );
+    client.run(
+        "UPDATE zeroauth_audit_internal.alert_deliveries SET created_at = created_at - interval '16 min'",
+    );
+    assert_eq!(client.line("SELECT zeroauth_audit_internal.check_route('a')"), "f");
+    assert_eq!(
+        client.line("SELECT zeroauth_audit_internal.check_route('b')"),
+        "t",
+        "nobody tried route b yet"
+    );
     assert_eq!(client.lines(failing), ["2|open|alerts do not get through on route a: no answer in time"]);
-    client.run("UPDATE audit_deliveries SET next_attempt_at = now()");
+    client.run("UPDATE zeroauth_audit_internal.alert_deliveries SET next_attempt_at = now()");
     take(&mut client, "b");
     settle(&mut client, "delivered", "NULL", "NULL");
-    assert_eq!(client.line("SELECT audit_check_route('a')"), "t");
+    assert_eq!(client.line("SELECT zeroauth_audit_internal.check_route('a')"), "t");
     assert_eq!(client.lines(failing), ["2|resolved|alerts do not get through on route a: no answer in time"]);
     // A refusal is a mistake in the set-up or the receiver: told at once.
     raise(&mut client, 2, "gap::2");
     take(&mut client, "b");
     settle(&mut client, "refused", "'the server answered 404'", "'15 min'");
-    assert_eq!(client.line("SELECT audit_check_route('a')"), "f");
+    assert_eq!(client.line("SELECT zeroauth_audit_internal.check_route('a')"), "f");
     assert_eq!(
         client.lines(failing).last().unwrap(),
         "2|open|alerts do not get through on route a: the server answered 404"
     );
     assert_eq!(
         client
-            .line("SELECT refused, state FROM audit_deliveries WHERE fingerprint = 'gap::2' AND route = 'a'"),
+            .line("SELECT refused, state FROM zeroauth_audit_internal.alert_deliveries WHERE fingerprint = 'gap::2' AND route = 'a'"),
         "t|pending"
     );
 }
@@ -206,9 +218,9 @@ fn a_route_that_does_not_get_through_is_an_alert_that_ends_when_it_does() {
 fn a_payload_says_what_a_receiver_needs_and_is_the_same_in_every_attempt() {
     let (database, mut client) = routed("payload", "('a', 'webhook', '/url', '/secret', 4, 1, true)");
     let id = raise(&mut client, 1, "gap:acme:0:7");
-    let sql = "SELECT delivery_key, payload FROM audit_take_deliveries('{}', 1, 1)";
+    let sql = "SELECT delivery_key, payload FROM zeroauth_audit_internal.take_deliveries('{}', 1, 1)";
     let first = client.line(sql);
-    client.run("SELECT audit_requeue_deliveries()");
+    client.run("SELECT zeroauth_audit_internal.requeue_deliveries()");
     raise(&mut client, 1, "gap:acme:0:7");
     assert_eq!(client.line(sql), first);
     let (key, payload) = first.split_once('|').unwrap();
@@ -234,7 +246,7 @@ fn a_payload_says_what_a_receiver_needs_and_is_the_same_in_every_attempt() {
     assert_eq!(alert["severity"], 1);
     assert_eq!(alert["evidence"]["seq"], 7);
     let raised = client.line(
-        "SELECT to_char(raised_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM audit_alerts",
+        "SELECT to_char(raised_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM zeroauth_audit_internal.alerts",
     );
     assert_eq!(alert["raised_at"], raised);
     assert!(!payload.to_string().contains("/secret"), "no path of a file");
@@ -244,13 +256,14 @@ fn a_payload_says_what_a_receiver_needs_and_is_the_same_in_every_attempt() {
 fn a_dump_carries_alerts_routes_and_what_nobody_accepted_yet() {
     let (from, mut client) = routed("alerts_dump", "('a', 'webhook', '/url', '/secret', 4, 1, true)");
     let one = raise(&mut client, 1, "gap::1");
-    client.run(&format!("UPDATE audit_alerts SET escalation_level = 4, raised_at = now() - interval '1 day'; SELECT audit_acknowledge({one}, 'on it')"));
+    client.run(&format!("UPDATE zeroauth_audit_internal.alerts SET escalation_level = 4, raised_at = now() - interval '1 day'; SELECT audit_alert_acknowledge({one}, 'on it')"));
     raise(&mut client, 2, "gap::2");
-    client.run("SELECT id FROM audit_take_deliveries('{}', 1, 1)");
+    client.run("SELECT id FROM zeroauth_audit_internal.take_deliveries('{}', 1, 1)");
     settle(&mut client, "delivered", "NULL", "NULL");
-    client.run("SELECT id FROM audit_take_deliveries('{}', 1, 1)");
+    client.run("SELECT id FROM zeroauth_audit_internal.take_deliveries('{}', 1, 1)");
     assert_eq!(
-        client.line("SELECT string_agg(state, ' ' ORDER BY id) FROM audit_deliveries"),
+        client
+            .line("SELECT string_agg(state, ' ' ORDER BY id) FROM zeroauth_audit_internal.alert_deliveries"),
         "delivered sending pending"
     );
     let file = shared().data_dir().parent().unwrap().join("alerts.dump");
@@ -270,16 +283,23 @@ fn a_dump_carries_alerts_routes_and_what_nobody_accepted_yet() {
     );
     for to in [&fresh, &existing] {
         let mut copy = to.client();
-        for table in ["audit_alerts", "audit_alert_routes"] {
+        for table in ["zeroauth_audit_internal.alerts", "zeroauth_audit_internal.alert_routes"] {
             let all = format!("SELECT t FROM {table} t ORDER BY 1");
             assert_eq!(copy.lines(&all), client.lines(&all));
         }
         assert_eq!(
-            copy.lines("SELECT what, fingerprint, state FROM audit_deliveries ORDER BY id"),
+            copy.lines(
+                "SELECT what, fingerprint, state FROM zeroauth_audit_internal.alert_deliveries ORDER BY id"
+            ),
             ["acknowledged|gap::1|sending", "raised|gap::2|pending"]
         );
         // Nothing is told twice because of the restore; what was being sent goes out again, and numbers go on.
-        assert_eq!(copy.line("SELECT audit_escalate(), audit_requeue_deliveries()"), "0|1");
+        assert_eq!(
+            copy.line(
+                "SELECT zeroauth_audit_internal.escalate(), zeroauth_audit_internal.requeue_deliveries()"
+            ),
+            "0|1"
+        );
         assert_eq!(take(&mut copy, ""), ["a|acknowledged|gap::1", "a|raised|gap::2"]);
         let next = raise(&mut copy, 2, "gap::3");
         assert_eq!(next, "3");

@@ -11,8 +11,7 @@ use crate::support::{Sql, assert_whole};
 /// The private hash of an event that has nothing but details, from PostgreSQL's own functions.
 const EXPECTED: &str = r"sha256('\x00000019'::bytea || 'zeroauth.audit/private/v1'::bytea || '\x000102030405060708090a0b0c0d0e0f'::bytea
     || '\x000000000001'::bytea || int4send(octet_length(d::text)) || convert_to(d::text, 'UTF8'))";
-const OURS: &str =
-    r"audit_private_hash('\x000102030405060708090a0b0c0d0e0f', NULL, NULL, NULL, NULL, NULL, d)";
+const OURS: &str = r"zeroauth_audit_internal.private_hash('\x000102030405060708090a0b0c0d0e0f', NULL, NULL, NULL, NULL, NULL, d)";
 
 /// Any JSON, of every kind that is stored in a way of its own.
 fn any_json(rng: &mut Rng, depth: u8) -> String {

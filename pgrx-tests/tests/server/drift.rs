@@ -9,7 +9,7 @@ use crate::tamper_columns::COLUMNS;
 /// Runs the job, which has to end well, and returns its summary.
 #[track_caller]
 pub fn drift(client: &mut Client) -> serde_json::Value {
-    let result = client.line("SELECT audit_run_job('drift')");
+    let result = client.line("SELECT zeroauth_audit_internal.run_job('drift')");
     let result: serde_json::Value = serde_json::from_str(&result).unwrap();
     assert_eq!(result["status"], "succeeded", "{result}");
     result["summary"].clone()
@@ -18,7 +18,8 @@ pub fn drift(client: &mut Client) -> serde_json::Value {
 /// Fingerprints of unresolved alerts.
 #[track_caller]
 pub fn alerts(client: &mut Client) -> Vec<String> {
-    client.lines("SELECT fingerprint FROM audit_alerts WHERE state <> 'resolved' ORDER BY 1")
+    client
+        .lines("SELECT fingerprint FROM zeroauth_audit_internal.alerts WHERE state <> 'resolved' ORDER BY 1")
 }
 
 /// What a superuser writes who recomputes a chain of a tenant from one event on.
@@ -32,7 +33,7 @@ pub fn recompute(client: &mut Client) {
              last := coalesce(last, decode(repeat('00', 32), 'hex'));
              FOR at IN SELECT seq FROM audit_events WHERE tenant_id = tenant AND chain = link AND seq >= first ORDER BY seq LOOP
                  UPDATE audit_events SET prev_hash = last WHERE tenant_id = tenant AND chain = link AND seq = at;
-                 UPDATE audit_events SET event_hash = audit_event_hash(prev_hash, {public}, audit_private_hash(salt, actor_type, actor_id, ip, user_agent, error_message, details))
+                 UPDATE audit_events SET event_hash = zeroauth_audit_internal.event_hash(prev_hash, {public}, zeroauth_audit_internal.private_hash(salt, actor_type, actor_id, ip, user_agent, error_message, details))
                  WHERE tenant_id = tenant AND chain = link AND seq = at RETURNING event_hash INTO last;
              END LOOP;
          END $$"
@@ -56,7 +57,7 @@ fn case(client: &mut Client, tampering: &str, expected: &[&str]) {
     assert_eq!(alerts(client), expected, "after {tampering}");
     assert_eq!(
         client.lines(
-            "SELECT DISTINCT severity, state, kind = split_part(fingerprint, ':', 1) FROM audit_alerts"
+            "SELECT DISTINCT severity, state, kind = split_part(fingerprint, ':', 1) FROM zeroauth_audit_internal.alerts"
         ),
         ["1|open|t"],
         "after {tampering}"
@@ -64,7 +65,11 @@ fn case(client: &mut Client, tampering: &str, expected: &[&str]) {
     // A run that finds the same counts it up.
     drift(client);
     assert_eq!(alerts(client), expected, "after {tampering}, a second time");
-    assert_eq!(client.line("SELECT min(occurrences) > 1 FROM audit_alerts"), "t", "after {tampering}");
+    assert_eq!(
+        client.line("SELECT min(occurrences) > 1 FROM zeroauth_audit_internal.alerts"),
+        "t",
+        "after {tampering}"
+    );
     client.run("ROLLBACK");
 }
 
@@ -79,7 +84,7 @@ fn pitfall_26_changed_content_and_broken_links_are_found_whatever_the_hashes_say
         (format!("UPDATE audit_events SET details = NULL {AT} AND seq = 10"), "content_mismatch:acme:1"),
         (format!("UPDATE audit_events SET outcome = 'denied' {AT}"), "content_mismatch:acme:1"),
         (
-            format!("UPDATE audit_events SET action = 'forged', event_hash = audit_event_hash(prev_hash, {public}, audit_private_hash(salt, actor_type, actor_id, ip, user_agent, error_message, details)) {AT} AND seq = 5"),
+            format!("UPDATE audit_events SET action = 'forged', event_hash = zeroauth_audit_internal.event_hash(prev_hash, {public}, zeroauth_audit_internal.private_hash(salt, actor_type, actor_id, ip, user_agent, error_message, details)) {AT} AND seq = 5"),
             "link_broken:acme:1",
         ),
         ("UPDATE audit_events SET tenant_id = 'initech' WHERE tenant_id = 'acme' AND chain = 0 AND seq = 1".into(), "content_mismatch:initech:0 gap:acme:0"),
@@ -142,7 +147,7 @@ fn pitfall_16_a_deleted_tenant_is_missing_once_however_many_chains_it_had() {
     client.run("BEGIN; DELETE FROM audit_events WHERE tenant_id = 'acme'");
     drift(&mut client);
     assert_eq!(
-        client.line("SELECT message, evidence ->> 'events', jsonb_array_length(evidence -> 'was_there'), tenant FROM audit_alerts"),
+        client.line("SELECT message, evidence ->> 'events', jsonb_array_length(evidence -> 'was_there'), tenant FROM zeroauth_audit_internal.alerts"),
         "the whole trail of tenant \"acme\" is gone: 30 events in 3 chains|30|3|acme"
     );
     client.run("ROLLBACK");
@@ -169,8 +174,8 @@ fn pitfall_27_a_chain_recomputed_behind_the_last_event_seen_is_found_by_the_wate
 fn pitfall_28_whoever_edits_the_watermark_with_the_events_is_not_found_without_checkpoints() {
     let (_database, mut client) = seen("drift_edited");
     for tampering in [
-        format!("DELETE FROM audit_events {AT} AND seq > 7; UPDATE audit_watermarks w SET head_seq = 7, head_hash = (SELECT event_hash FROM audit_events e {AT} AND seq = 7) {AT}"),
-        "DELETE FROM audit_events WHERE tenant_id = 'acme'; DELETE FROM audit_watermarks WHERE tenant_id = 'acme'".into(),
+        format!("DELETE FROM audit_events {AT} AND seq > 7; UPDATE zeroauth_audit_internal.watermarks w SET head_seq = 7, head_hash = (SELECT event_hash FROM audit_events e {AT} AND seq = 7) {AT}"),
+        "DELETE FROM audit_events WHERE tenant_id = 'acme'; DELETE FROM zeroauth_audit_internal.watermarks WHERE tenant_id = 'acme'".into(),
     ] {
         client.run(&format!("BEGIN; {tampering}"));
         drift(&mut client);
@@ -240,11 +245,11 @@ fn thousands_of_forged_events_are_one_alert_that_names_a_few() {
     client.run("SET zeroauth_audit.maintenance = on; UPDATE audit_events SET action = 'y'");
     drift(&mut client);
     assert_eq!(
-        client.line("SELECT fingerprint, evidence ->> 'events', evidence ->> 'first_seq', evidence ->> 'last_seq', jsonb_array_length(evidence -> 'places'), length(evidence::text) < 4000 FROM audit_alerts"),
+        client.line("SELECT fingerprint, evidence ->> 'events', evidence ->> 'first_seq', evidence ->> 'last_seq', jsonb_array_length(evidence -> 'places'), length(evidence::text) < 4000 FROM zeroauth_audit_internal.alerts"),
         "content_mismatch:acme:0|1000|4001|5000|5|t"
     );
     let place = "SELECT evidence #>> '{places,0,seq}', (evidence #>> '{places,0,event_id}')::uuid = event_id, evidence #>> '{places,0,expected}' = encode(event_hash, 'hex'), (evidence #>> '{places,0,actual}') <> encode(event_hash, 'hex')
-                 FROM audit_alerts, audit_events WHERE tenant_id = 'acme' AND seq = 4001";
+                 FROM zeroauth_audit_internal.alerts, audit_events WHERE tenant_id = 'acme' AND seq = 4001";
     assert_eq!(client.line(place), "4001|t|t|t");
 }
 
@@ -255,7 +260,7 @@ fn an_alert_is_resolved_by_a_run_that_finds_the_events_again_but_not_before_a_pe
     let restore = |client: &mut Client, condition: &str| {
         client.run(&format!("DELETE FROM audit_events WHERE {condition}; INSERT INTO audit_events SELECT * FROM kept WHERE {condition}"));
     };
-    let state = "SELECT string_agg(state || (condition_gone_at IS NOT NULL)::int, ' ' ORDER BY fingerprint) FROM audit_alerts";
+    let state = "SELECT string_agg(state || (condition_gone_at IS NOT NULL)::int, ' ' ORDER BY fingerprint) FROM zeroauth_audit_internal.alerts";
     client.run(
         "UPDATE audit_events SET action = 'forged' WHERE tenant_id = 'acme' AND chain = 0 AND seq = 5; DELETE FROM audit_events WHERE tenant_id = 'acme' AND chain = 1 AND seq = 5;
          DELETE FROM audit_events WHERE tenant_id = 'acme' AND chain = 2 AND seq > 5; DELETE FROM audit_events WHERE tenant_id = 'globex'",
@@ -266,7 +271,7 @@ fn an_alert_is_resolved_by_a_run_that_finds_the_events_again_but_not_before_a_pe
         ["content_mismatch:acme:0", "gap:acme:1", "tail_truncated:acme:2", "tenant_missing:globex:"]
     );
     assert_eq!(client.line(state), "open0 open0 open0 open0");
-    client.run("SELECT audit_acknowledge(id, 'looking') FROM audit_alerts WHERE kind IN ('content_mismatch', 'tail_truncated')");
+    client.run("SELECT audit_alert_acknowledge(id, 'looking') FROM zeroauth_audit_internal.alerts WHERE kind IN ('content_mismatch', 'tail_truncated')");
     drift(&mut client);
     assert_eq!(client.line(state), "acknowledged0 open0 acknowledged0 open0", "nothing is gone yet");
     // Half of it back is not enough.
@@ -277,9 +282,9 @@ fn an_alert_is_resolved_by_a_run_that_finds_the_events_again_but_not_before_a_pe
     restore(&mut client, "tenant_id = 'globex'");
     drift(&mut client);
     assert_eq!(client.line(state), "resolved0 open1 resolved0 open1");
-    client.run("SELECT audit_acknowledge(id, 'it was a disk') FROM audit_alerts WHERE state = 'open'");
+    client.run("SELECT audit_alert_acknowledge(id, 'it was a disk') FROM zeroauth_audit_internal.alerts WHERE state = 'open'");
     assert_eq!(alerts(&mut client), [] as [&str; 0]);
-    assert_eq!(client.line("SELECT count(*) FROM audit_drift_findings"), "0");
+    assert_eq!(client.line("SELECT count(*) FROM zeroauth_audit_internal.drift_findings"), "0");
     assert_eq!(client.line("SELECT count(*) FROM audit_findings()"), "0");
     drift(&mut client);
     assert_eq!(alerts(&mut client), [] as [&str; 0]);
@@ -290,7 +295,7 @@ fn what_can_never_come_back_is_settled_by_hand_and_what_remains_is_watched_on() 
     let (_database, mut client) = seen("drift_settled");
     client.run("DELETE FROM audit_events WHERE tenant_id = 'acme' AND chain = 1 AND seq > 8");
     drift(&mut client);
-    let settle = "SELECT audit_acknowledge(id, 'a known restore') FROM audit_alerts WHERE state = 'open'; SELECT audit_resolve_alert(fingerprint, 'a known restore') FROM audit_alerts WHERE state = 'acknowledged'";
+    let settle = "SELECT audit_alert_acknowledge(id, 'a known restore') FROM zeroauth_audit_internal.alerts WHERE state = 'open'; SELECT zeroauth_audit_internal.resolve_alert(fingerprint, 'a known restore') FROM zeroauth_audit_internal.alerts WHERE state = 'acknowledged'";
     client.run(settle);
     for _ in 0..2 {
         drift(&mut client);
@@ -301,7 +306,7 @@ fn what_can_never_come_back_is_settled_by_hand_and_what_remains_is_watched_on() 
     drift(&mut client);
     assert_eq!(alerts(&mut client), ["tail_truncated:acme:1"]);
     assert_eq!(
-        client.line("SELECT message FROM audit_alerts WHERE state = 'open'"),
+        client.line("SELECT message FROM zeroauth_audit_internal.alerts WHERE state = 'open'"),
         "the newest events of chain 1 of tenant \"acme\" are gone: 1, from seq 8 on"
     );
     // An alert that the events themselves give is not settled by a word.
@@ -317,21 +322,24 @@ fn what_can_never_come_back_is_settled_by_hand_and_what_remains_is_watched_on() 
 #[test]
 fn a_tenant_can_have_a_number_of_rows_of_its_own() {
     let (_database, mut client) = seen("drift_override");
-    client.run("UPDATE audit_tenants SET drift_rows = 3");
+    client.run("UPDATE zeroauth_audit_internal.tenants SET drift_rows = 3");
     // Three in all, and the head of each chain.
     client.run("BEGIN; UPDATE audit_events SET action = 'forged' WHERE tenant_id = 'globex' AND seq = 5");
     assert_eq!(drift(&mut client)["events"], 2 * 5);
     assert_eq!(alerts(&mut client), [] as [&str; 0]);
-    client.run("INSERT INTO audit_tenants (tenant_id, drift_rows) VALUES ('globex', 29), ('nobody', 5)");
+    client.run("INSERT INTO zeroauth_audit_internal.tenants (tenant_id, drift_rows) VALUES ('globex', 29), ('nobody', 5)");
     drift(&mut client);
     assert_eq!(
         alerts(&mut client),
         ["content_mismatch:globex:0", "content_mismatch:globex:1", "content_mismatch:globex:2"]
     );
     client.run("ROLLBACK");
-    client.refused("23514", "UPDATE audit_tenants SET drift_rows = 0");
-    client.refused("23514", "UPDATE audit_tenants SET drift_rows = 100001");
-    assert_eq!(client.line("SELECT count(*) FROM audit_tenants WHERE first_seen IS NULL"), "0");
+    client.refused("23514", "UPDATE zeroauth_audit_internal.tenants SET drift_rows = 0");
+    client.refused("23514", "UPDATE zeroauth_audit_internal.tenants SET drift_rows = 100001");
+    assert_eq!(
+        client.line("SELECT count(*) FROM zeroauth_audit_internal.tenants WHERE first_seen IS NULL"),
+        "0"
+    );
 }
 
 #[test]
@@ -339,7 +347,7 @@ fn pitfall_23_what_could_not_be_checked_is_a_failed_run_and_neither_a_finding_no
     let (database, mut client) = seen("drift_could_not");
     let failed = |client: &mut Client| {
         let result =
-            client.line("SELECT r ->> 'status', r ->> 'code', r ->> 'error' FROM audit_run_job('drift') r");
+            client.line("SELECT r ->> 'status', r ->> 'code', r ->> 'error' FROM zeroauth_audit_internal.run_job('drift') r");
         assert_eq!(alerts(client), [] as [&str; 0], "{result}");
         result
     };
@@ -376,7 +384,7 @@ fn pitfall_23_what_could_not_be_checked_is_a_failed_run_and_neither_a_finding_no
     client.run(&format!("SELECT heap_force_kill('{toast}'::regclass, ARRAY(SELECT ctid FROM {toast}))"));
     assert!(
         client
-            .line("SELECT r ->> 'status', r ->> 'code', r ->> 'error' FROM audit_run_job('drift') r")
+            .line("SELECT r ->> 'status', r ->> 'code', r ->> 'error' FROM zeroauth_audit_internal.run_job('drift') r")
             .starts_with("failed|ZA006|could not check one place: tenant \"broken\": XX00")
     );
     assert_eq!(

@@ -18,13 +18,16 @@ fn cluster(name: &str, period: &str) -> (Cluster, Client) {
     let mut client = cluster.client();
     client.run("CREATE EXTENSION zeroauth_audit; INSERT INTO audit_events (tenant_id, action) SELECT tenant, 'x' FROM unnest('{acme,globex}'::text[]) tenant, generate_series(1, 5000)");
     // The next run is two to three minutes away, as far as the job knows.
-    client.run("UPDATE audit_jobs SET schedule = extract(minute FROM now() + interval '3 minutes') || ' * * * *' WHERE name = 'drift'; SET zeroauth_audit.maintenance = on");
+    client.run("UPDATE zeroauth_audit_internal.jobs SET schedule = extract(minute FROM now() + interval '3 minutes') || ' * * * *' WHERE name = 'drift'; SET zeroauth_audit.maintenance = on");
     recompute(&mut client);
     (cluster, client)
 }
 
 fn position(client: &mut Client) -> i64 {
-    client.line("SELECT replayed_seq FROM audit_watermarks WHERE tenant_id = 'acme'").parse().unwrap()
+    client
+        .line("SELECT replayed_seq FROM zeroauth_audit_internal.watermarks WHERE tenant_id = 'acme'")
+        .parse()
+        .unwrap()
 }
 
 #[test]
@@ -35,9 +38,9 @@ fn a_run_takes_the_part_of_the_history_that_is_due_until_the_next() {
     client.run(
         "CREATE TABLE run AS
          WITH RECURSIVE run AS (
-             SELECT timestamptz '2026-01-01 00:07:00.01+00' AS at, 0::bigint AS done, audit_drift_budget(10000000, 0, '2026-01-01 00:07:00+00', '2026-01-01 00:07:00.01+00') AS budget
+             SELECT timestamptz '2026-01-01 00:07:00.01+00' AS at, 0::bigint AS done, zeroauth_audit_internal.drift_budget(10000000, 0, '2026-01-01 00:07:00+00', '2026-01-01 00:07:00.01+00') AS budget
              UNION ALL
-             SELECT r.at + interval '1 hour', r.done + r.budget, audit_drift_budget(10000000, r.done + r.budget, '2026-01-01 00:07:00+00', r.at + interval '1 hour')
+             SELECT r.at + interval '1 hour', r.done + r.budget, zeroauth_audit_internal.drift_budget(10000000, r.done + r.budget, '2026-01-01 00:07:00+00', r.at + interval '1 hour')
              FROM run r WHERE r.done + r.budget < 10000000)
          SELECT * FROM run",
     );
@@ -49,8 +52,8 @@ fn a_run_takes_the_part_of_the_history_that_is_due_until_the_next() {
     // After three days without a run the rest is spread over what is left of the period; after a month it is caught up
     // with at four times the pace.
     assert_eq!(
-        client.line("SELECT audit_drift_budget(10000000, 0, '2026-01-01 00:07:00+00', '2026-01-04 00:07:00+00') BETWEEN 120000 AND 130000,
-                            audit_drift_budget(10000000, 0, '2026-01-01 00:07:00+00', '2026-02-01 00:07:00+00') BETWEEN 250000 AND 270000"),
+        client.line("SELECT zeroauth_audit_internal.drift_budget(10000000, 0, '2026-01-01 00:07:00+00', '2026-01-04 00:07:00+00') BETWEEN 120000 AND 130000,
+                            zeroauth_audit_internal.drift_budget(10000000, 0, '2026-01-01 00:07:00+00', '2026-02-01 00:07:00+00') BETWEEN 250000 AND 270000"),
         "t|t"
     );
 }
@@ -76,13 +79,13 @@ fn an_old_event_is_found_forged_when_the_replay_comes_to_it() {
     }
     assert!(runs > 3, "{runs}");
     assert_eq!(alerts(&mut client), ["content_mismatch:acme:0"]);
-    assert_eq!(client.line("SELECT evidence ->> 'first_seq' FROM audit_alerts"), "3000");
+    assert_eq!(client.line("SELECT evidence ->> 'first_seq' FROM zeroauth_audit_internal.alerts"), "3000");
     // Later runs count it up although they are elsewhere by now, and one resolves it when it is gone.
     drift(&mut client);
-    assert_eq!(client.line("SELECT occurrences FROM audit_alerts"), "2");
-    client.run("UPDATE audit_events SET action = 'x' WHERE seq = 3000; SELECT audit_acknowledge(id, 'seen') FROM audit_alerts");
+    assert_eq!(client.line("SELECT occurrences FROM zeroauth_audit_internal.alerts"), "2");
+    client.run("UPDATE audit_events SET action = 'x' WHERE seq = 3000; SELECT audit_alert_acknowledge(id, 'seen') FROM zeroauth_audit_internal.alerts");
     drift(&mut client);
-    assert_eq!(client.line("SELECT state FROM audit_alerts"), "resolved");
+    assert_eq!(client.line("SELECT state FROM zeroauth_audit_internal.alerts"), "resolved");
 }
 
 #[test]
@@ -126,13 +129,13 @@ fn there_is_no_seam_between_two_slices() {
 fn all_history_is_recomputed_in_every_period_and_the_share_says_so() {
     let (_cluster, mut client) = cluster("history_whole", "1min");
     // The next run is far away: all of it is due.
-    client.run("UPDATE audit_jobs SET schedule = '0 0 1 1 *' WHERE name = 'drift'");
+    client.run("UPDATE zeroauth_audit_internal.jobs SET schedule = '0 0 1 1 *' WHERE name = 'drift'");
     let share = "SELECT tenant_id, history_share FROM audit_integrity() ORDER BY 1";
     assert_eq!(client.lines(share), ["acme|0.0000", "globex|0.0000"]);
     let summary = drift(&mut client);
     assert_eq!(summary["history_events"], 2 * (5000 - 9), "{summary}");
     assert_eq!(client.lines(share), ["acme|1.0000", "globex|1.0000"]);
-    assert_eq!(client.line("SELECT pass_share, phase FROM audit_drift_progress"), "1|idle");
+    assert_eq!(client.line("SELECT pass_share, phase FROM zeroauth_audit_internal.drift_progress"), "1|idle");
     // New events and new chains join.
     client
         .run("INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'x' FROM generate_series(1, 5000)");
@@ -140,7 +143,7 @@ fn all_history_is_recomputed_in_every_period_and_the_share_says_so() {
     drift(&mut client);
     assert_eq!(client.lines(share), ["acme|1.0000", "globex|1.0000"]);
     // What was recomputed longer ago than the period does not count.
-    client.run("UPDATE audit_watermarks SET verified_at = verified_at - interval '1 hour', replay_started_at = replay_started_at - interval '1 hour', replayed_at = replayed_at - interval '1 hour',
+    client.run("UPDATE zeroauth_audit_internal.watermarks SET verified_at = verified_at - interval '1 hour', replay_started_at = replay_started_at - interval '1 hour', replayed_at = replayed_at - interval '1 hour',
                 whole_started_at = whole_started_at - interval '1 hour', whole_ended_at = whole_ended_at - interval '1 hour'");
     assert_eq!(client.lines(share), ["acme|0.0000", "globex|0.0000"]);
 }
@@ -151,7 +154,7 @@ fn a_pass_that_takes_longer_than_the_period_is_degraded_health() {
     drift(&mut client);
     let health = "SELECT audit_health() #>> '{drift,state}', audit_health() #>> '{drift,reasons}'";
     assert_eq!(client.line(health), "ok|[]");
-    client.run("UPDATE audit_drift_state SET pass_started_at = pass_started_at - interval '61 minutes'");
+    client.run("UPDATE zeroauth_audit_internal.drift_state SET pass_started_at = pass_started_at - interval '61 minutes'");
     assert_eq!(client.line(health), "degraded|[\"history_behind\"]");
     drift(&mut client);
     assert_eq!(client.line(health), "ok|[]", "a little is caught up with at once");

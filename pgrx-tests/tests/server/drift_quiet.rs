@@ -26,7 +26,7 @@ fn run_on(cluster: &Cluster, over: &AtomicBool) -> u32 {
             client = cluster.try_client().ok();
             continue;
         };
-        let sql = "SELECT r ->> 'status' || coalesce(r ->> 'error', '') FROM audit_run_job('drift') r";
+        let sql = "SELECT r ->> 'status' || coalesce(r ->> 'error', '') FROM zeroauth_audit_internal.run_job('drift') r";
         match session.query_one(sql, &[]) {
             Ok(row) => {
                 assert_eq!(row.get::<_, String>(0), "succeeded");
@@ -55,7 +55,7 @@ fn pitfall_22_a_storm_of_writers_with_crashes_raises_nothing_while_drift_runs_al
         .unwrap();
     cluster.client().run(PREPARE);
     // The writers make changes under maintenance, which others of the worker's jobs would tell of.
-    cluster.client().run("UPDATE audit_jobs SET schedule = '* * * * *' WHERE name = 'drift'; DELETE FROM audit_jobs WHERE name <> 'drift'");
+    cluster.client().run("UPDATE zeroauth_audit_internal.jobs SET schedule = '* * * * *' WHERE name = 'drift'; DELETE FROM zeroauth_audit_internal.jobs WHERE name <> 'drift'");
     let until = Instant::now() + Duration::from_secs_f64(seconds);
     let over = AtomicBool::new(false);
     let (known, runs): (Vec<Known>, u32) = thread::scope(|scope| {
@@ -83,10 +83,12 @@ fn pitfall_22_a_storm_of_writers_with_crashes_raises_nothing_while_drift_runs_al
     drift(&mut client);
     assert!(runs >= 5, "{runs} runs");
     assert_eq!(
-        client.lines("SELECT fingerprint, message FROM audit_alerts WHERE kind <> 'job_overdue'"),
+        client.lines(
+            "SELECT fingerprint, message FROM zeroauth_audit_internal.alerts WHERE kind <> 'job_overdue'"
+        ),
         [] as [&str; 0]
     );
-    assert_eq!(client.line("SELECT count(*) FROM audit_drift_findings"), "0");
+    assert_eq!(client.line("SELECT count(*) FROM zeroauth_audit_internal.drift_findings"), "0");
     assert_eq!(client.line("SELECT count(*) FROM audit_integrity() WHERE state <> 'ok'"), "0");
     let events: i64 = client.line("SELECT count(*) FROM audit_events").parse().unwrap();
     println!("{events} events, {runs} runs of drift beside the worker's");
@@ -122,7 +124,9 @@ fn pitfall_22_a_snapshot_older_than_the_watermark_and_events_not_yet_committed_s
     drift(&mut client);
     assert_eq!(alerts(&mut client), [] as [&str; 0]);
     assert_eq!(
-        client.line("SELECT count(*) FROM audit_watermarks WHERE tenant_id IN ('globex', 'initech')"),
+        client.line(
+            "SELECT count(*) FROM zeroauth_audit_internal.watermarks WHERE tenant_id IN ('globex', 'initech')"
+        ),
         "0"
     );
     assert_whole(&mut client);
@@ -158,7 +162,7 @@ fn source(name: &str) -> (Database, Client) {
     let mut client = database.client();
     client.run("INSERT INTO audit_events (tenant_id, action) SELECT 'tenant ' || i % 5, 'x' FROM generate_series(1, 100) i");
     drift(&mut client);
-    client.run("UPDATE audit_tenants SET drift_rows = 7 WHERE tenant_id = 'tenant 1'");
+    client.run("UPDATE zeroauth_audit_internal.tenants SET drift_rows = 7 WHERE tenant_id = 'tenant 1'");
     (database, client)
 }
 
@@ -183,8 +187,13 @@ fn a_restored_dump_raises_nothing_in_whatever_order_it_comes() {
                     format!("{tenants}|{tenants}")
                 );
             }
-            assert_eq!(client.line("SELECT drift_rows FROM audit_tenants WHERE tenant_id = 'tenant 1'"), "7");
-            assert_eq!(client.line("SELECT count(*) FROM audit_watermarks, audit_drift_state s WHERE audit_watermarks.trail <> s.trail"), "0", "confirmed");
+            assert_eq!(
+                client.line(
+                    "SELECT drift_rows FROM zeroauth_audit_internal.tenants WHERE tenant_id = 'tenant 1'"
+                ),
+                "7"
+            );
+            assert_eq!(client.line("SELECT count(*) FROM zeroauth_audit_internal.watermarks, zeroauth_audit_internal.drift_state s WHERE watermarks.trail <> s.trail"), "0", "confirmed");
         }
     }
 }
@@ -197,7 +206,11 @@ fn a_run_in_the_middle_of_a_restore_neither_alarms_nor_stops_it() {
     restore(&path, &to, &["--section=pre-data"]);
     let mut client = to.client();
     // The watermarks are there, the events are not.
-    restore(&path, &to, &["--data-only", "-t", "audit_watermarks", "-t", "audit_tenants"]);
+    restore(
+        &path,
+        &to,
+        &["--data-only", "-t", "zeroauth_audit_internal.watermarks", "-t", "zeroauth_audit_internal.tenants"],
+    );
     drift(&mut client);
     assert_eq!(alerts(&mut client), [] as [&str; 0]);
     assert_eq!(
@@ -216,14 +229,21 @@ fn a_run_in_the_middle_of_a_restore_neither_alarms_nor_stops_it() {
     let mut client = to.client();
     restore(&path, &to, &["--data-only", "-t", "audit_events"]);
     drift(&mut client);
-    restore(&path, &to, &["--data-only", "-t", "audit_watermarks", "-t", "audit_tenants"]);
+    restore(
+        &path,
+        &to,
+        &["--data-only", "-t", "zeroauth_audit_internal.watermarks", "-t", "zeroauth_audit_internal.tenants"],
+    );
     drift(&mut client);
     assert_eq!(alerts(&mut client), [] as [&str; 0]);
     assert_eq!(
         client.line("SELECT count(*), count(*) FILTER (WHERE state = 'ok') FROM audit_integrity()"),
         "5|5"
     );
-    assert_eq!(client.line("SELECT drift_rows FROM audit_tenants WHERE tenant_id = 'tenant 1'"), "7");
+    assert_eq!(
+        client.line("SELECT drift_rows FROM zeroauth_audit_internal.tenants WHERE tenant_id = 'tenant 1'"),
+        "7"
+    );
 }
 
 #[test]

@@ -13,8 +13,8 @@ fn cluster(name: &str, conf: &[(&str, &str)]) -> (Cluster, Client) {
     let mut client = cluster.client();
     client.run("CREATE EXTENSION zeroauth_audit");
     // Steps of a twentieth of their time: there are many of them on a fast machine, too.
-    client.run("SET zeroauth_audit.maintenance = on; DO $$ BEGIN EXECUTE replace(pg_get_functiondef('audit_job_drift()'::regprocedure), 'integer := 100;', 'integer := 5;'); END $$; RESET zeroauth_audit.maintenance");
-    assert_eq!(client.line("SELECT prosrc LIKE '%step_ms CONSTANT integer := 5;%' FROM pg_proc WHERE proname = 'audit_job_drift'"), "t");
+    client.run("SET zeroauth_audit.maintenance = on; DO $$ BEGIN EXECUTE replace(pg_get_functiondef('zeroauth_audit_internal.job_drift()'::regprocedure), 'integer := 100;', 'integer := 5;'); END $$; RESET zeroauth_audit.maintenance");
+    assert_eq!(client.line("SELECT prosrc LIKE '%step_ms CONSTANT integer := 5;%' FROM pg_proc WHERE proname = 'zeroauth_audit_internal.job_drift'"), "t");
     (cluster, client)
 }
 
@@ -22,8 +22,8 @@ fn cluster(name: &str, conf: &[(&str, &str)]) -> (Cluster, Client) {
 fn step_by_step(client: &mut Client) -> Vec<u64> {
     let mut steps = Vec::new();
     loop {
-        steps.push(pages(client, "SELECT audit_job_drift()"));
-        if client.line("SELECT phase FROM audit_drift_state") == "idle" {
+        steps.push(pages(client, "SELECT zeroauth_audit_internal.job_drift()"));
+        if client.line("SELECT phase FROM zeroauth_audit_internal.drift_state") == "idle" {
             println!("pages in each step: {steps:?}");
             return steps;
         }
@@ -43,7 +43,9 @@ fn ten_thousand_tenants_are_one_run_of_short_steps() {
     client.run("INSERT INTO audit_events (tenant_id, action) SELECT 'tenant ' || i % 10000, 'x' FROM generate_series(1, 30000) i");
     assert_short(&step_by_step(&mut client));
     assert_eq!(
-        client.line("SELECT tenants_done, tenants_total, events_done FROM audit_drift_progress"),
+        client.line(
+            "SELECT tenants_done, tenants_total, events_done FROM zeroauth_audit_internal.drift_progress"
+        ),
         "10000|10000|30000"
     );
     client.run("SET zeroauth_audit.maintenance = on; DELETE FROM audit_events WHERE tenant_id = 'tenant 77' OR tenant_id = 'tenant 7777' AND seq = 3; UPDATE audit_events SET action = 'y' WHERE tenant_id = 'tenant 9999' AND seq = 1");
@@ -79,7 +81,8 @@ fn a_thousand_chains_of_one_tenant_are_looked_at_part_by_part() {
     let looked_at: u64 = step_by_step(&mut client).iter().sum();
     assert!(looked_at < 100 * u64::from(CHAINS), "{looked_at} pages for {CHAINS} chains");
     // Every head, and the newest hundred.
-    let done: u32 = client.line("SELECT events_done FROM audit_drift_progress").parse().unwrap();
+    let done: u32 =
+        client.line("SELECT events_done FROM zeroauth_audit_internal.drift_progress").parse().unwrap();
     assert!((CHAINS..=CHAINS + 100).contains(&done), "{done}");
     client.run("SET zeroauth_audit.maintenance = on; DELETE FROM audit_events WHERE chain = 1000 OR chain = 1100 AND seq = 3; UPDATE audit_events SET action = 'y' WHERE chain = 900 AND seq = 3");
     step_by_step(&mut client);
@@ -94,12 +97,15 @@ fn one_long_chain_is_recomputed_in_short_steps() {
     let (_cluster, mut client) = cluster("scale_long", &[("zeroauth_audit.full_replay_period", "1min")]);
     client.run("INSERT INTO audit_events (tenant_id, action, details) SELECT 'acme', 'x', to_jsonb(repeat('x', i % 300)) FROM generate_series(1, 200000) i");
     assert_short(&step_by_step(&mut client));
-    assert_eq!(client.line("SELECT whole_seq, replayed_seq FROM audit_watermarks"), "200000|200000");
+    assert_eq!(
+        client.line("SELECT whole_seq, replayed_seq FROM zeroauth_audit_internal.watermarks"),
+        "200000|200000"
+    );
     client.run("SET zeroauth_audit.maintenance = on; UPDATE audit_events SET action = 'y' WHERE seq IN (7, 100000); DELETE FROM audit_events WHERE seq = 150000");
     drift(&mut client);
     assert_eq!(alerts(&mut client), ["content_mismatch:acme:0", "gap:acme:0"]);
     assert_eq!(
-        client.line("SELECT first_seq, last_seq FROM audit_drift_findings WHERE kind = 'content_mismatch'"),
+        client.line("SELECT first_seq, last_seq FROM zeroauth_audit_internal.drift_findings WHERE kind = 'content_mismatch'"),
         "7|100000"
     );
 }
@@ -117,7 +123,7 @@ fn the_newest_events_of_many_chains_are_chosen_by_their_time() {
     client.run(
         "INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'new' FROM generate_series(1, 900)",
     );
-    assert_eq!(client.line("SELECT events_checked, chains FROM audit_verify('acme', 900)"), "939|40");
+    assert_eq!(client.line("SELECT events, chains FROM audit_verify('acme', 900)"), "939|40");
     client.run("SET zeroauth_audit.maintenance = on; UPDATE audit_events SET resource = 'x' WHERE action = 'new' AND seq = 201");
     assert_eq!(client.line("SELECT findings FROM audit_verify('acme', 900)"), "1");
     assert_eq!(client.line("SELECT findings FROM audit_verify('acme', 899)"), "0");
@@ -129,7 +135,7 @@ fn the_newest_events_of_many_chains_are_chosen_by_their_time() {
         "INSERT INTO audit_events (tenant_id, action) SELECT 'large', 'x' FROM generate_series(1, 110000)",
     );
     client.run("COMMIT PREPARED 'large'");
-    assert_eq!(client.line("SELECT events_checked, chains FROM audit_verify('large', 250000)"), "250000|2");
+    assert_eq!(client.line("SELECT events, chains FROM audit_verify('large', 250000)"), "250000|2");
     client.run("UPDATE audit_events SET resource = 'x' WHERE tenant_id = 'large' AND chain = 0 AND seq IN (20000, 20001)");
     assert_eq!(client.line("SELECT findings FROM audit_verify('large', 250000)"), "1");
     assert_eq!(client.line("SELECT findings FROM audit_verify('large', 250001)"), "2");

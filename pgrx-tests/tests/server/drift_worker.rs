@@ -21,9 +21,10 @@ fn cluster(name: &str, conf: &[(&str, &str)]) -> (Cluster, Client, i32) {
 
 /// Makes the job due and waits for the run to end well.
 fn run(client: &mut Client) {
-    let ended = "SELECT count(*) FROM audit_job_runs WHERE job = 'drift' AND status = 'succeeded'";
+    let ended =
+        "SELECT count(*) FROM zeroauth_audit_internal.job_runs WHERE job = 'drift' AND status = 'succeeded'";
     let before: u32 = client.line(ended).parse().unwrap();
-    client.run("UPDATE audit_jobs SET next_run = now() WHERE name = 'drift'");
+    client.run("UPDATE zeroauth_audit_internal.jobs SET next_run = now() WHERE name = 'drift'");
     wait_until(DEADLINE, "the run to end", || client.line(ended) == (before + 1).to_string());
 }
 
@@ -38,7 +39,8 @@ fn the_worker_finds_every_class_by_itself_and_says_within_what_time() {
     run(&mut client);
     assert_eq!(alerts(&mut client), [] as [&str; 0]);
     // Tripwires would tell of the same in their own way, at the next minute.
-    client.run("UPDATE audit_jobs SET enabled = false WHERE name NOT IN ('drift', 'prune')");
+    client
+        .run("UPDATE zeroauth_audit_internal.jobs SET enabled = false WHERE name NOT IN ('drift', 'prune')");
     for (tampering, expected) in [
         (
             "UPDATE audit_events SET action = 'forged' WHERE tenant_id = 'tenant 1' AND seq = 950",
@@ -62,13 +64,16 @@ fn the_worker_finds_every_class_by_itself_and_says_within_what_time() {
     ] {
         client.run(tampering);
         let since = Instant::now();
-        client.run("UPDATE audit_jobs SET next_run = now() WHERE name = 'drift'");
+        client.run("UPDATE zeroauth_audit_internal.jobs SET next_run = now() WHERE name = 'drift'");
         wait_until(DEADLINE, expected, || alerts(&mut client).contains(&expected.to_owned()));
         println!("{expected}: {:?} from the begin of the run to the alert", since.elapsed());
-        let running = "SELECT count(*) FROM audit_job_runs WHERE status = 'running'";
+        let running = "SELECT count(*) FROM zeroauth_audit_internal.job_runs WHERE status = 'running'";
         wait_until(DEADLINE, "the run to end", || client.line(running) == "0");
     }
-    assert_eq!(client.lines("SELECT DISTINCT status FROM audit_job_runs WHERE job = 'drift'"), ["succeeded"]);
+    assert_eq!(
+        client.lines("SELECT DISTINCT status FROM zeroauth_audit_internal.job_runs WHERE job = 'drift'"),
+        ["succeeded"]
+    );
     let known: Vec<String> = alerts(&mut client);
     assert_eq!(known.len(), 8, "{known:?}, with the content of the event whose link was broken");
 }
@@ -77,10 +82,10 @@ fn the_worker_finds_every_class_by_itself_and_says_within_what_time() {
 fn a_run_interrupted_by_a_crash_goes_on_where_it_was() {
     let (cluster, mut client, _) = cluster("drift_resumes", &[("zeroauth_audit.replay_load", "3")]);
     // Whose alerts would be another tenant's events.
-    client.run("DELETE FROM audit_jobs WHERE name <> 'drift'");
+    client.run("DELETE FROM zeroauth_audit_internal.jobs WHERE name <> 'drift'");
     client.run("INSERT INTO audit_events (tenant_id, action) SELECT 'tenant ' || lpad((i % 3000)::text, 4, '0'), 'x' FROM generate_series(1, 15000) i");
-    client.run("UPDATE audit_jobs SET next_run = now() WHERE name = 'drift'");
-    let progress = "SELECT phase, tenants_done FROM audit_drift_progress";
+    client.run("UPDATE zeroauth_audit_internal.jobs SET next_run = now() WHERE name = 'drift'");
+    let progress = "SELECT phase, tenants_done FROM zeroauth_audit_internal.drift_progress";
     wait_until(DEADLINE, "the run to be in the middle", || {
         let line = client.line(progress);
         line.starts_with("recent|") && line != "recent|0"
@@ -88,10 +93,10 @@ fn a_run_interrupted_by_a_crash_goes_on_where_it_was() {
     cluster.crash().unwrap();
     cluster.start_again().unwrap();
     let mut client = cluster.client();
-    let left = client.line("SELECT recent_tenant FROM audit_drift_state");
+    let left = client.line("SELECT recent_tenant FROM zeroauth_audit_internal.drift_state");
     assert!(left.as_str() > "tenant 0000" && left.as_str() < "tenant 2999", "{left}");
     wait_until(DEADLINE, "the interrupted run to be settled", || {
-        client.line("SELECT count(*) FROM audit_job_runs WHERE job = 'drift' AND error_code = '57P01'") == "1"
+        client.line("SELECT count(*) FROM zeroauth_audit_internal.job_runs WHERE job = 'drift' AND error_code = '57P01'") == "1"
     });
     client.run("ALTER SYSTEM SET zeroauth_audit.replay_load = 100");
     client.run("SELECT pg_reload_conf(); SET zeroauth_audit.maintenance = on");
@@ -99,12 +104,12 @@ fn a_run_interrupted_by_a_crash_goes_on_where_it_was() {
     client.run("UPDATE audit_events SET action = 'forged' WHERE tenant_id = 'tenant 0001' AND seq = 3");
     run(&mut client);
     assert_eq!(
-        client.line("SELECT resumed, tenants_done, recent_stop FROM audit_drift_state"),
+        client.line("SELECT resumed, tenants_done, recent_stop FROM zeroauth_audit_internal.drift_state"),
         format!("t|3000|{left}")
     );
     assert_eq!(alerts(&mut client), ["content_mismatch:tenant 0001:0"]);
     run(&mut client);
-    assert_eq!(client.line("SELECT resumed, recent_stop FROM audit_drift_state"), "f|");
+    assert_eq!(client.line("SELECT resumed, recent_stop FROM zeroauth_audit_internal.drift_state"), "f|");
 }
 
 /// Processor time of a process, in seconds.
@@ -123,17 +128,18 @@ fn a_run_pauses_as_long_as_its_load_demands_and_other_jobs_get_their_turn() {
     );
     client.run("INSERT INTO audit_events (tenant_id, action) SELECT 'tenant ' || i % 100, 'x' FROM generate_series(1, 200000) i");
     // The processor time of others is not theirs.
-    client.run("UPDATE audit_jobs SET enabled = false WHERE name NOT IN ('drift', 'prune')");
-    let idle = "SELECT count(*) FROM audit_job_runs WHERE status = 'running'";
+    client
+        .run("UPDATE zeroauth_audit_internal.jobs SET enabled = false WHERE name NOT IN ('drift', 'prune')");
+    let idle = "SELECT count(*) FROM zeroauth_audit_internal.job_runs WHERE status = 'running'";
     wait_until(DEADLINE, "others to end", || client.line(idle) == "0");
     let before = cpu(pid);
     let since = Instant::now();
-    client.run("UPDATE audit_jobs SET next_run = now() WHERE name IN ('drift', 'prune')");
+    client.run("UPDATE zeroauth_audit_internal.jobs SET next_run = now() WHERE name IN ('drift', 'prune')");
     wait_until(DEADLINE, "another job to end while drift runs", || {
-        client.line("SELECT count(*) FROM audit_job_runs WHERE job = 'prune' AND status = 'succeeded'") == "1"
+        client.line("SELECT count(*) FROM zeroauth_audit_internal.job_runs WHERE job = 'prune' AND status = 'succeeded'") == "1"
     });
     wait_until(DEADLINE, "the run to end", || {
-        client.line("SELECT count(*) FROM audit_job_runs WHERE job = 'drift' AND status = 'succeeded'") == "1"
+        client.line("SELECT count(*) FROM zeroauth_audit_internal.job_runs WHERE job = 'drift' AND status = 'succeeded'") == "1"
     });
     let (took, used) = (since.elapsed(), cpu(pid) - before);
     let load = used / took.as_secs_f64();

@@ -57,7 +57,7 @@ fn each_column_that_is_hashed_is_changed_by_an_attack_of_its_own() {
     let untouched = client.line(
         "SELECT coalesce(string_agg(attname, ',' ORDER BY attnum), '') FROM pg_attribute
          WHERE attrelid = 'audit_events'::regclass AND attnum > 0
-           AND NOT EXISTS (SELECT FROM audit_drill_attacks() a, unnest(a.played) p
+           AND NOT EXISTS (SELECT FROM zeroauth_audit_internal.drill_attacks() a, unnest(a.played) p
                            WHERE p LIKE '%UPDATE {table} SET ' || attname || ' = %' OR p LIKE '%UPDATE {table} SET ' || quote_ident(attname) || ' = %')",
     );
     assert_eq!(untouched, "");
@@ -70,7 +70,7 @@ fn pitfall_23_a_verification_that_finds_nothing_or_only_says_broken_fails_the_dr
     for (says, when, failing) in [("broken", "false", 23), ("broken", "true", 33)] {
         client.run(&format!(
             "SET zeroauth_audit.maintenance = on;
-             CREATE OR REPLACE FUNCTION audit_drill_findings(scratch regclass) RETURNS TABLE (
+             CREATE OR REPLACE FUNCTION zeroauth_audit_internal.drill_findings(scratch regclass) RETURNS TABLE (
                  class text, tenant_id text, chain smallint, seq bigint, event_id uuid, expected bytea, actual bytea, detail text)
              LANGUAGE sql AS $$ SELECT '{says}', '', 0::smallint, 0::bigint, NULL::uuid, NULL::bytea, NULL::bytea, '' WHERE {when} $$;
              RESET zeroauth_audit.maintenance"
@@ -89,11 +89,11 @@ fn an_attack_that_leaves_no_trace_fails_the_drill() {
     // The list as it is, but one column's change and the swap change nothing.
     client.run(
         "SET zeroauth_audit.maintenance = on;
-         CREATE TABLE list AS SELECT * FROM audit_drill_attacks();
+         CREATE TABLE list AS SELECT * FROM zeroauth_audit_internal.drill_attacks();
          UPDATE list SET played[7] = 'SELECT 1' WHERE attack LIKE 'each column%';
          UPDATE list SET played = ARRAY['SELECT 1'] WHERE attack = 'two events swap their places';
          UPDATE list SET then_true = 'SELECT false' WHERE pitfall = 8;
-         CREATE OR REPLACE FUNCTION audit_drill_attacks() RETURNS TABLE (
+         CREATE OR REPLACE FUNCTION zeroauth_audit_internal.drill_attacks() RETURNS TABLE (
              pitfall integer, attack text, expected text, guarded boolean, played text[], then_true text, not_played text)
          LANGUAGE sql AS $$ SELECT * FROM public.list ORDER BY pitfall $$;
          RESET zeroauth_audit.maintenance",
@@ -123,9 +123,9 @@ fn pitfall_24_a_guard_that_was_taken_off_the_trail_is_missing_in_the_drill() {
         (format!("ALTER TABLE audit_events ENABLE TRIGGER {row}; ALTER TABLE audit_events ENABLE TRIGGER {statement}"), &["19|events are changed in replica role|ZA003|content_mismatch; tenant_missing"]),
         (format!("ALTER TABLE audit_events ENABLE TRIGGER {chain}"), &["19|events are added in replica role|none|23502"]),
         // A trigger of that name which does something else is none of ours.
-        (format!("DROP TRIGGER {statement} ON audit_events; CREATE TRIGGER {statement} BEFORE TRUNCATE ON audit_events FOR EACH STATEMENT EXECUTE FUNCTION audit_refuse_statement()"), &["19|", "21|UPDATE", "21|TRUNCATE"]),
-        (format!("DROP TRIGGER {row} ON audit_events; DROP TRIGGER {statement} ON audit_events; CREATE TRIGGER {row} BEFORE UPDATE OF action OR DELETE ON audit_events FOR EACH ROW EXECUTE FUNCTION audit_refuse_row()"), &["19|", "21|UPDATE", "21|DELETE", "21|TRUNCATE"]),
-        ("CREATE OR REPLACE FUNCTION audit_refuse_statement() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'".into(), &["19|", "21|UPDATE", "21|TRUNCATE"]),
+        (format!("DROP TRIGGER {statement} ON audit_events; CREATE TRIGGER {statement} BEFORE TRUNCATE ON audit_events FOR EACH STATEMENT EXECUTE FUNCTION zeroauth_audit_internal.refuse_statement()"), &["19|", "21|UPDATE", "21|TRUNCATE"]),
+        (format!("DROP TRIGGER {row} ON audit_events; DROP TRIGGER {statement} ON audit_events; CREATE TRIGGER {row} BEFORE UPDATE OF action OR DELETE ON audit_events FOR EACH ROW EXECUTE FUNCTION zeroauth_audit_internal.refuse_row()"), &["19|", "21|UPDATE", "21|DELETE", "21|TRUNCATE"]),
+        ("CREATE OR REPLACE FUNCTION zeroauth_audit_internal.refuse_statement() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'".into(), &["19|", "21|UPDATE", "21|TRUNCATE"]),
     ];
     let database = Database::audited("drill_guards");
     let mut client = database.client();
@@ -181,9 +181,12 @@ fn pitfall_24_without_a_log_what_only_a_checkpoint_finds_is_not_found_and_says_w
     let database = Database::audited("drill_unsealed");
     let mut client = database.client();
     for (weakening, code) in [
-        ("ALTER TABLE audit_tiles DROP CONSTRAINT audit_tiles_pkey", "42P10"),
-        ("ALTER EXTENSION zeroauth_audit DROP TABLE audit_keys; DROP TABLE audit_keys", "42P01"),
-        ("ALTER TABLE audit_log_intervals DROP COLUMN first_leaf CASCADE", "42703"),
+        ("ALTER TABLE zeroauth_audit_internal.tiles DROP CONSTRAINT tiles_pkey", "42P10"),
+        (
+            "ALTER EXTENSION zeroauth_audit DROP TABLE zeroauth_audit_internal.keys; DROP TABLE zeroauth_audit_internal.keys",
+            "42P01",
+        ),
+        ("ALTER TABLE zeroauth_audit_internal.log_intervals DROP COLUMN first_leaf CASCADE", "42703"),
     ] {
         client.run(&format!("BEGIN; SET LOCAL zeroauth_audit.maintenance = on; {weakening}; SET LOCAL zeroauth_audit.maintenance = off"));
         let failed = failed(&mut client);
@@ -207,9 +210,9 @@ fn pitfall_25_silence_that_is_not_sealed_fails_the_drill() {
     // The second sealing, after the hour, does nothing.
     client.run(
         "SET zeroauth_audit.maintenance = on;
-         CREATE TABLE list AS SELECT * FROM audit_drill_attacks();
-         UPDATE list SET played[1] = replace(played[1], '{ours}.audit_drill_seal(', 'to_regclass(') WHERE pitfall = 25;
-         CREATE OR REPLACE FUNCTION audit_drill_attacks() RETURNS TABLE (
+         CREATE TABLE list AS SELECT * FROM zeroauth_audit_internal.drill_attacks();
+         UPDATE list SET played[1] = replace(played[1], 'zeroauth_audit_internal.drill_seal(', 'to_regclass(') WHERE pitfall = 25;
+         CREATE OR REPLACE FUNCTION zeroauth_audit_internal.drill_attacks() RETURNS TABLE (
              pitfall integer, attack text, expected text, guarded boolean, played text[], then_true text, not_played text)
          LANGUAGE sql AS $$ SELECT * FROM public.list ORDER BY pitfall $$;
          RESET zeroauth_audit.maintenance",
@@ -275,7 +278,7 @@ fn the_documented_grants_are_enough_and_each_of_them_is_needed() {
     for refused in [
         "INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')",
         "UPDATE audit_events SET action = 'y'",
-        "SELECT * FROM audit_verify_all()",
+        "SELECT * FROM audit_verify()",
     ] {
         driller.refused("42501", refused);
     }
@@ -342,22 +345,29 @@ fn only_a_table_that_this_transaction_created_is_a_scratch_table() {
     let mut client = database.client();
     client.run("CREATE SCHEMA zeroauth_audit_drill_1; CREATE TABLE zeroauth_audit_drill_1.audit_events (LIKE audit_events)");
     for table in ["'audit_events'", "'zeroauth_audit_drill_1.audit_events'", "0"] {
-        let refusal =
-            client.refused("ZA009", &format!("SELECT * FROM audit_drill_findings({table}::regclass)"));
+        let refusal = client.refused(
+            "ZA009",
+            &format!("SELECT * FROM zeroauth_audit_internal.drill_findings({table}::regclass)"),
+        );
         assert!(!refusal.hint.is_empty(), "{refusal:?}");
     }
-    client
-        .refused("ZA010", "CREATE TABLE other (tenant_id text); SELECT * FROM audit_drill_findings('other')");
+    client.refused(
+        "ZA010",
+        "CREATE TABLE other (tenant_id text); SELECT * FROM zeroauth_audit_internal.drill_findings('other')",
+    );
     client.refused(
         "42809",
-        "CREATE INDEX by_time ON audit_events (occurred_at); SELECT * FROM audit_drill_findings('by_time')",
+        "CREATE INDEX by_time ON audit_events (occurred_at); SELECT * FROM zeroauth_audit_internal.drill_findings('by_time')",
     );
-    assert_eq!(client.line("SELECT count(*) FROM audit_drill_findings(NULL)"), "0");
+    assert_eq!(client.line("SELECT count(*) FROM zeroauth_audit_internal.drill_findings(NULL)"), "0");
     // Sealing writes to logs: those of the trail are never taken for a scratch table's.
     for table in ["'audit_events'", "'zeroauth_audit_drill_1.audit_events'", "0"] {
-        client.refused("ZA009", &format!("SELECT audit_drill_seal({table}::regclass)"));
+        client.refused("ZA009", &format!("SELECT zeroauth_audit_internal.drill_seal({table}::regclass)"));
     }
-    client.refused("ZA009", "CREATE TABLE mine (LIKE audit_events); SELECT audit_drill_seal('mine')");
+    client.refused(
+        "ZA009",
+        "CREATE TABLE mine (LIKE audit_events); SELECT zeroauth_audit_internal.drill_seal('mine')",
+    );
     // What somebody left under such a name is a table like any other.
     client.run("ALTER TABLE zeroauth_audit_drill_1.audit_events ADD COLUMN x int; DROP TABLE zeroauth_audit_drill_1.audit_events");
 }

@@ -54,7 +54,7 @@ fn assert_same(original: &Database, copy: &Database) {
         format!("0|{}", head + 1)
     );
     client.refused("ZA003", "DELETE FROM audit_events");
-    assert_eq!(client.lines("SELECT guard FROM audit_guard_status() WHERE NOT active"), [] as [&str; 0]);
+    assert_eq!(client.lines("SELECT guard FROM audit_guards() WHERE NOT active"), [] as [&str; 0]);
     assert_whole(&mut client);
 }
 
@@ -187,14 +187,14 @@ fn what_users_added_around_the_trail_comes_back_with_it() {
     from.client().run(&format!(
         "CREATE TABLE note (tenant_id text, event_id uuid, body text, FOREIGN KEY (tenant_id, event_id) REFERENCES audit_events (tenant_id, event_id));
          INSERT INTO note SELECT tenant_id, event_id, 'x' FROM audit_events LIMIT 5;
-         GRANT SELECT ON audit_events TO \"{reader}\"; GRANT EXECUTE ON FUNCTION audit_verify_all, audit_chain_check TO \"{reader}\";
-         GRANT SELECT ON audit_logs, audit_log_intervals, audit_tiles, audit_checkpoints, audit_keys, audit_anchor_findings TO \"{reader}\"",
+         GRANT SELECT ON audit_events TO \"{reader}\"; GRANT EXECUTE ON FUNCTION zeroauth_audit_internal.verify_all, zeroauth_audit_internal.chain_check TO \"{reader}\";
+         GRANT SELECT ON zeroauth_audit_internal.logs, zeroauth_audit_internal.log_intervals, zeroauth_audit_internal.tiles, zeroauth_audit_internal.checkpoints, zeroauth_audit_internal.keys, zeroauth_audit_internal.anchor_findings TO \"{reader}\"",
     ));
     let output = shared().psql(&to.name, &plain_dump(&from, &[])).unwrap();
     assert!(output.status.success(), "{}", output.stderr);
     assert_same(&from, &to);
     assert_eq!(to.client().line("SELECT count(*) FROM note"), "5");
-    assert_eq!(to.client_as(&reader).line("SELECT count(*) FROM audit_verify_all() WHERE ok"), "5");
+    assert_eq!(to.client_as(&reader).line("SELECT count(*) FROM audit_verify() WHERE ok"), "5");
 }
 
 #[test]

@@ -49,7 +49,11 @@ fn sweep(cluster: &Cluster, before: &str, sql: &str, limits: impl Iterator<Item 
         // Once more, with all that the session has learned.
         outcomes.add(&mut client, sql, limit);
         backend.limit_memory(None);
-        assert_eq!(client.line("SELECT count(*) FROM audit_verify_progress"), "0", "progress is over");
+        assert_eq!(
+            client.line("SELECT count(*) FROM zeroauth_audit_internal.verify_progress"),
+            "0",
+            "progress is over"
+        );
         assert_nothing_is_held(&mut client);
     }
     outcomes
@@ -91,7 +95,7 @@ fn an_insert_without_memory_is_refused_chains_nothing_and_the_session_goes_on() 
     );
     backend.limit_memory(None);
     assert_eq!(verdict(&mut client, "globex"), "t|2|1|0|{}");
-    assert_eq!(client.line("SELECT bool_and(ok) FROM audit_verify_all()"), "t");
+    assert_eq!(client.line("SELECT bool_and(ok) FROM audit_verify()"), "t");
     assert_clean_log(&cluster);
 }
 
@@ -111,9 +115,9 @@ fn a_verification_without_memory_says_so_and_the_session_goes_on() {
         "SET zeroauth_audit.maintenance = on; UPDATE audit_events SET action = 'y' WHERE tenant_id LIKE 'tenant 10%'; RESET zeroauth_audit.maintenance",
     );
     let before =
-        client.lines("SELECT ok, count(*), sum(findings) FROM audit_verify_all() GROUP BY ok ORDER BY ok");
+        client.lines("SELECT ok, count(*), sum(findings) FROM audit_verify() GROUP BY ok ORDER BY ok");
     for (sql, step) in [
-        ("SELECT count(*) FROM audit_verify_all()", MB * 3),
+        ("SELECT count(*) FROM audit_verify()", MB * 3),
         ("SELECT count(*) FROM audit_findings()", MB * 3),
         ("SELECT count(*) FROM audit_findings(NULL, 1)", MB * 3 / 2),
         ("SELECT * FROM audit_verify('acme')", MB * 3 / 2),
@@ -124,7 +128,7 @@ fn a_verification_without_memory_says_so_and_the_session_goes_on() {
         sweep(&cluster, set, sql, (0..9).map(|n| n * step)).assert_both(sql);
     }
     assert_eq!(
-        client.lines("SELECT ok, count(*), sum(findings) FROM audit_verify_all() GROUP BY ok ORDER BY ok"),
+        client.lines("SELECT ok, count(*), sum(findings) FROM audit_verify() GROUP BY ok ORDER BY ok"),
         before,
         "the verdict is the one from before"
     );

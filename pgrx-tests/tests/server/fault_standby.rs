@@ -40,14 +40,14 @@ fn caught_up(primary: &mut Client, standby: &mut Client) {
 const READERS: [&str; 10] = [
     "SELECT count(*) FROM audit_verify('tenant 1')",
     "SELECT count(*) FROM audit_verify('tenant 1', 5)",
-    "SELECT count(*) FROM audit_verify_all()",
+    "SELECT count(*) FROM audit_verify()",
     "SELECT count(*) FROM audit_findings()",
     "SELECT count(*) FROM audit_findings('tenant 1', 5)",
     "SELECT count(*) FROM audit_export()",
     "SELECT count(*) FROM audit_export('tenant 1')",
-    "SELECT count(*) FROM audit_verify_progress",
-    "SELECT count(*) FROM audit_guard_status()",
-    "SELECT count(*) FROM (SELECT audit_uuid_v7(), audit_private_hash('\\x00112233445566778899aabbccddeeff', NULL, NULL, NULL, NULL, NULL, NULL)) x",
+    "SELECT count(*) FROM zeroauth_audit_internal.verify_progress",
+    "SELECT count(*) FROM audit_guards()",
+    "SELECT count(*) FROM (SELECT zeroauth_audit_internal.uuid_v7(), zeroauth_audit_internal.private_hash('\\x00112233445566778899aabbccddeeff', NULL, NULL, NULL, NULL, NULL, NULL)) x",
 ];
 
 #[test]
@@ -69,7 +69,7 @@ fn nothing_that_reads_assigns_a_transaction_id_on_the_primary_nor_needs_one_on_a
             }
             client.run("COMMIT");
         }
-        if !sql.contains("audit_uuid_v7") {
+        if !sql.contains("zeroauth_audit_internal.uuid_v7") {
             assert_eq!(on_primary.line(sql), on_standby.line(sql), "{sql}");
         }
     }

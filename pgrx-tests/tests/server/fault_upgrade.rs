@@ -48,8 +48,8 @@ fn pg_upgrade_with_the_library_loaded_on_both_sides_keeps_every_byte_and_the_cha
     let before = client.line(DIGEST);
     assert!(before.starts_with("301|"), "{before}");
     // Copied from one template, both have the same system identifier; no two clusters that initdb made have.
-    client.run("UPDATE audit_tripwire_state SET cluster = cluster + 1");
-    let guards = client.lines("SELECT guard, active FROM audit_guard_status()");
+    client.run("UPDATE zeroauth_audit_internal.tripwire_state SET cluster = cluster + 1");
+    let guards = client.lines("SELECT guard, active FROM audit_guards()");
     new.connect("postgres", "postgres").unwrap().run("DROP DATABASE audit");
     old.shut_down().unwrap();
     new.shut_down().unwrap();
@@ -65,7 +65,7 @@ fn pg_upgrade_with_the_library_loaded_on_both_sides_keeps_every_byte_and_the_cha
     let mut client = new.client();
     assert_eq!(client.line(DIGEST), before);
     assert_whole(&mut client);
-    assert_eq!(client.lines("SELECT guard, active FROM audit_guard_status()"), guards);
+    assert_eq!(client.lines("SELECT guard, active FROM audit_guards()"), guards);
     look(&mut client);
     assert_eq!(alerts(&mut client), [] as [&str; 0], "everything is as installed, in another cluster");
     client.refused("ZA003", "DELETE FROM audit_events");

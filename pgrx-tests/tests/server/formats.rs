@@ -85,19 +85,19 @@ fn the_functions_have_the_signatures_that_are_documented() {
     let signature = |client: &mut postgres::Client, name: &str| {
         client.line(&format!("SELECT pg_get_function_arguments(oid), pg_get_function_result(oid) FROM pg_proc WHERE proname = '{name}' AND pronamespace = 'public'::regnamespace"))
     };
-    let verdict = "TABLE(tenant_id text, ok boolean, events_checked bigint, chains integer, findings bigint, classes text[], first_finding jsonb)";
+    let verdict = "TABLE(tenant_id text, ok boolean, events bigint, chains integer, findings bigint, classes text[], first_finding jsonb)";
     assert_eq!(
         signature(&mut client, "audit_verify"),
         format!("tenant text, n bigint DEFAULT NULL::bigint|{verdict}")
     );
-    assert_eq!(signature(&mut client, "audit_verify_all"), format!("|{verdict}"));
+    assert_eq!(signature(&mut client, "zeroauth_audit_internal.verify_all"), format!("|{verdict}"));
     assert_eq!(
         signature(&mut client, "audit_findings"),
         "tenant text DEFAULT NULL::text, n bigint DEFAULT NULL::bigint|TABLE(class text, tenant_id text, chain smallint, seq bigint, event_id uuid, expected bytea, actual bytea, detail text)"
     );
     assert_eq!(signature(&mut client, "audit_export"), "tenant text DEFAULT NULL::text|SETOF text");
     assert_eq!(
-        client.line("SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'audit_verify_progress'::regclass AND attnum > 0"),
+        client.line("SELECT string_agg(attname || ' ' || format_type(atttypid, atttypmod), ', ' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'zeroauth_audit_internal.verify_progress'::regclass AND attnum > 0"),
         "pid integer, datname name, tenant_id text, events_done bigint, events_total bigint, started_at timestamp with time zone"
     );
 }
@@ -111,9 +111,9 @@ fn a_verdict_tells_the_first_finding() {
          INSERT INTO audit_events (tenant_id, action) VALUES ('globex', 'x');
          SET zeroauth_audit.maintenance = on; UPDATE audit_events SET action = 'y' WHERE seq = 4; DELETE FROM audit_events WHERE seq = 7",
     );
-    for call in ["audit_verify('acme')", "audit_verify_all() WHERE tenant_id = 'acme'"] {
+    for call in ["audit_verify('acme')", "audit_verify() WHERE tenant_id = 'acme'"] {
         assert_eq!(
-            client.line(&format!("SELECT tenant_id, ok, events_checked, chains, findings, (SELECT array_agg(c ORDER BY c) FROM unnest(classes) c) FROM {call}")),
+            client.line(&format!("SELECT tenant_id, ok, events, chains, findings, (SELECT array_agg(c ORDER BY c) FROM unnest(classes) c) FROM {call}")),
             "acme|f|9|1|2|{content_mismatch,gap}",
             "{call}"
         );

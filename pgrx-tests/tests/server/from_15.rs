@@ -47,7 +47,7 @@ fn assert_as_recorded(copy: &Database) {
         format!("0|{}", head.parse::<i64>().unwrap() + 1)
     );
     client.refused("ZA003", "DELETE FROM audit_events");
-    assert_eq!(client.lines("SELECT guard FROM audit_guard_status() WHERE NOT active"), [] as [&str; 0]);
+    assert_eq!(client.lines("SELECT guard FROM audit_guards() WHERE NOT active"), [] as [&str; 0]);
     assert_whole(&mut client);
 }
 

@@ -53,7 +53,7 @@ const REFUSED: [&str; 51] = [
     "CREATE OR REPLACE TRIGGER zzz_zeroauth_audit_chain BEFORE INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION nothing()",
     "CREATE OR REPLACE TRIGGER zeroauth_audit_refuse_row AFTER UPDATE ON audit_events FOR EACH ROW EXECUTE FUNCTION nothing()",
     "DROP FUNCTION audit_verify(text, bigint)",
-    "DROP FUNCTION audit_uuid_v7() CASCADE",
+    "DROP FUNCTION zeroauth_audit_internal.uuid_v7() CASCADE",
     "ALTER TABLE audit_events ATTACH PARTITION unrelated DEFAULT",
     "ALTER TABLE parted ATTACH PARTITION audit_events DEFAULT",
 ];
@@ -68,22 +68,22 @@ const REFUSED_TO_SUPERUSERS: [&str; 24] = [
     "DROP SCHEMA public CASCADE",
     "DROP OWNED BY \"OWNER\" CASCADE",
     "REASSIGN OWNED BY \"OWNER\" TO other",
-    "CREATE OR REPLACE FUNCTION audit_verify(tenant text, n bigint DEFAULT NULL) RETURNS TABLE (tenant_id text, ok boolean, events_checked bigint, chains integer, findings bigint, classes text[], first_finding jsonb) LANGUAGE sql AS $$ SELECT tenant, true, 1::bigint, 1, 0::bigint, '{}'::text[], NULL::jsonb $$",
-    "CREATE OR REPLACE FUNCTION audit_uuid_v7() RETURNS uuid LANGUAGE sql AS $$ SELECT gen_random_uuid() $$",
+    "CREATE OR REPLACE FUNCTION audit_verify(tenant text, n bigint DEFAULT NULL) RETURNS TABLE (tenant_id text, ok boolean, events bigint, chains integer, findings bigint, classes text[], first_finding jsonb) LANGUAGE sql AS $$ SELECT tenant, true, 1::bigint, 1, 0::bigint, '{}'::text[], NULL::jsonb $$",
+    "CREATE OR REPLACE FUNCTION zeroauth_audit_internal.uuid_v7() RETURNS uuid LANGUAGE sql AS $$ SELECT gen_random_uuid() $$",
     "ALTER FUNCTION audit_verify(text, bigint) RENAME TO other",
     "ALTER FUNCTION audit_verify(text, bigint) SET search_path = pg_temp",
     "ALTER FUNCTION audit_verify(text, bigint) OWNER TO other",
-    "ALTER FUNCTION audit_verify_all() SET SCHEMA elsewhere",
+    "ALTER FUNCTION audit_verify() SET SCHEMA elsewhere",
     "ALTER TABLE audit_events OWNER TO other",
     "ALTER TABLE audit_events SET SCHEMA elsewhere",
     "ALTER SCHEMA public RENAME TO elsewhere_public",
-    "DROP VIEW audit_verify_progress",
-    "ALTER VIEW audit_verify_progress RENAME TO other",
-    "ALTER TABLE audit_verify_progress RENAME COLUMN pid TO other",
-    "DROP ROUTINE audit_verify_all()",
-    "ALTER ROUTINE audit_verify_all() RENAME TO other",
+    "DROP VIEW zeroauth_audit_internal.verify_progress",
+    "ALTER VIEW zeroauth_audit_internal.verify_progress RENAME TO other",
+    "ALTER TABLE zeroauth_audit_internal.verify_progress RENAME COLUMN pid TO other",
+    "DROP ROUTINE audit_verify()",
+    "ALTER ROUTINE audit_verify() RENAME TO other",
     "ALTER FUNCTION audit_verify(text, bigint) DEPENDS ON EXTENSION plpgsql",
-    "CREATE OR REPLACE VIEW audit_verify_progress AS SELECT 1 AS pid, 'x'::name AS datname, 'x'::text AS tenant_id, 1::bigint AS events_done, 1::bigint AS events_total, now() AS started_at",
+    "CREATE OR REPLACE VIEW zeroauth_audit_internal.verify_progress AS SELECT 1 AS pid, 'x'::name AS datname, 'x'::text AS tenant_id, 1::bigint AS events_done, 1::bigint AS events_total, now() AS started_at",
 ];
 
 /// Weakens nothing, and people need it.
@@ -151,10 +151,7 @@ fn pitfall_21_ddl_that_could_weaken_the_trail_is_refused_to_the_owner_and_to_a_s
     assert_logged(&database, "ddl_refused", "DROP", "audit_events", "postgres");
     assert_whole(&mut as_superuser);
     assert_eq!(as_superuser.line("SELECT count(*) FROM audit_events"), "10");
-    assert_eq!(
-        as_superuser.lines("SELECT guard FROM audit_guard_status() WHERE NOT active"),
-        [] as [&str; 0]
-    );
+    assert_eq!(as_superuser.lines("SELECT guard FROM audit_guards() WHERE NOT active"), [] as [&str; 0]);
     as_superuser.run("DROP OWNED BY other; DROP ROLE other");
 }
 
@@ -190,7 +187,7 @@ fn ddl_that_weakens_nothing_goes_through() {
     let mut client = database.client();
     client.run(&format!("GRANT INSERT, SELECT ON audit_events TO \"{owner}\" WITH GRANT OPTION; REVOKE ALL ON audit_events FROM PUBLIC"));
     assert_whole(&mut client);
-    assert_eq!(client.lines("SELECT guard FROM audit_guard_status() WHERE NOT active"), [] as [&str; 0]);
+    assert_eq!(client.lines("SELECT guard FROM audit_guards() WHERE NOT active"), [] as [&str; 0]);
 }
 
 fn surroundings_of_allowed(database: &Database) {
@@ -222,7 +219,7 @@ fn maintenance_lets_a_superuser_s_ddl_through_and_is_logged() {
     client.run("SET zeroauth_audit.maintenance = on; ALTER TABLE audit_events DISABLE TRIGGER zeroauth_audit_refuse_row");
     assert_logged(&database, "ddl_allowed", "ALTER TABLE", "audit_events", "postgres");
     client.run("RESET zeroauth_audit.maintenance");
-    let inactive = client.lines("SELECT guard || ': ' || detail FROM audit_guard_status() WHERE NOT active");
+    let inactive = client.lines("SELECT guard || ': ' || detail FROM audit_guards() WHERE NOT active");
     assert!(
         inactive.iter().any(|line| line.contains("zeroauth_audit_refuse_row")),
         "what was switched off can be read: {inactive:?}"
@@ -230,7 +227,7 @@ fn maintenance_lets_a_superuser_s_ddl_through_and_is_logged() {
     client.refused("ZA004", "ALTER TABLE audit_events DISABLE TRIGGER zeroauth_audit_refuse_statement");
     client.run("SET zeroauth_audit.maintenance = on; ALTER TABLE audit_events ENABLE ALWAYS TRIGGER zeroauth_audit_refuse_row");
     client.run("RESET zeroauth_audit.maintenance");
-    assert_eq!(client.lines("SELECT guard FROM audit_guard_status() WHERE NOT active"), [] as [&str; 0]);
+    assert_eq!(client.lines("SELECT guard FROM audit_guards() WHERE NOT active"), [] as [&str; 0]);
     client.run("SET zeroauth_audit.maintenance = on; DROP EXTENSION zeroauth_audit");
     assert_logged(&database, "ddl_allowed", "DROP", "audit_events", "postgres");
     drop(client);

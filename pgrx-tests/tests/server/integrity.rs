@@ -1,4 +1,4 @@
-//! `audit_integrity()` and `audit_drift_progress`: what they say, to whom, at what price.
+//! `audit_integrity()` and `drift_progress`: what they say, to whom, at what price.
 
 use crate::drift::drift;
 use crate::roles::grants;
@@ -39,7 +39,7 @@ fn a_tenant_is_unchecked_then_ok_then_tampered() {
     // The extension's own trail is one like the others.
     assert_eq!(client.line("SELECT state, events FROM audit_integrity('zeroauth_audit')"), "unchecked|2");
     // Nobody looked for a long time.
-    client.run("UPDATE audit_tenants SET checked_at = checked_at - interval '3 hours'");
+    client.run("UPDATE zeroauth_audit_internal.tenants SET checked_at = checked_at - interval '3 hours'");
     assert_eq!(
         client.line("SELECT state, reasons FROM audit_integrity('globex')"),
         "unchecked|{checked_long_ago}"
@@ -67,20 +67,23 @@ fn an_auditor_may_ask_with_the_documented_grants_and_nobody_else() {
     let nobody = database.role("nobody");
     let (mut auditor, mut nobody) = (database.client_as(&auditor), database.client_as(&nobody));
     assert_eq!(auditor.line("SELECT tenant_id, state FROM audit_integrity()"), "acme|ok");
-    assert_eq!(auditor.line("SELECT phase, tenants_done FROM audit_drift_progress"), "idle|1");
+    assert_eq!(
+        auditor.line("SELECT phase, tenants_done FROM zeroauth_audit_internal.drift_progress"),
+        "idle|1"
+    );
     for sql in [
         "SELECT * FROM audit_integrity()",
-        "SELECT * FROM audit_drift_progress",
-        "SELECT audit_job_drift()",
-        "SELECT * FROM audit_tenants",
+        "SELECT * FROM zeroauth_audit_internal.drift_progress",
+        "SELECT zeroauth_audit_internal.job_drift()",
+        "SELECT * FROM zeroauth_audit_internal.tenants",
     ] {
         nobody.refused("42501", sql);
     }
     for sql in [
-        "SELECT audit_job_drift()",
-        "UPDATE audit_tenants SET drift_rows = 1",
-        "DELETE FROM audit_watermarks",
-        "SELECT audit_replay_tenants('', NULL, NULL, 1, true, 1)",
+        "SELECT zeroauth_audit_internal.job_drift()",
+        "UPDATE zeroauth_audit_internal.tenants SET drift_rows = 1",
+        "DELETE FROM zeroauth_audit_internal.watermarks",
+        "SELECT zeroauth_audit_internal.replay_tenants('', NULL, NULL, 1, true, 1)",
     ] {
         auditor.refused("42501", sql);
     }
@@ -96,6 +99,9 @@ fn it_works_in_another_schema_and_in_a_session_that_has_loaded_nothing() {
     client.run("CREATE SCHEMA \"Odd schema\"; CREATE EXTENSION zeroauth_audit SCHEMA \"Odd schema\"; INSERT INTO \"Odd schema\".audit_events (tenant_id, action) VALUES ('acme', 'x')");
     let mut client = database.client();
     assert_eq!(client.line("SELECT state FROM \"Odd schema\".audit_integrity()"), "unchecked");
-    assert_eq!(client.line("SELECT \"Odd schema\".audit_run_job('drift') ->> 'status'"), "succeeded");
+    assert_eq!(
+        client.line("SELECT \"Odd schema\".zeroauth_audit_internal.run_job('drift') ->> 'status'"),
+        "succeeded"
+    );
     assert_eq!(client.line("SELECT state FROM \"Odd schema\".audit_integrity()"), "ok");
 }

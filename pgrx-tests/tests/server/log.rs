@@ -10,7 +10,8 @@ use zeroauth_audit_tests::Cluster;
 use crate::support::sealed::{ORIGIN, key_file, key_path, trust};
 use crate::support::{Database, Sql};
 
-const SEAL: &str = "SELECT r ->> 'status', r -> 'summary' FROM audit_run_job('checkpoint') r";
+const SEAL: &str =
+    "SELECT r ->> 'status', r -> 'summary' FROM zeroauth_audit_internal.run_job('checkpoint') r";
 
 /// A server without workers, so that only the test seals, and a key.
 fn cluster(name: &str) -> (Cluster, zeroauth_audit_core::note::SigningKey) {
@@ -35,8 +36,8 @@ fn bytes(hex: &str) -> Digest {
 fn leaves(client: &mut Client, tenant: &str) -> Vec<Digest> {
     client
         .lines(&format!(
-            "SELECT encode(e.event_hash, 'hex') FROM audit_log_intervals i JOIN audit_events e ON e.tenant_id = i.tenant_id AND e.chain = i.chain AND e.seq > i.from_seq AND e.seq <= i.to_seq
-             WHERE i.tenant_id = '{tenant}' AND i.epoch = (SELECT max(epoch) FROM audit_logs WHERE tenant_id = '{tenant}') ORDER BY i.tree_size, i.chain, e.seq"
+            "SELECT encode(e.event_hash, 'hex') FROM zeroauth_audit_internal.log_intervals i JOIN audit_events e ON e.tenant_id = i.tenant_id AND e.chain = i.chain AND e.seq > i.from_seq AND e.seq <= i.to_seq
+             WHERE i.tenant_id = '{tenant}' AND i.epoch = (SELECT max(epoch) FROM zeroauth_audit_internal.logs WHERE tenant_id = '{tenant}') ORDER BY i.tree_size, i.chain, e.seq"
         ))
         .iter()
         .map(|hash| leaf_hash(bytes(hash).as_bytes()))
@@ -47,7 +48,7 @@ fn leaves(client: &mut Client, tenant: &str) -> Vec<Digest> {
 fn assert_sealed(client: &mut Client, tenant: &str) {
     let leaves = leaves(client, tenant);
     let checkpoints = client.lines(&format!(
-        "SELECT tree_size, encode(root, 'hex') FROM audit_checkpoints WHERE tenant_id = '{tenant}' ORDER BY epoch, tree_size"
+        "SELECT tree_size, encode(root, 'hex') FROM zeroauth_audit_internal.checkpoints WHERE tenant_id = '{tenant}' ORDER BY epoch, tree_size"
     ));
     assert!(!checkpoints.is_empty());
     for line in checkpoints {
@@ -74,32 +75,41 @@ fn what_is_sealed_is_the_events_by_chain_and_seq_in_the_order_of_checkpoints() {
         assert_sealed(&mut client, "acme");
         assert_sealed(&mut client, "glob/ex é");
     }
-    assert_eq!(client.line("SELECT sum(to_seq - from_seq) FROM audit_log_intervals"), "815");
-    assert_eq!(client.line("SELECT tree_size FROM audit_logs WHERE tenant_id = 'acme'"), "800");
     assert_eq!(
-        client.line("SELECT count(*) FROM audit_log_intervals WHERE tenant_id = 'acme' AND chain = 1"),
+        client.line("SELECT sum(to_seq - from_seq) FROM zeroauth_audit_internal.log_intervals"),
+        "815"
+    );
+    assert_eq!(
+        client.line("SELECT tree_size FROM zeroauth_audit_internal.logs WHERE tenant_id = 'acme'"),
+        "800"
+    );
+    assert_eq!(
+        client.line("SELECT count(*) FROM zeroauth_audit_internal.log_intervals WHERE tenant_id = 'acme' AND chain = 1"),
         "5"
     );
     // An outsider with the public key believes each, and reads whose it is.
     let trust = trust(&[&key]);
-    for note in client.rows("SELECT note, tenant_id, tree_size FROM audit_checkpoints ORDER BY seal") {
+    for note in client
+        .rows("SELECT note, tenant_id, tree_size FROM zeroauth_audit_internal.checkpoints ORDER BY seal")
+    {
         let believed = trust.open(note[0].as_ref().unwrap().as_bytes()).unwrap();
         assert_eq!(Some(&believed.tenant), note[1].as_ref());
         assert_eq!(Some(believed.checkpoint.size.to_string()), note[2]);
         assert!(believed.sealed_at.is_some());
     }
     assert_eq!(
-        client.line("SELECT origin FROM audit_logs WHERE tenant_id = 'glob/ex é'"),
+        client.line("SELECT origin FROM zeroauth_audit_internal.logs WHERE tenant_id = 'glob/ex é'"),
         format!("{ORIGIN}/glob%2Fex%20%C3%A9")
     );
     // Nothing new: nothing is sealed, until an hour is over.
-    let seals = client.line("SELECT count(*), max(seal) FROM audit_checkpoints");
+    let seals = client.line("SELECT count(*), max(seal) FROM zeroauth_audit_internal.checkpoints");
     assert_eq!(client.line(SEAL), r#"succeeded|{"logs": 0, "events": 0, "refused": 0}"#);
-    assert_eq!(client.line("SELECT count(*), max(seal) FROM audit_checkpoints"), seals);
-    client.run("UPDATE audit_checkpoints SET sealed_at = sealed_at - interval '61 minutes'");
+    assert_eq!(client.line("SELECT count(*), max(seal) FROM zeroauth_audit_internal.checkpoints"), seals);
+    client
+        .run("UPDATE zeroauth_audit_internal.checkpoints SET sealed_at = sealed_at - interval '61 minutes'");
     assert_eq!(client.line(SEAL), r#"succeeded|{"logs": 2, "events": 0, "refused": 0}"#);
     assert_eq!(
-        client.line("SELECT count(*) FROM audit_checkpoints WHERE sealed_at > now() - interval '1 minute'"),
+        client.line("SELECT count(*) FROM zeroauth_audit_internal.checkpoints WHERE sealed_at > now() - interval '1 minute'"),
         "2"
     );
 }
@@ -169,20 +179,24 @@ fn without_a_key_the_log_grows_unsigned_and_is_signed_once_there_is_one() {
     let mut client = cluster.client();
     client.run("CREATE EXTENSION zeroauth_audit; INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'n' FROM generate_series(1, 300)");
     client.run(SEAL);
-    assert_eq!(client.line("SELECT tree_size, origin FROM audit_logs"), "300|~");
-    assert_eq!(client.line("SELECT tree_size, note FROM audit_checkpoints"), "300|~");
-    assert_eq!(client.line("SELECT audit_health_log() -> 'reasons'"), r#"["checkpoints_not_signed"]"#);
+    assert_eq!(client.line("SELECT tree_size, origin FROM zeroauth_audit_internal.logs"), "300|~");
+    assert_eq!(client.line("SELECT tree_size, note FROM zeroauth_audit_internal.checkpoints"), "300|~");
+    assert_eq!(
+        client.line("SELECT zeroauth_audit_internal.health_log() -> 'reasons'"),
+        r#"["checkpoints_not_signed"]"#
+    );
     client.refused("ZA050", "SELECT audit_prove('acme', event_id) FROM audit_events LIMIT 1");
     let path = key_path(&cluster);
     let use_key = format!("SET zeroauth_audit.checkpoint_key_file = '{}'", path.display());
     // What cannot be used is said, and nothing is lost.
     client.run(&use_key);
-    let alert = "SELECT message FROM audit_alerts WHERE kind = 'checkpoint_key' AND state = 'open'";
+    let alert =
+        "SELECT message FROM zeroauth_audit_internal.alerts WHERE kind = 'checkpoint_key' AND state = 'open'";
     let says = |client: &mut Client, words: &str| {
         assert!(client.line(SEAL).starts_with("succeeded|"));
         let message = client.line(alert);
         assert!(message.contains(words), "{message}");
-        client.run("SELECT audit_resolve_alert('checkpoint_key', 'test')");
+        client.run("SELECT zeroauth_audit_internal.resolve_alert('checkpoint_key', 'test')");
     };
     says(&mut client, "cannot open the checkpoint key file");
     let key = key_file(&path, ORIGIN, 1);
@@ -199,13 +213,15 @@ fn without_a_key_the_log_grows_unsigned_and_is_signed_once_there_is_one() {
     client.run(&use_key);
     client.run(SEAL);
     assert_eq!(
-        client.line("SELECT note IS NOT NULL FROM audit_checkpoints WHERE tenant_id = 'acme'"),
+        client.line(
+            "SELECT note IS NOT NULL FROM zeroauth_audit_internal.checkpoints WHERE tenant_id = 'acme'"
+        ),
         "t",
         "signed at once"
     );
     assert_eq!(client.lines(alert), [] as [&str; 0]);
-    assert_eq!(client.line("SELECT vkey FROM audit_keys"), key.verifier_key().to_string());
-    let note = client.rows("SELECT audit_checkpoint('acme')")[0][0].clone().unwrap();
+    assert_eq!(client.line("SELECT vkey FROM zeroauth_audit_internal.keys"), key.verifier_key().to_string());
+    let note = client.rows("SELECT zeroauth_audit_internal.checkpoint('acme')")[0][0].clone().unwrap();
     assert_eq!(trust(&[&key]).open(note.as_bytes()).unwrap().checkpoint.size, 300);
 }
 
@@ -214,7 +230,9 @@ fn while_a_key_is_replaced_both_sign_and_old_checkpoints_go_on_verifying() {
     let (cluster, old) = cluster("log_rotation");
     let mut client = cluster.client();
     client.run(&format!("INSERT INTO audit_events (tenant_id, action) VALUES ('acme', '1'); {SEAL}"));
-    let newest = |client: &mut Client| client.rows("SELECT audit_checkpoint('acme')")[0][0].clone().unwrap();
+    let newest = |client: &mut Client| {
+        client.rows("SELECT zeroauth_audit_internal.checkpoint('acme')")[0][0].clone().unwrap()
+    };
     let first = newest(&mut client);
     let path = key_path(&cluster);
     let new = zeroauth_audit_core::note::SigningKey::from_seed(ORIGIN, &[8; 32]).unwrap();
@@ -229,7 +247,7 @@ fn while_a_key_is_replaced_both_sign_and_old_checkpoints_go_on_verifying() {
         assert_eq!(with_old.open(note.as_bytes()).is_ok(), by_old);
         assert_eq!(with_new.open(note.as_bytes()).is_ok(), by_new);
     }
-    assert_eq!(client.line("SELECT count(*) FROM audit_keys"), "2");
+    assert_eq!(client.line("SELECT count(*) FROM zeroauth_audit_internal.keys"), "2");
 }
 
 #[test]
@@ -240,7 +258,7 @@ fn a_signed_log_waits_for_a_key_that_is_away_and_nothing_is_called_tampering() {
     client.run(&format!("{fill}; {SEAL}"));
     let path = key_path(&cluster);
     let away = path.with_extension("away");
-    let log = "SELECT l.tree_size, c.note IS NOT NULL FROM audit_logs l JOIN audit_checkpoints c USING (tenant_id, epoch, tree_size) WHERE tenant_id = 'acme'";
+    let log = "SELECT l.tree_size, c.note IS NOT NULL FROM zeroauth_audit_internal.logs l JOIN zeroauth_audit_internal.checkpoints c USING (tenant_id, epoch, tree_size) WHERE tenant_id = 'acme'";
     for setting in [path.display().to_string(), String::new()] {
         std::fs::rename(&path, &away).unwrap();
         client.run(&format!(
@@ -249,13 +267,16 @@ fn a_signed_log_waits_for_a_key_that_is_away_and_nothing_is_called_tampering() {
         let kept = client.line(log);
         assert!(kept.ends_with("|t"), "{kept}");
         assert_eq!(client.line("SELECT ok FROM audit_verify('acme')"), "t");
-        assert_eq!(client.lines("SELECT kind FROM audit_alerts WHERE severity = 1"), [] as [&str; 0]);
+        assert_eq!(
+            client.lines("SELECT kind FROM zeroauth_audit_internal.alerts WHERE severity = 1"),
+            [] as [&str; 0]
+        );
         std::fs::rename(&away, &path).unwrap();
         client.run(&format!("RESET zeroauth_audit.checkpoint_key_file; {SEAL}"));
     }
     assert_eq!(client.line(log), "50|t", "all of it, once the key is back");
     assert_eq!(client.line("SELECT ok FROM audit_verify('acme')"), "t");
-    let note = client.rows("SELECT audit_checkpoint('acme')")[0][0].clone().unwrap();
+    let note = client.rows("SELECT zeroauth_audit_internal.checkpoint('acme')")[0][0].clone().unwrap();
     assert_eq!(trust(&[&key]).open(note.as_bytes()).unwrap().checkpoint.size, 50);
 }
 
@@ -266,25 +287,29 @@ fn nothing_is_signed_over_a_doubt() {
     let fill = "INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'n' FROM generate_series(1, 10)";
     client.run(fill);
     client.run(SEAL);
-    let alert = "SELECT kind, message FROM audit_alerts WHERE fingerprint = 'checkpoint_refused:acme' AND state = 'open'";
+    let alert = "SELECT kind, message FROM zeroauth_audit_internal.alerts WHERE fingerprint = 'checkpoint_refused:acme' AND state = 'open'";
     let tamper = |client: &mut Client, sql: &str, kind: &str| {
         client.run(&format!("SET zeroauth_audit.maintenance = on; {sql}; RESET zeroauth_audit.maintenance"));
         client.run(&fill.replace("acme", "globex"));
         client.run(fill);
-        let line = client.line("SELECT r -> 'summary' -> 'refused' FROM audit_run_job('checkpoint') r");
+        let line = client
+            .line("SELECT r -> 'summary' -> 'refused' FROM zeroauth_audit_internal.run_job('checkpoint') r");
         assert_eq!(line, "1", "{sql}");
         assert!(client.line(alert).starts_with(kind), "{}", client.line(alert));
-        assert_eq!(client.line("SELECT tree_size FROM audit_logs WHERE tenant_id = 'acme'"), "10");
-        let sealed = client.line("SELECT tree_size % 10 = 0 AND note IS NOT NULL FROM audit_checkpoints WHERE tenant_id = 'globex' ORDER BY tree_size DESC LIMIT 1");
+        assert_eq!(
+            client.line("SELECT tree_size FROM zeroauth_audit_internal.logs WHERE tenant_id = 'acme'"),
+            "10"
+        );
+        let sealed = client.line("SELECT tree_size % 10 = 0 AND note IS NOT NULL FROM zeroauth_audit_internal.checkpoints WHERE tenant_id = 'globex' ORDER BY tree_size DESC LIMIT 1");
         assert_eq!(sealed, "t", "the others are");
     };
     // A hole among the new ones.
     client.run(fill);
     tamper(&mut client, "DELETE FROM audit_events WHERE tenant_id = 'acme' AND seq = 15", "gap|");
-    let again = "SELECT r -> 'summary' -> 'refused' FROM audit_run_job('checkpoint') r";
+    let again = "SELECT r -> 'summary' -> 'refused' FROM zeroauth_audit_internal.run_job('checkpoint') r";
     assert_eq!(client.line(again), "1", "it stays so");
     assert_eq!(
-        client.line("SELECT occurrences > 1 FROM audit_alerts WHERE fingerprint = 'checkpoint_refused:acme'"),
+        client.line("SELECT occurrences > 1 FROM zeroauth_audit_internal.alerts WHERE fingerprint = 'checkpoint_refused:acme'"),
         "t"
     );
 
@@ -297,24 +322,28 @@ fn nothing_is_signed_over_a_doubt() {
         ),
         (
             "two",
-            "UPDATE audit_tiles SET hashes = sha256('x') || substr(hashes, 33) WHERE tenant_id = 'two'",
+            "UPDATE zeroauth_audit_internal.tiles SET hashes = sha256('x') || substr(hashes, 33) WHERE tenant_id = 'two'",
             "the log's tiles, intervals or checkpoint are not what was sealed",
         ),
-        ("three", "DELETE FROM audit_tiles WHERE tenant_id = 'three'", "the log's tiles are not there"),
+        (
+            "three",
+            "DELETE FROM zeroauth_audit_internal.tiles WHERE tenant_id = 'three'",
+            "the log's tiles are not there",
+        ),
         (
             "four",
-            "DELETE FROM audit_log_intervals WHERE tenant_id = 'four'",
+            "DELETE FROM zeroauth_audit_internal.log_intervals WHERE tenant_id = 'four'",
             "the intervals of the log do not cover its events",
         ),
         (
             "five",
-            "UPDATE audit_checkpoints SET root = sha256('x') WHERE tenant_id = 'five'",
+            "UPDATE zeroauth_audit_internal.checkpoints SET root = sha256('x') WHERE tenant_id = 'five'",
             "the newest checkpoint was signed for something else",
         ),
     ] {
         let more = fill.replace("acme", tenant);
         client.run(&format!("{more}; {SEAL}; {more}; SET zeroauth_audit.maintenance = on; {tampering}; RESET zeroauth_audit.maintenance; {SEAL}"));
-        let alerts = client.lines(&format!("SELECT kind, message FROM audit_alerts WHERE fingerprint = 'checkpoint_refused:{tenant}' AND state = 'open'"));
+        let alerts = client.lines(&format!("SELECT kind, message FROM zeroauth_audit_internal.alerts WHERE fingerprint = 'checkpoint_refused:{tenant}' AND state = 'open'"));
         assert_eq!(alerts.len(), 1, "{tampering}");
         let kind = match tenant {
             "six" => "tail_truncated|",
@@ -323,7 +352,9 @@ fn nothing_is_signed_over_a_doubt() {
         };
         assert!(alerts[0].starts_with(kind) && alerts[0].contains(why), "{alerts:?}");
         assert_eq!(
-            client.line(&format!("SELECT tree_size FROM audit_logs WHERE tenant_id = '{tenant}'")),
+            client.line(&format!(
+                "SELECT tree_size FROM zeroauth_audit_internal.logs WHERE tenant_id = '{tenant}'"
+            )),
             "10"
         );
     }
@@ -341,7 +372,12 @@ fn logs_are_dumped_and_go_on_after_a_restore() {
     let restored = crate::support::shared().psql(&to.name, &String::from_utf8(dump.stdout).unwrap()).unwrap();
     assert!(restored.status.success(), "{restored:?}");
     let mut copy = to.client();
-    for table in ["audit_logs", "audit_log_intervals", "audit_tiles", "audit_checkpoints"] {
+    for table in [
+        "zeroauth_audit_internal.logs",
+        "zeroauth_audit_internal.log_intervals",
+        "zeroauth_audit_internal.tiles",
+        "zeroauth_audit_internal.checkpoints",
+    ] {
         let all =
             format!("SELECT md5(string_agg(t::text, '|' ORDER BY t::text)), count(*) > 0 FROM {table} t");
         assert_eq!(copy.line(&all), client.line(&all), "{table}");
@@ -350,5 +386,5 @@ fn logs_are_dumped_and_go_on_after_a_restore() {
     copy.run("INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'n' FROM generate_series(1, 300)");
     copy.run(SEAL);
     assert_sealed(&mut copy, "acme");
-    assert_eq!(copy.line("SELECT tree_size FROM audit_logs"), "900");
+    assert_eq!(copy.line("SELECT tree_size FROM zeroauth_audit_internal.logs"), "900");
 }

@@ -23,7 +23,7 @@ pub fn sealed(name: &str) -> (Cluster, Client) {
         other.run("BEGIN; INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'held' FROM generate_series(1, 300)");
         client.run("INSERT INTO audit_events (tenant_id, action) SELECT t, 'free' FROM generate_series(1, 100), (VALUES ('acme'), ('globex')) v (t)");
         other.run("COMMIT");
-        client.run("SELECT audit_run_job('checkpoint')");
+        client.run("SELECT zeroauth_audit_internal.run_job('checkpoint')");
     }
     client.run(
         "INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'after' FROM generate_series(1, 5)",
@@ -42,9 +42,9 @@ BEGIN
     SELECT event_hash INTO prev FROM audit_events WHERE tenant_id = t AND chain = c AND seq = from_seq - 1;
     prev := coalesce(prev, decode(repeat('00', 32), 'hex'));
     FOR e IN SELECT * FROM audit_events WHERE tenant_id = t AND chain = c AND seq >= from_seq ORDER BY seq LOOP
-        e.event_hash := audit_event_hash(prev, e.tenant_id, e.chain, e.seq, e.event_id, e.occurred_at, e.recorded_at, e.category, e.action,
+        e.event_hash := zeroauth_audit_internal.event_hash(prev, e.tenant_id, e.chain, e.seq, e.event_id, e.occurred_at, e.recorded_at, e.category, e.action,
             e.outcome, e.severity, e.resource, e.service_name, e.env, e.provider, e.request_id, e.correlation_id, e.trace_id, e.span_id, e.status_code,
-            e.latency_ms, e.payload_size, e.error_code, e.db_role, audit_private_hash(e.salt, e.actor_type, e.actor_id, e.ip, e.user_agent, e.error_message, e.details));
+            e.latency_ms, e.payload_size, e.error_code, e.db_role, zeroauth_audit_internal.private_hash(e.salt, e.actor_type, e.actor_id, e.ip, e.user_agent, e.error_message, e.details));
         UPDATE audit_events SET prev_hash = prev, event_hash = e.event_hash WHERE tenant_id = t AND chain = c AND seq = e.seq;
         prev := e.event_hash;
     END LOOP;
@@ -62,7 +62,7 @@ fn found(client: &mut Client, tampering: &str, tenant: &str) -> Vec<String> {
     let verdict = client.line(&format!("SELECT ok, findings FROM audit_verify('{tenant}')"));
     assert_eq!(verdict, format!("f|{}", all.len()), "{tampering}");
     let others = client
-        .lines(&format!("SELECT tenant_id FROM audit_verify_all() WHERE NOT ok AND tenant_id <> '{tenant}'"));
+        .lines(&format!("SELECT tenant_id FROM audit_verify() WHERE NOT ok AND tenant_id <> '{tenant}'"));
     assert_eq!(others, [] as [&str; 0], "only {tenant} was touched");
     all.push(format!("last: {}", last.join(", ")));
     client.run("ROLLBACK");
@@ -121,37 +121,37 @@ fn pitfall_15_16_17_18_27_what_was_sealed_is_missed_by_its_class() {
         ),
         // The same by somebody who also sets what the log remembers.
         (
-            "UPDATE audit_events SET outcome = 'failure' WHERE tenant_id = 'globex' AND seq = 7; SELECT recompute('globex', 0::smallint, 7); UPDATE audit_tiles SET hashes = (SELECT string_agg(sha256('\\x00' || event_hash), '' ORDER BY seq) FROM audit_events WHERE tenant_id = 'globex') WHERE tenant_id = 'globex'",
+            "UPDATE audit_events SET outcome = 'failure' WHERE tenant_id = 'globex' AND seq = 7; SELECT recompute('globex', 0::smallint, 7); UPDATE zeroauth_audit_internal.tiles SET hashes = (SELECT string_agg(sha256('\\x00' || event_hash), '' ORDER BY seq) FROM audit_events WHERE tenant_id = 'globex') WHERE tenant_id = 'globex'",
             "globex",
             &["checkpoint_mismatch|0|200", "last: checkpoint_mismatch"],
         ),
         (
-            "DELETE FROM audit_events WHERE tenant_id = 'globex' AND seq > 100; DELETE FROM audit_log_intervals WHERE tenant_id = 'globex' AND to_seq > 100",
+            "DELETE FROM audit_events WHERE tenant_id = 'globex' AND seq > 100; DELETE FROM zeroauth_audit_internal.log_intervals WHERE tenant_id = 'globex' AND to_seq > 100",
             "globex",
             &["checkpoint_mismatch|-|-", "last: checkpoint_mismatch"],
         ),
         (
-            "DELETE FROM audit_checkpoints WHERE tenant_id = 'globex' AND tree_size = 200",
+            "DELETE FROM zeroauth_audit_internal.checkpoints WHERE tenant_id = 'globex' AND tree_size = 200",
             "globex",
             &["checkpoint_mismatch|-|-", "last: checkpoint_mismatch"],
         ),
         (
-            "UPDATE audit_checkpoints SET note = NULL WHERE tenant_id = 'globex'",
+            "UPDATE zeroauth_audit_internal.checkpoints SET note = NULL WHERE tenant_id = 'globex'",
             "globex",
             &["checkpoint_mismatch|-|-", "last: checkpoint_mismatch"],
         ),
         (
-            "UPDATE audit_checkpoints c SET note = (SELECT note FROM audit_checkpoints o WHERE o.tenant_id = 'acme' ORDER BY tree_size DESC LIMIT 1) WHERE tenant_id = 'globex'",
+            "UPDATE zeroauth_audit_internal.checkpoints c SET note = (SELECT note FROM zeroauth_audit_internal.checkpoints o WHERE o.tenant_id = 'acme' ORDER BY tree_size DESC LIMIT 1) WHERE tenant_id = 'globex'",
             "globex",
             &["checkpoint_mismatch|-|-", "last: checkpoint_mismatch"],
         ),
         (
-            "UPDATE audit_checkpoints SET root = sha256('x') WHERE tenant_id = 'globex'",
+            "UPDATE zeroauth_audit_internal.checkpoints SET root = sha256('x') WHERE tenant_id = 'globex'",
             "globex",
             &["checkpoint_mismatch|-|-", "last: checkpoint_mismatch"],
         ),
         (
-            "DELETE FROM audit_tiles WHERE tenant_id = 'globex'",
+            "DELETE FROM zeroauth_audit_internal.tiles WHERE tenant_id = 'globex'",
             "globex",
             &["checkpoint_mismatch|0|200", "last: checkpoint_mismatch"],
         ),
@@ -160,7 +160,7 @@ fn pitfall_15_16_17_18_27_what_was_sealed_is_missed_by_its_class() {
     }
     assert_whole(&mut client);
     // Somebody who takes the whole log away with the tail is not seen from inside: that is what sinks are for.
-    client.run("BEGIN; SET LOCAL zeroauth_audit.maintenance = on; DELETE FROM audit_events WHERE tenant_id = 'globex' AND seq > 100; DELETE FROM audit_log_intervals WHERE tenant_id = 'globex' AND to_seq > 100; DELETE FROM audit_checkpoints WHERE tenant_id = 'globex' AND tree_size > 100; UPDATE audit_logs SET tree_size = 100 WHERE tenant_id = 'globex'");
+    client.run("BEGIN; SET LOCAL zeroauth_audit.maintenance = on; DELETE FROM audit_events WHERE tenant_id = 'globex' AND seq > 100; DELETE FROM zeroauth_audit_internal.log_intervals WHERE tenant_id = 'globex' AND to_seq > 100; DELETE FROM zeroauth_audit_internal.checkpoints WHERE tenant_id = 'globex' AND tree_size > 100; UPDATE zeroauth_audit_internal.logs SET tree_size = 100 WHERE tenant_id = 'globex'");
     assert_eq!(client.line("SELECT ok FROM audit_verify('globex')"), "t");
     client.run("ROLLBACK");
 }

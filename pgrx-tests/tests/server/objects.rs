@@ -42,13 +42,13 @@ fn nothing_is_granted_to_public() {
     let mut nobody = database.client_as(&nobody);
     for sql in [
         "SELECT * FROM audit_events",
-        "SELECT * FROM audit_verify_progress",
-        "SELECT audit_uuid_v7()",
-        "SELECT * FROM audit_guard_status()",
-        "SELECT audit_verify_all()",
-        "SELECT audit_raise_alert('gap', 1::smallint, NULL, 'x', 'x', NULL)",
-        "SELECT * FROM audit_alerts",
-        "SELECT audit_private_hash(NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
+        "SELECT * FROM zeroauth_audit_internal.verify_progress",
+        "SELECT zeroauth_audit_internal.uuid_v7()",
+        "SELECT * FROM audit_guards()",
+        "SELECT audit_verify()",
+        "SELECT zeroauth_audit_internal.raise_alert('gap', 1::smallint, NULL, 'x', 'x', NULL)",
+        "SELECT * FROM zeroauth_audit_internal.alerts",
+        "SELECT zeroauth_audit_internal.private_hash(NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
     ] {
         nobody.refused("42501", sql);
     }
@@ -67,7 +67,7 @@ fn functions_have_a_fixed_search_path_and_one_runs_as_its_definer() {
         )),
         [] as [&str; 0]
     );
-    assert_eq!(client.lines(&format!("SELECT p.oid::regprocedure FROM ({MEMBERS}) m JOIN pg_proc p ON classid = 'pg_proc'::regclass AND p.oid = objid WHERE p.prosecdef")), ["audit_acknowledge(bigint,text)"], "so that people on call need no right to change alerts");
+    assert_eq!(client.lines(&format!("SELECT p.oid::regprocedure FROM ({MEMBERS}) m JOIN pg_proc p ON classid = 'pg_proc'::regclass AND p.oid = objid WHERE p.prosecdef")), ["audit_alert_acknowledge(bigint,text)"], "so that people on call need no right to change alerts");
 }
 
 #[test]
@@ -88,7 +88,7 @@ fn the_table_is_as_documented() {
     );
     assert_eq!(client.line("SELECT extrelocatable, extconfig @> ARRAY['audit_events'::regclass::oid] FROM pg_extension WHERE extname = 'zeroauth_audit'"), "f|t");
     assert_eq!(client.line("SELECT collname FROM pg_attribute a JOIN pg_collation c ON c.oid = attcollation WHERE attrelid = 'audit_events'::regclass AND attname = 'tenant_id'"), "C");
-    assert_eq!(client.lines("SELECT guard FROM audit_guard_status() WHERE NOT active"), [] as [&str; 0]);
+    assert_eq!(client.lines("SELECT guard FROM audit_guards() WHERE NOT active"), [] as [&str; 0]);
 }
 
 #[test]

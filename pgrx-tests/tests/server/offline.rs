@@ -88,7 +88,9 @@ fn pitfall_18_28_whoever_kept_last_weeks_checkpoints_finds_what_a_superuser_with
     let publishing = publishing("offline_rewritten", &[]);
     let mut client = publishing.cluster.client();
     client.run(RECOMPUTE);
-    client.run("UPDATE audit_jobs SET enabled = false WHERE name IN ('drift', 'tripwire', 'pins')");
+    client.run(
+        "UPDATE zeroauth_audit_internal.jobs SET enabled = false WHERE name IN ('drift', 'tripwire', 'pins')",
+    );
     append(&mut client, "acme", 299);
     append(&mut client, "globex", 50);
     // A second chain of acme.
@@ -98,7 +100,7 @@ fn pitfall_18_28_whoever_kept_last_weeks_checkpoints_finds_what_a_superuser_with
     other.run("COMMIT");
     append(&mut client, "initech", 5);
     publishing.wait_for(&["acme 341", "globex 50", "initech 5"]);
-    client.run("UPDATE audit_jobs SET enabled = false");
+    client.run("UPDATE zeroauth_audit_internal.jobs SET enabled = false");
     let auditor = Auditor::new(&publishing);
     let kept = auditor.path("kept");
     copy(&publishing.directory, &kept);
@@ -109,7 +111,7 @@ fn pitfall_18_28_whoever_kept_last_weeks_checkpoints_finds_what_a_superuser_with
 
     // Whoever does these also sets watermarks, tiles, intervals and checkpoints right, and signs: nothing inside is left to compare
     // with, so all of it is thrown away and made anew.
-    let forget = "DELETE FROM audit_watermarks; DELETE FROM audit_tiles; DELETE FROM audit_log_intervals; DELETE FROM audit_checkpoints; DELETE FROM audit_logs; DELETE FROM audit_sinks; DELETE FROM audit_cosignatures";
+    let forget = "DELETE FROM zeroauth_audit_internal.watermarks; DELETE FROM zeroauth_audit_internal.tiles; DELETE FROM zeroauth_audit_internal.log_intervals; DELETE FROM zeroauth_audit_internal.checkpoints; DELETE FROM zeroauth_audit_internal.logs; DELETE FROM zeroauth_audit_internal.sinks; DELETE FROM zeroauth_audit_internal.cosignatures";
     for (tampering, expected) in [
         (
             "UPDATE audit_events SET outcome = 'failure' WHERE tenant_id = 'acme' AND chain = 0 AND seq = 123; SELECT recompute('acme', 0::smallint, 123)",
@@ -125,7 +127,7 @@ fn pitfall_18_28_whoever_kept_last_weeks_checkpoints_finds_what_a_superuser_with
     ] {
         client.run("BEGIN; SET LOCAL zeroauth_audit.maintenance = on");
         client.run(&format!("{tampering}; {forget}"));
-        client.run("SELECT audit_run_job('checkpoint')");
+        client.run("SELECT zeroauth_audit_internal.run_job('checkpoint')");
         assert_eq!(
             client.lines("SELECT * FROM audit_findings()"),
             [] as [&str; 0],

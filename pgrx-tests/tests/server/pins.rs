@@ -57,7 +57,7 @@ fn configure(cluster: &Cluster, line: &str) {
     fs::write(&path, format!("{text}{line}\n")).unwrap();
 }
 
-const UNRESOLVED: &str = "SELECT kind, severity, state, message FROM audit_alerts WHERE kind LIKE 'pin%' AND state <> 'resolved' ORDER BY id";
+const UNRESOLVED: &str = "SELECT kind, severity, state, message FROM zeroauth_audit_internal.alerts WHERE kind LIKE 'pin%' AND state <> 'resolved' ORDER BY id";
 
 #[test]
 fn with_refuse_the_server_does_not_start_on_a_changed_file_and_says_why_in_one_line() {
@@ -107,7 +107,7 @@ fn with_refuse_the_server_does_not_start_on_a_changed_file_and_says_why_in_one_l
         )]
     );
     write(&key, "{\"vk\": 1}");
-    client.run("SELECT audit_run_job('pins'); SELECT audit_acknowledge(id, 'restored') FROM audit_alerts");
+    client.run("SELECT zeroauth_audit_internal.run_job('pins'); SELECT audit_alert_acknowledge(id, 'restored') FROM zeroauth_audit_internal.alerts");
     assert_eq!(client.lines(UNRESOLVED), [] as [&str; 0]);
     configure(&cluster, "zeroauth_audit.pin_failure = refuse");
     cluster.restart().unwrap();
@@ -126,31 +126,36 @@ fn a_change_while_the_server_runs_is_an_alert_of_its_own_each_time() {
     client.run(AUDITED);
     let mut watcher = watcher(&cluster);
     worker_after(&mut watcher, "audit", None);
-    assert_eq!(client.line("SELECT schedule, next_run <= clock_timestamp() + interval '5 minutes' FROM audit_jobs WHERE name = 'pins'"), "*/5 * * * *|t");
-    assert_eq!(client.line("SELECT h ->> 'state', h -> 'pinned' FROM audit_health_pins() h"), "ok|1");
-    let due = "UPDATE audit_jobs SET next_run = clock_timestamp() WHERE name = 'pins'";
+    assert_eq!(client.line("SELECT schedule, next_run <= clock_timestamp() + interval '5 minutes' FROM zeroauth_audit_internal.jobs WHERE name = 'pins'"), "*/5 * * * *|t");
+    assert_eq!(
+        client.line("SELECT h ->> 'state', h -> 'pinned' FROM zeroauth_audit_internal.health_pins() h"),
+        "ok|1"
+    );
+    let due = "UPDATE zeroauth_audit_internal.jobs SET next_run = clock_timestamp() WHERE name = 'pins'";
     for (n, content) in ["{\"vk\": 2}", "{\"vk\": 3}"].into_iter().enumerate() {
         replace(&key, content);
         client.run(due);
         wait_until(DEADLINE, "the alert", || client.lines(UNRESOLVED).len() == n + 1);
     }
     assert_eq!(
-        client.line("SELECT h ->> 'state', h -> 'reasons', h -> 'wrong' FROM audit_health_pins() h"),
+        client.line(
+            "SELECT h ->> 'state', h -> 'reasons', h -> 'wrong' FROM zeroauth_audit_internal.health_pins() h"
+        ),
         r#"failing|["pin_mismatch"]|1"#
     );
     assert_eq!(
-        client.line(&format!("SELECT evidence = jsonb_build_object('path', '{}', 'expected', '{}', 'found', '{}', 'problem', 'changed') FROM audit_alerts WHERE kind LIKE 'pin%' ORDER BY id LIMIT 1",
+        client.line(&format!("SELECT evidence = jsonb_build_object('path', '{}', 'expected', '{}', 'found', '{}', 'problem', 'changed') FROM zeroauth_audit_internal.alerts WHERE kind LIKE 'pin%' ORDER BY id LIMIT 1",
             key.display(), sha256_hex(b"{\"vk\": 1}"), sha256_hex(b"{\"vk\": 2}"))),
         "t"
     );
     replace(&key, "{\"vk\": 1}");
     client.run(due);
     wait_until(DEADLINE, "the health", || {
-        client.line("SELECT h ->> 'state' FROM audit_health_pins() h") == "ok"
+        client.line("SELECT h ->> 'state' FROM zeroauth_audit_internal.health_pins() h") == "ok"
     });
     // What the server knows of its files is there before the transaction with the alerts has ended.
     wait_until(DEADLINE, "both conditions to be gone", || {
-        client.line("SELECT count(*) FROM audit_alerts WHERE kind LIKE 'pin%' AND state = 'open' AND condition_gone_at IS NOT NULL") == "2"
+        client.line("SELECT count(*) FROM zeroauth_audit_internal.alerts WHERE kind LIKE 'pin%' AND state = 'open' AND condition_gone_at IS NOT NULL") == "2"
     });
 }
 
@@ -172,7 +177,7 @@ fn a_folder_is_pinned_by_the_names_and_contents_of_its_files() {
         .unwrap();
     let mut client = cluster.client();
     client.run(AUDITED);
-    let problem = "SELECT coalesce(problem, 'none') FROM audit_check_pins()";
+    let problem = "SELECT coalesce(problem, 'none') FROM audit_verify_pins()";
     assert_eq!(client.line(problem), "none");
     fs::create_dir(keys.join("empty")).unwrap();
     assert_eq!(client.line(problem), "none");
@@ -224,7 +229,10 @@ fn a_setting_that_cannot_be_read_is_refused_and_pins_change_only_with_a_restart(
     client.refused("55P02", "SET zeroauth_audit.pinned_files = ''");
     client.refused("55P02", "SET zeroauth_audit.pin_failure = 'alert'");
     assert_eq!(client.line("SHOW zeroauth_audit.pin_failure"), "alert");
-    assert_eq!(client.line("SELECT h ->> 'state', h -> 'pinned' FROM audit_health_pins() h"), "ok|0");
+    assert_eq!(
+        client.line("SELECT h ->> 'state', h -> 'pinned' FROM zeroauth_audit_internal.health_pins() h"),
+        "ok|0"
+    );
     cluster.connect("somebody", "audit").unwrap().refused("42501", "SHOW zeroauth_audit.pinned_files");
 }
 
@@ -250,9 +258,9 @@ fn a_standby_refuses_too_and_says_what_is_pinned_where_it_runs() {
     write(&key, "{\"vk\": 1}");
     let standby = Cluster::builder("pins_standby").data(&kept).start().unwrap();
     assert_eq!(
-        standby
-            .client()
-            .line("SELECT h ->> 'state', h -> 'reasons', h -> 'pinned' FROM audit_health_pins() h"),
+        standby.client().line(
+            "SELECT h ->> 'state', h -> 'reasons', h -> 'pinned' FROM zeroauth_audit_internal.health_pins() h"
+        ),
         "ok|[]|1"
     );
     standby.shut_down().unwrap();
@@ -260,7 +268,9 @@ fn a_standby_refuses_too_and_says_what_is_pinned_where_it_runs() {
     configure(&standby, "zeroauth_audit.pin_failure = alert");
     standby.start_again().unwrap();
     assert_eq!(
-        standby.client().line("SELECT h ->> 'state', h -> 'reasons' FROM audit_health_pins() h"),
+        standby
+            .client()
+            .line("SELECT h ->> 'state', h -> 'reasons' FROM zeroauth_audit_internal.health_pins() h"),
         r#"failing|["pin_mismatch"]"#
     );
     assert!(standby.log().contains("WARNING:  pinned file"), "{}", standby.log());

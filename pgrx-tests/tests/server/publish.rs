@@ -35,7 +35,7 @@ pub fn publishing(name: &str, conf: &[(&str, &str)]) -> Publishing {
     ));
     client.run("SELECT pg_reload_conf(); CREATE EXTENSION zeroauth_audit");
     client.run(&format!(
-        "INSERT INTO audit_sinks (name, kind, directory) VALUES ('worm', 'directory', '{}')",
+        "INSERT INTO zeroauth_audit_internal.sinks (name, kind, directory) VALUES ('worm', 'directory', '{}')",
         directory.display()
     ));
     client.run("INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'first')");
@@ -44,7 +44,7 @@ pub fn publishing(name: &str, conf: &[(&str, &str)]) -> Publishing {
 
 /// The job is due at once.
 fn seal(client: &mut Client) {
-    client.run("UPDATE audit_jobs SET next_run = '2020-01-01 00:00:00+00' WHERE name = 'checkpoint'");
+    client.run("UPDATE zeroauth_audit_internal.jobs SET next_run = '2020-01-01 00:00:00+00' WHERE name = 'checkpoint'");
 }
 
 pub fn append(client: &mut Client, tenant: &str, count: u32) {
@@ -76,7 +76,7 @@ impl Publishing {
 }
 
 fn alerts(client: &mut Client) -> Vec<String> {
-    client.lines("SELECT severity, kind, fingerprint FROM audit_alerts WHERE state <> 'resolved' AND kind NOT LIKE 'clock%' ORDER BY 3")
+    client.lines("SELECT severity, kind, fingerprint FROM zeroauth_audit_internal.alerts WHERE state <> 'resolved' AND kind NOT LIKE 'clock%' ORDER BY 3")
 }
 
 #[test]
@@ -93,7 +93,8 @@ fn pitfall_25_growth_and_silence_are_published_signed_and_in_order() {
     assert!(files[0].0.ends_with("-full.checkpoints"), "{files:?}");
     let before: usize = files.iter().map(|(_, notes)| notes.len()).sum();
     // Nothing happens for an hour: the same is signed again, with a newer time.
-    client.run("UPDATE audit_checkpoints SET sealed_at = sealed_at - interval '61 minutes'");
+    client
+        .run("UPDATE zeroauth_audit_internal.checkpoints SET sealed_at = sealed_at - interval '61 minutes'");
     seal(&mut client);
     wait_until(DEADLINE, "silence to be sealed", || {
         let files = published(&publishing.directory, &trust(&[&publishing.key]));
@@ -101,7 +102,7 @@ fn pitfall_25_growth_and_silence_are_published_signed_and_in_order() {
     });
     assert_eq!(publishing.newest(), ["acme 10", "globex 3"]);
     assert_eq!(
-        client.line("SELECT audit_health_log() ->> 'state', audit_health_log() -> 'reasons'"),
+        client.line("SELECT zeroauth_audit_internal.health_log() ->> 'state', zeroauth_audit_internal.health_log() -> 'reasons'"),
         "ok|[]"
     );
     assert_eq!(alerts(&mut client), [] as [&str; 0]);
@@ -132,37 +133,39 @@ fn a_restored_backup_signs_nothing_until_a_person_says_that_it_is_one() {
     // The key and the directory are where they were: the very first thing is that nothing fits.
     append(&mut client, "acme", 7);
     wait_until(DEADLINE, "the alert", || {
-        client.line("SELECT count(*) FROM audit_alerts WHERE kind = 'tail_truncated' AND severity = 1") == "1"
+        client.line("SELECT count(*) FROM zeroauth_audit_internal.alerts WHERE kind = 'tail_truncated' AND severity = 1") == "1"
     });
     assert_eq!(
         client
-            .lines("SELECT tenant_id, state, known_size, known_by FROM audit_logs WHERE tenant_id = 'acme'"),
+            .lines("SELECT tenant_id, state, known_size, known_by FROM zeroauth_audit_internal.logs WHERE tenant_id = 'acme'"),
         ["acme|held|30|worm"]
     );
     wait_until(DEADLINE, "the missing tenant", || {
-        client.line("SELECT count(*) FROM audit_alerts WHERE kind = 'tenant_missing' AND severity = 1") == "1"
+        client.line("SELECT count(*) FROM zeroauth_audit_internal.alerts WHERE kind = 'tenant_missing' AND severity = 1") == "1"
     });
     seal(&mut client);
     wait_until(DEADLINE, "a run", || {
-        client.line("SELECT next_run > now() FROM audit_jobs WHERE name = 'checkpoint'") == "t"
+        client.line("SELECT next_run > now() FROM zeroauth_audit_internal.jobs WHERE name = 'checkpoint'")
+            == "t"
     });
     assert_eq!(
-        client.line("SELECT max(tree_size) FROM audit_checkpoints WHERE tenant_id = 'acme'"),
+        client
+            .line("SELECT max(tree_size) FROM zeroauth_audit_internal.checkpoints WHERE tenant_id = 'acme'"),
         "10",
         "nothing is signed"
     );
     assert_eq!(client.line("SELECT ok, classes FROM audit_verify('acme')"), "f|{tail_truncated}");
     assert_eq!(
-        client.line("SELECT audit_health_log() ->> 'state', audit_health_log() -> 'reasons'"),
+        client.line("SELECT zeroauth_audit_internal.health_log() ->> 'state', zeroauth_audit_internal.health_log() -> 'reasons'"),
         r#"failing|["logs_held"]"#
     );
 
-    client.refused("ZA009", "SELECT audit_acknowledge_restore(' ')");
+    client.refused("ZA009", "SELECT audit_restore_acknowledge(' ')");
     assert_eq!(
-        client.line("SELECT audit_acknowledge_restore('disk broke, restored last night''s backup')"),
+        client.line("SELECT audit_restore_acknowledge('disk broke, restored last night''s backup')"),
         "1"
     );
-    client.refused("ZA052", "SELECT audit_acknowledge_restore('again')");
+    client.refused("ZA052", "SELECT audit_restore_acknowledge('again')");
     assert_eq!(
         client.line("SELECT action, severity, details ->> 'note', details ->> 'lost', details -> 'known' ->> 'tree_size' FROM audit_events WHERE tenant_id = 'acme' AND action = 'log.restored'"),
         "log.restored|critical|disk broke, restored last night's backup|20|30"
@@ -171,7 +174,9 @@ fn a_restored_backup_signs_nothing_until_a_person_says_that_it_is_one() {
     publishing.wait_for(&["acme 30", "acme/1 19", "late 4"]);
     assert_eq!(client.line("SELECT ok FROM audit_verify('acme')"), "t");
     assert_eq!(
-        client.lines("SELECT epoch, state FROM audit_logs WHERE tenant_id = 'acme' ORDER BY 1"),
+        client.lines(
+            "SELECT epoch, state FROM zeroauth_audit_internal.logs WHERE tenant_id = 'acme' ORDER BY 1"
+        ),
         ["0|ended", "1|open"]
     );
 }
@@ -186,7 +191,7 @@ fn pitfall_18_28_history_that_was_rewritten_and_signed_again_with_the_key_itself
     watch(&publishing, &mut client, &witness);
     wait_until(DEADLINE, "the witness", || witness.seen() == ["acme 10"]);
     // Whoever has everything: the events, the tables of the log, and the key.
-    client.run("UPDATE audit_jobs SET enabled = false WHERE name = 'checkpoint'");
+    client.run("UPDATE zeroauth_audit_internal.jobs SET enabled = false WHERE name = 'checkpoint'");
     client.run("SET zeroauth_audit.maintenance = on; UPDATE audit_events SET action = 'harmless', event_hash = sha256(seq::text::bytea) WHERE tenant_id = 'acme'; UPDATE audit_events e SET prev_hash = coalesce((SELECT event_hash FROM audit_events p WHERE p.tenant_id = e.tenant_id AND p.seq = e.seq - 1), prev_hash) WHERE tenant_id = 'acme'; RESET zeroauth_audit.maintenance");
     let leaves: Vec<Digest> = client
         .rows("SELECT encode(event_hash, 'base64') FROM audit_events WHERE tenant_id = 'acme' ORDER BY seq")
@@ -201,8 +206,8 @@ fn pitfall_18_28_history_that_was_rewritten_and_signed_again_with_the_key_itself
     let hex = |digest: &Digest| digest.to_string();
     let tile: String = leaves.iter().map(&hex).collect();
     client.run(&format!(
-        "UPDATE audit_tiles SET hashes = decode('{tile}', 'hex') WHERE tenant_id = 'acme';
-         UPDATE audit_checkpoints SET root = decode('{}', 'hex'), note = '{}', seal = nextval('audit_checkpoints_seal_seq') WHERE tenant_id = 'acme' AND tree_size = 10",
+        "UPDATE zeroauth_audit_internal.tiles SET hashes = decode('{tile}', 'hex') WHERE tenant_id = 'acme';
+         UPDATE zeroauth_audit_internal.checkpoints SET root = decode('{}', 'hex'), note = '{}', seal = nextval('zeroauth_audit_internal.checkpoints_seal_seq') WHERE tenant_id = 'acme' AND tree_size = 10",
         hex(&checkpoint.root),
         checkpoint.sign(&publishing.key, 1_800_000_000).unwrap()
     ));
@@ -212,15 +217,18 @@ fn pitfall_18_28_history_that_was_rewritten_and_signed_again_with_the_key_itself
         [] as [&str; 0]
     );
     // The directory does not take it.
-    client.run("UPDATE audit_jobs SET enabled = true WHERE name = 'checkpoint'");
+    client.run("UPDATE zeroauth_audit_internal.jobs SET enabled = true WHERE name = 'checkpoint'");
     append(&mut client, "globex", 1);
     wait_until(DEADLINE, "the alert", || {
         alerts(&mut client).contains(&"1|checkpoint_mismatch|checkpoint_conflict:worm".to_owned())
     });
-    assert_eq!(client.line("SELECT state, known_size FROM audit_logs WHERE tenant_id = 'acme'"), "held|10");
+    assert_eq!(
+        client.line("SELECT state, known_size FROM zeroauth_audit_internal.logs WHERE tenant_id = 'acme'"),
+        "held|10"
+    );
     assert_eq!(client.line("SELECT classes @> '{checkpoint_mismatch}' FROM audit_verify('acme')"), "t");
     // Nor does a witness, if there is no directory.
-    client.run("DELETE FROM audit_sinks WHERE name = 'worm'; UPDATE audit_logs SET state = 'open'; DELETE FROM audit_cosignatures");
+    client.run("DELETE FROM zeroauth_audit_internal.sinks WHERE name = 'worm'; UPDATE zeroauth_audit_internal.logs SET state = 'open'; DELETE FROM zeroauth_audit_internal.cosignatures");
     wait_until(DEADLINE, "the witness's alert", || {
         alerts(&mut client).contains(&"1|checkpoint_mismatch|checkpoint_conflict:witness".to_owned())
     });
@@ -229,7 +237,7 @@ fn pitfall_18_28_history_that_was_rewritten_and_signed_again_with_the_key_itself
 fn watch(publishing: &Publishing, client: &mut Client, witness: &Witness) {
     let url = server_file(&publishing.cluster, "witness.url", &format!("http://{}/\n", witness.address));
     client.run(&format!(
-        "INSERT INTO audit_sinks (name, kind, url_file, vkey) VALUES ('witness', 'witness', '{}', '{}')",
+        "INSERT INTO zeroauth_audit_internal.sinks (name, kind, url_file, vkey) VALUES ('witness', 'witness', '{}', '{}')",
         url.display(),
         witness.vkey()
     ));
@@ -252,7 +260,9 @@ fn a_witness_signs_what_grew_and_goes_on_from_whatever_it_remembers() {
     trusted.require(1);
     let cosigned = |client: &mut Client, tenant: &str, size: u64| {
         wait_until(DEADLINE, "a cosigned checkpoint", || {
-            let note = client.rows(&format!("SELECT audit_checkpoint('{tenant}')"))[0][0].clone().unwrap();
+            let note = client.rows(&format!("SELECT zeroauth_audit_internal.checkpoint('{tenant}')"))[0][0]
+                .clone()
+                .unwrap();
             trusted.open(note.as_bytes()).is_ok_and(|believed| believed.checkpoint.size == size)
         });
     };
@@ -266,7 +276,7 @@ fn a_witness_signs_what_grew_and_goes_on_from_whatever_it_remembers() {
     append(&mut client, "globex", 100);
     cosigned(&mut client, "globex", 700);
     let at_300 = client.rows(
-        "SELECT encode(root, 'hex') FROM audit_checkpoints WHERE tenant_id = 'globex' AND tree_size = 300",
+        "SELECT encode(root, 'hex') FROM zeroauth_audit_internal.checkpoints WHERE tenant_id = 'globex' AND tree_size = 300",
     )[0][0]
         .clone()
         .unwrap();
@@ -280,11 +290,15 @@ fn a_witness_signs_what_grew_and_goes_on_from_whatever_it_remembers() {
     witness.break_with(Some(503));
     append(&mut client, "globex", 1);
     wait_until(DEADLINE, "the error", || {
-        client.line("SELECT last_error FROM audit_sinks WHERE name = 'witness'") == "the witness answered 503"
+        client.line("SELECT last_error FROM zeroauth_audit_internal.sinks WHERE name = 'witness'")
+            == "the witness answered 503"
     });
-    client.run("UPDATE audit_sinks SET failing_since = now() - interval '16 minutes' WHERE name = 'witness'");
+    client.run("UPDATE zeroauth_audit_internal.sinks SET failing_since = now() - interval '16 minutes' WHERE name = 'witness'");
     wait_until(DEADLINE, "the alert", || alerts(&mut client) == ["2|sink_failing|sink_failing:witness"]);
-    assert_eq!(client.line("SELECT audit_health_log() -> 'reasons'"), r#"["sink_failing:witness"]"#);
+    assert_eq!(
+        client.line("SELECT zeroauth_audit_internal.health_log() -> 'reasons'"),
+        r#"["sink_failing:witness"]"#
+    );
     witness.break_with(None);
     cosigned(&mut client, "globex", 702);
     wait_until(DEADLINE, "the alert to resolve", || alerts(&mut client).is_empty());
@@ -293,7 +307,7 @@ fn a_witness_signs_what_grew_and_goes_on_from_whatever_it_remembers() {
     append(&mut client, "globex", 1);
     wait_until(DEADLINE, "the alert", || alerts(&mut client) == ["1|tail_truncated|log_behind:witness"]);
     assert_eq!(
-        client.line("SELECT state, known_size FROM audit_logs WHERE tenant_id = 'globex'"),
+        client.line("SELECT state, known_size FROM zeroauth_audit_internal.logs WHERE tenant_id = 'globex'"),
         "held|1000"
     );
 }
@@ -313,15 +327,15 @@ fn a_directory_that_cannot_be_used_is_an_alert_and_nothing_is_lost() {
     std::fs::rename(&publishing.directory, &away).unwrap();
     append(&mut client, "acme", 5);
     wait_until(DEADLINE, "the error", || {
-        client.line("SELECT last_error IS NOT NULL FROM audit_sinks") == "t"
+        client.line("SELECT last_error IS NOT NULL FROM zeroauth_audit_internal.sinks") == "t"
     });
-    client.run("UPDATE audit_sinks SET failing_since = now() - interval '16 minutes'");
+    client.run("UPDATE zeroauth_audit_internal.sinks SET failing_since = now() - interval '16 minutes'");
     wait_until(DEADLINE, "the alert", || alerts(&mut client) == ["2|sink_failing|sink_failing:worm"]);
     std::fs::rename(&away, &publishing.directory).unwrap();
     mode(0o777);
-    client.run("UPDATE audit_sinks SET enabled = false; UPDATE audit_sinks SET enabled = true");
+    client.run("UPDATE zeroauth_audit_internal.sinks SET enabled = false; UPDATE zeroauth_audit_internal.sinks SET enabled = true");
     wait_until(DEADLINE, "the error", || {
-        client.line("SELECT last_error FROM audit_sinks").contains("others can write")
+        client.line("SELECT last_error FROM zeroauth_audit_internal.sinks").contains("others can write")
     });
     mode(0o755);
     publishing.wait_for(&["acme 15"]);
@@ -351,10 +365,11 @@ fn nothing_leaves_before_every_synchronous_standby_has_it() {
     client.run("SET synchronous_commit = local");
     append(&mut client, "acme", 5);
     wait_until(DEADLINE, "the checkpoint", || {
-        client.line("SELECT max(tree_size) FROM audit_checkpoints WHERE tenant_id = 'acme'") == "20"
+        client.line("SELECT max(tree_size) FROM zeroauth_audit_internal.checkpoints WHERE tenant_id = 'acme'")
+            == "20"
     });
     let mut other = publishing.cluster.client();
-    other.run("SET synchronous_commit = local; SELECT audit_run_job('prune')");
+    other.run("SET synchronous_commit = local; SELECT zeroauth_audit_internal.run_job('prune')");
     assert_eq!(publishing.newest(), ["acme 15"]);
     standby.start_again().unwrap();
     publishing.wait_for(&["acme 20"]);
@@ -371,10 +386,13 @@ fn two_databases_cannot_sign_with_one_key() {
     other.run("CREATE EXTENSION zeroauth_audit");
     append(&mut other, "acme", 3);
     wait_until(DEADLINE, "the alert", || {
-        other.lines("SELECT message FROM audit_alerts WHERE kind = 'checkpoint_key'")
+        other.lines("SELECT message FROM zeroauth_audit_internal.alerts WHERE kind = 'checkpoint_key'")
             == ["checkpoints cannot be signed: another database of this server signs with this key"]
     });
-    assert_eq!(other.line("SELECT count(*) FROM audit_checkpoints WHERE note IS NOT NULL"), "0");
+    assert_eq!(
+        other.line("SELECT count(*) FROM zeroauth_audit_internal.checkpoints WHERE note IS NOT NULL"),
+        "0"
+    );
 }
 
 #[test]
@@ -383,12 +401,17 @@ fn a_sink_that_a_dump_brings_is_not_used_before_somebody_enables_it() {
     let mut client = publishing.cluster.client();
     append(&mut client, "acme", 9);
     publishing.wait_for(&["acme 10"]);
-    wait_until(DEADLINE, "the record", || client.line("SELECT published_to > 0 FROM audit_sinks") == "t");
+    wait_until(DEADLINE, "the record", || {
+        client.line("SELECT published_to > 0 FROM zeroauth_audit_internal.sinks") == "t"
+    });
     let dump = publishing.cluster.command("pg_dump").arg("audit").output().unwrap();
     client.run("CREATE DATABASE copy");
     let restored = publishing.cluster.psql("copy", &String::from_utf8(dump.stdout).unwrap()).unwrap();
     assert!(restored.status.success(), "{restored:?}");
     let mut copy = publishing.cluster.connect("postgres", "copy").unwrap();
-    assert_eq!(copy.line("SELECT name, enabled FROM audit_sinks"), "worm|f");
-    assert_eq!(copy.line("SELECT audit_health_log() -> 'reasons'"), r#"["checkpoints_not_published"]"#);
+    assert_eq!(copy.line("SELECT name, enabled FROM zeroauth_audit_internal.sinks"), "worm|f");
+    assert_eq!(
+        copy.line("SELECT zeroauth_audit_internal.health_log() -> 'reasons'"),
+        r#"["checkpoints_not_published"]"#
+    );
 }

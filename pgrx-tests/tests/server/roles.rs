@@ -67,7 +67,7 @@ const NOBODY_S: [&str; 7] = [
 
 const CALLS: [&str; 4] = [
     "SELECT * FROM audit_verify('acme')",
-    "SELECT * FROM audit_verify_all()",
+    "SELECT * FROM audit_verify()",
     "SELECT * FROM audit_findings()",
     "SELECT audit_export()",
 ];
@@ -117,7 +117,7 @@ fn a_writer_without_the_default_s_function_needs_its_own_event_id() {
     let mut client = roles.database.client_as(&roles.nobody);
     let refusal =
         client.refused("42501", "INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')");
-    assert!(refusal.message.contains("audit_uuid_v7"), "{refusal:?}");
+    assert!(refusal.message.contains("zeroauth_audit_internal.uuid_v7"), "{refusal:?}");
     client.run(
         "INSERT INTO audit_events (tenant_id, event_id, action) VALUES ('acme', gen_random_uuid(), 'x')",
     );
@@ -134,7 +134,7 @@ fn a_reader_reads_and_nothing_else() {
         &mut reader,
         &[
             "INSERT INTO audit_events (tenant_id, event_id, action) VALUES ('acme', gen_random_uuid(), 'x')",
-            "SELECT audit_uuid_v7()",
+            "SELECT zeroauth_audit_internal.uuid_v7()",
         ],
     );
 }
@@ -144,12 +144,12 @@ fn an_auditor_verifies_and_exports_and_writes_nothing() {
     let roles = roles("roles_auditor");
     let mut auditor = roles.database.client_as(&roles.auditor);
     assert_whole(&mut auditor);
-    assert_eq!(auditor.line("SELECT ok, events_checked FROM audit_verify('acme')"), "t|2");
-    assert_eq!(auditor.line("SELECT ok, events_checked FROM audit_verify('acme', 1)"), "t|1");
-    assert_eq!(auditor.lines("SELECT guard FROM audit_guard_status() WHERE NOT active"), [] as [&str; 0]);
-    assert_eq!(auditor.lines("SELECT * FROM audit_verify_progress"), [] as [&str; 0]);
-    assert_eq!(auditor.lines("SELECT * FROM audit_definition_differences()"), [] as [&str; 0]);
-    assert_eq!(auditor.line("SELECT length(audit_private_hash(salt, actor_type, actor_id, ip, user_agent, error_message, details)) FROM audit_events LIMIT 1"), "32");
+    assert_eq!(auditor.line("SELECT ok, events FROM audit_verify('acme')"), "t|2");
+    assert_eq!(auditor.line("SELECT ok, events FROM audit_verify('acme', 1)"), "t|1");
+    assert_eq!(auditor.lines("SELECT guard FROM audit_guards() WHERE NOT active"), [] as [&str; 0]);
+    assert_eq!(auditor.lines("SELECT * FROM zeroauth_audit_internal.verify_progress"), [] as [&str; 0]);
+    assert_eq!(auditor.lines("SELECT * FROM audit_verify_installation()"), [] as [&str; 0]);
+    assert_eq!(auditor.line("SELECT length(zeroauth_audit_internal.private_hash(salt, actor_type, actor_id, ip, user_agent, error_message, details)) FROM audit_events LIMIT 1"), "32");
     refused_all(&mut auditor, &NOBODY_S);
     refused_all(
         &mut auditor,
@@ -169,7 +169,7 @@ fn an_auditor_compares_with_the_log_and_makes_proofs_of_it_but_cannot_touch_it()
     let path = shared().data_dir().with_file_name("roles_log.key");
     let trust = trust(&[&key_file(&path, ORIGIN, 61)]);
     admin.run(&format!("SET zeroauth_audit.checkpoint_key_file = '{}'", path.display()));
-    admin.run("SELECT audit_run_job('checkpoint')");
+    admin.run("SELECT zeroauth_audit_internal.run_job('checkpoint')");
     let mut auditor = roles.database.client_as(&roles.auditor);
     assert_whole(&mut auditor);
     let believed = |note: &str| trust.open(note.as_bytes()).unwrap().checkpoint.size;
@@ -179,33 +179,42 @@ fn an_auditor_compares_with_the_log_and_makes_proofs_of_it_but_cannot_touch_it()
     let bundle = one(&mut auditor, PROVE);
     let bundle = Bundle::parse(bundle.as_bytes()).unwrap();
     assert_eq!((bundle.index, believed(&bundle.checkpoint)), (1, 2));
-    assert_eq!(believed(&one(&mut auditor, "SELECT audit_checkpoint('acme')")), 2);
+    assert_eq!(believed(&one(&mut auditor, "SELECT zeroauth_audit_internal.checkpoint('acme')")), 2);
     assert_eq!(auditor.line("SELECT count(*) FROM audit_export_intervals('acme')"), "1");
     assert_eq!(auditor.line("SELECT audit_prove_consistency('acme', 1, 2) IS NULL"), "f");
     refused_all(
         &mut auditor,
         &[
-            "INSERT INTO audit_logs (tenant_id) VALUES ('x')",
-            "UPDATE audit_logs SET tree_size = 1",
-            "DELETE FROM audit_log_intervals",
-            "UPDATE audit_tiles SET hashes = sha256('x')",
-            "DELETE FROM audit_checkpoints",
-            "DELETE FROM audit_cosignatures",
-            "DELETE FROM audit_keys",
-            "SELECT * FROM audit_sinks",
-            "SELECT nextval('audit_checkpoints_seal_seq')",
-            "SELECT audit_run_job('checkpoint')",
-            "SELECT audit_acknowledge_restore('x')",
+            "INSERT INTO zeroauth_audit_internal.logs (tenant_id) VALUES ('x')",
+            "UPDATE zeroauth_audit_internal.logs SET tree_size = 1",
+            "DELETE FROM zeroauth_audit_internal.log_intervals",
+            "UPDATE zeroauth_audit_internal.tiles SET hashes = sha256('x')",
+            "DELETE FROM zeroauth_audit_internal.checkpoints",
+            "DELETE FROM zeroauth_audit_internal.cosignatures",
+            "DELETE FROM zeroauth_audit_internal.keys",
+            "SELECT * FROM zeroauth_audit_internal.sinks",
+            "SELECT nextval('zeroauth_audit_internal.checkpoints_seal_seq')",
+            "SELECT zeroauth_audit_internal.run_job('checkpoint')",
+            "SELECT audit_restore_acknowledge('x')",
         ],
     );
     for role in [&roles.writer, &roles.reader, &roles.nobody] {
         refused_all(
             &mut roles.database.client_as(role),
-            &["SELECT audit_checkpoint('acme')", "SELECT audit_prove('acme', gen_random_uuid())"],
+            &[
+                "SELECT zeroauth_audit_internal.checkpoint('acme')",
+                "SELECT audit_prove('acme', gen_random_uuid())",
+            ],
         );
     }
     // Who may not read the log is not told that all is well.
-    for table in ["audit_logs", "audit_log_intervals", "audit_tiles", "audit_checkpoints", "audit_keys"] {
+    for table in [
+        "zeroauth_audit_internal.logs",
+        "zeroauth_audit_internal.log_intervals",
+        "zeroauth_audit_internal.tiles",
+        "zeroauth_audit_internal.checkpoints",
+        "zeroauth_audit_internal.keys",
+    ] {
         admin.run(&format!("REVOKE SELECT ON {table} FROM {}", quoted(&roles.auditor)));
         for call in &CALLS[..3] {
             auditor.refused("42501", call);

@@ -108,7 +108,7 @@ fn an_erased_row_is_neither_loaded_nor_whole_since_nothing_explains_it_yet() {
     // What an erasure leaves: the commitment, without the fields and their salt.
     old.run(
         "SET zeroauth_audit.maintenance = on;
-         UPDATE audit_events SET private_hash = audit_private_hash(salt, actor_type, actor_id, ip, user_agent, error_message, details),
+         UPDATE audit_events SET private_hash = zeroauth_audit_internal.private_hash(salt, actor_type, actor_id, ip, user_agent, error_message, details),
                                  salt = NULL, actor_type = NULL, actor_id = NULL, ip = NULL, user_agent = NULL, error_message = NULL, details = NULL
          WHERE tenant_id = 'globex' AND seq IN (1, 5)",
     );

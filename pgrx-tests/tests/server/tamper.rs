@@ -56,10 +56,9 @@ fn case(client: &mut Client, tampering: &str, expected: &[Place]) {
             );
             let classes: BTreeSet<&str> = own.iter().map(|(class, ..)| class.as_str()).collect();
             let classes = classes.into_iter().collect::<Vec<_>>().join(" ");
-            for call in [
-                format!("audit_verify('{tenant}')"),
-                format!("audit_verify_all() WHERE tenant_id = '{tenant}'"),
-            ] {
+            for call in
+                [format!("audit_verify('{tenant}')"), format!("audit_verify() WHERE tenant_id = '{tenant}'")]
+            {
                 assert_eq!(
                     client.line(&format!("SELECT ok, findings, (SELECT string_agg(c, ' ' ORDER BY c) FROM unnest(classes) c), first_finding IS NOT NULL FROM {call}")),
                     format!("f|{}|{classes}|t", own.len()),
@@ -68,9 +67,9 @@ fn case(client: &mut Client, tampering: &str, expected: &[Place]) {
             }
         }
         assert_eq!(
-            client.line("SELECT count(*) FROM audit_verify_all() WHERE NOT ok"),
+            client.line("SELECT count(*) FROM audit_verify() WHERE NOT ok"),
             tenants.len().to_string(),
-            "audit_verify_all() after {tampering}, {way}"
+            "audit_verify() after {tampering}, {way}"
         );
         if way == WAYS[0] {
             assert_eq!(
@@ -93,13 +92,13 @@ fn at(seq: u32) -> String {
 fn a_clean_trail_has_no_findings() {
     let (_database, mut client) = trail("tamper_clean");
     assert_eq!(
-        client.lines("SELECT * FROM audit_verify_all() ORDER BY tenant_id"),
+        client.lines("SELECT * FROM audit_verify() ORDER BY tenant_id"),
         ["acme|t|30|3|0|{}|~", "globex|t|30|3|0|{}|~"]
     );
     assert_eq!(verdict(&mut client, "acme"), "t|30|3|0|{}");
     let empty = Database::audited("tamper_empty");
     let mut empty = empty.client();
-    assert_eq!(empty.lines("SELECT * FROM audit_verify_all()"), [] as [&str; 0]);
+    assert_eq!(empty.lines("SELECT * FROM audit_verify()"), [] as [&str; 0]);
     assert_eq!(findings(&mut empty, ""), []);
     assert_eq!(export(&mut empty), [] as [&str; 0]);
 }
@@ -273,7 +272,7 @@ fn a_made_up_row_is_named() {
             .iter()
             .any(|(_, tenant, chain, seq)| (tenant.as_str(), *chain, *seq) == ("acme", 1, 0))
     );
-    assert_eq!(client.line("SELECT ok FROM audit_verify_all() WHERE tenant_id = 'acme'"), "f");
+    assert_eq!(client.line("SELECT ok FROM audit_verify() WHERE tenant_id = 'acme'"), "f");
     client.run("ROLLBACK");
 }
 
@@ -282,7 +281,7 @@ fn pitfall_26_content_is_read_again_whatever_the_stored_hashes_say() {
     let (_database, mut client) = trail("tamper_content");
     // The right commitment beside other details: the fields themselves have to be read.
     let checks = "DO $$ DECLARE c record; BEGIN FOR c IN SELECT conname FROM pg_constraint WHERE conrelid = 'audit_events'::regclass AND contype = 'c' LOOP EXECUTE format('ALTER TABLE audit_events DROP CONSTRAINT %I', c.conname); END LOOP; END $$;";
-    let right = "private_hash = audit_private_hash(salt, actor_type, actor_id, ip, user_agent, error_message, details)";
+    let right = "private_hash = zeroauth_audit_internal.private_hash(salt, actor_type, actor_id, ip, user_agent, error_message, details)";
     for set in [
         format!("{right}, details = '{{\"amount\": 0}}'"),
         format!("{right}, salt = NULL, details = '{{\"amount\": 0}}'"),
@@ -293,13 +292,13 @@ fn pitfall_26_content_is_read_again_whatever_the_stored_hashes_say() {
         assert_eq!(findings(&mut client, ""), [place("content_mismatch", "acme", 1, 5)], "{set}");
         assert_eq!(findings(&mut client, "'acme'"), [place("content_mismatch", "acme", 1, 5)], "{set}");
         assert_eq!(client.line("SELECT ok FROM audit_verify('acme')"), "f", "{set}");
-        assert_eq!(client.line("SELECT ok FROM audit_verify_all() WHERE tenant_id = 'acme'"), "f", "{set}");
+        assert_eq!(client.line("SELECT ok FROM audit_verify() WHERE tenant_id = 'acme'"), "f", "{set}");
         client.run("ROLLBACK");
     }
     // One row's hash recomputed after its content was changed: the row is whole, the next one's link is not.
     let public = COLUMNS[..23].join(", ").replace("action", "'forged'");
     let recomputed = format!(
-        "audit_event_hash(prev_hash, {public}, audit_private_hash(salt, actor_type, actor_id, ip, user_agent, error_message, details))"
+        "zeroauth_audit_internal.event_hash(prev_hash, {public}, zeroauth_audit_internal.private_hash(salt, actor_type, actor_id, ip, user_agent, error_message, details))"
     );
     case(
         &mut client,
@@ -319,8 +318,8 @@ fn a_duplicated_row_is_a_fork_once_nothing_forbids_it() {
         assert_eq!(found, BTreeSet::from([place("fork", "acme", 1, seq)]));
         assert_eq!(reference_places(&client.lines("SELECT audit_export()")), found);
         assert_eq!(client.line("SELECT ok FROM audit_verify('acme')"), "f");
-        assert_eq!(client.line("SELECT ok FROM audit_verify_all() WHERE tenant_id = 'acme'"), "f");
-        assert_eq!(client.line("SELECT ok FROM audit_verify_all() WHERE tenant_id = 'globex'"), "t");
+        assert_eq!(client.line("SELECT ok FROM audit_verify() WHERE tenant_id = 'acme'"), "f");
+        assert_eq!(client.line("SELECT ok FROM audit_verify() WHERE tenant_id = 'globex'"), "t");
         client.run("ROLLBACK");
     }
 }

@@ -88,7 +88,7 @@ fn a_change_to_any_column_of_one_row_is_named_with_class_and_place() {
             assert_eq!(findings(&mut client, "'acme'"), own, "{column} = {value}");
             assert_eq!(client.line("SELECT ok FROM audit_verify('acme')"), "f", "{column} = {value}");
             assert_eq!(
-                client.line("SELECT ok FROM audit_verify_all() WHERE tenant_id = 'acme'"),
+                client.line("SELECT ok FROM audit_verify() WHERE tenant_id = 'acme'"),
                 "f",
                 "{column} = {value}"
             );
@@ -134,7 +134,7 @@ fn event_by_event_recomputed_hashes_from_one_row_to_the_head_are_beyond_the_data
         "UPDATE audit_events SET action = 'forged' WHERE tenant_id = 'acme' AND chain = 1 AND seq = 5;
          DO $$ BEGIN FOR i IN 5 .. 10 LOOP
            UPDATE audit_events SET prev_hash = (SELECT event_hash FROM audit_events WHERE tenant_id = 'acme' AND chain = 1 AND seq = i - 1) WHERE tenant_id = 'acme' AND chain = 1 AND seq = i;
-           UPDATE audit_events SET event_hash = audit_event_hash(prev_hash, {fields}, audit_private_hash(salt, actor_type, actor_id, ip, user_agent, error_message, details)) WHERE tenant_id = 'acme' AND chain = 1 AND seq = i;
+           UPDATE audit_events SET event_hash = zeroauth_audit_internal.event_hash(prev_hash, {fields}, zeroauth_audit_internal.private_hash(salt, actor_type, actor_id, ip, user_agent, error_message, details)) WHERE tenant_id = 'acme' AND chain = 1 AND seq = i;
          END LOOP; END $$"
     ));
     assert_eq!(findings(&mut client, ""), []);

@@ -10,7 +10,7 @@ use crate::support::{Database, Sql, quoted, shared};
 #[track_caller]
 pub fn look(client: &mut Client) {
     assert_eq!(
-        client.line("SELECT r ->> 'status', r #> '{summary,problems}' FROM audit_run_job('tripwire') r"),
+        client.line("SELECT r ->> 'status', r #> '{summary,problems}' FROM zeroauth_audit_internal.run_job('tripwire') r"),
         "succeeded|~"
     );
 }
@@ -19,14 +19,14 @@ pub fn look(client: &mut Client) {
 #[track_caller]
 pub fn alerts(client: &mut Client) -> Vec<String> {
     client.lines(
-        "SELECT kind, severity, state, message FROM audit_alerts WHERE state <> 'resolved' ORDER BY id",
+        "SELECT kind, severity, state, message FROM zeroauth_audit_internal.alerts WHERE state <> 'resolved' ORDER BY id",
     )
 }
 
 /// Objects and parts that are not as installed.
 #[track_caller]
 pub fn differences(client: &mut Client) -> Vec<String> {
-    client.lines("SELECT object, part FROM audit_definition_differences()")
+    client.lines("SELECT object, part FROM audit_verify_installation()")
 }
 
 /// Statements of a superuser under maintenance, and the first difference that is named.
@@ -56,11 +56,11 @@ const TAMPERS: [(&str, &str); 61] = [
         "trigger zeroauth_audit_refuse_row on audit_events|definition",
     ),
     (
-        "CREATE OR REPLACE TRIGGER zeroauth_audit_refuse_row BEFORE DELETE OR UPDATE OF action ON audit_events FOR EACH ROW EXECUTE FUNCTION audit_refuse_row()",
+        "CREATE OR REPLACE TRIGGER zeroauth_audit_refuse_row BEFORE DELETE OR UPDATE OF action ON audit_events FOR EACH ROW EXECUTE FUNCTION zeroauth_audit_internal.refuse_row()",
         "trigger zeroauth_audit_refuse_row on audit_events|definition",
     ),
     (
-        "CREATE OR REPLACE TRIGGER zzz_zeroauth_audit_chain BEFORE INSERT ON audit_events FOR EACH ROW WHEN (NEW.tenant_id <> 'mine') EXECUTE FUNCTION audit_chain_event()",
+        "CREATE OR REPLACE TRIGGER zzz_zeroauth_audit_chain BEFORE INSERT ON audit_events FOR EACH ROW WHEN (NEW.tenant_id <> 'mine') EXECUTE FUNCTION zeroauth_audit_internal.chain()",
         "trigger zzz_zeroauth_audit_chain on audit_events|definition",
     ),
     (
@@ -68,57 +68,54 @@ const TAMPERS: [(&str, &str); 61] = [
         "trigger aaa on audit_events|definition",
     ),
     (
-        "CREATE TRIGGER aaa BEFORE UPDATE ON audit_alerts FOR EACH ROW EXECUTE FUNCTION nothing()",
-        "trigger aaa on audit_alerts|definition",
+        "CREATE TRIGGER aaa BEFORE UPDATE ON zeroauth_audit_internal.alerts FOR EACH ROW EXECUTE FUNCTION nothing()",
+        "trigger aaa on zeroauth_audit_internal.alerts|definition",
     ),
     (
         "ALTER TRIGGER zzz_zeroauth_audit_chain ON audit_events RENAME TO aaa",
         "trigger aaa on audit_events|definition",
     ),
     (
-        "ALTER TABLE audit_jobs DISABLE TRIGGER zeroauth_audit_jobs_changed",
-        "trigger zeroauth_audit_jobs_changed on audit_jobs|definition",
+        "ALTER TABLE zeroauth_audit_internal.jobs DISABLE TRIGGER zeroauth_audit_jobs_changed",
+        "trigger zeroauth_audit_jobs_changed on zeroauth_audit_internal.jobs|definition",
     ),
     (
-        "CREATE OR REPLACE FUNCTION audit_job_tripwire() RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS 'BEGIN RETURN NULL; END'",
-        "function audit_job_tripwire()|body",
+        "CREATE OR REPLACE FUNCTION zeroauth_audit_internal.job_tripwire() RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS 'BEGIN RETURN NULL; END'",
+        "function zeroauth_audit_internal.job_tripwire()|body",
     ),
     (
-        "CREATE OR REPLACE FUNCTION audit_uuid_v7() RETURNS uuid LANGUAGE sql VOLATILE STRICT PARALLEL SAFE AS 'SELECT gen_random_uuid()'",
-        "function audit_uuid_v7()|attributes",
+        "CREATE OR REPLACE FUNCTION zeroauth_audit_internal.uuid_v7() RETURNS uuid LANGUAGE sql VOLATILE STRICT PARALLEL SAFE AS 'SELECT gen_random_uuid()'",
+        "function zeroauth_audit_internal.uuid_v7()|attributes",
     ),
     (
-        "CREATE OR REPLACE FUNCTION audit_guard_status() RETURNS TABLE (guard text, active boolean, detail text) LANGUAGE sql STABLE PARALLEL RESTRICTED BEGIN ATOMIC SELECT 'all'::text, true, ''::text; END",
-        "function audit_guard_status()|body",
+        "CREATE OR REPLACE FUNCTION audit_guards() RETURNS TABLE (guard text, active boolean, detail text) LANGUAGE sql STABLE PARALLEL RESTRICTED BEGIN ATOMIC SELECT 'all'::text, true, ''::text; END",
+        "function audit_guards()|body",
     ),
     (
-        "ALTER FUNCTION audit_raise_alert(text, smallint, text, text, text, jsonb) SECURITY DEFINER",
-        "function audit_raise_alert(kind text, severity smallint, tenant text, fingerprint text, message text, evidence jsonb)|attributes",
+        "ALTER FUNCTION zeroauth_audit_internal.raise_alert(text, smallint, text, text, text, jsonb) SECURITY DEFINER",
+        "function zeroauth_audit_internal.raise_alert(kind text, severity smallint, tenant text, fingerprint text, message text, evidence jsonb)|attributes",
     ),
     (
-        "ALTER FUNCTION audit_resolve_alert(text, text) STABLE",
-        "function audit_resolve_alert(fingerprint text, note text)|attributes",
+        "ALTER FUNCTION zeroauth_audit_internal.resolve_alert(text, text) STABLE",
+        "function zeroauth_audit_internal.resolve_alert(fingerprint text, note text)|attributes",
     ),
     (
-        "ALTER FUNCTION audit_acknowledge(bigint, text) SET search_path = public",
-        "function audit_acknowledge(id bigint, note text)|attributes",
+        "ALTER FUNCTION audit_alert_acknowledge(bigint, text) SET search_path = public",
+        "function audit_alert_acknowledge(id bigint, note text)|attributes",
     ),
     (
-        "ALTER FUNCTION audit_acknowledge(bigint, text) RESET ALL",
-        "function audit_acknowledge(id bigint, note text)|attributes",
+        "ALTER FUNCTION audit_alert_acknowledge(bigint, text) RESET ALL",
+        "function audit_alert_acknowledge(id bigint, note text)|attributes",
     ),
-    ("ALTER FUNCTION audit_verify_all() PARALLEL SAFE", "function audit_verify_all()|attributes"),
-    ("ALTER FUNCTION audit_verify_all() OWNER TO ROLE", "function audit_verify_all()|owner"),
-    ("ALTER FUNCTION audit_verify_all() SET SCHEMA elsewhere", "function audit_verify_all()|schema"),
-    ("ALTER FUNCTION audit_verify_all() RENAME TO other", "function audit_verify_all()|attributes"),
+    ("ALTER FUNCTION audit_verify() PARALLEL SAFE", "function audit_verify()|attributes"),
+    ("ALTER FUNCTION audit_verify() OWNER TO ROLE", "function audit_verify()|owner"),
+    ("ALTER FUNCTION audit_verify() SET SCHEMA elsewhere", "function audit_verify()|schema"),
+    ("ALTER FUNCTION audit_verify() RENAME TO other", "function audit_verify()|attributes"),
     (
-        "GRANT EXECUTE ON FUNCTION audit_acknowledge TO PUBLIC",
-        "function audit_acknowledge(id bigint, note text)|granted",
+        "GRANT EXECUTE ON FUNCTION audit_alert_acknowledge TO PUBLIC",
+        "function audit_alert_acknowledge(id bigint, note text)|granted",
     ),
-    (
-        "ALTER EXTENSION zeroauth_audit DROP FUNCTION audit_verify_all()",
-        "function audit_verify_all()|attributes",
-    ),
+    ("ALTER EXTENSION zeroauth_audit DROP FUNCTION audit_verify()", "function audit_verify()|attributes"),
     ("ALTER EXTENSION zeroauth_audit ADD FUNCTION nothing()", "function nothing()|attributes"),
     (
         "CREATE TYPE of_others AS (x int); ALTER EXTENSION zeroauth_audit ADD TYPE of_others",
@@ -130,8 +127,11 @@ const TAMPERS: [(&str, &str); 61] = [
     ("GRANT UPDATE (action) ON audit_events TO ROLE", "table audit_events|granted"),
     ("GRANT SELECT ON audit_events TO PUBLIC", "table audit_events|granted"),
     ("GRANT SELECT (details) ON audit_events TO PUBLIC", "table audit_events|granted"),
-    ("GRANT INSERT ON audit_alert_routes TO ROLE", "table audit_alert_routes|granted"),
-    ("GRANT UPDATE ON SEQUENCE audit_alerts_id_seq TO ROLE", "sequence audit_alerts_id_seq|granted"),
+    (
+        "GRANT INSERT ON zeroauth_audit_internal.alert_routes TO ROLE",
+        "table zeroauth_audit_internal.alert_routes|granted",
+    ),
+    ("GRANT UPDATE ON SEQUENCE alerts_id_seq TO ROLE", "sequence alerts_id_seq|granted"),
     ("ALTER TABLE audit_events OWNER TO ROLE", "table audit_events|owner"),
     ("ALTER TABLE audit_events SET SCHEMA elsewhere", "table audit_events|schema"),
     ("ALTER TABLE audit_events RENAME COLUMN details TO other", "column audit_events.details|definition"),
@@ -148,14 +148,14 @@ const TAMPERS: [(&str, &str); 61] = [
         "column audit_events.event_id|definition",
     ),
     (
-        "ALTER TABLE audit_alerts ALTER COLUMN message TYPE varchar(2000)",
-        "column audit_alerts.message|definition",
+        "ALTER TABLE zeroauth_audit_internal.alerts ALTER COLUMN message TYPE varchar(2000)",
+        "column alerts.message|definition",
     ),
     (
         "ALTER TABLE audit_events ADD COLUMN mine text GENERATED ALWAYS AS (upper(action)) STORED",
         "column audit_events.mine|definition",
     ),
-    ("ALTER TABLE audit_alerts ADD COLUMN mine text", "column audit_alerts.mine|definition"),
+    ("ALTER TABLE zeroauth_audit_internal.alerts ADD COLUMN mine text", "column alerts.mine|definition"),
     (
         "ALTER TABLE audit_events DROP CONSTRAINT audit_events_outcome_check",
         "constraint audit_events_outcome_check on audit_events|definition",
@@ -168,33 +168,36 @@ const TAMPERS: [(&str, &str); 61] = [
         "ALTER TABLE audit_events DROP CONSTRAINT audit_events_pkey",
         "constraint audit_events_pkey on audit_events|definition",
     ),
-    ("DROP INDEX audit_alerts_unresolved", "index audit_alerts_unresolved on audit_alerts|definition"),
-    ("ALTER SEQUENCE audit_alerts_id_seq CYCLE MAXVALUE 10", "sequence audit_alerts_id_seq|numbers"),
+    ("DROP INDEX alerts_unresolved", "index alerts_unresolved on zeroauth_audit_internal.alerts|definition"),
+    ("ALTER SEQUENCE alerts_id_seq CYCLE MAXVALUE 10", "sequence alerts_id_seq|numbers"),
     (
-        "ALTER TABLE audit_alerts ENABLE ROW LEVEL SECURITY; ALTER TABLE audit_alerts FORCE ROW LEVEL SECURITY",
-        "table audit_alerts|row security",
+        "ALTER TABLE zeroauth_audit_internal.alerts ENABLE ROW LEVEL SECURITY; ALTER TABLE zeroauth_audit_internal.alerts FORCE ROW LEVEL SECURITY",
+        "table zeroauth_audit_internal.alerts|row security",
     ),
-    ("ALTER TABLE audit_deliveries SET UNLOGGED", "table audit_deliveries|kind"),
+    (
+        "ALTER TABLE zeroauth_audit_internal.alert_deliveries SET UNLOGGED",
+        "table zeroauth_audit_internal.alert_deliveries|kind",
+    ),
     (
         "CREATE RULE lose AS ON INSERT TO audit_events DO INSTEAD NOTHING",
         "rule lose on audit_events|definition",
     ),
     ("CREATE TABLE child () INHERITS (audit_events)", "table audit_events|inheritance"),
     (
-        "CREATE OR REPLACE VIEW audit_verify_progress AS SELECT 1 AS pid, 'x'::name AS datname, 'x'::text AS tenant_id, 1::bigint AS events_done, 1::bigint AS events_total, now() AS started_at",
-        "view audit_verify_progress|query",
+        "CREATE OR REPLACE VIEW zeroauth_audit_internal.verify_progress AS SELECT 1 AS pid, 'x'::name AS datname, 'x'::text AS tenant_id, 1::bigint AS events_done, 1::bigint AS events_total, now() AS started_at",
+        "view zeroauth_audit_internal.verify_progress|query",
     ),
     (
-        "ALTER EXTENSION zeroauth_audit DROP VIEW audit_verify_progress; DROP VIEW audit_verify_progress",
-        "view audit_verify_progress|kind",
+        "ALTER EXTENSION zeroauth_audit DROP VIEW zeroauth_audit_internal.verify_progress; DROP VIEW zeroauth_audit_internal.verify_progress",
+        "view zeroauth_audit_internal.verify_progress|kind",
     ),
     (
-        "ALTER EXTENSION zeroauth_audit DROP FUNCTION audit_uuid_v7(); DROP FUNCTION audit_uuid_v7() CASCADE",
-        "function audit_uuid_v7()|attributes",
+        "ALTER EXTENSION zeroauth_audit DROP FUNCTION zeroauth_audit_internal.uuid_v7(); DROP FUNCTION zeroauth_audit_internal.uuid_v7() CASCADE",
+        "function zeroauth_audit_internal.uuid_v7()|attributes",
     ),
     (
-        "ALTER TABLE audit_tripwire_state DISABLE TRIGGER ALL; ALTER TABLE audit_tripwire_state DROP CONSTRAINT audit_tripwire_state_pkey",
-        "constraint audit_tripwire_state_pkey on audit_tripwire_state|definition",
+        "ALTER TABLE zeroauth_audit_internal.tripwire_state DISABLE TRIGGER ALL; ALTER TABLE zeroauth_audit_internal.tripwire_state DROP CONSTRAINT tripwire_state_pkey",
+        "constraint tripwire_state_pkey on zeroauth_audit_internal.tripwire_state|definition",
     ),
     (
         "CREATE TABLE parted (LIKE audit_events) PARTITION BY LIST (tenant_id); ALTER TABLE parted ATTACH PARTITION audit_events DEFAULT",
@@ -237,35 +240,35 @@ const CATALOG: [(&str, &str); 21] = [
     ("UPDATE pg_class SET relhasindex = false WHERE relname = 'audit_events'", "table audit_events|flags"),
     ("UPDATE pg_class SET relchecks = 0 WHERE relname = 'audit_events'", "table audit_events|flags"),
     (
-        "UPDATE pg_class SET relowner = 'pg_monitor'::regrole WHERE relname = 'audit_deliveries'",
-        "table audit_deliveries|owner",
+        "UPDATE pg_class SET relowner = 'pg_monitor'::regrole WHERE relname = 'zeroauth_audit_internal.alert_deliveries'",
+        "table zeroauth_audit_internal.alert_deliveries|owner",
     ),
     (
         "UPDATE pg_class SET relacl = array_append(relacl, '=w/postgres'::aclitem) WHERE relname = 'audit_events'",
         "table audit_events|granted",
     ),
     (
-        "UPDATE pg_proc SET prosrc = 'BEGIN RETURN 0; END' WHERE proname = 'audit_tripwire_definitions'",
-        "function audit_tripwire_definitions()|body",
+        "UPDATE pg_proc SET prosrc = 'BEGIN RETURN 0; END' WHERE proname = 'zeroauth_audit_internal.tripwire_definitions'",
+        "function zeroauth_audit_internal.tripwire_definitions()|body",
     ),
     (
-        "UPDATE pg_proc SET prosrc = 'zeroauth_audit_preloaded' WHERE proname = 'audit_refuse_statement'",
-        "function audit_refuse_statement()|body",
+        "UPDATE pg_proc SET prosrc = 'zeroauth_audit_preloaded' WHERE proname = 'zeroauth_audit_internal.refuse_statement'",
+        "function zeroauth_audit_internal.refuse_statement()|body",
     ),
     (
-        "UPDATE pg_proc SET probin = '/tmp/mine.so' WHERE proname = 'audit_chain_event'",
-        "function audit_chain_event()|attributes",
+        "UPDATE pg_proc SET probin = '/tmp/mine.so' WHERE proname = 'zeroauth_audit_internal.chain'",
+        "function zeroauth_audit_internal.chain()|attributes",
     ),
     (
-        "UPDATE pg_proc SET proconfig = NULL, prosecdef = true WHERE proname = 'audit_escalate'",
-        "function audit_escalate()|attributes",
+        "UPDATE pg_proc SET proconfig = NULL, prosecdef = true WHERE proname = 'zeroauth_audit_internal.escalate'",
+        "function zeroauth_audit_internal.escalate()|attributes",
     ),
     (
-        "UPDATE pg_proc SET proleakproof = true WHERE proname = 'audit_event_hash'",
-        "function audit_event_hash(prev_hash bytea, tenant_id text, chain smallint, seq bigint, event_id uuid, occurred_at timestamp with time zone, recorded_at timestamp with time zone, category text, action text, outcome text, severity text, resource text, service_name text, env text, provider text, request_id text, correlation_id text, trace_id text, span_id text, status_code integer, latency_ms integer, payload_size bigint, error_code text, db_role text, private_hash bytea)|attributes",
+        "UPDATE pg_proc SET proleakproof = true WHERE proname = 'zeroauth_audit_internal.event_hash'",
+        "function zeroauth_audit_internal.event_hash(prev_hash bytea, tenant_id text, chain smallint, seq bigint, event_id uuid, occurred_at timestamp with time zone, recorded_at timestamp with time zone, category text, action text, outcome text, severity text, resource text, service_name text, env text, provider text, request_id text, correlation_id text, trace_id text, span_id text, status_code integer, latency_ms integer, payload_size bigint, error_code text, db_role text, private_hash bytea)|attributes",
     ),
     (
-        "UPDATE pg_aggregate SET aggfinalfn = 'audit_check_serialize' WHERE aggfnoid::text LIKE '%audit_chain_check'",
+        "UPDATE pg_aggregate SET aggfinalfn = 'zeroauth_audit_internal.check_serialize' WHERE aggfnoid::text LIKE '%zeroauth_audit_internal.chain_check'",
         "|steps",
     ),
     (
@@ -317,22 +320,21 @@ fn pitfall_18_whatever_a_superuser_changes_of_the_extension_is_named() {
 fn evidence_says_what_was_and_what_is_and_stays_small() {
     let database = Database::audited("tripwire_evidence");
     let mut client = database.client();
-    client.run("SET zeroauth_audit.maintenance = on; ALTER TABLE audit_events ALTER COLUMN outcome SET DEFAULT 'failure'; ALTER FUNCTION audit_escalate() STABLE");
+    client.run("SET zeroauth_audit.maintenance = on; ALTER TABLE audit_events ALTER COLUMN outcome SET DEFAULT 'failure'; ALTER FUNCTION zeroauth_audit_internal.escalate() STABLE");
     look(&mut client);
-    let evidence =
-        "SELECT message, evidence -> 'differs' FROM audit_alerts WHERE kind = 'guard_disabled' ORDER BY id";
+    let evidence = "SELECT message, evidence -> 'differs' FROM zeroauth_audit_internal.alerts WHERE kind = 'guard_disabled' ORDER BY id";
     assert_eq!(
         client.lines(evidence),
         [
             r#"column audit_events.outcome is not as installed: definition|[{"is": "9 text NOT NULL DEFAULT 'failure'::text", "was": "9 text NOT NULL DEFAULT 'success'::text", "part": "definition"}]"#,
-            r#"function audit_escalate() is not as installed: attributes|[{"is": "plpgsql stable parallel-unsafe SET search_path=pg_catalog, pg_temp", "was": "plpgsql volatile parallel-unsafe SET search_path=pg_catalog, pg_temp", "part": "attributes"}]"#
+            r#"function zeroauth_audit_internal.escalate() is not as installed: attributes|[{"is": "plpgsql stable parallel-unsafe SET search_path=pg_catalog, pg_temp", "was": "plpgsql volatile parallel-unsafe SET search_path=pg_catalog, pg_temp", "part": "attributes"}]"#
         ]
     );
     // Everything at once: each of the first is an alert of its own, and the rest one more.
     client.run("GRANT ALL ON ALL FUNCTIONS IN SCHEMA public TO PUBLIC; GRANT ALL ON ALL TABLES IN SCHEMA public TO PUBLIC");
     look(&mut client);
     assert_eq!(
-        client.line("SELECT count(*), count(*) FILTER (WHERE fingerprint LIKE '%:and others'), max(octet_length(evidence::text)) < 32768, bool_or(evidence ? 'cut'), bool_or(fingerprint LIKE '%:table audit_events:%') FROM audit_alerts WHERE kind = 'guard_disabled' AND condition_gone_at IS NULL"),
+        client.line("SELECT count(*), count(*) FILTER (WHERE fingerprint LIKE '%:and others'), max(octet_length(evidence::text)) < 32768, bool_or(evidence ? 'cut'), bool_or(fingerprint LIKE '%:table audit_events:%') FROM zeroauth_audit_internal.alerts WHERE kind = 'guard_disabled' AND condition_gone_at IS NULL"),
         "31|1|t|f|t"
     );
 }
@@ -363,11 +365,11 @@ fn what_anybody_may_do_raises_nothing() {
         "ALTER TABLE audit_events CLUSTER ON audit_events_pkey",
         "CREATE UNIQUE INDEX mine ON audit_events (event_id)",
         "CREATE CONSTRAINT TRIGGER mine AFTER INSERT ON audit_events DEFERRABLE FOR EACH ROW EXECUTE FUNCTION nothing()",
-        "CREATE TRIGGER mine AFTER INSERT ON audit_alerts FOR EACH ROW EXECUTE FUNCTION nothing()",
+        "CREATE TRIGGER mine AFTER INSERT ON zeroauth_audit_internal.alerts FOR EACH ROW EXECUTE FUNCTION nothing()",
         "CREATE PUBLICATION mine FOR TABLE audit_events; DROP PUBLICATION mine",
-        "UPDATE audit_jobs SET schedule = '7 * * * *' WHERE name = 'prune'",
+        "UPDATE zeroauth_audit_internal.jobs SET schedule = '7 * * * *' WHERE name = 'prune'",
         "SELECT count(*) FROM audit_drill()",
-        "COMMENT ON FUNCTION audit_verify_all() IS 'ours'",
+        "COMMENT ON FUNCTION audit_verify() IS 'ours'",
         "CREATE VIEW a_view AS SELECT * FROM audit_events; DROP VIEW a_view",
         "CREATE MATERIALIZED VIEW kept AS SELECT * FROM audit_events; REFRESH MATERIALIZED VIEW kept",
         "SET quote_all_identifiers = on; SET TimeZone = 'Asia/Kolkata'; SET DateStyle = 'SQL, DMY'; SET search_path = public, pg_catalog; SET IntervalStyle = iso_8601",
@@ -421,10 +423,10 @@ fn a_restored_dump_an_upgrade_and_a_copy_of_the_database_raise_nothing() {
 fn a_version_that_is_not_the_library_s_is_an_upgrade_to_come_and_its_guards_are_looked_at() {
     let database = Database::audited("tripwire_pending");
     let mut client = database.client();
-    client.run("UPDATE pg_extension SET extversion = '0.0.9' WHERE extname = 'zeroauth_audit'; SET zeroauth_audit.maintenance = on; ALTER FUNCTION audit_escalate() STABLE; RESET zeroauth_audit.maintenance");
+    client.run("UPDATE pg_extension SET extversion = '0.0.9' WHERE extname = 'zeroauth_audit'; SET zeroauth_audit.maintenance = on; ALTER FUNCTION zeroauth_audit_internal.escalate() STABLE; RESET zeroauth_audit.maintenance");
     assert_eq!(differences(&mut client), [] as [&str; 0]);
     assert_eq!(
-        client.line("SELECT h ->> 'state', h -> 'reasons' FROM audit_health_tripwires() h"),
+        client.line("SELECT h ->> 'state', h -> 'reasons' FROM zeroauth_audit_internal.health_tripwires() h"),
         r#"degraded|["upgrade_pending"]"#
     );
     client.run("SET zeroauth_audit.maintenance = on; ALTER TABLE audit_events DISABLE TRIGGER ALL");

@@ -30,7 +30,7 @@ fn found(client: &mut Client, alert: &str) {
 
 /// Kinds of the unresolved alerts.
 fn kinds(client: &mut Client) -> String {
-    client.line("SELECT coalesce(string_agg(DISTINCT kind, ' ' ORDER BY kind), '') FROM audit_alerts WHERE state <> 'resolved'")
+    client.line("SELECT coalesce(string_agg(DISTINCT kind, ' ' ORDER BY kind), '') FROM zeroauth_audit_internal.alerts WHERE state <> 'resolved'")
 }
 
 #[test]
@@ -54,29 +54,35 @@ fn a_guard_that_is_off_is_told_once_and_resolved_after_its_return_and_an_acknowl
     for times in 1..4 {
         look(&mut client);
         assert_eq!(
-            client.line("SELECT kind, severity, state, occurrences FROM audit_alerts"),
+            client.line("SELECT kind, severity, state, occurrences FROM zeroauth_audit_internal.alerts"),
             format!("guard_disabled|1|open|{times}")
         );
     }
     assert_eq!(
-        client.line("SELECT h ->> 'state', h -> 'reasons' FROM audit_health_tripwires() h"),
+        client.line("SELECT h ->> 'state', h -> 'reasons' FROM zeroauth_audit_internal.health_tripwires() h"),
         r#"failing|["not_as_installed"]"#
     );
     client.run("UPDATE pg_trigger SET tgenabled = 'A' WHERE tgname = 'zeroauth_audit_refuse_row'");
     look(&mut client);
-    assert_eq!(client.line("SELECT state, condition_gone_at IS NOT NULL FROM audit_alerts"), "open|t");
-    assert_eq!(client.line("SELECT audit_acknowledge(id, 'who was it?') FROM audit_alerts"), "resolved");
+    assert_eq!(
+        client.line("SELECT state, condition_gone_at IS NOT NULL FROM zeroauth_audit_internal.alerts"),
+        "open|t"
+    );
+    assert_eq!(
+        client.line("SELECT audit_alert_acknowledge(id, 'who was it?') FROM zeroauth_audit_internal.alerts"),
+        "resolved"
+    );
     look(&mut client);
     assert_eq!(
-        client.line("SELECT count(*) FROM audit_alerts"),
+        client.line("SELECT count(*) FROM zeroauth_audit_internal.alerts"),
         "1",
         "told already, its return is no second alert"
     );
-    assert_eq!(client.line("SELECT h ->> 'state' FROM audit_health_tripwires() h"), "ok");
+    assert_eq!(client.line("SELECT h ->> 'state' FROM zeroauth_audit_internal.health_tripwires() h"), "ok");
     // It is another alert when it is off again.
     client.run("UPDATE pg_trigger SET tgenabled = 'D' WHERE tgname = 'zeroauth_audit_refuse_row'");
     look(&mut client);
-    assert_eq!(client.line("SELECT count(*) FROM audit_alerts WHERE state = 'open'"), "1");
+    assert_eq!(client.line("SELECT count(*) FROM zeroauth_audit_internal.alerts WHERE state = 'open'"), "1");
 }
 
 #[test]
@@ -142,20 +148,30 @@ fn what_happens_again_after_an_acknowledgement_is_told_again() {
         client.run(rewrite);
         look(&mut client);
     }
-    assert_eq!(client.line("SELECT kind, occurrences FROM audit_alerts"), "table_rewritten|2");
-    client.run("SELECT audit_acknowledge(id, 'planned') FROM audit_alerts");
+    assert_eq!(
+        client.line("SELECT kind, occurrences FROM zeroauth_audit_internal.alerts"),
+        "table_rewritten|2"
+    );
+    client.run("SELECT audit_alert_acknowledge(id, 'planned') FROM zeroauth_audit_internal.alerts");
     look(&mut client);
-    assert_eq!(client.line("SELECT state FROM audit_alerts"), "acknowledged", "nothing can prove it undone");
+    assert_eq!(
+        client.line("SELECT state FROM zeroauth_audit_internal.alerts"),
+        "acknowledged",
+        "nothing can prove it undone"
+    );
     client.run(rewrite);
     look(&mut client);
     assert_eq!(
-        client.lines("SELECT state, occurrences FROM audit_alerts ORDER BY id"),
+        client.lines("SELECT state, occurrences FROM zeroauth_audit_internal.alerts ORDER BY id"),
         ["acknowledged|2", "open|1"]
     );
     client.run(
-        "SELECT audit_resolve_alert(fingerprint, 'verified') FROM audit_alerts WHERE state = 'acknowledged'",
+        "SELECT zeroauth_audit_internal.resolve_alert(fingerprint, 'verified') FROM zeroauth_audit_internal.alerts WHERE state = 'acknowledged'",
     );
-    assert_eq!(client.lines("SELECT state FROM audit_alerts ORDER BY id"), ["resolved", "open"]);
+    assert_eq!(
+        client.lines("SELECT state FROM zeroauth_audit_internal.alerts ORDER BY id"),
+        ["resolved", "open"]
+    );
 }
 
 #[test]
@@ -179,11 +195,11 @@ fn pitfall_19_writing_in_replica_role_is_told_and_the_drill_is_not() {
         ]
     );
     assert_eq!(
-        client.line("SELECT evidence ->> 'role', jsonb_array_length(evidence -> 'uses'), evidence #>> '{uses,0,times}' FROM audit_alerts"),
+        client.line("SELECT evidence ->> 'role', jsonb_array_length(evidence -> 'uses'), evidence #>> '{uses,0,times}' FROM zeroauth_audit_internal.alerts"),
         "postgres|2|1"
     );
     look(&mut client);
-    assert_eq!(client.line("SELECT occurrences FROM audit_alerts"), "1", "told once");
+    assert_eq!(client.line("SELECT occurrences FROM zeroauth_audit_internal.alerts"), "1", "told once");
 }
 
 #[test]
@@ -203,22 +219,22 @@ fn whoever_switches_maintenance_on_is_told_by_name_however_it_was_done() {
         database.client_as(&role).run(sql);
         look(&mut client);
         assert_eq!(
-            client.line("SELECT kind, severity, message, occurrences FROM audit_alerts"),
+            client.line("SELECT kind, severity, message, occurrences FROM zeroauth_audit_internal.alerts"),
             format!("maintenance_used|2|{role} used zeroauth_audit.maintenance: switched on|{}", n + 1)
         );
     }
     // A run that is rolled back has told nobody: the next one does.
-    client.run("SELECT audit_resolve_alert(fingerprint, 'known') FROM audit_alerts");
+    client.run("SELECT zeroauth_audit_internal.resolve_alert(fingerprint, 'known') FROM zeroauth_audit_internal.alerts");
     database.client_as(&role).run("SET zeroauth_audit.maintenance = on");
     client.run("BEGIN");
     look(&mut client);
     client.run("ROLLBACK");
     look(&mut client);
-    assert_eq!(client.line("SELECT count(*) FROM audit_alerts WHERE state = 'open'"), "1");
+    assert_eq!(client.line("SELECT count(*) FROM zeroauth_audit_internal.alerts WHERE state = 'open'"), "1");
     // Neither a parallel query of such a session, nor a database of others.
-    client.run("SELECT audit_resolve_alert(fingerprint, 'known') FROM audit_alerts; SET zeroauth_audit.maintenance = on");
+    client.run("SELECT zeroauth_audit_internal.resolve_alert(fingerprint, 'known') FROM zeroauth_audit_internal.alerts; SET zeroauth_audit.maintenance = on");
     look(&mut client);
-    client.run("SELECT audit_resolve_alert(fingerprint, 'known') FROM audit_alerts; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; SET debug_parallel_query = on".replace("SET debug_parallel_query", if crate::support::shared().installation().major() < 16 { "SET force_parallel_mode" } else { "SET debug_parallel_query" }).as_str());
+    client.run("SELECT zeroauth_audit_internal.resolve_alert(fingerprint, 'known') FROM zeroauth_audit_internal.alerts; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; SET debug_parallel_query = on".replace("SET debug_parallel_query", if crate::support::shared().installation().major() < 16 { "SET force_parallel_mode" } else { "SET debug_parallel_query" }).as_str());
     client.run("SELECT count(*) FROM audit_events; RESET ALL");
     let other = audited("incident_maintenance_other");
     look(&mut client);
@@ -268,7 +284,7 @@ fn pitfall_24_the_worker_looks_by_itself_and_says_so_even_without_the_functions_
     client.run(
         "CREATE EXTENSION zeroauth_audit; INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')",
     );
-    let looked = "SELECT count(*) FROM audit_job_runs WHERE job = 'tripwire' AND status = 'succeeded'";
+    let looked = "SELECT count(*) FROM zeroauth_audit_internal.job_runs WHERE job = 'tripwire' AND status = 'succeeded'";
     wait_until(Duration::from_secs(15), "a look as soon as the worker starts", || client.line(looked) != "0");
     client.run("UPDATE pg_trigger SET tgenabled = 'D' WHERE tgname = 'zeroauth_audit_refuse_statement'");
     wait_until(Duration::from_secs(75), "the alert within a minute", || !alerts(&mut client).is_empty());
@@ -278,9 +294,9 @@ fn pitfall_24_the_worker_looks_by_itself_and_says_so_even_without_the_functions_
             "guard_disabled|1|open|trigger zeroauth_audit_refuse_statement on audit_events is not as installed: definition"
         ]
     );
-    client.run("UPDATE pg_trigger SET tgenabled = 'A' WHERE tgname = 'zeroauth_audit_refuse_statement'; SELECT audit_acknowledge(id, 'x') FROM audit_alerts;
-        UPDATE pg_proc SET prosrc = 'BEGIN RETURN NULL; END' WHERE proname = 'audit_job_tripwire'");
-    let line = r#"zeroauth_audit: {"event":"definitions_differ","differences":1,"objects":["function audit_job_tripwire()"]}"#;
+    client.run("UPDATE pg_trigger SET tgenabled = 'A' WHERE tgname = 'zeroauth_audit_refuse_statement'; SELECT audit_alert_acknowledge(id, 'x') FROM zeroauth_audit_internal.alerts;
+        UPDATE pg_proc SET prosrc = 'BEGIN RETURN NULL; END' WHERE proname = 'zeroauth_audit_internal.job_tripwire'");
+    let line = r#"zeroauth_audit: {"event":"definitions_differ","differences":1,"objects":["function zeroauth_audit_internal.job_tripwire()"]}"#;
     wait_until(Duration::from_secs(75), "the line", || cluster.log().contains(line));
 }
 
@@ -300,7 +316,7 @@ fn restarts_and_crashes_raise_nothing() {
         );
         wait_until(DEADLINE, "a look since the start", || {
             client.line(
-                "SELECT max(looked_at) > (SELECT since FROM audit_worker_status()) FROM audit_tripwire_state",
+                "SELECT max(looked_at) > (SELECT since FROM zeroauth_audit_internal.worker_status()) FROM zeroauth_audit_internal.tripwire_state",
             ) == "t"
         });
         assert_eq!(alerts(&mut client), [] as [&str; 0], "round {round}");

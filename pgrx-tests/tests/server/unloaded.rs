@@ -29,7 +29,7 @@ fn without_preload_rows_are_chained_and_guarded_and_the_rest_is_said_to_be_off()
     assert_whole(&mut client);
 
     let mut client = cluster.client();
-    let guards = client.lines("SELECT guard, active, detail FROM audit_guard_status()");
+    let guards = client.lines("SELECT guard, active, detail FROM audit_guards()");
     assert!(guards.iter().any(|line| line.contains("|f|")), "something is inactive: {guards:?}");
     assert!(guards.iter().any(|line| line.contains("|t|")), "something is active: {guards:?}");
     assert!(
@@ -46,7 +46,7 @@ fn without_preload_rows_are_chained_and_guarded_and_the_rest_is_said_to_be_off()
     std::fs::write(&conf, "shared_preload_libraries = 'zeroauth_audit'\n").unwrap();
     cluster.start_again().unwrap();
     let mut client = cluster.client();
-    let guards = client.lines("SELECT guard, active, detail FROM audit_guard_status()");
+    let guards = client.lines("SELECT guard, active, detail FROM audit_guards()");
     assert!(guards.iter().all(|line| line.contains("|t|")), "{guards:?}");
     client.refused("ZA004", "ALTER TABLE audit_events DISABLE TRIGGER ALL");
     client.run("INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'login')");

@@ -60,7 +60,7 @@ fn literals(event: &Value, fields: &[(&str, &str)]) -> String {
 
 fn private_hash_call(event: &Value) -> String {
     format!(
-        "audit_private_hash(decode('{}', 'hex'), {})",
+        "zeroauth_audit_internal.private_hash(decode('{}', 'hex'), {})",
         event["salt"].as_str().unwrap(),
         literals(event, &PRIVATE_FIELDS)
     )
@@ -68,7 +68,7 @@ fn private_hash_call(event: &Value) -> String {
 
 fn event_hash_call(event: &Value, private_hash: &str) -> String {
     format!(
-        "audit_event_hash(decode('{}', 'hex'), {}, {private_hash})",
+        "zeroauth_audit_internal.event_hash(decode('{}', 'hex'), {}, {private_hash})",
         event["prev_hash"].as_str().unwrap(),
         literals(event, &PUBLIC_FIELDS)
     )
@@ -136,7 +136,7 @@ fn stored_rows_are_hashed_as_the_sql_functions_hash_them() {
     let public = PUBLIC_FIELDS.map(|(name, _)| name).join(", ");
     let private = PRIVATE_FIELDS.map(|(name, _)| name).join(", ");
     let differing = client.line(&format!(
-        "SELECT count(*), count(*) FILTER (WHERE event_hash = audit_event_hash(prev_hash, {public}, audit_private_hash(salt, {private}))) FROM audit_events"
+        "SELECT count(*), count(*) FILTER (WHERE event_hash = zeroauth_audit_internal.event_hash(prev_hash, {public}, zeroauth_audit_internal.private_hash(salt, {private}))) FROM audit_events"
     ));
     assert_eq!(differing, "50|50");
 }
@@ -146,7 +146,7 @@ fn pitfall_13_a_byte_moved_to_the_next_field_or_null_for_empty_changes_the_hash(
     let database = Database::audited("vectors_bleed");
     let mut client = database.client();
     let salt = "decode(repeat('00', 16), 'hex')";
-    let of = |fields: &str| format!("audit_private_hash({salt}, {fields})");
+    let of = |fields: &str| format!("zeroauth_audit_internal.private_hash({salt}, {fields})");
     let distinct = [
         of("'ab', 'c', NULL, NULL, NULL, NULL"),
         of("'a', 'bc', NULL, NULL, NULL, NULL"),
@@ -176,7 +176,9 @@ fn arguments_that_no_event_can_have_are_refused_and_private_parts_may_be_empty()
     let mut client = database.client();
     let zeros = |bytes: u32| format!("decode(repeat('00', {bytes}), 'hex')");
     for salt in [zeros(15), zeros(17), zeros(0), "NULL".into()] {
-        let call = format!("SELECT audit_private_hash({salt}, NULL, NULL, NULL, NULL, NULL, NULL)");
+        let call = format!(
+            "SELECT zeroauth_audit_internal.private_hash({salt}, NULL, NULL, NULL, NULL, NULL, NULL)"
+        );
         match client.simple_query(&call) {
             // NULL in, NULL out is as good as an error; a hash is not.
             Ok(_) => assert_eq!(client.line(&call), "~", "{call}"),
@@ -185,7 +187,7 @@ fn arguments_that_no_event_can_have_are_refused_and_private_parts_may_be_empty()
     }
     let event = |prev: String, action: &str, private: String| {
         format!(
-            "SELECT audit_event_hash({prev}, 'acme', 0::smallint, 1, gen_random_uuid(), now(), now(), NULL, {action}, 'success', 'info', NULL, NULL,
+            "SELECT zeroauth_audit_internal.event_hash({prev}, 'acme', 0::smallint, 1, gen_random_uuid(), now(), now(), NULL, {action}, 'success', 'info', NULL, NULL,
                                      NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 'app', {private})"
         )
     };

@@ -20,19 +20,19 @@ fn the_last_n_events_are_what_is_looked_at() {
     let (_database, mut client) = twenty("verify_n");
     for (n, checked) in [("1", 1), ("20", 20), ("21", 20), ("9223372036854775807", 20), ("NULL", 20)] {
         assert_eq!(
-            client.line(&format!("SELECT ok, events_checked, findings FROM audit_verify('acme', {n})")),
+            client.line(&format!("SELECT ok, events, findings FROM audit_verify('acme', {n})")),
             format!("t|{checked}|0"),
             "n = {n}"
         );
     }
     client.run("UPDATE audit_events SET action = 'forged' WHERE seq = 15");
     assert_eq!(
-        client.line("SELECT ok, events_checked, findings FROM audit_verify('acme', 5)"),
+        client.line("SELECT ok, events, findings FROM audit_verify('acme', 5)"),
         "t|5|0",
         "events 16 to 20 are whole"
     );
     assert_eq!(findings(&mut client, "'acme', 5"), []);
-    assert_eq!(client.line("SELECT ok, events_checked, findings FROM audit_verify('acme', 6)"), "f|6|1");
+    assert_eq!(client.line("SELECT ok, events, findings FROM audit_verify('acme', 6)"), "f|6|1");
     assert_eq!(findings(&mut client, "'acme', 6"), [place("content_mismatch", "acme", 0, 15)]);
     assert_eq!(findings(&mut client, "'acme'"), [place("content_mismatch", "acme", 0, 15)]);
     assert_eq!(
@@ -67,7 +67,7 @@ fn the_last_n_events_of_a_tenant_with_several_chains_are_counted_over_all_of_the
     // Events y were recorded later than all x; the head of each chain is looked at whatever n is.
     for (n, checked) in [(1, 2), (2, 3), (5, 6), (10, 11), (11, 11), (19, 19), (20, 20), (30, 20)] {
         assert_eq!(
-            client.line(&format!("SELECT ok, events_checked FROM audit_verify('acme', {n})")),
+            client.line(&format!("SELECT ok, events FROM audit_verify('acme', {n})")),
             format!("t|{checked}"),
             "n = {n}"
         );
@@ -128,11 +128,12 @@ fn pitfall_22_concurrent_appends_never_look_like_damage() {
         let until = Instant::now() + Duration::from_secs(5);
         let mut rounds = 0;
         while Instant::now() < until || rounds < 5 {
-            assert_eq!(client.lines("SELECT * FROM audit_verify_all() WHERE NOT ok"), [] as [&str; 0]);
+            assert_eq!(client.lines("SELECT * FROM audit_verify() WHERE NOT ok"), [] as [&str; 0]);
             assert_eq!(client.lines("SELECT * FROM audit_verify('tenant 1') WHERE NOT ok"), [] as [&str; 0]);
             assert_eq!(
-                client
-                    .lines("SELECT * FROM audit_verify('tenant 1', 50) WHERE NOT ok OR events_checked NOT BETWEEN 50 AND 60"),
+                client.lines(
+                    "SELECT * FROM audit_verify('tenant 1', 50) WHERE NOT ok OR events NOT BETWEEN 50 AND 60"
+                ),
                 [] as [&str; 0]
             );
             assert_eq!(findings(&mut client, ""), []);
@@ -154,11 +155,11 @@ fn a_verification_in_a_transaction_sees_that_transaction_s_snapshot() {
     database.client().run(
         "INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'later' FROM generate_series(1, 5)",
     );
-    assert_eq!(client.line("SELECT ok, events_checked FROM audit_verify('acme')"), "t|20");
-    assert_eq!(client.line("SELECT ok, events_checked FROM audit_verify_all()"), "t|20");
+    assert_eq!(client.line("SELECT ok, events FROM audit_verify('acme')"), "t|20");
+    assert_eq!(client.line("SELECT ok, events FROM audit_verify()"), "t|20");
     assert_eq!(client.line("SELECT count(*) FROM audit_export()"), "20");
     client.run("COMMIT");
-    assert_eq!(client.line("SELECT ok, events_checked FROM audit_verify('acme')"), "t|25");
+    assert_eq!(client.line("SELECT ok, events FROM audit_verify('acme')"), "t|25");
 }
 
 #[test]
@@ -190,7 +191,7 @@ fn a_transaction_s_own_events_after_an_old_snapshot_are_no_gap() {
         for call in [
             "SELECT NOT ok FROM audit_verify('acme')",
             "SELECT NOT ok FROM audit_verify('acme', 3)",
-            "SELECT NOT ok FROM audit_verify_all()",
+            "SELECT NOT ok FROM audit_verify()",
             "SELECT count(*) > 0 FROM audit_findings()",
             "SELECT count(*) NOT IN (5, 11) FROM audit_export()",
         ] {
@@ -224,13 +225,13 @@ fn the_verdict_does_not_depend_on_the_number_of_workers() {
     let mut answers = Vec::new();
     for workers in [0, 1, 2, 4] {
         client.run(&format!("SET max_parallel_workers_per_gather = {workers}"));
-        answers.push((client.lines("SELECT tenant_id, ok, events_checked, chains, findings, classes, first_finding FROM audit_verify_all() ORDER BY tenant_id"), findings(&mut client, "")));
+        answers.push((client.lines("SELECT tenant_id, ok, events, chains, findings, classes, first_finding FROM audit_verify() ORDER BY tenant_id"), findings(&mut client, "")));
     }
     for answer in &answers[1..] {
         assert_eq!(answer, &answers[0]);
     }
     assert_eq!(answers[0].0.iter().filter(|line| line.contains("|f|")).count(), 3);
-    let jit = client.lines("SET jit = on; SET jit_above_cost = 0; SELECT tenant_id, ok, events_checked, chains, findings, classes, first_finding FROM audit_verify_all() ORDER BY tenant_id");
+    let jit = client.lines("SET jit = on; SET jit_above_cost = 0; SELECT tenant_id, ok, events, chains, findings, classes, first_finding FROM audit_verify() ORDER BY tenant_id");
     assert_eq!(jit, answers[0].0);
 }
 
@@ -276,7 +277,7 @@ fn pitfall_23_an_index_that_disagrees_with_the_table_is_never_ok() {
         index(false), index(true)
     ));
     assert_eq!(client.line("SELECT count(*) FROM audit_events WHERE action = 'step 5'"), "2");
-    for call in ["SELECT * FROM audit_verify_all()", "SELECT * FROM audit_findings()"] {
+    for call in ["SELECT * FROM audit_verify()", "SELECT * FROM audit_findings()"] {
         let refusal = client.refused("ZA006", call);
         assert!(!refusal.hint.is_empty(), "{refusal:?}");
     }

@@ -30,7 +30,7 @@ fn big() -> &'static Database {
 const ENDLESS: [&str; 4] = [
     "SELECT count(*) FROM generate_series(1, 1000) g, LATERAL audit_verify('big' || left(g::text, 0)) v",
     // In a select list: in FROM, what does not depend on the round is read once and kept.
-    "SELECT count(v) FROM (SELECT audit_verify_all() v FROM generate_series(1, 1000) OFFSET 0) rounds",
+    "SELECT count(v) FROM (SELECT audit_verify() v FROM generate_series(1, 1000) OFFSET 0) rounds",
     "SELECT count(*) FROM generate_series(1, 1000) g, LATERAL audit_findings('big' || left(g::text, 0)) v",
     "SELECT count(length(e)) FROM generate_series(1, 1000) g, LATERAL audit_export('big' || left(g::text, 0)) e",
 ];
@@ -55,7 +55,9 @@ fn cancel_stops_any_verification_within_a_second() {
         });
         assert!(elapsed < DEADLINE, "{elapsed:?}: {sql}");
         wait_until(DEADLINE, "its progress to be gone", || {
-            look.line(&format!("SELECT count(*) FROM audit_verify_progress WHERE pid = {pid}")) == "0"
+            look.line(&format!(
+                "SELECT count(*) FROM zeroauth_audit_internal.verify_progress WHERE pid = {pid}"
+            )) == "0"
         });
         assert_eq!(client.line("SELECT ok FROM audit_verify('small')"), "t", "the session goes on");
     }
@@ -64,7 +66,7 @@ fn cancel_stops_any_verification_within_a_second() {
     let pid = client.line("SELECT pg_backend_pid()");
     client
         .run("DO $$ BEGIN PERFORM audit_verify('nobody'); EXCEPTION WHEN SQLSTATE 'ZA005' THEN NULL; END $$");
-    let slots = format!("SELECT count(*) FROM audit_verify_progress WHERE pid = {pid}");
+    let slots = format!("SELECT count(*) FROM zeroauth_audit_internal.verify_progress WHERE pid = {pid}");
     assert_eq!(client.line(&slots), "0");
     thread::scope(|scope| {
         let running = scope.spawn(|| client.simple_query(ENDLESS[0]).unwrap_err());
@@ -89,7 +91,7 @@ fn a_long_verification_shows_its_progress_to_others() {
             let running = scope.spawn(|| client.refusal(sql).code);
             let (mut seen, mut highest) = (0, 0);
             wait_until(DEADLINE, "progress that grows", || {
-                for row in look.rows(&format!("SELECT events_done, events_total, datname = current_database(), tenant_id, started_at BETWEEN now() - interval '10 minutes' AND clock_timestamp() FROM audit_verify_progress WHERE pid = {pid}")) {
+                for row in look.rows(&format!("SELECT events_done, events_total, datname = current_database(), tenant_id, started_at BETWEEN now() - interval '10 minutes' AND clock_timestamp() FROM zeroauth_audit_internal.verify_progress WHERE pid = {pid}")) {
                     let done: i64 = row[0].as_ref().unwrap().parse().unwrap();
                     if done > highest {
                         (highest, seen) = (done, seen + 1);
@@ -128,10 +130,7 @@ fn verifying_everything_uses_parallel_workers() {
         token.cancel_query(NoTls).unwrap();
         assert_eq!(running.join().unwrap(), "57014");
     });
-    assert_eq!(
-        client.line("SELECT bool_and(ok), sum(events_checked) FROM audit_verify_all()"),
-        format!("t|{EVENTS}")
-    );
+    assert_eq!(client.line("SELECT bool_and(ok), sum(events) FROM audit_verify()"), format!("t|{EVENTS}"));
 }
 
 #[test]

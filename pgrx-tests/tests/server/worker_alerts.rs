@@ -21,7 +21,7 @@ fn cluster(name: &str, conf: &[(&str, &str)]) -> Cluster {
 }
 
 fn undelivered(client: &mut Client) -> String {
-    client.line("SELECT count(*) FROM audit_deliveries WHERE state <> 'delivered'")
+    client.line("SELECT count(*) FROM zeroauth_audit_internal.alert_deliveries WHERE state <> 'delivered'")
 }
 
 #[test]
@@ -30,7 +30,7 @@ fn an_alert_its_acknowledgement_and_its_end_reach_a_webhook_within_seconds() {
     let receiver = Receiver::start();
     let mut client = cluster.client();
     client.run(&webhook(&cluster, "hook", receiver.address));
-    client.run("UPDATE audit_jobs SET enabled = false");
+    client.run("UPDATE zeroauth_audit_internal.jobs SET enabled = false");
     wait_until(DEADLINE, "nothing else to wake the worker for minutes", || {
         client.line("SELECT query FROM pg_stat_activity WHERE backend_type = 'zeroauth_audit worker'")
             == "waiting, no job is scheduled"
@@ -39,17 +39,19 @@ fn an_alert_its_acknowledgement_and_its_end_reach_a_webhook_within_seconds() {
     raise(&mut client, 1, "gap::1");
     wait_until(DEADLINE, "the alert arrives", || receiver.told() == ["raised 1 gap::1"]);
     // Rolled back is not told; counted up is not told either.
-    client.run("BEGIN; SELECT audit_raise_alert('gap', 2::smallint, NULL, 'gap::9', 'x', NULL); ROLLBACK");
+    client.run("BEGIN; SELECT zeroauth_audit_internal.raise_alert('gap', 2::smallint, NULL, 'gap::9', 'x', NULL); ROLLBACK");
     raise(&mut client, 1, "gap::1");
     let mut person = cluster.client();
-    person.run("SELECT audit_acknowledge(id, 'on it') FROM audit_alerts");
-    client.run("SELECT audit_resolve_alert('gap::1', 'gone')");
+    person.run("SELECT audit_alert_acknowledge(id, 'on it') FROM zeroauth_audit_internal.alerts");
+    client.run("SELECT zeroauth_audit_internal.resolve_alert('gap::1', 'gone')");
     wait_until(DEADLINE, "all of it arrives, in order", || {
         receiver.told() == ["raised 1 gap::1", "acknowledged 1 gap::1", "resolved 1 gap::1"]
     });
     wait_until(DEADLINE, "and is recorded", || undelivered(&mut client) == "0");
     assert_eq!(
-        client.lines("SELECT what, attempts, last_error FROM audit_deliveries ORDER BY id"),
+        client.lines(
+            "SELECT what, attempts, last_error FROM zeroauth_audit_internal.alert_deliveries ORDER BY id"
+        ),
         ["raised|1|~", "acknowledged|1|~", "resolved|1|~"]
     );
     assert_eq!(receiver.got()[1]["alert"]["acknowledged_note"], "on it");
@@ -64,15 +66,17 @@ fn an_endpoint_that_was_away_gets_everything_once_and_in_order_after_a_restart_o
     let mut client = cluster.client();
     client.run(&webhook(&cluster, "hook", address));
     raise(&mut client, 2, "gap::1");
-    client.run("SELECT audit_acknowledge(id, 'on it') FROM audit_alerts");
-    client.run("SELECT audit_resolve_alert('gap::1', 'gone')");
+    client.run("SELECT audit_alert_acknowledge(id, 'on it') FROM zeroauth_audit_internal.alerts");
+    client.run("SELECT zeroauth_audit_internal.resolve_alert('gap::1', 'gone')");
     raise(&mut client, 2, "gap::1");
     raise(&mut client, 2, "gap::2");
     wait_until(DEADLINE, "it was tried twice", || {
-        client.line("SELECT max(attempts) >= 2 FROM audit_deliveries") == "t"
+        client.line("SELECT max(attempts) >= 2 FROM zeroauth_audit_internal.alert_deliveries") == "t"
     });
     assert_eq!(
-        client.line("SELECT string_agg(DISTINCT last_error, ';') FROM audit_deliveries"),
+        client.line(
+            "SELECT string_agg(DISTINCT last_error, ';') FROM zeroauth_audit_internal.alert_deliveries"
+        ),
         "the connection was refused"
     );
     cluster.restart().unwrap();
@@ -117,7 +121,7 @@ fn an_endpoint_that_hangs_delays_neither_another_route_nor_a_job_nor_the_shutdow
     let idle = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'zeroauth_audit worker' AND state = 'idle' AND xact_start IS NULL";
     wait_until(DEADLINE, "no transaction is open while it hangs", || client.line(idle) == "1");
     assert_eq!(
-        client.line("SELECT state FROM audit_deliveries WHERE route = 'hangs' ORDER BY id LIMIT 1"),
+        client.line("SELECT state FROM zeroauth_audit_internal.alert_deliveries WHERE route = 'hangs' ORDER BY id LIMIT 1"),
         "sending"
     );
     drop(client);
@@ -172,7 +176,7 @@ fn a_server_that_answers_500_is_tried_again_and_one_that_refuses_is_an_alert_for
         fine.told().contains(&"raised 1 delivery_failing::broken".to_owned())
     });
     assert_eq!(
-        client.line("SELECT refused, last_error FROM audit_deliveries WHERE route = 'broken' AND fingerprint = 'gap::2'"),
+        client.line("SELECT refused, last_error FROM zeroauth_audit_internal.alert_deliveries WHERE route = 'broken' AND fingerprint = 'gap::2'"),
         "t|the server answered 403"
     );
 }
@@ -192,9 +196,9 @@ fn escalation_goes_by_the_clock_until_somebody_acknowledges() {
     wait_until(DEADLINE, "levels 2 and 3", || {
         receiver.told() == ["raised 1 gap::1", "escalated 2 gap::1", "escalated 3 gap::1"]
     });
-    client.run(&format!("SELECT audit_acknowledge({id}, 'awake')"));
+    client.run(&format!("SELECT audit_alert_acknowledge({id}, 'awake')"));
     wait_until(DEADLINE, "the acknowledgement", || receiver.told().len() == 4);
-    assert_eq!(client.line("SELECT audit_next_delivery('{}')"), "~", "nothing more is due");
+    assert_eq!(client.line("SELECT zeroauth_audit_internal.next_delivery('{}')"), "~", "nothing more is due");
 }
 
 #[test]
@@ -203,7 +207,7 @@ fn a_burst_of_alerts_arrives_whole_with_few_transactions() {
     let receiver = Receiver::start();
     let mut client = cluster.client();
     client.run(&webhook(&cluster, "hook", receiver.address));
-    client.run("SELECT audit_raise_alert('gap', 2::smallint, 't' || i, 'gap:t' || i, 'x', NULL) FROM generate_series(1, 500) i");
+    client.run("SELECT zeroauth_audit_internal.raise_alert('gap', 2::smallint, 't' || i, 'gap:t' || i, 'x', NULL) FROM generate_series(1, 500) i");
     wait_until(Duration::from_secs(60), "all of them", || undelivered(&mut client) == "0");
     let told: std::collections::BTreeSet<String> = receiver.told().into_iter().collect();
     assert_eq!((told.len(), receiver.told().len()), (500, 500));
@@ -269,7 +273,7 @@ fn an_alert_shows_in_the_real_alertmanager_until_it_is_resolved() {
     let mut client = cluster.client();
     let url = server_file(&cluster, "am.url", &format!("http://127.0.0.1:{}\n", alertmanager.port));
     client.run(&format!(
-        "INSERT INTO audit_alert_routes (name, kind, url_file) VALUES ('ops', 'alertmanager', {})",
+        "INSERT INTO zeroauth_audit_internal.alert_routes (name, kind, url_file) VALUES ('ops', 'alertmanager', {})",
         quoted(&url)
     ));
     let begun = Instant::now();
@@ -281,7 +285,7 @@ fn an_alert_shows_in_the_real_alertmanager_until_it_is_resolved() {
         serde_json::json!({"alertname": "zeroauth_audit", "severity": "2", "kind": "gap", "tenant": "acme", "fingerprint": "gap:acme:0:7",
                            "cluster": "main", "database": "audit"})
     );
-    client.run("SELECT audit_resolve_alert('gap:acme:0:7', 'gone')");
+    client.run("SELECT zeroauth_audit_internal.resolve_alert('gap:acme:0:7', 'gone')");
     wait_until(DEADLINE, "it is gone", || alertmanager.firing().is_empty());
 }
 
@@ -292,7 +296,7 @@ fn tampering_reaches_the_table_the_log_alertmanager_and_a_webhook_within_one_run
     let mut client = cluster.client();
     let url = server_file(&cluster, "am.url", &format!("http://127.0.0.1:{}\n", alertmanager.port));
     client.run(&format!(
-        "INSERT INTO audit_alert_routes (name, kind, url_file) VALUES ('ops', 'alertmanager', {})",
+        "INSERT INTO zeroauth_audit_internal.alert_routes (name, kind, url_file) VALUES ('ops', 'alertmanager', {})",
         quoted(&url)
     ));
     client.run(&webhook(&cluster, "people", receiver.address));
@@ -300,7 +304,7 @@ fn tampering_reaches_the_table_the_log_alertmanager_and_a_webhook_within_one_run
         .run("INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'x' FROM generate_series(1, 500)");
     client.run("SET zeroauth_audit.maintenance = on; UPDATE audit_events SET outcome = 'failure' WHERE seq = 77; RESET zeroauth_audit.maintenance");
     let begun = Instant::now();
-    client.run("UPDATE audit_jobs SET next_run = now() WHERE name = 'drift'");
+    client.run("UPDATE zeroauth_audit_internal.jobs SET next_run = now() WHERE name = 'drift'");
     let fingerprint = "content_mismatch:acme:0";
     wait_until(DEADLINE, "the webhook", || receiver.told().contains(&format!("raised 1 {fingerprint}")));
     println!("begin of the run to the webhook: {:?}", begun.elapsed());
@@ -313,7 +317,7 @@ fn tampering_reaches_the_table_the_log_alertmanager_and_a_webhook_within_one_run
     println!("begin of the run to Alertmanager: {:?}", begun.elapsed());
     assert_eq!(
         client.line(&format!(
-            "SELECT state, severity, tenant FROM audit_alerts WHERE fingerprint = '{fingerprint}'"
+            "SELECT state, severity, tenant FROM zeroauth_audit_internal.alerts WHERE fingerprint = '{fingerprint}'"
         )),
         "open|1|acme"
     );
@@ -324,7 +328,7 @@ fn tampering_reaches_the_table_the_log_alertmanager_and_a_webhook_within_one_run
     });
     assert!(line, "{}", cluster.log());
     assert_eq!(
-        client.line("SELECT count(*) FROM audit_job_runs WHERE job = 'drift'"),
+        client.line("SELECT count(*) FROM zeroauth_audit_internal.job_runs WHERE job = 'drift'"),
         "1",
         "the first run found it"
     );

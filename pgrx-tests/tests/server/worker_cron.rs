@@ -21,7 +21,7 @@ fn cluster(name: &str) -> Cluster {
 }
 
 const IN_CRON: &str = "SELECT jobname, schedule, command, database, active FROM cron.job ORDER BY jobname";
-const OURS: &str = "SELECT name, scheduler FROM audit_jobs ORDER BY name";
+const OURS: &str = "SELECT name, scheduler FROM zeroauth_audit_internal.jobs ORDER BY name";
 
 #[test]
 fn pg_cron_runs_the_jobs_and_the_worker_none_until_they_are_taken_back() {
@@ -29,41 +29,41 @@ fn pg_cron_runs_the_jobs_and_the_worker_none_until_they_are_taken_back() {
     let mut client = cluster.client();
     client.run(ONLY_PRUNE);
     worker_after(&mut watcher(&cluster), "audit", None);
-    client.run("UPDATE audit_jobs SET schedule = '* * * * *', time_zone = 'Asia/Kolkata'");
-    assert_eq!(client.line("SELECT audit_use_pg_cron()"), "1");
+    client.run("UPDATE zeroauth_audit_internal.jobs SET schedule = '* * * * *', time_zone = 'Asia/Kolkata'");
+    assert_eq!(client.line("SELECT zeroauth_audit_internal.use_pg_cron()"), "1");
     assert_eq!(
         client.lines(IN_CRON),
-        ["zeroauth_audit prune|* * * * *|SELECT public.audit_run_job('prune', 'pg_cron')|audit|t"]
+        ["zeroauth_audit prune|* * * * *|SELECT zeroauth_audit_internal.run_job('prune', 'pg_cron')|audit|t"]
     );
     // A second call changes nothing, and a schedule is not changed behind pg_cron's back.
-    assert_eq!(client.line("SELECT audit_use_pg_cron()"), "1");
+    assert_eq!(client.line("SELECT zeroauth_audit_internal.use_pg_cron()"), "1");
     assert_eq!(client.lines(IN_CRON).len(), 1);
-    let refusal = client.refused("ZA024", "UPDATE audit_jobs SET schedule = '@daily'");
-    assert!(refusal.hint.contains("audit_use_worker"), "{refusal:?}");
-    client.run("TRUNCATE audit_job_runs; UPDATE audit_jobs SET next_run = now() - interval '1 hour'");
+    let refusal = client.refused("ZA024", "UPDATE zeroauth_audit_internal.jobs SET schedule = '@daily'");
+    assert!(refusal.hint.contains("zeroauth_audit_internal.use_worker"), "{refusal:?}");
+    client.run("TRUNCATE zeroauth_audit_internal.job_runs; UPDATE zeroauth_audit_internal.jobs SET next_run = now() - interval '1 hour'");
     wait_until(Duration::from_secs(130), "pg_cron to run it", || {
-        client.line("SELECT count(*) FROM audit_job_runs WHERE status = 'succeeded'") != "0"
+        client.line("SELECT count(*) FROM zeroauth_audit_internal.job_runs WHERE status = 'succeeded'") != "0"
     });
     assert_eq!(
-        client.lines("SELECT DISTINCT job, run_by, status FROM audit_job_runs"),
+        client.lines("SELECT DISTINCT job, run_by, status FROM zeroauth_audit_internal.job_runs"),
         ["prune|pg_cron|succeeded"]
     );
     assert_eq!(
         client.line(
-            "SELECT next_run > now(), last_success IS NOT NULL, audit_health() #>> '{jobs,state}' FROM audit_jobs"
+            "SELECT next_run > now(), last_success IS NOT NULL, audit_health() #>> '{jobs,state}' FROM zeroauth_audit_internal.jobs"
         ),
         "t|t|ok"
     );
     // Back.
-    assert_eq!(client.line("SELECT audit_use_worker()"), "1");
+    assert_eq!(client.line("SELECT zeroauth_audit_internal.use_worker()"), "1");
     assert_eq!(client.lines(IN_CRON), [] as [&str; 0]);
     assert_eq!(client.lines(OURS), ["prune|worker"]);
-    client.refused("ZA024", "SELECT audit_run_job('prune', 'pg_cron')");
-    client.run("TRUNCATE audit_job_runs; UPDATE audit_jobs SET next_run = now() - interval '1 hour'");
+    client.refused("ZA024", "SELECT zeroauth_audit_internal.run_job('prune', 'pg_cron')");
+    client.run("TRUNCATE zeroauth_audit_internal.job_runs; UPDATE zeroauth_audit_internal.jobs SET next_run = now() - interval '1 hour'");
     wait_until(Duration::from_secs(20), "the worker to run it", || {
-        client.line("SELECT count(*) FROM audit_job_runs WHERE status = 'succeeded'") != "0"
+        client.line("SELECT count(*) FROM zeroauth_audit_internal.job_runs WHERE status = 'succeeded'") != "0"
     });
-    assert_eq!(client.lines("SELECT DISTINCT run_by FROM audit_job_runs"), ["worker"]);
+    assert_eq!(client.lines("SELECT DISTINCT run_by FROM zeroauth_audit_internal.job_runs"), ["worker"]);
 }
 
 #[test]
@@ -74,8 +74,10 @@ fn what_pg_cron_cannot_say_in_gmt_is_refused_and_nothing_changes_hands() {
     for (schedule, zone) in
         [("30 2 * * *", "Europe/Berlin"), ("0 3 1 * *", "Asia/Kolkata"), ("0 0 L * *", "UTC")]
     {
-        client.run(&format!("UPDATE audit_jobs SET schedule = '{schedule}', time_zone = '{zone}'"));
-        let refusal = client.refused("ZA024", "SELECT audit_use_pg_cron()");
+        client.run(&format!(
+            "UPDATE zeroauth_audit_internal.jobs SET schedule = '{schedule}', time_zone = '{zone}'"
+        ));
+        let refusal = client.refused("ZA024", "SELECT zeroauth_audit_internal.use_pg_cron()");
         assert!(
             refusal.message.starts_with("job prune cannot be scheduled by pg_cron: ")
                 && !refusal.hint.is_empty(),
@@ -84,30 +86,30 @@ fn what_pg_cron_cannot_say_in_gmt_is_refused_and_nothing_changes_hands() {
         assert_eq!(client.lines(OURS), ["prune|worker"]);
         assert_eq!(client.lines(IN_CRON), [] as [&str; 0]);
     }
-    client.run("UPDATE audit_jobs SET schedule = '0 3 * * MON', time_zone = 'Asia/Kolkata'; SELECT audit_use_pg_cron()");
+    client.run("UPDATE zeroauth_audit_internal.jobs SET schedule = '0 3 * * MON', time_zone = 'Asia/Kolkata'; SELECT zeroauth_audit_internal.use_pg_cron()");
     assert_eq!(client.line("SELECT schedule FROM cron.job"), "30 21 * * 0");
     // A rolled back handover is none; a job that is off is not scheduled.
-    client.run("BEGIN; SELECT audit_use_worker(); ROLLBACK");
+    client.run("BEGIN; SELECT zeroauth_audit_internal.use_worker(); ROLLBACK");
     assert_eq!(client.lines(IN_CRON).len(), 1);
-    client.run("SELECT audit_use_worker(); UPDATE audit_jobs SET enabled = false");
-    assert_eq!(client.line("SELECT audit_use_pg_cron()"), "0");
+    client.run("SELECT zeroauth_audit_internal.use_worker(); UPDATE zeroauth_audit_internal.jobs SET enabled = false");
+    assert_eq!(client.line("SELECT zeroauth_audit_internal.use_pg_cron()"), "0");
     assert_eq!(client.lines(IN_CRON), [] as [&str; 0]);
     // pg_cron goes away: said by the health, and the jobs can be taken back.
-    client.run("SELECT audit_use_worker(); UPDATE audit_jobs SET enabled = true; SELECT audit_use_pg_cron(); DROP EXTENSION pg_cron");
+    client.run("SELECT zeroauth_audit_internal.use_worker(); UPDATE zeroauth_audit_internal.jobs SET enabled = true; SELECT zeroauth_audit_internal.use_pg_cron(); DROP EXTENSION pg_cron");
     assert_eq!(client.line("SELECT audit_health() -> 'reasons' ? 'pg_cron_missing'"), "t");
-    assert_eq!(client.line("SELECT audit_use_worker()"), "1");
+    assert_eq!(client.line("SELECT zeroauth_audit_internal.use_worker()"), "1");
     assert_eq!(client.line("SELECT audit_health() -> 'reasons' ? 'pg_cron_missing'"), "f");
     // Another database of the same server.
     client.run("CREATE DATABASE other");
     let mut other = cluster.connect("postgres", "other").unwrap();
     other.run("CREATE EXTENSION zeroauth_audit");
-    let refusal = other.refused("ZA024", "SELECT audit_use_pg_cron()");
+    let refusal = other.refused("ZA024", "SELECT zeroauth_audit_internal.use_pg_cron()");
     assert!(refusal.hint.contains("In every other one the worker"), "{refusal:?}");
 }
 
 #[test]
 fn without_pg_cron_it_is_said_what_is_missing() {
     let database = Database::audited("cron_missing");
-    let refusal = database.client().refused("ZA024", "SELECT audit_use_pg_cron()");
+    let refusal = database.client().refused("ZA024", "SELECT zeroauth_audit_internal.use_pg_cron()");
     assert!(refusal.hint.contains("CREATE EXTENSION pg_cron"), "{refusal:?}");
 }

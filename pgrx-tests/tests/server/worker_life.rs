@@ -267,6 +267,9 @@ fn with_the_setting_off_nothing_runs() {
         client.line("SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'zeroauth_audit%'"),
         "0"
     );
-    assert_eq!(client.line("SELECT enabled, launcher, pid FROM audit_worker_status()"), "f|~|~");
+    assert_eq!(
+        client.line("SELECT enabled, launcher, pid FROM zeroauth_audit_internal.worker_status()"),
+        "f|~|~"
+    );
     client.refused("55P02", "SET zeroauth_audit.worker = on");
 }

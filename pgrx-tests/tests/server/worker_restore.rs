@@ -8,17 +8,17 @@ use crate::support::worker::{ONLY_PRUNE, STARTS, watcher, worker_after};
 use crate::support::{DEADLINE, Sql, assert_whole, succeed};
 
 /// The job is due, now.
-const DUE: &str = "UPDATE audit_jobs SET next_run = '2020-01-01 00:00:00+00'";
+const DUE: &str = "UPDATE zeroauth_audit_internal.jobs SET next_run = '2020-01-01 00:00:00+00'";
 /// Whether the job's turn has come and gone.
-const PLANNED: &str = "SELECT next_run > now() FROM audit_jobs WHERE name = 'prune'";
-const RUNS: &str = "SELECT count(*) FROM audit_job_runs WHERE job = 'prune'";
+const PLANNED: &str = "SELECT next_run > now() FROM zeroauth_audit_internal.jobs WHERE name = 'prune'";
+const RUNS: &str = "SELECT count(*) FROM zeroauth_audit_internal.job_runs WHERE job = 'prune'";
 
 #[test]
 fn no_job_runs_before_the_first_event_or_while_a_dump_is_restored() {
     let cluster = Cluster::builder("worker_restore").conf("fsync", "off").start().unwrap();
     let mut client = cluster.client();
     client.run(&format!("CREATE EXTENSION zeroauth_audit; {ONLY_PRUNE}; INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'n' FROM generate_series(1, 100)"));
-    client.run("SELECT audit_raise_alert('gap', 1::smallint, 'acme', 'gap:acme', 'm', '{}'); SELECT audit_run_job('prune')");
+    client.run("SELECT zeroauth_audit_internal.raise_alert('gap', 1::smallint, 'acme', 'gap:acme', 'm', '{}'); SELECT zeroauth_audit_internal.run_job('prune')");
     let dump = cluster.data_dir().with_file_name("audit.dump");
     succeed(cluster.command("pg_dump").args(["-Fc", "-f"]).arg(&dump).arg("audit"));
 
@@ -32,7 +32,7 @@ fn no_job_runs_before_the_first_event_or_while_a_dump_is_restored() {
     );
     worker_after(&mut watcher, "copy", None);
     let mut copy = cluster.connect("postgres", "copy").unwrap();
-    assert_eq!(copy.line("SELECT audit_jobs_held()"), "no_events");
+    assert_eq!(copy.line("SELECT zeroauth_audit_internal.jobs_held()"), "no_events");
     copy.run(DUE);
     wait_until(STARTS, "the job's turn to pass", || copy.line(PLANNED) == "t");
     assert_eq!(copy.line(RUNS), "0");
@@ -43,7 +43,7 @@ fn no_job_runs_before_the_first_event_or_while_a_dump_is_restored() {
     let events =
         succeed(cluster.command("pg_dump").args(["-a", "--inserts", "-t", "audit_events"]).arg("audit"));
     restoring.run(&events.lines().filter(|line| !line.starts_with('\\')).collect::<Vec<_>>().join("\n"));
-    assert_eq!(copy.line("SELECT audit_jobs_held()"), "restore_running");
+    assert_eq!(copy.line("SELECT zeroauth_audit_internal.jobs_held()"), "restore_running");
     copy.run(DUE);
     wait_until(STARTS, "the job's turn to pass", || copy.line(PLANNED) == "t");
     assert_eq!(copy.line(RUNS), "0");
@@ -59,20 +59,23 @@ fn no_job_runs_before_the_first_event_or_while_a_dump_is_restored() {
         })
         .map(|line| format!("{line}\n"))
         .collect();
-    assert!(rest.contains("audit_job_runs") && rest.contains("audit_alerts"), "{listed}");
+    assert!(
+        rest.contains("zeroauth_audit_internal.job_runs") && rest.contains("zeroauth_audit_internal.alerts"),
+        "{listed}"
+    );
     let list = cluster.data_dir().with_file_name("audit.list");
     std::fs::write(&list, rest).unwrap();
     succeed(
         cluster.command("pg_restore").args(["--exit-on-error", "-d", "copy", "-L"]).arg(&list).arg(&dump),
     );
     assert_eq!(copy.line(RUNS), "1", "the one that the dump brought");
-    assert_eq!(copy.line("SELECT count(*) FROM audit_alerts"), "1");
+    assert_eq!(copy.line("SELECT count(*) FROM zeroauth_audit_internal.alerts"), "1");
     assert_whole(&mut copy);
 
     // Over, a minute after its session has ended: jobs run again.
     drop(restoring);
     wait_until(Duration::from_secs(90), "the restore to count as over", || {
-        copy.line("SELECT audit_jobs_held() IS NULL") == "t"
+        copy.line("SELECT zeroauth_audit_internal.jobs_held() IS NULL") == "t"
     });
     copy.run(DUE);
     wait_until(DEADLINE, "the job to run", || copy.line(RUNS) == "2");
@@ -84,7 +87,7 @@ fn a_whole_restore_goes_through_beside_a_worker_that_is_always_due() {
     let cluster = Cluster::builder("worker_restore_whole").conf("fsync", "off").start().unwrap();
     let mut client = cluster.client();
     client.run("CREATE EXTENSION zeroauth_audit; INSERT INTO audit_events (tenant_id, action) SELECT 'tenant ' || n % 7, 'n' FROM generate_series(1, 20000) n");
-    client.run("SELECT audit_raise_alert('gap', 1::smallint, 'acme', 'gap:acme', 'm', '{}'); SELECT audit_run_job('prune'); UPDATE audit_jobs SET schedule = '* * * * *'");
+    client.run("SELECT zeroauth_audit_internal.raise_alert('gap', 1::smallint, 'acme', 'gap:acme', 'm', '{}'); SELECT zeroauth_audit_internal.run_job('prune'); UPDATE zeroauth_audit_internal.jobs SET schedule = '* * * * *'");
     let dump = cluster.data_dir().with_file_name("audit.dir");
     succeed(cluster.command("pg_dump").args(["-Fd", "-f"]).arg(&dump).arg("audit"));
     let mut watcher = watcher(&cluster);
@@ -93,7 +96,11 @@ fn a_whole_restore_goes_through_beside_a_worker_that_is_always_due() {
         watcher.run(&format!("CREATE DATABASE {name}"));
         succeed(cluster.command("pg_restore").args(["--exit-on-error", "-j", jobs, "-d", &name]).arg(&dump));
         let mut copy = cluster.connect("postgres", &name).unwrap();
-        assert_eq!(copy.line("SELECT audit_jobs_held()"), "restore_running", "in every process of it");
+        assert_eq!(
+            copy.line("SELECT zeroauth_audit_internal.jobs_held()"),
+            "restore_running",
+            "in every process of it"
+        );
         copy.run(DUE);
         wait_until(STARTS + STARTS, "the job's turn to pass", || copy.line(PLANNED) == "t");
         assert_eq!(copy.line(RUNS), "1", "the one that the dump brought");

@@ -24,7 +24,7 @@ fn twenty_rounds_of_create_and_drop_under_load_leak_no_worker_and_block_no_drop(
             scope.spawn(move || {
                 let mut client = cluster.client();
                 while !over.load(Ordering::Relaxed) {
-                    client.run(&format!("INSERT INTO audit_events (tenant_id, action) SELECT 'tenant {writer}', 'x' FROM generate_series(1, 100); UPDATE audit_jobs SET timeout = timeout WHERE name = 'prune'"));
+                    client.run(&format!("INSERT INTO audit_events (tenant_id, action) SELECT 'tenant {writer}', 'x' FROM generate_series(1, 100); UPDATE zeroauth_audit_internal.jobs SET timeout = timeout WHERE name = 'prune'"));
                 }
             });
         }
@@ -73,7 +73,7 @@ fn a_promoted_standby_gets_its_worker_and_has_none_before() {
     let primary = Cluster::builder("worker_promoted").conf("fsync", "off").start().unwrap();
     // Without a key for what the job checkpoint would seal, health would not be well.
     primary.client().run(
-        "CREATE EXTENSION zeroauth_audit; UPDATE audit_jobs SET schedule = '0 0 1 1 *' WHERE name = 'checkpoint'; INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')",
+        "CREATE EXTENSION zeroauth_audit; UPDATE zeroauth_audit_internal.jobs SET schedule = '0 0 1 1 *' WHERE name = 'checkpoint'; INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')",
     );
     worker_after(&mut watcher(&primary), "audit", None);
     let standby = standby_of(&primary, "worker_standby");
@@ -126,14 +126,14 @@ fn a_reload_reaches_the_worker_and_leaves_it_running() {
     let cluster = Cluster::builder("worker_reload").conf("fsync", "off").start().unwrap();
     let mut client = cluster.client();
     client.run("CREATE EXTENSION zeroauth_audit; INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'first')");
-    client.run("CREATE FUNCTION audit_job_writes() RETURNS jsonb LANGUAGE plpgsql AS $f$ BEGIN INSERT INTO public.audit_events (tenant_id, action, details) VALUES ('acme', 'x', to_jsonb(repeat('x', 100))); RETURN NULL; END $f$; INSERT INTO audit_jobs (name, schedule) VALUES ('writes', '@yearly')");
+    client.run("CREATE FUNCTION audit_job_writes() RETURNS jsonb LANGUAGE plpgsql AS $f$ BEGIN INSERT INTO public.audit_events (tenant_id, action, details) VALUES ('acme', 'x', to_jsonb(repeat('x', 100))); RETURN NULL; END $f$; INSERT INTO zeroauth_audit_internal.jobs (name, schedule) VALUES ('writes', '@yearly')");
     let mut watcher = watcher(&cluster);
     let pid = worker_after(&mut watcher, "audit", None);
     let mut run = |expected: &str| {
-        client.run("TRUNCATE audit_job_runs; UPDATE audit_jobs SET next_run = now() WHERE name = 'writes'");
+        client.run("TRUNCATE zeroauth_audit_internal.job_runs; UPDATE zeroauth_audit_internal.jobs SET next_run = now() WHERE name = 'writes'");
         wait_until(DEADLINE, expected, || {
             client.lines(
-                "SELECT status, coalesce(error_code, '-') FROM audit_job_runs WHERE finished_at IS NOT NULL",
+                "SELECT status, coalesce(error_code, '-') FROM zeroauth_audit_internal.job_runs WHERE finished_at IS NOT NULL",
             ) == [expected]
         });
     };

@@ -3,7 +3,7 @@
 -- One batch a day and target: the root of a Merkle tree over the newest signed checkpoints of all logs. The job anchor plans it, the
 -- worker takes it outside, and every row here follows in the transaction that stores what happened.
 
-CREATE TABLE @extschema@.audit_anchor_targets (
+CREATE TABLE zeroauth_audit_internal.anchor_targets (
     name text COLLATE pg_catalog."C" NOT NULL,
     driver text COLLATE pg_catalog."C" NOT NULL,
     config jsonb NOT NULL DEFAULT '{}',
@@ -15,32 +15,32 @@ CREATE TABLE @extschema@.audit_anchor_targets (
     check_asked_at timestamptz,
     checked_at timestamptz,
     check_error text,
-    CONSTRAINT audit_anchor_targets_pkey PRIMARY KEY (name),
-    CONSTRAINT audit_anchor_targets_name_check CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$'),
-    CONSTRAINT audit_anchor_targets_driver_check CHECK (driver IN ('file', 'evm', 'rfc3161')),
-    CONSTRAINT audit_anchor_targets_config_check CHECK (pg_catalog.jsonb_typeof(config) = 'object'),
-    CONSTRAINT audit_anchor_targets_last_epoch_check CHECK (last_epoch >= 0)
+    CONSTRAINT anchor_targets_pkey PRIMARY KEY (name),
+    CONSTRAINT anchor_targets_name_check CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$'),
+    CONSTRAINT anchor_targets_driver_check CHECK (driver IN ('file', 'evm', 'rfc3161')),
+    CONSTRAINT anchor_targets_config_check CHECK (pg_catalog.jsonb_typeof(config) = 'object'),
+    CONSTRAINT anchor_targets_last_epoch_check CHECK (last_epoch >= 0)
 );
-REVOKE ALL ON TABLE @extschema@.audit_anchor_targets FROM PUBLIC;
-COMMENT ON TABLE @extschema@.audit_anchor_targets IS 'Where anchors go. Keys, passwords and URLs lie in files that only the server can read, never in a table. A row that a dump brings comes back disabled, so that a copy of a database never anchors. Whoever can write to this table has the server write and send to places of their choice.';
-COMMENT ON COLUMN @extschema@.audit_anchor_targets.name IS 'Name of the target, as alerts show it.';
-COMMENT ON COLUMN @extschema@.audit_anchor_targets.driver IS 'file (an append-only signed file), evm (the contract AuditAnchor) or rfc3161 (a time-stamp authority).';
-COMMENT ON COLUMN @extschema@.audit_anchor_targets.config IS 'What the driver needs: names of files and public facts. The README lists the fields.';
-COMMENT ON COLUMN @extschema@.audit_anchor_targets.enabled IS 'While false nothing is anchored here, and what is on its way waits.';
-COMMENT ON COLUMN @extschema@.audit_anchor_targets.registered_at IS 'When the row was made. Set by the server: a row that brings it was restored.';
-COMMENT ON COLUMN @extschema@.audit_anchor_targets.enabled_since IS 'Since when it is enabled: days before are not missed. Set by the server.';
-COMMENT ON COLUMN @extschema@.audit_anchor_targets.disabled_because IS 'restored, when the server disabled it; NULL otherwise.';
-COMMENT ON COLUMN @extschema@.audit_anchor_targets.last_epoch IS 'The highest epoch that a batch was given; epochs only rise. Set by the server.';
-COMMENT ON COLUMN @extschema@.audit_anchor_targets.check_asked_at IS 'When the job anchor_check last asked the worker to read every anchor again. Set by the server.';
-COMMENT ON COLUMN @extschema@.audit_anchor_targets.checked_at IS 'Which of these questions the worker last answered: its check_asked_at. Set by the server.';
-COMMENT ON COLUMN @extschema@.audit_anchor_targets.check_error IS 'Why it could not read them; NULL when it could. Set by the server.';
-COMMENT ON CONSTRAINT audit_anchor_targets_pkey ON @extschema@.audit_anchor_targets IS 'Targets are told apart by their name.';
-COMMENT ON CONSTRAINT audit_anchor_targets_name_check ON @extschema@.audit_anchor_targets IS 'A name that needs no quoting anywhere.';
-COMMENT ON CONSTRAINT audit_anchor_targets_driver_check ON @extschema@.audit_anchor_targets IS 'The three drivers.';
-COMMENT ON CONSTRAINT audit_anchor_targets_config_check ON @extschema@.audit_anchor_targets IS 'Fields with names.';
-COMMENT ON CONSTRAINT audit_anchor_targets_last_epoch_check ON @extschema@.audit_anchor_targets IS 'Epochs are counted from 1; 0 is none yet.';
+REVOKE ALL ON TABLE zeroauth_audit_internal.anchor_targets FROM PUBLIC;
+COMMENT ON TABLE zeroauth_audit_internal.anchor_targets IS 'Where anchors go. Keys, passwords and URLs lie in files that only the server can read, never in a table. A row that a dump brings comes back disabled, so that a copy of a database never anchors. Whoever can write to this table has the server write and send to places of their choice.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_targets.name IS 'Name of the target, as alerts show it.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_targets.driver IS 'file (an append-only signed file), evm (the contract AuditAnchor) or rfc3161 (a time-stamp authority).';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_targets.config IS 'What the driver needs: names of files and public facts. The README lists the fields.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_targets.enabled IS 'While false nothing is anchored here, and what is on its way waits.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_targets.registered_at IS 'When the row was made. Set by the server: a row that brings it was restored.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_targets.enabled_since IS 'Since when it is enabled: days before are not missed. Set by the server.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_targets.disabled_because IS 'restored, when the server disabled it; NULL otherwise.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_targets.last_epoch IS 'The highest epoch that a batch was given; epochs only rise. Set by the server.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_targets.check_asked_at IS 'When the job anchor_check last asked the worker to read every anchor again. Set by the server.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_targets.checked_at IS 'Which of these questions the worker last answered: its check_asked_at. Set by the server.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_targets.check_error IS 'Why it could not read them; NULL when it could. Set by the server.';
+COMMENT ON CONSTRAINT anchor_targets_pkey ON zeroauth_audit_internal.anchor_targets IS 'Targets are told apart by their name.';
+COMMENT ON CONSTRAINT anchor_targets_name_check ON zeroauth_audit_internal.anchor_targets IS 'A name that needs no quoting anywhere.';
+COMMENT ON CONSTRAINT anchor_targets_driver_check ON zeroauth_audit_internal.anchor_targets IS 'The three drivers.';
+COMMENT ON CONSTRAINT anchor_targets_config_check ON zeroauth_audit_internal.anchor_targets IS 'Fields with names.';
+COMMENT ON CONSTRAINT anchor_targets_last_epoch_check ON zeroauth_audit_internal.anchor_targets IS 'Epochs are counted from 1; 0 is none yet.';
 
-CREATE TABLE @extschema@.audit_anchor_batches (
+CREATE TABLE zeroauth_audit_internal.anchor_batches (
     target text COLLATE pg_catalog."C" NOT NULL,
     epoch bigint NOT NULL,
     origin text COLLATE pg_catalog."C" NOT NULL,
@@ -62,44 +62,44 @@ CREATE TABLE @extschema@.audit_anchor_batches (
     finalized_at timestamptz,
     evidence jsonb,
     replanned_as bigint,
-    CONSTRAINT audit_anchor_batches_pkey PRIMARY KEY (target, epoch),
-    CONSTRAINT audit_anchor_batches_epoch_check CHECK (epoch >= 1),
-    CONSTRAINT audit_anchor_batches_hashes_check CHECK (pg_catalog.octet_length(log_id) = 32 AND pg_catalog.octet_length(root) = 32),
-    CONSTRAINT audit_anchor_batches_leaves_check CHECK (leaves >= 1),
-    CONSTRAINT audit_anchor_batches_state_check CHECK (state IN ('planned', 'submitted', 'included', 'finalized', 'orphaned', 'failed'))
+    CONSTRAINT anchor_batches_pkey PRIMARY KEY (target, epoch),
+    CONSTRAINT anchor_batches_epoch_check CHECK (epoch >= 1),
+    CONSTRAINT anchor_batches_hashes_check CHECK (pg_catalog.octet_length(log_id) = 32 AND pg_catalog.octet_length(root) = 32),
+    CONSTRAINT anchor_batches_leaves_check CHECK (leaves >= 1),
+    CONSTRAINT anchor_batches_state_check CHECK (state IN ('planned', 'submitted', 'included', 'finalized', 'orphaned', 'failed'))
 );
-CREATE INDEX audit_anchor_batches_open ON @extschema@.audit_anchor_batches (target, epoch) WHERE next_at IS NOT NULL;
-REVOKE ALL ON TABLE @extschema@.audit_anchor_batches FROM PUBLIC;
-COMMENT ON TABLE @extschema@.audit_anchor_batches IS 'What went out in one piece: one row for each target and epoch. Written by the job anchor and by the worker.';
-COMMENT ON COLUMN @extschema@.audit_anchor_batches.target IS 'Where it goes.';
-COMMENT ON COLUMN @extschema@.audit_anchor_batches.epoch IS 'Its number there.';
-COMMENT ON COLUMN @extschema@.audit_anchor_batches.origin IS 'The base origin: the name of the checkpoint key.';
-COMMENT ON COLUMN @extschema@.audit_anchor_batches.log_id IS 'SHA-256 of the origin: by this the target knows the log.';
-COMMENT ON COLUMN @extschema@.audit_anchor_batches.root IS 'Root hash of the Merkle tree (RFC 6962) over the bodies of the checkpoints, sorted by their origins byte by byte.';
-COMMENT ON COLUMN @extschema@.audit_anchor_batches.leaves IS 'How many checkpoints.';
-COMMENT ON COLUMN @extschema@.audit_anchor_batches.batch_time IS 'When it was made, in whole seconds.';
-COMMENT ON COLUMN @extschema@.audit_anchor_batches.scheduled_for IS 'The time of the schedule that it was made for; NULL when somebody ran the job by hand.';
-COMMENT ON COLUMN @extschema@.audit_anchor_batches.planned_at IS 'When the row was made: later than batch_time when the same root was given a new epoch.';
-COMMENT ON COLUMN @extschema@.audit_anchor_batches.machine IS 'What the worker knows of it, bytes that were signed and are to be sent included. The other columns are taken from it.';
-COMMENT ON COLUMN @extschema@.audit_anchor_batches.state IS 'planned, submitted, included (it could still be undone), finalized, orphaned (it was included, and that was undone; it is sent again) or failed (its epoch is used up).';
-COMMENT ON COLUMN @extschema@.audit_anchor_batches.started_at IS 'When the worker began with it; NULL while an earlier one is under way. Until then a newer batch takes its place.';
-COMMENT ON COLUMN @extschema@.audit_anchor_batches.attempts IS 'How often something was sent for it.';
-COMMENT ON COLUMN @extschema@.audit_anchor_batches.next_at IS 'When the worker looks after it next; NULL when it is over.';
-COMMENT ON COLUMN @extschema@.audit_anchor_batches.first_failed_at IS 'Since when nothing works; NULL: no trouble.';
-COMMENT ON COLUMN @extschema@.audit_anchor_batches.paged_at IS 'When a person was called about that.';
-COMMENT ON COLUMN @extschema@.audit_anchor_batches.last_error IS 'The newest failure. Never contains a part of a URL or of a key.';
-COMMENT ON COLUMN @extschema@.audit_anchor_batches.included_at IS 'Since when it has been seen included.';
-COMMENT ON COLUMN @extschema@.audit_anchor_batches.finalized_at IS 'When it was seen to be final.';
-COMMENT ON COLUMN @extschema@.audit_anchor_batches.evidence IS 'What an outsider needs to check it without asking the database: transaction, receipt, proof and block header, or token, or signed note.';
-COMMENT ON COLUMN @extschema@.audit_anchor_batches.replanned_as IS 'Of a failed one: the epoch under which the same root was planned again.';
-COMMENT ON CONSTRAINT audit_anchor_batches_pkey ON @extschema@.audit_anchor_batches IS 'An epoch is used once.';
-COMMENT ON CONSTRAINT audit_anchor_batches_epoch_check ON @extschema@.audit_anchor_batches IS 'Epochs are counted from 1.';
-COMMENT ON CONSTRAINT audit_anchor_batches_hashes_check ON @extschema@.audit_anchor_batches IS 'SHA-256 hashes.';
-COMMENT ON CONSTRAINT audit_anchor_batches_leaves_check ON @extschema@.audit_anchor_batches IS 'Nothing is no batch.';
-COMMENT ON CONSTRAINT audit_anchor_batches_state_check ON @extschema@.audit_anchor_batches IS 'The six states.';
-COMMENT ON INDEX @extschema@.audit_anchor_batches_open IS 'What is on its way.';
+CREATE INDEX anchor_batches_open ON zeroauth_audit_internal.anchor_batches (target, epoch) WHERE next_at IS NOT NULL;
+REVOKE ALL ON TABLE zeroauth_audit_internal.anchor_batches FROM PUBLIC;
+COMMENT ON TABLE zeroauth_audit_internal.anchor_batches IS 'What went out in one piece: one row for each target and epoch. Written by the job anchor and by the worker.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.target IS 'Where it goes.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.epoch IS 'Its number there.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.origin IS 'The base origin: the name of the checkpoint key.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.log_id IS 'SHA-256 of the origin: by this the target knows the log.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.root IS 'Root hash of the Merkle tree (RFC 6962) over the bodies of the checkpoints, sorted by their origins byte by byte.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.leaves IS 'How many checkpoints.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.batch_time IS 'When it was made, in whole seconds.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.scheduled_for IS 'The time of the schedule that it was made for; NULL when somebody ran the job by hand.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.planned_at IS 'When the row was made: later than batch_time when the same root was given a new epoch.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.machine IS 'What the worker knows of it, bytes that were signed and are to be sent included. The other columns are taken from it.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.state IS 'planned, submitted, included (it could still be undone), finalized, orphaned (it was included, and that was undone; it is sent again) or failed (its epoch is used up).';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.started_at IS 'When the worker began with it; NULL while an earlier one is under way. Until then a newer batch takes its place.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.attempts IS 'How often something was sent for it.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.next_at IS 'When the worker looks after it next; NULL when it is over.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.first_failed_at IS 'Since when nothing works; NULL: no trouble.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.paged_at IS 'When a person was called about that.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.last_error IS 'The newest failure. Never contains a part of a URL or of a key.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.included_at IS 'Since when it has been seen included.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.finalized_at IS 'When it was seen to be final.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.evidence IS 'What an outsider needs to check it without asking the database: transaction, receipt, proof and block header, or token, or signed note.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.replanned_as IS 'Of a failed one: the epoch under which the same root was planned again.';
+COMMENT ON CONSTRAINT anchor_batches_pkey ON zeroauth_audit_internal.anchor_batches IS 'An epoch is used once.';
+COMMENT ON CONSTRAINT anchor_batches_epoch_check ON zeroauth_audit_internal.anchor_batches IS 'Epochs are counted from 1.';
+COMMENT ON CONSTRAINT anchor_batches_hashes_check ON zeroauth_audit_internal.anchor_batches IS 'SHA-256 hashes.';
+COMMENT ON CONSTRAINT anchor_batches_leaves_check ON zeroauth_audit_internal.anchor_batches IS 'Nothing is no batch.';
+COMMENT ON CONSTRAINT anchor_batches_state_check ON zeroauth_audit_internal.anchor_batches IS 'The six states.';
+COMMENT ON INDEX zeroauth_audit_internal.anchor_batches_open IS 'What is on its way.';
 
-CREATE TABLE @extschema@.audit_anchors (
+CREATE TABLE zeroauth_audit_internal.anchors (
     tenant_id text COLLATE pg_catalog."C" NOT NULL,
     epoch integer NOT NULL,
     target text COLLATE pg_catalog."C" NOT NULL,
@@ -120,67 +120,67 @@ CREATE TABLE @extschema@.audit_anchors (
     anchored_at timestamptz,
     error text,
     attempts integer NOT NULL DEFAULT 0,
-    CONSTRAINT audit_anchors_pkey PRIMARY KEY (tenant_id, epoch, target, batch),
-    CONSTRAINT audit_anchors_leaf_key UNIQUE (target, batch, leaf_index),
-    CONSTRAINT audit_anchors_place_check CHECK (epoch >= 0 AND tree_size >= 0 AND leaf_index >= 0),
-    CONSTRAINT audit_anchors_hashes_check CHECK (pg_catalog.octet_length(root) = 32 AND pg_catalog.octet_length(batch_root) = 32 AND pg_catalog.octet_length(path) % 32 = 0),
-    CONSTRAINT audit_anchors_state_check CHECK (state IN ('planned', 'submitted', 'included', 'finalized', 'orphaned', 'failed'))
+    CONSTRAINT anchors_pkey PRIMARY KEY (tenant_id, epoch, target, batch),
+    CONSTRAINT anchors_leaf_key UNIQUE (target, batch, leaf_index),
+    CONSTRAINT anchors_place_check CHECK (epoch >= 0 AND tree_size >= 0 AND leaf_index >= 0),
+    CONSTRAINT anchors_hashes_check CHECK (pg_catalog.octet_length(root) = 32 AND pg_catalog.octet_length(batch_root) = 32 AND pg_catalog.octet_length(path) % 32 = 0),
+    CONSTRAINT anchors_state_check CHECK (state IN ('planned', 'submitted', 'included', 'finalized', 'orphaned', 'failed'))
 ) WITH (fillfactor = 70);
 -- Hashes do not compress.
-ALTER TABLE @extschema@.audit_anchors ALTER COLUMN path SET STORAGE EXTERNAL;
-CREATE INDEX audit_anchors_anchored ON @extschema@.audit_anchors (anchored_at);
-CREATE INDEX audit_anchors_untied ON @extschema@.audit_anchors (tenant_id, epoch) WHERE tied IS NULL;
-REVOKE ALL ON TABLE @extschema@.audit_anchors FROM PUBLIC;
-COMMENT ON TABLE @extschema@.audit_anchors IS 'Every anchor of every tenant: one row for each log and batch, changed together with the batch.';
-COMMENT ON COLUMN @extschema@.audit_anchors.tenant_id IS 'Whose log it is.';
-COMMENT ON COLUMN @extschema@.audit_anchors.epoch IS 'Which log of the tenant.';
-COMMENT ON COLUMN @extschema@.audit_anchors.target IS 'Where it is anchored.';
-COMMENT ON COLUMN @extschema@.audit_anchors.batch IS 'The batch''s epoch there.';
-COMMENT ON COLUMN @extschema@.audit_anchors.tree_size IS 'How many events the anchored checkpoint covers.';
-COMMENT ON COLUMN @extschema@.audit_anchors.root IS 'Root hash of that checkpoint.';
-COMMENT ON COLUMN @extschema@.audit_anchors.batch_root IS 'Root hash of the batch: what was anchored.';
-COMMENT ON COLUMN @extschema@.audit_anchors.leaf_index IS 'Place of the checkpoint''s body in the batch, counted from 0.';
-COMMENT ON COLUMN @extschema@.audit_anchors.path IS 'Inclusion path (RFC 9162) from there to batch_root, 32 bytes a hash.';
-COMMENT ON COLUMN @extschema@.audit_anchors.tied IS 'Whether a consistency proof ties it to the anchor before it at this target; NULL: not looked at yet.';
-COMMENT ON COLUMN @extschema@.audit_anchors.state IS 'The state of the batch.';
-COMMENT ON COLUMN @extschema@.audit_anchors.tx_hash IS 'evm: hash of the transaction that it is in. file: SHA-256 of the line.';
-COMMENT ON COLUMN @extschema@.audit_anchors.chain_id IS 'evm: number of the chain (EIP-155).';
-COMMENT ON COLUMN @extschema@.audit_anchors.contract IS 'evm: address of the contract.';
-COMMENT ON COLUMN @extschema@.audit_anchors.block_number IS 'evm: number of the block.';
-COMMENT ON COLUMN @extschema@.audit_anchors.block_hash IS 'evm: its hash.';
-COMMENT ON COLUMN @extschema@.audit_anchors.token IS 'rfc3161: the authority''s serial number of the token, whose bytes are in the batch''s evidence.';
-COMMENT ON COLUMN @extschema@.audit_anchors.anchored_at IS 'When the target says that it was anchored; NULL while it is not.';
-COMMENT ON COLUMN @extschema@.audit_anchors.error IS 'What keeps it from being anchored; NULL: nothing.';
-COMMENT ON COLUMN @extschema@.audit_anchors.attempts IS 'How often something was sent for the batch.';
-COMMENT ON CONSTRAINT audit_anchors_pkey ON @extschema@.audit_anchors IS 'One row for each log and batch; finds the anchors of a log.';
-COMMENT ON CONSTRAINT audit_anchors_leaf_key ON @extschema@.audit_anchors IS 'One checkpoint at each place of a batch.';
-COMMENT ON CONSTRAINT audit_anchors_place_check ON @extschema@.audit_anchors IS 'Numbers are counted from 0.';
-COMMENT ON CONSTRAINT audit_anchors_hashes_check ON @extschema@.audit_anchors IS 'SHA-256 hashes.';
-COMMENT ON CONSTRAINT audit_anchors_state_check ON @extschema@.audit_anchors IS 'The six states.';
-COMMENT ON INDEX @extschema@.audit_anchors_anchored IS 'Who was anchored lately.';
-COMMENT ON INDEX @extschema@.audit_anchors_untied IS 'What is still to be tied to the anchor before it.';
+ALTER TABLE zeroauth_audit_internal.anchors ALTER COLUMN path SET STORAGE EXTERNAL;
+CREATE INDEX anchors_anchored ON zeroauth_audit_internal.anchors (anchored_at);
+CREATE INDEX anchors_untied ON zeroauth_audit_internal.anchors (tenant_id, epoch) WHERE tied IS NULL;
+REVOKE ALL ON TABLE zeroauth_audit_internal.anchors FROM PUBLIC;
+COMMENT ON TABLE zeroauth_audit_internal.anchors IS 'Every anchor of every tenant: one row for each log and batch, changed together with the batch.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchors.tenant_id IS 'Whose log it is.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchors.epoch IS 'Which log of the tenant.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchors.target IS 'Where it is anchored.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchors.batch IS 'The batch''s epoch there.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchors.tree_size IS 'How many events the anchored checkpoint covers.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchors.root IS 'Root hash of that checkpoint.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchors.batch_root IS 'Root hash of the batch: what was anchored.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchors.leaf_index IS 'Place of the checkpoint''s body in the batch, counted from 0.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchors.path IS 'Inclusion path (RFC 9162) from there to batch_root, 32 bytes a hash.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchors.tied IS 'Whether a consistency proof ties it to the anchor before it at this target; NULL: not looked at yet.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchors.state IS 'The state of the batch.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchors.tx_hash IS 'evm: hash of the transaction that it is in. file: SHA-256 of the line.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchors.chain_id IS 'evm: number of the chain (EIP-155).';
+COMMENT ON COLUMN zeroauth_audit_internal.anchors.contract IS 'evm: address of the contract.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchors.block_number IS 'evm: number of the block.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchors.block_hash IS 'evm: its hash.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchors.token IS 'rfc3161: the authority''s serial number of the token, whose bytes are in the batch''s evidence.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchors.anchored_at IS 'When the target says that it was anchored; NULL while it is not.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchors.error IS 'What keeps it from being anchored; NULL: nothing.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchors.attempts IS 'How often something was sent for the batch.';
+COMMENT ON CONSTRAINT anchors_pkey ON zeroauth_audit_internal.anchors IS 'One row for each log and batch; finds the anchors of a log.';
+COMMENT ON CONSTRAINT anchors_leaf_key ON zeroauth_audit_internal.anchors IS 'One checkpoint at each place of a batch.';
+COMMENT ON CONSTRAINT anchors_place_check ON zeroauth_audit_internal.anchors IS 'Numbers are counted from 0.';
+COMMENT ON CONSTRAINT anchors_hashes_check ON zeroauth_audit_internal.anchors IS 'SHA-256 hashes.';
+COMMENT ON CONSTRAINT anchors_state_check ON zeroauth_audit_internal.anchors IS 'The six states.';
+COMMENT ON INDEX zeroauth_audit_internal.anchors_anchored IS 'Who was anchored lately.';
+COMMENT ON INDEX zeroauth_audit_internal.anchors_untied IS 'What is still to be tied to the anchor before it.';
 
-CREATE INDEX audit_log_intervals_leaves ON @extschema@.audit_log_intervals (tenant_id, epoch, first_leaf);
-COMMENT ON INDEX @extschema@.audit_log_intervals_leaves IS 'The intervals of a log in the order of its leaves: what the job anchor_check goes by.';
+CREATE INDEX log_intervals_leaves ON zeroauth_audit_internal.log_intervals (tenant_id, epoch, first_leaf);
+COMMENT ON INDEX zeroauth_audit_internal.log_intervals_leaves IS 'The intervals of a log in the order of its leaves: what the job anchor_check goes by.';
 
-CREATE TABLE @extschema@.audit_tenant_status (
+CREATE TABLE zeroauth_audit_internal.tenant_status (
     tenant_id text COLLATE pg_catalog."C" NOT NULL,
     state text COLLATE pg_catalog."C" NOT NULL,
     since timestamptz NOT NULL,
     banner text,
-    CONSTRAINT audit_tenant_status_pkey PRIMARY KEY (tenant_id),
-    CONSTRAINT audit_tenant_status_state_check CHECK (state IN ('ok', 'anchor-late', 'anchor-degraded', 'not-anchored'))
+    CONSTRAINT tenant_status_pkey PRIMARY KEY (tenant_id),
+    CONSTRAINT tenant_status_state_check CHECK (state IN ('ok', 'anchor-late', 'anchor-degraded', 'not-anchored'))
 );
-REVOKE ALL ON TABLE @extschema@.audit_tenant_status FROM PUBLIC;
-COMMENT ON TABLE @extschema@.audit_tenant_status IS 'How each tenant''s trail is protected outside, for a page that a tenant sees. Kept by the worker.';
-COMMENT ON COLUMN @extschema@.audit_tenant_status.tenant_id IS 'The tenant.';
-COMMENT ON COLUMN @extschema@.audit_tenant_status.state IS 'ok; anchor-late: the newest day that is over has no anchor at one of the targets; anchor-degraded: two days in a row have none, and no final anchor has covered them since; not-anchored: the job anchor is disabled.';
-COMMENT ON COLUMN @extschema@.audit_tenant_status.since IS 'Since when: for anchor-late and anchor-degraded the first time of the schedule that was missed.';
-COMMENT ON COLUMN @extschema@.audit_tenant_status.banner IS 'One line to show; NULL when there is nothing to say.';
-COMMENT ON CONSTRAINT audit_tenant_status_pkey ON @extschema@.audit_tenant_status IS 'One state a tenant.';
-COMMENT ON CONSTRAINT audit_tenant_status_state_check ON @extschema@.audit_tenant_status IS 'The four states.';
+REVOKE ALL ON TABLE zeroauth_audit_internal.tenant_status FROM PUBLIC;
+COMMENT ON TABLE zeroauth_audit_internal.tenant_status IS 'How each tenant''s trail is protected outside, for a page that a tenant sees. Kept by the worker.';
+COMMENT ON COLUMN zeroauth_audit_internal.tenant_status.tenant_id IS 'The tenant.';
+COMMENT ON COLUMN zeroauth_audit_internal.tenant_status.state IS 'ok; anchor-late: the newest day that is over has no anchor at one of the targets; anchor-degraded: two days in a row have none, and no final anchor has covered them since; not-anchored: the job anchor is disabled.';
+COMMENT ON COLUMN zeroauth_audit_internal.tenant_status.since IS 'Since when: for anchor-late and anchor-degraded the first time of the schedule that was missed.';
+COMMENT ON COLUMN zeroauth_audit_internal.tenant_status.banner IS 'One line to show; NULL when there is nothing to say.';
+COMMENT ON CONSTRAINT tenant_status_pkey ON zeroauth_audit_internal.tenant_status IS 'One state a tenant.';
+COMMENT ON CONSTRAINT tenant_status_state_check ON zeroauth_audit_internal.tenant_status IS 'The four states.';
 
-CREATE TABLE @extschema@.audit_anchor_findings (
+CREATE TABLE zeroauth_audit_internal.anchor_findings (
     kind text COLLATE pg_catalog."C" NOT NULL,
     source text COLLATE pg_catalog."C" NOT NULL,
     tenant_id text COLLATE pg_catalog."C" NOT NULL,
@@ -189,25 +189,25 @@ CREATE TABLE @extschema@.audit_anchor_findings (
     found_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     last_seen_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     detail text NOT NULL,
-    CONSTRAINT audit_anchor_findings_pkey PRIMARY KEY (tenant_id, target, kind, batch, source),
-    CONSTRAINT audit_anchor_findings_kind_check CHECK (kind IN ('anchor_mismatch', 'tenant_missing')),
-    CONSTRAINT audit_anchor_findings_source_check CHECK (source IN ('events', 'rows', 'target'))
+    CONSTRAINT anchor_findings_pkey PRIMARY KEY (tenant_id, target, kind, batch, source),
+    CONSTRAINT anchor_findings_kind_check CHECK (kind IN ('anchor_mismatch', 'tenant_missing')),
+    CONSTRAINT anchor_findings_source_check CHECK (source IN ('events', 'rows', 'target'))
 );
-REVOKE ALL ON TABLE @extschema@.audit_anchor_findings FROM PUBLIC;
-COMMENT ON TABLE @extschema@.audit_anchor_findings IS 'What the job anchor_check found and has not found gone since. audit_verify() and audit_findings() name those of a tenant, too.';
-COMMENT ON COLUMN @extschema@.audit_anchor_findings.kind IS 'anchor_mismatch: what is there is not what was anchored. tenant_missing: a log that was anchored is gone.';
-COMMENT ON COLUMN @extschema@.audit_anchor_findings.source IS 'What tells it: events (they give another root), rows (those of audit_anchors do not make up the batch) or target (it has something else).';
-COMMENT ON COLUMN @extschema@.audit_anchor_findings.tenant_id IS 'The tenant; empty when it is about a whole batch.';
-COMMENT ON COLUMN @extschema@.audit_anchor_findings.target IS 'The target; empty when it is about the events, whatever the target.';
-COMMENT ON COLUMN @extschema@.audit_anchor_findings.batch IS 'The batch''s epoch at the target; 0 when it is about the events.';
-COMMENT ON COLUMN @extschema@.audit_anchor_findings.found_at IS 'When it was first found.';
-COMMENT ON COLUMN @extschema@.audit_anchor_findings.last_seen_at IS 'When it was last found.';
-COMMENT ON COLUMN @extschema@.audit_anchor_findings.detail IS 'What was found, in words.';
-COMMENT ON CONSTRAINT audit_anchor_findings_pkey ON @extschema@.audit_anchor_findings IS 'One row for each class and place.';
-COMMENT ON CONSTRAINT audit_anchor_findings_kind_check ON @extschema@.audit_anchor_findings IS 'The two classes.';
-COMMENT ON CONSTRAINT audit_anchor_findings_source_check ON @extschema@.audit_anchor_findings IS 'The three sources.';
+REVOKE ALL ON TABLE zeroauth_audit_internal.anchor_findings FROM PUBLIC;
+COMMENT ON TABLE zeroauth_audit_internal.anchor_findings IS 'What the job anchor_check found and has not found gone since. audit_verify() and audit_findings() name those of a tenant, too.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_findings.kind IS 'anchor_mismatch: what is there is not what was anchored. tenant_missing: a log that was anchored is gone.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_findings.source IS 'What tells it: events (they give another root), rows (those of audit_anchors do not make up the batch) or target (it has something else).';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_findings.tenant_id IS 'The tenant; empty when it is about a whole batch.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_findings.target IS 'The target; empty when it is about the events, whatever the target.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_findings.batch IS 'The batch''s epoch at the target; 0 when it is about the events.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_findings.found_at IS 'When it was first found.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_findings.last_seen_at IS 'When it was last found.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_findings.detail IS 'What was found, in words.';
+COMMENT ON CONSTRAINT anchor_findings_pkey ON zeroauth_audit_internal.anchor_findings IS 'One row for each class and place.';
+COMMENT ON CONSTRAINT anchor_findings_kind_check ON zeroauth_audit_internal.anchor_findings IS 'The two classes.';
+COMMENT ON CONSTRAINT anchor_findings_source_check ON zeroauth_audit_internal.anchor_findings IS 'The three sources.';
 
-CREATE TABLE @extschema@.audit_anchor_check_state (
+CREATE TABLE zeroauth_audit_internal.anchor_check_state (
     id boolean NOT NULL DEFAULT true,
     run bigint,
     phase text NOT NULL DEFAULT 'idle',
@@ -221,32 +221,32 @@ CREATE TABLE @extschema@.audit_anchor_check_state (
     frontier bytea NOT NULL DEFAULT '',
     failure text,
     finished_at timestamptz,
-    CONSTRAINT audit_anchor_check_state_pkey PRIMARY KEY (id),
-    CONSTRAINT audit_anchor_check_state_id_check CHECK (id),
-    CONSTRAINT audit_anchor_check_state_phase_check CHECK (phase IN ('idle', 'batches', 'tenants', 'answers', 'failing'))
+    CONSTRAINT anchor_check_state_pkey PRIMARY KEY (id),
+    CONSTRAINT anchor_check_state_id_check CHECK (id),
+    CONSTRAINT anchor_check_state_phase_check CHECK (phase IN ('idle', 'batches', 'tenants', 'answers', 'failing'))
 );
-REVOKE ALL ON TABLE @extschema@.audit_anchor_check_state FROM PUBLIC;
-COMMENT ON TABLE @extschema@.audit_anchor_check_state IS 'Where the job anchor_check is: one row once it has run, so that a run goes on where a crash or a timeout ended the one before.';
-COMMENT ON COLUMN @extschema@.audit_anchor_check_state.id IS 'Always true.';
-COMMENT ON COLUMN @extschema@.audit_anchor_check_state.run IS 'The run in audit_job_runs.';
-COMMENT ON COLUMN @extschema@.audit_anchor_check_state.phase IS 'idle; batches: the roots of batches from the rows of their tenants; tenants: the roots of anchored checkpoints from the events; answers: what the targets have; failing: the run is about to fail.';
-COMMENT ON COLUMN @extschema@.audit_anchor_check_state.started_at IS 'When the pass began.';
-COMMENT ON COLUMN @extschema@.audit_anchor_check_state.asked_at IS 'When the worker was asked to read the targets.';
-COMMENT ON COLUMN @extschema@.audit_anchor_check_state.target IS 'Target of the last batch that is done.';
-COMMENT ON COLUMN @extschema@.audit_anchor_check_state.batch IS 'That batch.';
-COMMENT ON COLUMN @extschema@.audit_anchor_check_state.tenant_id IS 'The tenant that it is at.';
-COMMENT ON COLUMN @extschema@.audit_anchor_check_state.epoch IS 'Which log of the tenant; -1: none yet.';
-COMMENT ON COLUMN @extschema@.audit_anchor_check_state.leaf IS 'How many leaves of that log are done.';
-COMMENT ON COLUMN @extschema@.audit_anchor_check_state.frontier IS 'What is kept of them to go on: the roots of the largest whole subtrees, 32 bytes each.';
-COMMENT ON COLUMN @extschema@.audit_anchor_check_state.failure IS 'Why the run is about to fail.';
-COMMENT ON COLUMN @extschema@.audit_anchor_check_state.finished_at IS 'When the last pass came to its end.';
-COMMENT ON CONSTRAINT audit_anchor_check_state_pkey ON @extschema@.audit_anchor_check_state IS 'One row.';
-COMMENT ON CONSTRAINT audit_anchor_check_state_id_check ON @extschema@.audit_anchor_check_state IS 'One row.';
-COMMENT ON CONSTRAINT audit_anchor_check_state_phase_check ON @extschema@.audit_anchor_check_state IS 'The phases of a run.';
+REVOKE ALL ON TABLE zeroauth_audit_internal.anchor_check_state FROM PUBLIC;
+COMMENT ON TABLE zeroauth_audit_internal.anchor_check_state IS 'Where the job anchor_check is: one row once it has run, so that a run goes on where a crash or a timeout ended the one before.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_check_state.id IS 'Always true.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_check_state.run IS 'The run in job_runs.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_check_state.phase IS 'idle; batches: the roots of batches from the rows of their tenants; tenants: the roots of anchored checkpoints from the events; answers: what the targets have; failing: the run is about to fail.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_check_state.started_at IS 'When the pass began.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_check_state.asked_at IS 'When the worker was asked to read the targets.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_check_state.target IS 'Target of the last batch that is done.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_check_state.batch IS 'That batch.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_check_state.tenant_id IS 'The tenant that it is at.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_check_state.epoch IS 'Which log of the tenant; -1: none yet.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_check_state.leaf IS 'How many leaves of that log are done.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_check_state.frontier IS 'What is kept of them to go on: the roots of the largest whole subtrees, 32 bytes each.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_check_state.failure IS 'Why the run is about to fail.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_check_state.finished_at IS 'When the last pass came to its end.';
+COMMENT ON CONSTRAINT anchor_check_state_pkey ON zeroauth_audit_internal.anchor_check_state IS 'One row.';
+COMMENT ON CONSTRAINT anchor_check_state_id_check ON zeroauth_audit_internal.anchor_check_state IS 'One row.';
+COMMENT ON CONSTRAINT anchor_check_state_phase_check ON zeroauth_audit_internal.anchor_check_state IS 'The phases of a run.';
 
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_anchor_targets', '');
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_anchor_batches', '');
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_anchors', '');
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_tenant_status', '');
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_anchor_findings', '');
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_anchor_check_state', '');
+SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.anchor_targets', '');
+SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.anchor_batches', '');
+SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.anchors', '');
+SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.tenant_status', '');
+SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.anchor_findings', '');
+SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.anchor_check_state', '');

@@ -1,12 +1,12 @@
 -- Functions of the Merkle log: the job checkpoint, proofs, restores, and what the worker calls to publish.
 
-CREATE FUNCTION @extschema@.audit_job_checkpoint() RETURNS jsonb
+CREATE FUNCTION zeroauth_audit_internal.job_checkpoint() RETURNS jsonb
     LANGUAGE c VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, @extschema@, pg_temp
     SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET jit = off
     AS 'MODULE_PATHNAME', 'zeroauth_audit_job_checkpoint';
-REVOKE ALL ON FUNCTION @extschema@.audit_job_checkpoint() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_job_checkpoint() IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.job_checkpoint() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.job_checkpoint() IS
     'The job checkpoint, one step of it: adds the new events of some tenants to their logs and signs what they are then; signs again what was last signed an hour ago. The worker publishes it afterwards.';
 
 CREATE FUNCTION @extschema@.audit_prove(tenant text, event_id uuid) RETURNS text
@@ -31,7 +31,7 @@ BEGIN ATOMIC
     SELECT pg_catalog.row_to_json(exported)::text
     FROM (
         SELECT i.tenant_id AS tenant_id, i.epoch::text AS epoch, i.tree_size::text AS tree_size, i.chain::text AS chain, i.from_seq::text AS "from", i.to_seq::text AS "to"
-        FROM @extschema@.audit_log_intervals i
+        FROM zeroauth_audit_internal.log_intervals i
         WHERE audit_export_intervals.tenant IS NULL OR i.tenant_id = audit_export_intervals.tenant
         ORDER BY i.tenant_id, i.epoch, i.tree_size, i.chain
     ) exported;
@@ -40,21 +40,21 @@ REVOKE ALL ON FUNCTION @extschema@.audit_export_intervals(text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_export_intervals(text) IS
     'Which events each checkpoint of a tenant''s logs added (NULL: of every tenant''s), as JSON, one object a row: with it a verifier outside the database can lay an export out as the log has it, and recompute its root.';
 
-CREATE FUNCTION @extschema@.audit_checkpoint(tenant text) RETURNS text
+CREATE FUNCTION zeroauth_audit_internal.checkpoint(tenant text) RETURNS text
     LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
     SELECT pg_catalog.concat(c.note, (
         SELECT pg_catalog.string_agg(pg_catalog.concat(s.line, pg_catalog.chr(10)), '' ORDER BY s.sink)
-        FROM @extschema@.audit_cosignatures s WHERE s.tenant_id = c.tenant_id AND s.epoch = c.epoch AND s.tree_size = c.tree_size))
-    FROM @extschema@.audit_checkpoints c
-    WHERE c.tenant_id = audit_checkpoint.tenant AND c.note IS NOT NULL
+        FROM zeroauth_audit_internal.cosignatures s WHERE s.tenant_id = c.tenant_id AND s.epoch = c.epoch AND s.tree_size = c.tree_size))
+    FROM zeroauth_audit_internal.checkpoints c
+    WHERE c.tenant_id = checkpoint.tenant AND c.note IS NOT NULL
     ORDER BY c.epoch DESC, c.tree_size DESC LIMIT 1;
 END;
-REVOKE ALL ON FUNCTION @extschema@.audit_checkpoint(text) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_checkpoint(text) IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.checkpoint(text) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.checkpoint(text) IS
     'The newest signed checkpoint of a tenant with its cosignatures (C2SP tlog-checkpoint); NULL when there is none.';
 
-CREATE FUNCTION @extschema@.audit_sink_check() RETURNS trigger
+CREATE FUNCTION zeroauth_audit_internal.sink_check() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -66,47 +66,47 @@ BEGIN
     RETURN NEW;
 END
 $$;
-REVOKE ALL ON FUNCTION @extschema@.audit_sink_check() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_sink_check() IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.sink_check() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.sink_check() IS
     'Trigger of audit_sinks: a sink that a dump brings is not used before somebody enables it.';
 CREATE TRIGGER zeroauth_audit_sink_check
-    BEFORE INSERT ON @extschema@.audit_sinks
-    FOR EACH ROW EXECUTE FUNCTION @extschema@.audit_sink_check();
-COMMENT ON TRIGGER zeroauth_audit_sink_check ON @extschema@.audit_sinks IS 'A sink that a dump brings is not used before somebody enables it.';
+    BEFORE INSERT ON zeroauth_audit_internal.sinks
+    FOR EACH ROW EXECUTE FUNCTION zeroauth_audit_internal.sink_check();
+COMMENT ON TRIGGER zeroauth_audit_sink_check ON zeroauth_audit_internal.sinks IS 'A sink that a dump brings is not used before somebody enables it.';
 CREATE TRIGGER zeroauth_audit_sinks_changed
-    AFTER INSERT OR DELETE OR TRUNCATE OR UPDATE OF kind, directory, url_file, ca_file, vkey, enabled ON @extschema@.audit_sinks
-    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.audit_jobs_changed();
-COMMENT ON TRIGGER zeroauth_audit_sinks_changed ON @extschema@.audit_sinks IS 'A change counts at once.';
-ALTER TABLE @extschema@.audit_sinks ENABLE ALWAYS TRIGGER zeroauth_audit_sink_check;
-ALTER TABLE @extschema@.audit_sinks ENABLE ALWAYS TRIGGER zeroauth_audit_sinks_changed;
+    AFTER INSERT OR DELETE OR TRUNCATE OR UPDATE OF kind, directory, url_file, ca_file, vkey, enabled ON zeroauth_audit_internal.sinks
+    FOR EACH STATEMENT EXECUTE FUNCTION zeroauth_audit_internal.jobs_changed();
+COMMENT ON TRIGGER zeroauth_audit_sinks_changed ON zeroauth_audit_internal.sinks IS 'A change counts at once.';
+ALTER TABLE zeroauth_audit_internal.sinks ENABLE ALWAYS TRIGGER zeroauth_audit_sink_check;
+ALTER TABLE zeroauth_audit_internal.sinks ENABLE ALWAYS TRIGGER zeroauth_audit_sinks_changed;
 
-CREATE FUNCTION @extschema@.audit_key_usable(error text) RETURNS void
+CREATE FUNCTION zeroauth_audit_internal.key_usable(error text) RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF audit_key_usable.error IS NOT NULL THEN
-        PERFORM @extschema@.audit_raise_alert('checkpoint_key', 2::smallint, NULL, 'checkpoint_key',
-            'checkpoints cannot be signed: ' || audit_key_usable.error, jsonb_build_object('error', audit_key_usable.error));
-    ELSIF EXISTS (SELECT FROM @extschema@.audit_alerts a WHERE a.fingerprint = 'checkpoint_key' AND a.state <> 'resolved') THEN
-        PERFORM @extschema@.audit_resolve_alert('checkpoint_key', 'the key can be used');
+    IF key_usable.error IS NOT NULL THEN
+        PERFORM zeroauth_audit_internal.raise_alert('checkpoint_key', 2::smallint, NULL, 'checkpoint_key',
+            'checkpoints cannot be signed: ' || key_usable.error, jsonb_build_object('error', key_usable.error));
+    ELSIF EXISTS (SELECT FROM zeroauth_audit_internal.alerts a WHERE a.fingerprint = 'checkpoint_key' AND a.state <> 'resolved') THEN
+        PERFORM zeroauth_audit_internal.resolve_alert('checkpoint_key', 'the key can be used');
     END IF;
 END
 $$;
-REVOKE ALL ON FUNCTION @extschema@.audit_key_usable(text) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_key_usable(text) IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.key_usable(text) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.key_usable(text) IS
     'Part of the job checkpoint: raises the alert checkpoint_key with the reason why the key cannot be used, or resolves it when there is none.';
 
-CREATE FUNCTION @extschema@.audit_hold_log(held_origin text, size bigint, root bytea, by_sink text) RETURNS boolean
+CREATE FUNCTION zeroauth_audit_internal.hold_log(held_origin text, size bigint, root bytea, by_sink text) RETURNS boolean
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    log @extschema@.audit_logs;
+    log zeroauth_audit_internal.logs;
     held bigint;
     sample jsonb;
 BEGIN
-    UPDATE @extschema@.audit_logs l SET state = 'held', known_size = size, known_root = root, known_by = by_sink
+    UPDATE zeroauth_audit_internal.logs l SET state = 'held', known_size = size, known_root = root, known_by = by_sink
     WHERE l.origin = held_origin AND l.state = 'open'
     RETURNING l.* INTO log;
     IF NOT FOUND THEN
@@ -114,8 +114,8 @@ BEGIN
     END IF;
     SELECT count(*), jsonb_agg(jsonb_build_object('tenant', f.tenant_id, 'epoch', f.epoch, 'here', f.tree_size, 'there', f.known_size) ORDER BY f.tenant_id) FILTER (WHERE f.place <= 20)
     INTO held, sample
-    FROM (SELECT l.*, row_number() OVER (ORDER BY l.tenant_id) AS place FROM @extschema@.audit_logs l WHERE l.state = 'held' AND l.known_by = by_sink) f;
-    PERFORM @extschema@.audit_raise_alert(
+    FROM (SELECT l.*, row_number() OVER (ORDER BY l.tenant_id) AS place FROM zeroauth_audit_internal.logs l WHERE l.state = 'held' AND l.known_by = by_sink) f;
+    PERFORM zeroauth_audit_internal.raise_alert(
         CASE WHEN log.known_size > log.tree_size THEN 'tail_truncated' ELSE 'checkpoint_mismatch' END, 1::smallint, CASE WHEN held = 1 THEN log.tenant_id END,
         CASE WHEN log.known_size > log.tree_size THEN 'log_behind:' ELSE 'checkpoint_conflict:' END || by_sink,
         CASE WHEN log.known_size > log.tree_size
@@ -125,85 +125,85 @@ BEGIN
     RETURN true;
 END
 $$;
-REVOKE ALL ON FUNCTION @extschema@.audit_hold_log(text, bigint, bytea, text) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_hold_log(text, bigint, bytea, text) IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.hold_log(text, bigint, bytea, text) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.hold_log(text, bigint, bytea, text) IS
     'Called by the worker when a sink holds a checkpoint that a log does not agree with: no more is signed for it, and an alert of severity 1 is raised, one for all logs of a sink. False when it is held already.';
 
-CREATE FUNCTION @extschema@.audit_log_missing(origins text[], by_sink text) RETURNS void
+CREATE FUNCTION zeroauth_audit_internal.log_missing(origins text[], by_sink text) RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF cardinality(origins) > 0 THEN
-        PERFORM @extschema@.audit_raise_alert('tenant_missing', 1::smallint, NULL, 'log_missing:' || by_sink,
+        PERFORM zeroauth_audit_internal.raise_alert('tenant_missing', 1::smallint, NULL, 'log_missing:' || by_sink,
             format('sink %s holds checkpoints of %s logs that are not here: tenants are gone, or an earlier state was restored', by_sink, cardinality(origins)),
             jsonb_build_object('sink', by_sink, 'origins', to_jsonb(origins[1:20]), 'missing', cardinality(origins)));
     ELSE
-        PERFORM @extschema@.audit_resolve_alert('log_missing:' || by_sink, 'every log that the sink knows is here');
+        PERFORM zeroauth_audit_internal.resolve_alert('log_missing:' || by_sink, 'every log that the sink knows is here');
     END IF;
 END
 $$;
-REVOKE ALL ON FUNCTION @extschema@.audit_log_missing(text[], text) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_log_missing(text[], text) IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.log_missing(text[], text) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.log_missing(text[], text) IS
     'Called by the worker with the origins that a sink knows and the database does not: raises the alert tenant_missing, or resolves it when there are none.';
 
-CREATE FUNCTION @extschema@.audit_sink_told(sink text, error text, published bigint) RETURNS void
+CREATE FUNCTION zeroauth_audit_internal.sink_reported(sink text, error text, published bigint) RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    told @extschema@.audit_sinks;
+    told zeroauth_audit_internal.sinks;
 BEGIN
-    UPDATE @extschema@.audit_sinks s
-    SET last_success = CASE WHEN audit_sink_told.error IS NULL THEN clock_timestamp() ELSE s.last_success END,
-        failing_since = CASE WHEN audit_sink_told.error IS NOT NULL THEN coalesce(s.failing_since, clock_timestamp()) END,
-        last_error = coalesce(left(audit_sink_told.error, 500), s.last_error),
-        published_to = greatest(s.published_to, coalesce(audit_sink_told.published, 0))
+    UPDATE zeroauth_audit_internal.sinks s
+    SET last_success = CASE WHEN sink_reported.error IS NULL THEN clock_timestamp() ELSE s.last_success END,
+        failing_since = CASE WHEN sink_reported.error IS NOT NULL THEN coalesce(s.failing_since, clock_timestamp()) END,
+        last_error = coalesce(left(sink_reported.error, 500), s.last_error),
+        published_to = greatest(s.published_to, coalesce(sink_reported.published, 0))
     WHERE s.name = sink
     RETURNING s.* INTO told;
     IF told.failing_since < clock_timestamp() - interval '15 minutes' THEN
-        PERFORM @extschema@.audit_raise_alert('sink_failing', 2::smallint, NULL, 'sink_failing:' || sink,
+        PERFORM zeroauth_audit_internal.raise_alert('sink_failing', 2::smallint, NULL, 'sink_failing:' || sink,
             format('checkpoints do not reach sink %s: %s', sink, told.last_error), jsonb_build_object('sink', sink, 'since', told.failing_since, 'error', told.last_error));
     ELSIF told.failing_since IS NULL THEN
-        PERFORM @extschema@.audit_resolve_alert('sink_failing:' || sink, 'checkpoints reach the sink again');
+        PERFORM zeroauth_audit_internal.resolve_alert('sink_failing:' || sink, 'checkpoints reach the sink again');
     END IF;
 END
 $$;
-REVOKE ALL ON FUNCTION @extschema@.audit_sink_told(text, text, bigint) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_sink_told(text, text, bigint) IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.sink_reported(text, text, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.sink_reported(text, text, bigint) IS
     'Called by the worker with what came of publishing to a sink: an error or none, and the last seal that it has. Raises the alert sink_failing after 15 minutes of failures.';
 
-CREATE FUNCTION @extschema@.audit_append_own_to(action text, severity text, resource text, details jsonb, tenant text) RETURNS void
+CREATE FUNCTION zeroauth_audit_internal.append_own_to(action text, severity text, resource text, details jsonb, tenant text) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'zeroauth_audit_append_own';
-REVOKE ALL ON FUNCTION @extschema@.audit_append_own_to(text, text, text, jsonb, text) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_append_own_to(text, text, text, jsonb, text) IS
-    'As audit_append_own, to the trail of the tenant whom the event is about.';
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.append_own_to(text, text, text, jsonb, text) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.append_own_to(text, text, text, jsonb, text) IS
+    'As append_own, to the trail of the tenant whom the event is about.';
 
-CREATE FUNCTION @extschema@.audit_acknowledge_restore(note text) RETURNS integer
+CREATE FUNCTION @extschema@.audit_restore_acknowledge(note text) RETURNS integer
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    log @extschema@.audit_logs;
+    log zeroauth_audit_internal.logs;
     ended integer := 0;
     missed bigint;
 BEGIN
-    IF coalesce(audit_acknowledge_restore.note, '') !~ '[^[:space:]]' THEN
+    IF coalesce(audit_restore_acknowledge.note, '') !~ '[^[:space:]]' THEN
         RAISE EXCEPTION USING ERRCODE = 'ZA009', MESSAGE = 'an acknowledgement needs a note', HINT = 'Say what was restored, and why.';
     END IF;
     FOR log IN
-        SELECT l.* FROM @extschema@.audit_logs l
+        SELECT l.* FROM zeroauth_audit_internal.logs l
         WHERE l.state = 'held' OR l.state = 'open' AND EXISTS (
-            SELECT FROM @extschema@.audit_drift_findings d WHERE d.tenant_id = l.tenant_id AND d.source = 'log' AND d.alerted_at >= l.started_at)
+            SELECT FROM zeroauth_audit_internal.drift_findings d WHERE d.tenant_id = l.tenant_id AND d.source = 'log' AND d.alerted_at >= l.started_at)
         ORDER BY l.tenant_id, l.epoch FOR UPDATE
     LOOP
-        SELECT sum(d.events) INTO missed FROM @extschema@.audit_drift_findings d
+        SELECT sum(d.events) INTO missed FROM zeroauth_audit_internal.drift_findings d
         WHERE d.tenant_id = log.tenant_id AND d.source = 'log' AND d.alerted_at >= log.started_at AND d.kind <> 'checkpoint_mismatch';
-        UPDATE @extschema@.audit_logs l SET state = 'ended', ended_at = clock_timestamp() WHERE l.tenant_id = log.tenant_id AND l.epoch = log.epoch;
-        INSERT INTO @extschema@.audit_logs (tenant_id, epoch) VALUES (log.tenant_id, log.epoch + 1);
-        PERFORM @extschema@.audit_append_own_to('log.restored', 'critical', log.origin,
-            jsonb_build_object('note', left(audit_acknowledge_restore.note, 2000), 'by', SESSION_USER, 'epoch', log.epoch + 1,
+        UPDATE zeroauth_audit_internal.logs l SET state = 'ended', ended_at = clock_timestamp() WHERE l.tenant_id = log.tenant_id AND l.epoch = log.epoch;
+        INSERT INTO zeroauth_audit_internal.logs (tenant_id, epoch) VALUES (log.tenant_id, log.epoch + 1);
+        PERFORM zeroauth_audit_internal.append_own_to('log.restored', 'critical', log.origin,
+            jsonb_build_object('note', left(audit_restore_acknowledge.note, 2000), 'by', SESSION_USER, 'epoch', log.epoch + 1,
                 'ended', jsonb_build_object('origin', log.origin, 'epoch', log.epoch, 'tree_size', log.tree_size),
                 'known', jsonb_build_object('sink', log.known_by, 'tree_size', log.known_size, 'root', encode(log.known_root, 'base64')),
                 'lost', greatest(log.known_size - log.tree_size, missed, 0)),
@@ -212,16 +212,16 @@ BEGIN
     END LOOP;
     IF ended = 0 THEN
         RAISE EXCEPTION USING ERRCODE = 'ZA052', MESSAGE = 'no log waits for an acknowledgement of a restore',
-            HINT = 'Logs that a sink disagrees with are in audit_logs with state held, others in audit_drift_findings with source log.';
+            HINT = 'Logs that a sink disagrees with are in logs with state held, others in drift_findings with source log.';
     END IF;
     RETURN ended;
 END
 $$;
-REVOKE ALL ON FUNCTION @extschema@.audit_acknowledge_restore(text) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_acknowledge_restore(text) IS
+REVOKE ALL ON FUNCTION @extschema@.audit_restore_acknowledge(text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_restore_acknowledge(text) IS
     'Says that an earlier state was restored on purpose, and why: every log that is held, or of which the job drift misses something, ends, a new epoch of its tenant begins, and an event log.restored in the tenant''s own trail names what was lost. Returns how many logs. The alerts stay until they are acknowledged. ZA009 without a note, ZA052 when there is no such log.';
 
-CREATE FUNCTION @extschema@.audit_health_log() RETURNS jsonb
+CREATE FUNCTION zeroauth_audit_internal.health_log() RETURNS jsonb
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -230,10 +230,10 @@ DECLARE
     sinks record;
     reasons text[] := '{}';
 BEGIN
-    SELECT count(*) AS logs, count(*) FILTER (WHERE l.state = 'held') AS held, sum(l.tree_size) FILTER (WHERE l.state = 'open') AS events INTO logs FROM @extschema@.audit_logs l;
+    SELECT count(*) AS logs, count(*) FILTER (WHERE l.state = 'held') AS held, sum(l.tree_size) FILTER (WHERE l.state = 'open') AS events INTO logs FROM zeroauth_audit_internal.logs l;
     SELECT coalesce(jsonb_object_agg(s.name, jsonb_build_object('kind', s.kind, 'enabled', s.enabled, 'last_success', s.last_success, 'failing_since', s.failing_since, 'last_error', s.last_error)), '{}') AS each,
         count(*) FILTER (WHERE s.enabled) AS enabled, coalesce(array_agg('sink_failing:' || s.name ORDER BY s.name) FILTER (WHERE s.enabled AND s.failing_since < clock_timestamp() - interval '15 minutes'), '{}') AS failing
-    INTO sinks FROM @extschema@.audit_sinks s;
+    INTO sinks FROM zeroauth_audit_internal.sinks s;
     IF logs.logs = 0 THEN
         NULL; -- nothing was to be signed yet
     ELSIF current_setting('zeroauth_audit.checkpoint_key_file') = '' THEN
@@ -241,7 +241,7 @@ BEGIN
     ELSIF sinks.enabled = 0 THEN
         reasons := reasons || 'checkpoints_not_published'::text;
     END IF;
-    IF NOT coalesce((SELECT j.enabled FROM @extschema@.audit_jobs j WHERE j.name = 'checkpoint'), false) THEN
+    IF NOT coalesce((SELECT j.enabled FROM zeroauth_audit_internal.jobs j WHERE j.name = 'checkpoint'), false) THEN
         reasons := reasons || 'checkpoints_off'::text;
     END IF;
     reasons := reasons || sinks.failing;
@@ -255,8 +255,8 @@ BEGIN
         'logs', logs.logs, 'held', logs.held, 'events', coalesce(logs.events, 0), 'sinks', sinks.each);
 END
 $$;
-REVOKE ALL ON FUNCTION @extschema@.audit_health_log() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_health_log() IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.health_log() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.health_log() IS
     'Part of audit_health(): whether checkpoints are signed and leave the machine. Failing: logs_held. Degraded: checkpoints_not_signed, checkpoints_not_published, checkpoints_off (the job is not enabled), sink_failing:NAME.';
 
-INSERT INTO @extschema@.audit_jobs (name, schedule, timeout) VALUES ('checkpoint', '* * * * *', '1 hour');
+INSERT INTO zeroauth_audit_internal.jobs (name, schedule, timeout) VALUES ('checkpoint', '* * * * *', '1 hour');

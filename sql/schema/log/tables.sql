@@ -1,9 +1,9 @@
 -- The Merkle log of each tenant: what its events were when they were sealed. Written by the job checkpoint alone.
 --
 -- A log's entries are the event hashes. A checkpoint adds, for every chain that grew, its new events: by chain, then by seq.
--- So the place of any event follows from audit_log_intervals, and no row is written for a single event.
+-- So the place of any event follows from log_intervals, and no row is written for a single event.
 
-CREATE TABLE @extschema@.audit_logs (
+CREATE TABLE zeroauth_audit_internal.logs (
     tenant_id text COLLATE pg_catalog."C" NOT NULL,
     epoch integer NOT NULL DEFAULT 0,
     origin text COLLATE pg_catalog."C",
@@ -14,36 +14,36 @@ CREATE TABLE @extschema@.audit_logs (
     known_size bigint,
     known_root bytea,
     known_by text,
-    CONSTRAINT audit_logs_pkey PRIMARY KEY (tenant_id, epoch),
-    CONSTRAINT audit_logs_origin_key UNIQUE (origin),
-    CONSTRAINT audit_logs_epoch_check CHECK (epoch >= 0),
-    CONSTRAINT audit_logs_tree_size_check CHECK (tree_size >= 0),
-    CONSTRAINT audit_logs_state_check CHECK (state IN ('open', 'held', 'ended')),
-    CONSTRAINT audit_logs_ended_check CHECK ((state = 'ended') = (ended_at IS NOT NULL)),
-    CONSTRAINT audit_logs_known_check CHECK (known_root IS NULL OR pg_catalog.octet_length(known_root) = 32)
+    CONSTRAINT logs_pkey PRIMARY KEY (tenant_id, epoch),
+    CONSTRAINT logs_origin_key UNIQUE (origin),
+    CONSTRAINT logs_epoch_check CHECK (epoch >= 0),
+    CONSTRAINT logs_tree_size_check CHECK (tree_size >= 0),
+    CONSTRAINT logs_state_check CHECK (state IN ('open', 'held', 'ended')),
+    CONSTRAINT logs_ended_check CHECK ((state = 'ended') = (ended_at IS NOT NULL)),
+    CONSTRAINT logs_known_check CHECK (known_root IS NULL OR pg_catalog.octet_length(known_root) = 32)
 );
-REVOKE ALL ON TABLE @extschema@.audit_logs FROM PUBLIC;
-COMMENT ON TABLE @extschema@.audit_logs IS 'The Merkle log of each tenant, and those that ended with an acknowledged restore.';
-COMMENT ON COLUMN @extschema@.audit_logs.tenant_id IS 'Whose log it is.';
-COMMENT ON COLUMN @extschema@.audit_logs.epoch IS 'Epoch of the tenant: 0, and one more after each acknowledged restore. The highest is the current one.';
-COMMENT ON COLUMN @extschema@.audit_logs.origin IS 'The first line of its checkpoints, which no other log has; NULL until the first is signed.';
-COMMENT ON COLUMN @extschema@.audit_logs.tree_size IS 'How many events are sealed.';
-COMMENT ON COLUMN @extschema@.audit_logs.state IS 'open; held: somebody outside holds a checkpoint that this log does not agree with, and no more is signed until a person decides; or ended.';
-COMMENT ON COLUMN @extschema@.audit_logs.started_at IS 'When it began.';
-COMMENT ON COLUMN @extschema@.audit_logs.ended_at IS 'When a restore was acknowledged that ended it.';
-COMMENT ON COLUMN @extschema@.audit_logs.known_size IS 'Tree size of the checkpoint outside that this log does not agree with.';
-COMMENT ON COLUMN @extschema@.audit_logs.known_root IS 'Its root hash, NULL when only the size is known.';
-COMMENT ON COLUMN @extschema@.audit_logs.known_by IS 'The sink that holds it.';
-COMMENT ON CONSTRAINT audit_logs_pkey ON @extschema@.audit_logs IS 'One log for each epoch of a tenant.';
-COMMENT ON CONSTRAINT audit_logs_origin_key ON @extschema@.audit_logs IS 'Two logs of one origin could not be told apart outside.';
-COMMENT ON CONSTRAINT audit_logs_epoch_check ON @extschema@.audit_logs IS 'Epochs are counted from 0.';
-COMMENT ON CONSTRAINT audit_logs_tree_size_check ON @extschema@.audit_logs IS 'A number of events.';
-COMMENT ON CONSTRAINT audit_logs_state_check ON @extschema@.audit_logs IS 'The three states.';
-COMMENT ON CONSTRAINT audit_logs_ended_check ON @extschema@.audit_logs IS 'What has ended did so at some time.';
-COMMENT ON CONSTRAINT audit_logs_known_check ON @extschema@.audit_logs IS 'A SHA-256 hash.';
-COMMENT ON INDEX @extschema@.audit_logs_pkey IS 'Finds the current log of a tenant.';
+REVOKE ALL ON TABLE zeroauth_audit_internal.logs FROM PUBLIC;
+COMMENT ON TABLE zeroauth_audit_internal.logs IS 'The Merkle log of each tenant, and those that ended with an acknowledged restore.';
+COMMENT ON COLUMN zeroauth_audit_internal.logs.tenant_id IS 'Whose log it is.';
+COMMENT ON COLUMN zeroauth_audit_internal.logs.epoch IS 'Epoch of the tenant: 0, and one more after each acknowledged restore. The highest is the current one.';
+COMMENT ON COLUMN zeroauth_audit_internal.logs.origin IS 'The first line of its checkpoints, which no other log has; NULL until the first is signed.';
+COMMENT ON COLUMN zeroauth_audit_internal.logs.tree_size IS 'How many events are sealed.';
+COMMENT ON COLUMN zeroauth_audit_internal.logs.state IS 'open; held: somebody outside holds a checkpoint that this log does not agree with, and no more is signed until a person decides; or ended.';
+COMMENT ON COLUMN zeroauth_audit_internal.logs.started_at IS 'When it began.';
+COMMENT ON COLUMN zeroauth_audit_internal.logs.ended_at IS 'When a restore was acknowledged that ended it.';
+COMMENT ON COLUMN zeroauth_audit_internal.logs.known_size IS 'Tree size of the checkpoint outside that this log does not agree with.';
+COMMENT ON COLUMN zeroauth_audit_internal.logs.known_root IS 'Its root hash, NULL when only the size is known.';
+COMMENT ON COLUMN zeroauth_audit_internal.logs.known_by IS 'The sink that holds it.';
+COMMENT ON CONSTRAINT logs_pkey ON zeroauth_audit_internal.logs IS 'One log for each epoch of a tenant.';
+COMMENT ON CONSTRAINT logs_origin_key ON zeroauth_audit_internal.logs IS 'Two logs of one origin could not be told apart outside.';
+COMMENT ON CONSTRAINT logs_epoch_check ON zeroauth_audit_internal.logs IS 'Epochs are counted from 0.';
+COMMENT ON CONSTRAINT logs_tree_size_check ON zeroauth_audit_internal.logs IS 'A number of events.';
+COMMENT ON CONSTRAINT logs_state_check ON zeroauth_audit_internal.logs IS 'The three states.';
+COMMENT ON CONSTRAINT logs_ended_check ON zeroauth_audit_internal.logs IS 'What has ended did so at some time.';
+COMMENT ON CONSTRAINT logs_known_check ON zeroauth_audit_internal.logs IS 'A SHA-256 hash.';
+COMMENT ON INDEX zeroauth_audit_internal.logs_pkey IS 'Finds the current log of a tenant.';
 
-CREATE TABLE @extschema@.audit_log_intervals (
+CREATE TABLE zeroauth_audit_internal.log_intervals (
     tenant_id text COLLATE pg_catalog."C" NOT NULL,
     epoch integer NOT NULL,
     chain smallint NOT NULL,
@@ -51,96 +51,96 @@ CREATE TABLE @extschema@.audit_log_intervals (
     from_seq bigint NOT NULL,
     first_leaf bigint NOT NULL,
     tree_size bigint NOT NULL,
-    CONSTRAINT audit_log_intervals_pkey PRIMARY KEY (tenant_id, epoch, chain, to_seq),
-    CONSTRAINT audit_log_intervals_place_check CHECK (from_seq >= 0 AND to_seq > from_seq AND first_leaf >= 0 AND tree_size >= first_leaf + (to_seq - from_seq))
+    CONSTRAINT log_intervals_pkey PRIMARY KEY (tenant_id, epoch, chain, to_seq),
+    CONSTRAINT log_intervals_place_check CHECK (from_seq >= 0 AND to_seq > from_seq AND first_leaf >= 0 AND tree_size >= first_leaf + (to_seq - from_seq))
 );
-REVOKE ALL ON TABLE @extschema@.audit_log_intervals FROM PUBLIC;
-COMMENT ON TABLE @extschema@.audit_log_intervals IS 'Which events a checkpoint added to a log: one row for each chain that grew.';
-COMMENT ON COLUMN @extschema@.audit_log_intervals.tenant_id IS 'Whose log it is.';
-COMMENT ON COLUMN @extschema@.audit_log_intervals.epoch IS 'Which log of the tenant.';
-COMMENT ON COLUMN @extschema@.audit_log_intervals.chain IS 'The chain.';
-COMMENT ON COLUMN @extschema@.audit_log_intervals.to_seq IS 'seq of the last event that was added.';
-COMMENT ON COLUMN @extschema@.audit_log_intervals.from_seq IS 'seq of the event before the first that was added, 0 for none.';
-COMMENT ON COLUMN @extschema@.audit_log_intervals.first_leaf IS 'Place of the first in the log, counted from 0; the others follow it.';
-COMMENT ON COLUMN @extschema@.audit_log_intervals.tree_size IS 'Tree size of the checkpoint that added them.';
-COMMENT ON CONSTRAINT audit_log_intervals_pkey ON @extschema@.audit_log_intervals IS 'Finds the interval that an event is in.';
-COMMENT ON CONSTRAINT audit_log_intervals_place_check ON @extschema@.audit_log_intervals IS 'The events are part of the tree that they are said to be in.';
+REVOKE ALL ON TABLE zeroauth_audit_internal.log_intervals FROM PUBLIC;
+COMMENT ON TABLE zeroauth_audit_internal.log_intervals IS 'Which events a checkpoint added to a log: one row for each chain that grew.';
+COMMENT ON COLUMN zeroauth_audit_internal.log_intervals.tenant_id IS 'Whose log it is.';
+COMMENT ON COLUMN zeroauth_audit_internal.log_intervals.epoch IS 'Which log of the tenant.';
+COMMENT ON COLUMN zeroauth_audit_internal.log_intervals.chain IS 'The chain.';
+COMMENT ON COLUMN zeroauth_audit_internal.log_intervals.to_seq IS 'seq of the last event that was added.';
+COMMENT ON COLUMN zeroauth_audit_internal.log_intervals.from_seq IS 'seq of the event before the first that was added, 0 for none.';
+COMMENT ON COLUMN zeroauth_audit_internal.log_intervals.first_leaf IS 'Place of the first in the log, counted from 0; the others follow it.';
+COMMENT ON COLUMN zeroauth_audit_internal.log_intervals.tree_size IS 'Tree size of the checkpoint that added them.';
+COMMENT ON CONSTRAINT log_intervals_pkey ON zeroauth_audit_internal.log_intervals IS 'Finds the interval that an event is in.';
+COMMENT ON CONSTRAINT log_intervals_place_check ON zeroauth_audit_internal.log_intervals IS 'The events are part of the tree that they are said to be in.';
 
-CREATE TABLE @extschema@.audit_tiles (
+CREATE TABLE zeroauth_audit_internal.tiles (
     tenant_id text COLLATE pg_catalog."C" NOT NULL,
     epoch integer NOT NULL,
     level smallint NOT NULL,
     place bigint NOT NULL,
     hashes bytea NOT NULL,
-    CONSTRAINT audit_tiles_pkey PRIMARY KEY (tenant_id, epoch, level, place),
-    CONSTRAINT audit_tiles_place_check CHECK (level OPERATOR(pg_catalog.>=) 0 AND level OPERATOR(pg_catalog.<=) 7 AND place >= 0),
-    CONSTRAINT audit_tiles_hashes_check CHECK (pg_catalog.octet_length(hashes) OPERATOR(pg_catalog.>=) 32 AND pg_catalog.octet_length(hashes) OPERATOR(pg_catalog.<=) 8192 AND pg_catalog.octet_length(hashes) % 32 = 0)
+    CONSTRAINT tiles_pkey PRIMARY KEY (tenant_id, epoch, level, place),
+    CONSTRAINT tiles_place_check CHECK (level OPERATOR(pg_catalog.>=) 0 AND level OPERATOR(pg_catalog.<=) 7 AND place >= 0),
+    CONSTRAINT tiles_hashes_check CHECK (pg_catalog.octet_length(hashes) OPERATOR(pg_catalog.>=) 32 AND pg_catalog.octet_length(hashes) OPERATOR(pg_catalog.<=) 8192 AND pg_catalog.octet_length(hashes) % 32 = 0)
 );
 -- Hashes do not compress.
-ALTER TABLE @extschema@.audit_tiles ALTER COLUMN hashes SET STORAGE EXTERNAL;
-REVOKE ALL ON TABLE @extschema@.audit_tiles FROM PUBLIC;
-COMMENT ON TABLE @extschema@.audit_tiles IS 'The hashes of each log, 256 in a tile (C2SP tlog-tiles): a proof reads a few of them.';
-COMMENT ON COLUMN @extschema@.audit_tiles.tenant_id IS 'Whose log it is.';
-COMMENT ON COLUMN @extschema@.audit_tiles.epoch IS 'Which log of the tenant.';
-COMMENT ON COLUMN @extschema@.audit_tiles.level IS 'Level of the tile: 0 holds hashes of events, each higher one those of 256 tiles below.';
-COMMENT ON COLUMN @extschema@.audit_tiles.place IS 'Number of the tile in its level, counted from 0.';
-COMMENT ON COLUMN @extschema@.audit_tiles.hashes IS '1 to 256 hashes of 32 bytes; only the last tile of a level has less than 256.';
-COMMENT ON CONSTRAINT audit_tiles_pkey ON @extschema@.audit_tiles IS 'One tile at each place.';
-COMMENT ON CONSTRAINT audit_tiles_place_check ON @extschema@.audit_tiles IS 'Eight levels of 256 hold more events than a bigint counts.';
-COMMENT ON CONSTRAINT audit_tiles_hashes_check ON @extschema@.audit_tiles IS '1 to 256 hashes.';
+ALTER TABLE zeroauth_audit_internal.tiles ALTER COLUMN hashes SET STORAGE EXTERNAL;
+REVOKE ALL ON TABLE zeroauth_audit_internal.tiles FROM PUBLIC;
+COMMENT ON TABLE zeroauth_audit_internal.tiles IS 'The hashes of each log, 256 in a tile (C2SP tlog-tiles): a proof reads a few of them.';
+COMMENT ON COLUMN zeroauth_audit_internal.tiles.tenant_id IS 'Whose log it is.';
+COMMENT ON COLUMN zeroauth_audit_internal.tiles.epoch IS 'Which log of the tenant.';
+COMMENT ON COLUMN zeroauth_audit_internal.tiles.level IS 'Level of the tile: 0 holds hashes of events, each higher one those of 256 tiles below.';
+COMMENT ON COLUMN zeroauth_audit_internal.tiles.place IS 'Number of the tile in its level, counted from 0.';
+COMMENT ON COLUMN zeroauth_audit_internal.tiles.hashes IS '1 to 256 hashes of 32 bytes; only the last tile of a level has less than 256.';
+COMMENT ON CONSTRAINT tiles_pkey ON zeroauth_audit_internal.tiles IS 'One tile at each place.';
+COMMENT ON CONSTRAINT tiles_place_check ON zeroauth_audit_internal.tiles IS 'Eight levels of 256 hold more events than a bigint counts.';
+COMMENT ON CONSTRAINT tiles_hashes_check ON zeroauth_audit_internal.tiles IS '1 to 256 hashes.';
 
-CREATE SEQUENCE @extschema@.audit_checkpoints_seal_seq AS bigint;
-REVOKE ALL ON SEQUENCE @extschema@.audit_checkpoints_seal_seq FROM PUBLIC;
-COMMENT ON SEQUENCE @extschema@.audit_checkpoints_seal_seq IS 'Numbers of seals.';
+CREATE SEQUENCE zeroauth_audit_internal.checkpoints_seal_seq AS bigint;
+REVOKE ALL ON SEQUENCE zeroauth_audit_internal.checkpoints_seal_seq FROM PUBLIC;
+COMMENT ON SEQUENCE zeroauth_audit_internal.checkpoints_seal_seq IS 'Numbers of seals.';
 
-CREATE TABLE @extschema@.audit_checkpoints (
+CREATE TABLE zeroauth_audit_internal.checkpoints (
     tenant_id text COLLATE pg_catalog."C" NOT NULL,
     epoch integer NOT NULL,
     tree_size bigint NOT NULL,
     root bytea NOT NULL,
     created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     sealed_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-    seal bigint NOT NULL DEFAULT pg_catalog.nextval('@extschema@.audit_checkpoints_seal_seq'),
+    seal bigint NOT NULL DEFAULT pg_catalog.nextval('zeroauth_audit_internal.checkpoints_seal_seq'),
     note text,
-    CONSTRAINT audit_checkpoints_pkey PRIMARY KEY (tenant_id, epoch, tree_size),
-    CONSTRAINT audit_checkpoints_seal_key UNIQUE (seal),
-    CONSTRAINT audit_checkpoints_tree_size_check CHECK (tree_size >= 0),
-    CONSTRAINT audit_checkpoints_root_check CHECK (pg_catalog.octet_length(root) = 32)
+    CONSTRAINT checkpoints_pkey PRIMARY KEY (tenant_id, epoch, tree_size),
+    CONSTRAINT checkpoints_seal_key UNIQUE (seal),
+    CONSTRAINT checkpoints_tree_size_check CHECK (tree_size >= 0),
+    CONSTRAINT checkpoints_root_check CHECK (pg_catalog.octet_length(root) = 32)
 );
-ALTER SEQUENCE @extschema@.audit_checkpoints_seal_seq OWNED BY @extschema@.audit_checkpoints.seal;
-REVOKE ALL ON TABLE @extschema@.audit_checkpoints FROM PUBLIC;
-COMMENT ON TABLE @extschema@.audit_checkpoints IS 'Signed statements of how large each log was, and what its root hash was then.';
-COMMENT ON COLUMN @extschema@.audit_checkpoints.tenant_id IS 'Whose log it is.';
-COMMENT ON COLUMN @extschema@.audit_checkpoints.epoch IS 'Which log of the tenant.';
-COMMENT ON COLUMN @extschema@.audit_checkpoints.tree_size IS 'How many events it covers.';
-COMMENT ON COLUMN @extschema@.audit_checkpoints.root IS 'Root hash of the tree of these events (RFC 6962).';
-COMMENT ON COLUMN @extschema@.audit_checkpoints.created_at IS 'When the log had reached this size.';
-COMMENT ON COLUMN @extschema@.audit_checkpoints.sealed_at IS 'When it was last signed: again every hour while nothing is added, so that silence is sealed, too.';
-COMMENT ON COLUMN @extschema@.audit_checkpoints.seal IS 'Number of the last signing, rising: what a sink has not seen is above a number.';
-COMMENT ON COLUMN @extschema@.audit_checkpoints.note IS 'The signed checkpoint (C2SP signed-note); NULL while there is no key.';
-COMMENT ON CONSTRAINT audit_checkpoints_pkey ON @extschema@.audit_checkpoints IS 'One checkpoint for each size of a log.';
-COMMENT ON CONSTRAINT audit_checkpoints_seal_key ON @extschema@.audit_checkpoints IS 'Finds what a sink has not seen.';
-COMMENT ON CONSTRAINT audit_checkpoints_tree_size_check ON @extschema@.audit_checkpoints IS 'A number of events.';
-COMMENT ON CONSTRAINT audit_checkpoints_root_check ON @extschema@.audit_checkpoints IS 'A SHA-256 hash.';
+ALTER SEQUENCE zeroauth_audit_internal.checkpoints_seal_seq OWNED BY zeroauth_audit_internal.checkpoints.seal;
+REVOKE ALL ON TABLE zeroauth_audit_internal.checkpoints FROM PUBLIC;
+COMMENT ON TABLE zeroauth_audit_internal.checkpoints IS 'Signed statements of how large each log was, and what its root hash was then.';
+COMMENT ON COLUMN zeroauth_audit_internal.checkpoints.tenant_id IS 'Whose log it is.';
+COMMENT ON COLUMN zeroauth_audit_internal.checkpoints.epoch IS 'Which log of the tenant.';
+COMMENT ON COLUMN zeroauth_audit_internal.checkpoints.tree_size IS 'How many events it covers.';
+COMMENT ON COLUMN zeroauth_audit_internal.checkpoints.root IS 'Root hash of the tree of these events (RFC 6962).';
+COMMENT ON COLUMN zeroauth_audit_internal.checkpoints.created_at IS 'When the log had reached this size.';
+COMMENT ON COLUMN zeroauth_audit_internal.checkpoints.sealed_at IS 'When it was last signed: again every hour while nothing is added, so that silence is sealed, too.';
+COMMENT ON COLUMN zeroauth_audit_internal.checkpoints.seal IS 'Number of the last signing, rising: what a sink has not seen is above a number.';
+COMMENT ON COLUMN zeroauth_audit_internal.checkpoints.note IS 'The signed checkpoint (C2SP signed-note); NULL while there is no key.';
+COMMENT ON CONSTRAINT checkpoints_pkey ON zeroauth_audit_internal.checkpoints IS 'One checkpoint for each size of a log.';
+COMMENT ON CONSTRAINT checkpoints_seal_key ON zeroauth_audit_internal.checkpoints IS 'Finds what a sink has not seen.';
+COMMENT ON CONSTRAINT checkpoints_tree_size_check ON zeroauth_audit_internal.checkpoints IS 'A number of events.';
+COMMENT ON CONSTRAINT checkpoints_root_check ON zeroauth_audit_internal.checkpoints IS 'A SHA-256 hash.';
 
-CREATE TABLE @extschema@.audit_keys (
+CREATE TABLE zeroauth_audit_internal.keys (
     public_key bytea NOT NULL,
     vkey text NOT NULL,
     first_used timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     last_used timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-    CONSTRAINT audit_keys_pkey PRIMARY KEY (public_key),
-    CONSTRAINT audit_keys_public_key_check CHECK (pg_catalog.octet_length(public_key) = 32)
+    CONSTRAINT keys_pkey PRIMARY KEY (public_key),
+    CONSTRAINT keys_public_key_check CHECK (pg_catalog.octet_length(public_key) = 32)
 );
-REVOKE ALL ON TABLE @extschema@.audit_keys FROM PUBLIC;
-COMMENT ON TABLE @extschema@.audit_keys IS 'The public keys of all checkpoints. The private ones are in zeroauth_audit.checkpoint_key_file only.';
-COMMENT ON COLUMN @extschema@.audit_keys.public_key IS 'The Ed25519 public key.';
-COMMENT ON COLUMN @extschema@.audit_keys.vkey IS 'The same as C2SP writes it, with the base origin as its name: what zeroauth-audit wants as --key.';
-COMMENT ON COLUMN @extschema@.audit_keys.first_used IS 'When it first signed.';
-COMMENT ON COLUMN @extschema@.audit_keys.last_used IS 'When it last signed; older checkpoints still verify with it.';
-COMMENT ON CONSTRAINT audit_keys_pkey ON @extschema@.audit_keys IS 'Keys are told apart by themselves.';
-COMMENT ON CONSTRAINT audit_keys_public_key_check ON @extschema@.audit_keys IS 'An Ed25519 public key.';
+REVOKE ALL ON TABLE zeroauth_audit_internal.keys FROM PUBLIC;
+COMMENT ON TABLE zeroauth_audit_internal.keys IS 'The public keys of all checkpoints. The private ones are in zeroauth_audit.checkpoint_key_file only.';
+COMMENT ON COLUMN zeroauth_audit_internal.keys.public_key IS 'The Ed25519 public key.';
+COMMENT ON COLUMN zeroauth_audit_internal.keys.vkey IS 'The same as C2SP writes it, with the base origin as its name: what zeroauth-audit wants as --key.';
+COMMENT ON COLUMN zeroauth_audit_internal.keys.first_used IS 'When it first signed.';
+COMMENT ON COLUMN zeroauth_audit_internal.keys.last_used IS 'When it last signed; older checkpoints still verify with it.';
+COMMENT ON CONSTRAINT keys_pkey ON zeroauth_audit_internal.keys IS 'Keys are told apart by themselves.';
+COMMENT ON CONSTRAINT keys_public_key_check ON zeroauth_audit_internal.keys IS 'An Ed25519 public key.';
 
-CREATE TABLE @extschema@.audit_sinks (
+CREATE TABLE zeroauth_audit_internal.sinks (
     name text COLLATE pg_catalog."C" NOT NULL,
     kind text COLLATE pg_catalog."C" NOT NULL,
     directory text,
@@ -152,57 +152,57 @@ CREATE TABLE @extschema@.audit_sinks (
     last_success timestamptz,
     failing_since timestamptz,
     last_error text,
-    CONSTRAINT audit_sinks_pkey PRIMARY KEY (name),
-    CONSTRAINT audit_sinks_name_check CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$'),
-    CONSTRAINT audit_sinks_kind_check CHECK (kind IN ('directory', 'witness')),
-    CONSTRAINT audit_sinks_paths_check CHECK (directory ~ '^/' AND url_file ~ '^/' AND ca_file ~ '^/'),
-    CONSTRAINT audit_sinks_directory_check CHECK ((kind = 'directory') = (directory IS NOT NULL)),
-    CONSTRAINT audit_sinks_witness_check CHECK ((kind = 'witness') = (url_file IS NOT NULL AND vkey IS NOT NULL))
+    CONSTRAINT sinks_pkey PRIMARY KEY (name),
+    CONSTRAINT sinks_name_check CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$'),
+    CONSTRAINT sinks_kind_check CHECK (kind IN ('directory', 'witness')),
+    CONSTRAINT sinks_paths_check CHECK (directory ~ '^/' AND url_file ~ '^/' AND ca_file ~ '^/'),
+    CONSTRAINT sinks_directory_check CHECK ((kind = 'directory') = (directory IS NOT NULL)),
+    CONSTRAINT sinks_witness_check CHECK ((kind = 'witness') = (url_file IS NOT NULL AND vkey IS NOT NULL))
 );
-REVOKE ALL ON TABLE @extschema@.audit_sinks FROM PUBLIC;
-COMMENT ON TABLE @extschema@.audit_sinks IS 'Where checkpoints go, so that nobody inside can take them back. Whoever can write to this table has the server write to places of their choice.';
-COMMENT ON COLUMN @extschema@.audit_sinks.name IS 'Name of the sink, as alerts show it.';
-COMMENT ON COLUMN @extschema@.audit_sinks.kind IS 'directory (files that are never overwritten; best on storage that cannot be) or witness (C2SP tlog-witness).';
-COMMENT ON COLUMN @extschema@.audit_sinks.directory IS 'Absolute path of the directory, which must exist and be the server''s user''s or root''s alone to write.';
-COMMENT ON COLUMN @extschema@.audit_sinks.url_file IS 'Absolute path of the file that holds the witness'' URL; mode 0600 or 0400, owned by the server''s user or root.';
-COMMENT ON COLUMN @extschema@.audit_sinks.ca_file IS 'Absolute path of a PEM file with the only certificate authorities that are trusted; NULL: those of the system.';
-COMMENT ON COLUMN @extschema@.audit_sinks.vkey IS 'The witness'' public key as C2SP writes it: name+hash+key. A cosignature of another is refused.';
-COMMENT ON COLUMN @extschema@.audit_sinks.enabled IS 'While false nothing is published here. A sink that a dump brings is disabled.';
-COMMENT ON COLUMN @extschema@.audit_sinks.published_to IS 'The last seal that a directory has. Set by the server.';
-COMMENT ON COLUMN @extschema@.audit_sinks.last_success IS 'When it last took something. Set by the server.';
-COMMENT ON COLUMN @extschema@.audit_sinks.failing_since IS 'Since when it has taken nothing that it was given; NULL: it works. Set by the server.';
-COMMENT ON COLUMN @extschema@.audit_sinks.last_error IS 'Why it last failed. Never contains a part of a URL. Set by the server.';
-COMMENT ON CONSTRAINT audit_sinks_pkey ON @extschema@.audit_sinks IS 'Sinks are told apart by their name.';
-COMMENT ON CONSTRAINT audit_sinks_name_check ON @extschema@.audit_sinks IS 'A name that needs no quoting anywhere.';
-COMMENT ON CONSTRAINT audit_sinks_kind_check ON @extschema@.audit_sinks IS 'The two kinds.';
-COMMENT ON CONSTRAINT audit_sinks_paths_check ON @extschema@.audit_sinks IS 'A relative path would depend on where the server was started.';
-COMMENT ON CONSTRAINT audit_sinks_directory_check ON @extschema@.audit_sinks IS 'A directory has a path.';
-COMMENT ON CONSTRAINT audit_sinks_witness_check ON @extschema@.audit_sinks IS 'A witness has a URL and a key.';
+REVOKE ALL ON TABLE zeroauth_audit_internal.sinks FROM PUBLIC;
+COMMENT ON TABLE zeroauth_audit_internal.sinks IS 'Where checkpoints go, so that nobody inside can take them back. Whoever can write to this table has the server write to places of their choice.';
+COMMENT ON COLUMN zeroauth_audit_internal.sinks.name IS 'Name of the sink, as alerts show it.';
+COMMENT ON COLUMN zeroauth_audit_internal.sinks.kind IS 'directory (files that are never overwritten; best on storage that cannot be) or witness (C2SP tlog-witness).';
+COMMENT ON COLUMN zeroauth_audit_internal.sinks.directory IS 'Absolute path of the directory, which must exist and be the server''s user''s or root''s alone to write.';
+COMMENT ON COLUMN zeroauth_audit_internal.sinks.url_file IS 'Absolute path of the file that holds the witness'' URL; mode 0600 or 0400, owned by the server''s user or root.';
+COMMENT ON COLUMN zeroauth_audit_internal.sinks.ca_file IS 'Absolute path of a PEM file with the only certificate authorities that are trusted; NULL: those of the system.';
+COMMENT ON COLUMN zeroauth_audit_internal.sinks.vkey IS 'The witness'' public key as C2SP writes it: name+hash+key. A cosignature of another is refused.';
+COMMENT ON COLUMN zeroauth_audit_internal.sinks.enabled IS 'While false nothing is published here. A sink that a dump brings is disabled.';
+COMMENT ON COLUMN zeroauth_audit_internal.sinks.published_to IS 'The last seal that a directory has. Set by the server.';
+COMMENT ON COLUMN zeroauth_audit_internal.sinks.last_success IS 'When it last took something. Set by the server.';
+COMMENT ON COLUMN zeroauth_audit_internal.sinks.failing_since IS 'Since when it has taken nothing that it was given; NULL: it works. Set by the server.';
+COMMENT ON COLUMN zeroauth_audit_internal.sinks.last_error IS 'Why it last failed. Never contains a part of a URL. Set by the server.';
+COMMENT ON CONSTRAINT sinks_pkey ON zeroauth_audit_internal.sinks IS 'Sinks are told apart by their name.';
+COMMENT ON CONSTRAINT sinks_name_check ON zeroauth_audit_internal.sinks IS 'A name that needs no quoting anywhere.';
+COMMENT ON CONSTRAINT sinks_kind_check ON zeroauth_audit_internal.sinks IS 'The two kinds.';
+COMMENT ON CONSTRAINT sinks_paths_check ON zeroauth_audit_internal.sinks IS 'A relative path would depend on where the server was started.';
+COMMENT ON CONSTRAINT sinks_directory_check ON zeroauth_audit_internal.sinks IS 'A directory has a path.';
+COMMENT ON CONSTRAINT sinks_witness_check ON zeroauth_audit_internal.sinks IS 'A witness has a URL and a key.';
 
-CREATE TABLE @extschema@.audit_cosignatures (
+CREATE TABLE zeroauth_audit_internal.cosignatures (
     sink text COLLATE pg_catalog."C" NOT NULL,
     tenant_id text COLLATE pg_catalog."C" NOT NULL,
     epoch integer NOT NULL,
     tree_size bigint NOT NULL,
     line text NOT NULL,
     cosigned_at timestamptz NOT NULL,
-    CONSTRAINT audit_cosignatures_pkey PRIMARY KEY (sink, tenant_id, epoch, tree_size)
+    CONSTRAINT cosignatures_pkey PRIMARY KEY (sink, tenant_id, epoch, tree_size)
 );
-REVOKE ALL ON TABLE @extschema@.audit_cosignatures FROM PUBLIC;
-COMMENT ON TABLE @extschema@.audit_cosignatures IS 'What witnesses signed: that they saw a checkpoint, and that it grew from what they had seen before.';
-COMMENT ON COLUMN @extschema@.audit_cosignatures.sink IS 'The witness, by its name in audit_sinks.';
-COMMENT ON COLUMN @extschema@.audit_cosignatures.tenant_id IS 'Whose log it is.';
-COMMENT ON COLUMN @extschema@.audit_cosignatures.epoch IS 'Which log of the tenant.';
-COMMENT ON COLUMN @extschema@.audit_cosignatures.tree_size IS 'Which checkpoint.';
-COMMENT ON COLUMN @extschema@.audit_cosignatures.line IS 'The signature line (C2SP cosignature/v1).';
-COMMENT ON COLUMN @extschema@.audit_cosignatures.cosigned_at IS 'When the witness says that it signed.';
-COMMENT ON CONSTRAINT audit_cosignatures_pkey ON @extschema@.audit_cosignatures IS 'One signature of a witness for each checkpoint.';
+REVOKE ALL ON TABLE zeroauth_audit_internal.cosignatures FROM PUBLIC;
+COMMENT ON TABLE zeroauth_audit_internal.cosignatures IS 'What witnesses signed: that they saw a checkpoint, and that it grew from what they had seen before.';
+COMMENT ON COLUMN zeroauth_audit_internal.cosignatures.sink IS 'The witness, by its name in sinks.';
+COMMENT ON COLUMN zeroauth_audit_internal.cosignatures.tenant_id IS 'Whose log it is.';
+COMMENT ON COLUMN zeroauth_audit_internal.cosignatures.epoch IS 'Which log of the tenant.';
+COMMENT ON COLUMN zeroauth_audit_internal.cosignatures.tree_size IS 'Which checkpoint.';
+COMMENT ON COLUMN zeroauth_audit_internal.cosignatures.line IS 'The signature line (C2SP cosignature/v1).';
+COMMENT ON COLUMN zeroauth_audit_internal.cosignatures.cosigned_at IS 'When the witness says that it signed.';
+COMMENT ON CONSTRAINT cosignatures_pkey ON zeroauth_audit_internal.cosignatures IS 'One signature of a witness for each checkpoint.';
 
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_logs', '');
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_log_intervals', '');
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_tiles', '');
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_checkpoints', '');
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_checkpoints_seal_seq', '');
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_keys', '');
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_sinks', '');
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_cosignatures', '');
+SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.logs', '');
+SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.log_intervals', '');
+SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.tiles', '');
+SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.checkpoints', '');
+SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.checkpoints_seal_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.keys', '');
+SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.sinks', '');
+SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.cosignatures', '');

@@ -4,7 +4,7 @@ CREATE TABLE @extschema@.audit_events (
     tenant_id text COLLATE pg_catalog."C" NOT NULL,
     chain smallint NOT NULL,
     seq bigint NOT NULL,
-    event_id uuid NOT NULL DEFAULT @extschema@.audit_uuid_v7(),
+    event_id uuid NOT NULL,
     occurred_at timestamptz NOT NULL DEFAULT pg_catalog.now(),
     recorded_at timestamptz NOT NULL,
     category text,
@@ -59,7 +59,7 @@ COMMENT ON TABLE @extschema@.audit_events IS
 COMMENT ON COLUMN @extschema@.audit_events.tenant_id IS 'Whose trail it is: 1 to 128 bytes, compared byte for byte.';
 COMMENT ON COLUMN @extschema@.audit_events.chain IS 'Chain within the tenant, from 0. Set by the server.';
 COMMENT ON COLUMN @extschema@.audit_events.seq IS 'Position in the chain, from 1, without gaps. Set by the server.';
-COMMENT ON COLUMN @extschema@.audit_events.event_id IS 'The producer''s idempotency key, unique within the tenant: INSERT .. ON CONFLICT DO NOTHING makes a retry safe. Defaults to a UUIDv7.';
+COMMENT ON COLUMN @extschema@.audit_events.event_id IS 'The producer''s idempotency key, unique within the tenant: INSERT .. ON CONFLICT DO NOTHING makes a retry safe. The server makes a UUIDv7 where it is missing.';
 COMMENT ON COLUMN @extschema@.audit_events.occurred_at IS 'When it happened, as the producer says. Years 1 to 9999, or infinite.';
 COMMENT ON COLUMN @extschema@.audit_events.recorded_at IS 'When the server stored it. Set by the server.';
 COMMENT ON COLUMN @extschema@.audit_events.category IS 'Kind of event, for example authentication.';
@@ -110,17 +110,17 @@ COMMENT ON CONSTRAINT audit_events_hash_version_check ON @extschema@.audit_event
 -- Triggers fire in the order of their names: this one last, on what will be stored.
 CREATE TRIGGER zzz_zeroauth_audit_chain
     BEFORE INSERT ON @extschema@.audit_events
-    FOR EACH ROW EXECUTE FUNCTION @extschema@.audit_chain_event();
+    FOR EACH ROW EXECUTE FUNCTION zeroauth_audit_internal.chain();
 COMMENT ON TRIGGER zzz_zeroauth_audit_chain ON @extschema@.audit_events IS
     'Chains every event; fires in replica role too, and after every other BEFORE trigger.';
 CREATE TRIGGER zeroauth_audit_refuse_row
     BEFORE UPDATE OR DELETE ON @extschema@.audit_events
-    FOR EACH ROW EXECUTE FUNCTION @extschema@.audit_refuse_row();
+    FOR EACH ROW EXECUTE FUNCTION zeroauth_audit_internal.refuse_row();
 COMMENT ON TRIGGER zeroauth_audit_refuse_row ON @extschema@.audit_events IS
     'Refuses UPDATE and DELETE where no statement trigger fires.';
 CREATE TRIGGER zeroauth_audit_refuse_statement
     BEFORE UPDATE OR DELETE OR TRUNCATE ON @extschema@.audit_events
-    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.audit_refuse_statement();
+    FOR EACH STATEMENT EXECUTE FUNCTION zeroauth_audit_internal.refuse_statement();
 COMMENT ON TRIGGER zeroauth_audit_refuse_statement ON @extschema@.audit_events IS
     'Refuses UPDATE, DELETE and TRUNCATE before a row is looked for.';
 ALTER TABLE @extschema@.audit_events ENABLE ALWAYS TRIGGER zzz_zeroauth_audit_chain;

@@ -1,27 +1,27 @@
 -- The drill: attacks that a running system can play on itself, on a scratch table that is never committed.
 
-CREATE FUNCTION @extschema@.audit_drill_findings(scratch regclass) RETURNS TABLE (
-    class text, tenant_id text, chain smallint, seq bigint, event_id uuid, expected bytea, actual bytea, detail text)
+CREATE FUNCTION zeroauth_audit_internal.drill_findings(scratch regclass) RETURNS TABLE (
+    tenant_id text, class text, chain smallint, seq bigint, event_id uuid, detail text, expected bytea, actual bytea)
     LANGUAGE c STABLE STRICT PARALLEL UNSAFE
     SET search_path = pg_catalog, @extschema@, pg_temp
     AS 'MODULE_PATHNAME', 'zeroauth_audit_drill_findings';
-REVOKE ALL ON FUNCTION @extschema@.audit_drill_findings(regclass) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_drill_findings(regclass) IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.drill_findings(regclass) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.drill_findings(regclass) IS
     'Part of audit_drill(): what audit_findings() says, by the same code, of a table of the trail''s shape that this transaction created. ZA009 for any other table.';
 
-CREATE FUNCTION @extschema@.audit_drill_seal(scratch regclass) RETURNS bigint
+CREATE FUNCTION zeroauth_audit_internal.drill_seal(scratch regclass) RETURNS bigint
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
     SET search_path = pg_catalog, @extschema@, pg_temp
     SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET jit = off
     AS 'MODULE_PATHNAME', 'zeroauth_audit_drill_seal';
-REVOKE ALL ON FUNCTION @extschema@.audit_drill_seal(regclass) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_drill_seal(regclass) IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.drill_seal(regclass) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.drill_seal(regclass) IS
     'Part of audit_drill(): what the job checkpoint does, by the same code, to a scratch table and the logs beside it, signed with a key that is made up and forgotten. Returns how many events were sealed. ZA009 for a table that is not a drill''s, ZA051 when what was sealed before is not there.';
 
 -- played: variants of one attack, each played by itself on an untouched trail; {table} is the scratch table, {schema} its schema,
 -- {ours} the schema of the extension. All events were sealed before, in logs beside the table. guarded: the table has the guards that audit_events has; otherwise only the chaining.
 -- then_true: what must hold of the stored rows, too. not_played: why nothing is played.
-CREATE FUNCTION @extschema@.audit_drill_attacks() RETURNS TABLE (
+CREATE FUNCTION zeroauth_audit_internal.drill_attacks() RETURNS TABLE (
     pitfall integer, attack text, expected text, guarded boolean, played text[], then_true text, not_played text)
     LANGUAGE sql STABLE PARALLEL UNSAFE ROWS 50
     SET search_path = pg_catalog, pg_temp
@@ -39,10 +39,10 @@ FROM (
               prev bytea := decode(repeat('00', 32), 'hex');
           BEGIN
               FOR e IN SELECT * FROM {table} WHERE tenant_id = 'acme' AND chain = 0 ORDER BY seq LOOP
-                  e.event_hash := {ours}.audit_event_hash(prev, e.tenant_id, e.chain, e.seq, e.event_id, e.occurred_at, e.recorded_at, e.category,
+                  e.event_hash := {ours}.event_hash(prev, e.tenant_id, e.chain, e.seq, e.event_id, e.occurred_at, e.recorded_at, e.category,
                       e.action, e.outcome, e.severity, e.resource, e.service_name, e.env, e.provider, e.request_id, e.correlation_id, e.trace_id,
                       e.span_id, e.status_code, e.latency_ms, e.payload_size, e.error_code, e.db_role,
-                      {ours}.audit_private_hash(e.salt, e.actor_type, e.actor_id, e.ip, e.user_agent, e.error_message, e.details));
+                      {ours}.private_hash(e.salt, e.actor_type, e.actor_id, e.ip, e.user_agent, e.error_message, e.details));
                   UPDATE {table} SET prev_hash = prev, event_hash = e.event_hash WHERE tenant_id = 'acme' AND chain = 0 AND seq = e.seq;
                   prev := e.event_hash;
               END LOOP;
@@ -54,11 +54,11 @@ FROM (
           DECLARE
               nodes bytea[] := ARRAY(SELECT sha256('\x00'::bytea || event_hash) FROM {table} WHERE tenant_id = 'acme' ORDER BY seq);
           BEGIN
-              UPDATE {schema}.audit_tiles SET hashes = (SELECT string_agg(h, '' ORDER BY n) FROM unnest(nodes) WITH ORDINALITY u (h, n)) WHERE tenant_id = 'acme';
+              UPDATE {schema}.tiles SET hashes = (SELECT string_agg(h, '' ORDER BY n) FROM unnest(nodes) WITH ORDINALITY u (h, n)) WHERE tenant_id = 'acme';
               WHILE cardinality(nodes) > 1 LOOP
                   nodes := ARRAY(SELECT sha256('\x01'::bytea || nodes[n] || nodes[n + 1]) FROM generate_series(1, cardinality(nodes), 2) n);
               END LOOP;
-              UPDATE {schema}.audit_checkpoints SET root = nodes[1] WHERE tenant_id = 'acme';
+              UPDATE {schema}.checkpoints SET root = nodes[1] WHERE tenant_id = 'acme';
           END
           $do$;$$ AS remembered,
         CASE WHEN NOT has_parameter_privilege('session_replication_role', 'SET') THEN 'not played: needs SET on session_replication_role' END AS no_replica
@@ -187,10 +187,10 @@ CROSS JOIN LATERAL (VALUES
           UPDATE {table} SET prev_hash = event_hash WHERE tenant_id = 'globex' AND seq = 5$$], NULL, NULL),
     (24, 'the checks are switched off', 'guard_disabled', NULL, NULL, NULL, 'not played: needs the trail itself'),
     (25, 'an hour passes without events, then what was before it is deleted', 'tail_truncated', false, ARRAY[
-        $$UPDATE {schema}.audit_checkpoints SET sealed_at = sealed_at - interval '61 minutes';
-          SELECT {ours}.audit_drill_seal('{table}');
+        $$UPDATE {schema}.checkpoints SET sealed_at = sealed_at - interval '61 minutes';
+          SELECT {ours}.drill_seal('{table}');
           DELETE FROM {table} WHERE tenant_id = 'acme' AND seq > 6$$],
-        $$SELECT count(*) = 2 AND min(sealed_at) > clock_timestamp() - interval '1 hour' FROM {schema}.audit_checkpoints$$, NULL),
+        $$SELECT count(*) = 2 AND min(sealed_at) > clock_timestamp() - interval '1 hour' FROM {schema}.checkpoints$$, NULL),
     (26, 'each column is changed by itself, the hashes left as they are', 'content_mismatch', false, (
         SELECT array_agg(format($$UPDATE {table} SET %1$I = %2$s WHERE tenant_id = 'acme' AND seq = 5$$, a.attname,
             format(CASE a.atttypid
@@ -221,9 +221,9 @@ CROSS JOIN LATERAL (VALUES
     (27, 'an event moves to another chain', 'content_mismatch, gap', false, ARRAY[
         $$UPDATE {table} SET chain = 1 WHERE tenant_id = 'acme' AND seq = 5$$], NULL, NULL),
     (27, 'an event is rewritten and its own hash recomputed', 'link_broken', false, ARRAY[
-        $$UPDATE {table} SET event_hash = {ours}.audit_event_hash(prev_hash, tenant_id, chain, seq, event_id, occurred_at, recorded_at, category, 'forged',
+        $$UPDATE {table} SET event_hash = {ours}.event_hash(prev_hash, tenant_id, chain, seq, event_id, occurred_at, recorded_at, category, 'forged',
               outcome, severity, resource, service_name, env, provider, request_id, correlation_id, trace_id, span_id, status_code,
-              latency_ms, payload_size, error_code, db_role, {ours}.audit_private_hash(salt, actor_type, actor_id, ip, user_agent, error_message, details)),
+              latency_ms, payload_size, error_code, db_role, {ours}.private_hash(salt, actor_type, actor_id, ip, user_agent, error_message, details)),
             action = 'forged'
           WHERE tenant_id = 'acme' AND seq = 5$$], NULL, NULL),
     (27, 'an event is rewritten and all hashes from it on recomputed', 'checkpoint_mismatch', false, ARRAY[
@@ -233,8 +233,8 @@ CROSS JOIN LATERAL (VALUES
     (28, 'whatever in the database remembers the head is changed, too', 'anchor_mismatch', NULL, NULL, NULL, 'not played: needs what left the database')
 ) list (pitfall, attack, expected, guarded, played, then_true, not_played)
 $attacks$;
-REVOKE ALL ON FUNCTION @extschema@.audit_drill_attacks() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_drill_attacks() IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.drill_attacks() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.drill_attacks() IS
     'Part of audit_drill(): the attacks as they are played. {table} is the scratch table, guarded says whether it has the guards of audit_events; the variants in played are played each on an untouched trail; then_true must hold afterwards; not_played says why nothing is played.';
 
 CREATE FUNCTION @extschema@.audit_drill() RETURNS TABLE (
@@ -254,7 +254,7 @@ DECLARE
     scratch CONSTANT text := format('zeroauth_audit_drill_%s_%s', pg_backend_pid(), left(gen_random_uuid()::text, 8));
     guarded CONSTANT text := scratch || '.audit_events';
     unguarded CONSTANT text := scratch || '_unguarded.events';
-    ours CONSTANT regnamespace := '@extschema@';
+    ours CONSTANT regnamespace := 'zeroauth_audit_internal';
     trail CONSTANT regclass := '@extschema@.audit_events';
     constraints text;
     a record;
@@ -300,9 +300,9 @@ BEGIN
             FOR item IN
                 SELECT t.tgname, t.tgenabled, ours_is.shape, t.tgfoid::regprocedure AS function
                 FROM (VALUES
-                    ('zzz_zeroauth_audit_chain'::name, 7, 'BEFORE INSERT ON %s FOR EACH ROW', 'audit_chain_event()', true),
-                    ('zeroauth_audit_refuse_row', 27, 'BEFORE UPDATE OR DELETE ON %s FOR EACH ROW', 'audit_refuse_row()', false),
-                    ('zeroauth_audit_refuse_statement', 58, 'BEFORE UPDATE OR DELETE OR TRUNCATE ON %s FOR EACH STATEMENT', 'audit_refuse_statement()', false)
+                    ('zzz_zeroauth_audit_chain'::name, 7, 'BEFORE INSERT ON %s FOR EACH ROW', 'chain()', true),
+                    ('zeroauth_audit_refuse_row', 27, 'BEFORE UPDATE OR DELETE ON %s FOR EACH ROW', 'refuse_row()', false),
+                    ('zeroauth_audit_refuse_statement', 58, 'BEFORE UPDATE OR DELETE OR TRUNCATE ON %s FOR EACH STATEMENT', 'refuse_statement()', false)
                 ) ours_is (tgname, tgtype, shape, function, chains)
                 JOIN pg_trigger t ON t.tgrelid = trail AND t.tgname = ours_is.tgname AND t.tgtype = ours_is.tgtype
                     AND t.tgfoid = to_regprocedure(format('%s.%s', ours, ours_is.function)) AND t.tgqual IS NULL AND t.tgattr::text = ''
@@ -335,7 +335,7 @@ BEGIN
                     (SELECT string_agg(format('%I %s', col.attname, format_type(col.atttypid, col.atttypmod)), ', ' ORDER BY col.attnum)
                      FROM pg_attribute col WHERE col.attrelid = c.oid AND col.attnum > 0 AND NOT col.attisdropped) AS columns
                 FROM pg_class c LEFT JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype = 'p'
-                WHERE c.relnamespace = ours AND c.relname IN ('audit_logs', 'audit_log_intervals', 'audit_tiles', 'audit_checkpoints', 'audit_keys')
+                WHERE c.relnamespace = ours AND c.relname IN ('logs', 'log_intervals', 'tiles', 'checkpoints', 'keys')
             LOOP
                 FOREACH target IN ARRAY ARRAY[scratch, scratch || '_unguarded'] LOOP
                     EXECUTE format('CREATE TABLE %I.%I (%s%s)', target, item.relname, item.columns, item.place);
@@ -343,18 +343,18 @@ BEGIN
             END LOOP;
             FOREACH target IN ARRAY ARRAY[scratch, scratch || '_unguarded'] LOOP
                 EXECUTE format($sql$
-                    ALTER TABLE %1$I.audit_logs ALTER epoch SET DEFAULT 0, ALTER tree_size SET DEFAULT 0, ALTER state SET DEFAULT 'open';
-                    ALTER TABLE %1$I.audit_checkpoints ALTER sealed_at SET DEFAULT clock_timestamp();
-                    ALTER TABLE %1$I.audit_keys ALTER last_used SET DEFAULT clock_timestamp()$sql$, target);
+                    ALTER TABLE %1$I.logs ALTER epoch SET DEFAULT 0, ALTER tree_size SET DEFAULT 0, ALTER state SET DEFAULT 'open';
+                    ALTER TABLE %1$I.checkpoints ALTER sealed_at SET DEFAULT clock_timestamp();
+                    ALTER TABLE %1$I.keys ALTER last_used SET DEFAULT clock_timestamp()$sql$, target);
             END LOOP;
             FOREACH target IN ARRAY ARRAY[guarded, unguarded] LOOP
-                PERFORM @extschema@.audit_drill_seal(target::regclass);
+                PERFORM zeroauth_audit_internal.drill_seal(target::regclass);
             END LOOP;
         EXCEPTION WHEN OTHERS THEN
             no_log := format('; not sealed before: %s', SQLSTATE);
         END;
 
-        FOR a IN SELECT list.* FROM @extschema@.audit_drill_attacks() WITH ORDINALITY list ORDER BY list.ordinality LOOP
+        FOR a IN SELECT list.* FROM zeroauth_audit_internal.drill_attacks() WITH ORDINALITY list ORDER BY list.ordinality LOOP
             IF a.not_played IS NOT NULL THEN
                 RETURN QUERY SELECT a.pitfall, a.attack, a.expected, a.not_played, NULL::interval, NULL::boolean;
                 CONTINUE;
@@ -368,7 +368,7 @@ BEGIN
                     EXECUTE replace(replace(replace(variant, '{table}', target), '{schema}', split_part(target, '.', 1)), '{ours}', ours::text);
                     began := clock_timestamp();
                     SELECT coalesce(string_agg(DISTINCT f.class, ', ' ORDER BY f.class), 'none') INTO outcome
-                    FROM @extschema@.audit_drill_findings(target::regclass) f;
+                    FROM zeroauth_audit_internal.drill_findings(target::regclass) f;
                     took := greatest(took, clock_timestamp() - began);
                     IF a.then_true IS NOT NULL THEN
                         EXECUTE replace(replace(a.then_true, '{table}', target), '{schema}', split_part(target, '.', 1)) INTO holds;
@@ -384,7 +384,7 @@ BEGIN
                         outcome := SQLSTATE;
                         took := greatest(took, clock_timestamp() - began);
                 END;
-                IF outcome = 'ZA004' AND NOT @extschema@.audit_preloaded() THEN
+                IF outcome = 'ZA004' AND NOT zeroauth_audit_internal.preloaded() THEN
                     outcome := 'ZA004 in this session only';
                 END IF;
                 outcomes := outcomes || outcome;

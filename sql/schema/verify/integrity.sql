@@ -1,37 +1,37 @@
 -- What people ask: how far the job drift is, and whether a tenant's trail is what it was.
 
-CREATE VIEW @extschema@.audit_drift_progress AS
+CREATE VIEW zeroauth_audit_internal.drift_progress AS
     SELECT s.phase, s.tenants_done, s.tenants_total, s.events_done, s.history_left, s.started_at, s.finished_at, s.resumed,
         s.pass_started_at, s.pass_done, s.pass_total,
         CASE WHEN s.pass_started_at IS NULL THEN 1 WHEN s.pass_total OPERATOR(pg_catalog.>) 0 THEN least(1, pg_catalog.round(s.pass_done::numeric OPERATOR(pg_catalog./) s.pass_total, 4)) ELSE 0 END AS pass_share
-    FROM @extschema@.audit_drift_state s;
-REVOKE ALL ON TABLE @extschema@.audit_drift_progress FROM PUBLIC;
-COMMENT ON VIEW @extschema@.audit_drift_progress IS
+    FROM zeroauth_audit_internal.drift_state s;
+REVOKE ALL ON TABLE zeroauth_audit_internal.drift_progress FROM PUBLIC;
+COMMENT ON VIEW zeroauth_audit_internal.drift_progress IS
     'How far the job drift is, as of its last step: one row.';
-COMMENT ON COLUMN @extschema@.audit_drift_progress.phase IS 'idle, recent, history, recheck, confirm or failing.';
-COMMENT ON COLUMN @extschema@.audit_drift_progress.tenants_done IS 'Tenants whose newest events were recomputed in this run.';
-COMMENT ON COLUMN @extschema@.audit_drift_progress.tenants_total IS 'Tenants there are.';
-COMMENT ON COLUMN @extschema@.audit_drift_progress.events_done IS 'Events recomputed in this run, history included.';
-COMMENT ON COLUMN @extschema@.audit_drift_progress.history_left IS 'Events of the history that this run still takes; NULL when it has not come to that.';
-COMMENT ON COLUMN @extschema@.audit_drift_progress.started_at IS 'When the run began.';
-COMMENT ON COLUMN @extschema@.audit_drift_progress.finished_at IS 'When a run last came to its end.';
-COMMENT ON COLUMN @extschema@.audit_drift_progress.resumed IS 'Whether the run went on where another was interrupted.';
-COMMENT ON COLUMN @extschema@.audit_drift_progress.pass_started_at IS 'When the pass through all history began; NULL: done, the next run begins another.';
-COMMENT ON COLUMN @extschema@.audit_drift_progress.pass_done IS 'Events of the history that are done in this pass.';
-COMMENT ON COLUMN @extschema@.audit_drift_progress.pass_total IS 'Events there are.';
-COMMENT ON COLUMN @extschema@.audit_drift_progress.pass_share IS 'The part of the pass that is done, from 0 to 1.';
+COMMENT ON COLUMN zeroauth_audit_internal.drift_progress.phase IS 'idle, recent, history, recheck, confirm or failing.';
+COMMENT ON COLUMN zeroauth_audit_internal.drift_progress.tenants_done IS 'Tenants whose newest events were recomputed in this run.';
+COMMENT ON COLUMN zeroauth_audit_internal.drift_progress.tenants_total IS 'Tenants there are.';
+COMMENT ON COLUMN zeroauth_audit_internal.drift_progress.events_done IS 'Events recomputed in this run, history included.';
+COMMENT ON COLUMN zeroauth_audit_internal.drift_progress.history_left IS 'Events of the history that this run still takes; NULL when it has not come to that.';
+COMMENT ON COLUMN zeroauth_audit_internal.drift_progress.started_at IS 'When the run began.';
+COMMENT ON COLUMN zeroauth_audit_internal.drift_progress.finished_at IS 'When a run last came to its end.';
+COMMENT ON COLUMN zeroauth_audit_internal.drift_progress.resumed IS 'Whether the run went on where another was interrupted.';
+COMMENT ON COLUMN zeroauth_audit_internal.drift_progress.pass_started_at IS 'When the pass through all history began; NULL: done, the next run begins another.';
+COMMENT ON COLUMN zeroauth_audit_internal.drift_progress.pass_done IS 'Events of the history that are done in this pass.';
+COMMENT ON COLUMN zeroauth_audit_internal.drift_progress.pass_total IS 'Events there are.';
+COMMENT ON COLUMN zeroauth_audit_internal.drift_progress.pass_share IS 'The part of the pass that is done, from 0 to 1.';
 
-CREATE FUNCTION @extschema@.audit_replayed_part(upto bigint, started timestamptz, ended timestamptz, since timestamptz) RETURNS int8range
+CREATE FUNCTION zeroauth_audit_internal.replayed_part(upto bigint, started timestamptz, ended timestamptz, since timestamptz) RETURNS int8range
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE WHEN coalesce(audit_replayed_part.upto, 0) < 1 OR audit_replayed_part.ended IS NULL OR audit_replayed_part.ended < audit_replayed_part.since THEN 'empty'::int8range
-        ELSE int8range(1 + CASE WHEN audit_replayed_part.started >= audit_replayed_part.since OR audit_replayed_part.ended <= audit_replayed_part.started THEN 0
-                                ELSE floor(audit_replayed_part.upto * extract(epoch FROM audit_replayed_part.since - audit_replayed_part.started) / extract(epoch FROM audit_replayed_part.ended - audit_replayed_part.started)) END::bigint,
-                       least(audit_replayed_part.upto, 9223372036854775806) + 1) END
+    SELECT CASE WHEN coalesce(replayed_part.upto, 0) < 1 OR replayed_part.ended IS NULL OR replayed_part.ended < replayed_part.since THEN 'empty'::int8range
+        ELSE int8range(1 + CASE WHEN replayed_part.started >= replayed_part.since OR replayed_part.ended <= replayed_part.started THEN 0
+                                ELSE floor(replayed_part.upto * extract(epoch FROM replayed_part.since - replayed_part.started) / extract(epoch FROM replayed_part.ended - replayed_part.started)) END::bigint,
+                       least(replayed_part.upto, 9223372036854775806) + 1) END
 $$;
-REVOKE ALL ON FUNCTION @extschema@.audit_replayed_part(bigint, timestamptz, timestamptz, timestamptz) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_replayed_part(bigint, timestamptz, timestamptz, timestamptz) IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.replayed_part(bigint, timestamptz, timestamptz, timestamptz) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.replayed_part(bigint, timestamptz, timestamptz, timestamptz) IS
     'Part of audit_integrity(): which events of a chain were recomputed since a time, when a replay from the first to this one began and ended then and went on evenly.';
 
 CREATE FUNCTION @extschema@.audit_integrity(tenant text DEFAULT NULL) RETURNS TABLE (
@@ -46,7 +46,7 @@ DECLARE
     found boolean := false;
     since timestamptz;
 BEGIN
-    PERFORM @extschema@.audit_require_every_row();
+    PERFORM zeroauth_audit_internal.require_every_row();
     since := clock_timestamp() - current_setting('zeroauth_audit.full_replay_period')::interval;
     FOR tenant_id, state, reasons, events, chains, last_event_at, last_drift_at, verified_up_to, open_findings, open_alerts, history_share IN
         WITH RECURSIVE present AS (
@@ -56,15 +56,15 @@ BEGIN
             FROM present p WHERE p.tenant_id IS NOT NULL
         ), wanted AS (
             SELECT p.tenant_id FROM present p WHERE p.tenant_id IS NOT NULL
-            UNION SELECT t.tenant_id FROM @extschema@.audit_tenants t WHERE t.first_seen IS NOT NULL AND (audit_integrity.tenant IS NULL OR t.tenant_id = audit_integrity.tenant)
-            UNION SELECT w.tenant_id FROM @extschema@.audit_watermarks w WHERE audit_integrity.tenant IS NULL OR w.tenant_id = audit_integrity.tenant
-            UNION SELECT l.tenant_id FROM @extschema@.audit_logs l WHERE l.tree_size > 0 AND l.state <> 'ended' AND (audit_integrity.tenant IS NULL OR l.tenant_id = audit_integrity.tenant)
+            UNION SELECT t.tenant_id FROM zeroauth_audit_internal.tenants t WHERE t.first_seen IS NOT NULL AND (audit_integrity.tenant IS NULL OR t.tenant_id = audit_integrity.tenant)
+            UNION SELECT w.tenant_id FROM zeroauth_audit_internal.watermarks w WHERE audit_integrity.tenant IS NULL OR w.tenant_id = audit_integrity.tenant
+            UNION SELECT l.tenant_id FROM zeroauth_audit_internal.logs l WHERE l.tree_size > 0 AND l.state <> 'ended' AND (audit_integrity.tenant IS NULL OR l.tenant_id = audit_integrity.tenant)
             UNION SELECT audit_integrity.tenant WHERE EXISTS (SELECT FROM @extschema@.audit_events e WHERE e.tenant_id = audit_integrity.tenant)
         ), facts AS (
             SELECT w.tenant_id, h.*, m.*, t.checked_at, t.check_error, f.open_findings + o.contradicted AS open_findings, f.suspicions,
                 ARRAY(SELECT DISTINCT k FROM unnest(f.kinds || o.kinds) k ORDER BY k) AS kinds, a.open_alerts
             FROM wanted w
-            LEFT JOIN @extschema@.audit_tenants t ON t.tenant_id = w.tenant_id
+            LEFT JOIN zeroauth_audit_internal.tenants t ON t.tenant_id = w.tenant_id
             CROSS JOIN LATERAL (
                 WITH RECURSIVE heads AS (
                     (SELECT e.chain, e.seq, e.recorded_at FROM @extschema@.audit_events e WHERE e.tenant_id = w.tenant_id AND e.chain IS NOT NULL ORDER BY e.chain DESC, e.seq DESC LIMIT 1)
@@ -76,23 +76,23 @@ BEGIN
                 SELECT max(e.recorded_at) FILTER (WHERE own) AS verified_up_to,
                     count(*) FILTER (WHERE NOT own) AS unconfirmed,
                     sum((SELECT sum(upper(r) - lower(r)) FROM unnest(int8multirange(
-                        @extschema@.audit_replayed_part(k.replayed_seq, k.replay_started_at, k.replayed_at, since),
-                        @extschema@.audit_replayed_part(least(k.whole_seq, k.head_seq), k.whole_started_at, k.whole_ended_at, since),
+                        zeroauth_audit_internal.replayed_part(k.replayed_seq, k.replay_started_at, k.replayed_at, since),
+                        zeroauth_audit_internal.replayed_part(least(k.whole_seq, k.head_seq), k.whole_started_at, k.whole_ended_at, since),
                         CASE WHEN k.verified_at >= since THEN int8range(k.verified_from, greatest(k.verified_from, least(k.head_seq, 9223372036854775806) + 1)) ELSE 'empty' END)) r)) FILTER (WHERE own) AS recomputed
-                FROM (SELECT k.*, k.trail = s.trail AS own FROM @extschema@.audit_watermarks k CROSS JOIN @extschema@.audit_drift_state s WHERE k.tenant_id = w.tenant_id) k
+                FROM (SELECT k.*, k.trail = s.trail AS own FROM zeroauth_audit_internal.watermarks k CROSS JOIN zeroauth_audit_internal.drift_state s WHERE k.tenant_id = w.tenant_id) k
                 LEFT JOIN LATERAL (SELECT e.recorded_at FROM @extschema@.audit_events e WHERE e.tenant_id = k.tenant_id AND e.chain = k.chain AND e.seq = k.head_seq LIMIT 1) e ON true) m
             CROSS JOIN LATERAL (
                 SELECT count(*) FILTER (WHERE d.alerted_at IS NOT NULL) AS open_findings, count(*) FILTER (WHERE d.alerted_at IS NULL) AS suspicions,
                     coalesce(array_agg(DISTINCT d.kind) FILTER (WHERE d.alerted_at IS NOT NULL), '{}') AS kinds
-                FROM @extschema@.audit_drift_findings d WHERE d.tenant_id = w.tenant_id) f
+                FROM zeroauth_audit_internal.drift_findings d WHERE d.tenant_id = w.tenant_id) f
             -- What a sink or an anchor disagrees with: found by the jobs that ask them.
             CROSS JOIN LATERAL (
                 SELECT count(*) AS contradicted, coalesce(array_agg(x.kind), '{}') AS kinds FROM (
                     SELECT CASE WHEN l.known_size > l.tree_size THEN 'tail_truncated' ELSE 'checkpoint_mismatch' END AS kind
-                    FROM (SELECT n.* FROM @extschema@.audit_logs n WHERE n.tenant_id = w.tenant_id ORDER BY n.epoch DESC LIMIT 1) l WHERE l.state = 'held'
+                    FROM (SELECT n.* FROM zeroauth_audit_internal.logs n WHERE n.tenant_id = w.tenant_id ORDER BY n.epoch DESC LIMIT 1) l WHERE l.state = 'held'
                     UNION ALL
-                    SELECT CASE y.kind WHEN 'tenant_missing' THEN y.kind ELSE 'anchor_mismatch' END FROM @extschema@.audit_anchor_findings y WHERE y.tenant_id = w.tenant_id) x) o
-            CROSS JOIN LATERAL (SELECT count(*) AS open_alerts FROM @extschema@.audit_alerts a WHERE a.tenant = w.tenant_id AND a.state <> 'resolved') a
+                    SELECT CASE y.kind WHEN 'tenant_missing' THEN y.kind ELSE 'anchor_mismatch' END FROM zeroauth_audit_internal.anchor_findings y WHERE y.tenant_id = w.tenant_id) x) o
+            CROSS JOIN LATERAL (SELECT count(*) AS open_alerts FROM zeroauth_audit_internal.alerts a WHERE a.tenant = w.tenant_id AND a.state <> 'resolved') a
         ), reasoned AS (
             SELECT facts.*,
                 facts.kinds
@@ -100,7 +100,7 @@ BEGIN
                 || CASE WHEN facts.unconfirmed > 0 THEN ARRAY['restored_incomplete'] ELSE '{}' END
                 || CASE WHEN facts.check_error IS NOT NULL THEN ARRAY['could_not_check'] ELSE '{}' END
                 || CASE WHEN facts.checked_at IS NULL AND (facts.chains > 0 OR facts.kinds = '{}') THEN ARRAY['never_checked']
-                        WHEN coalesce((SELECT @extschema@.audit_schedule_overdue(j.schedule, j.time_zone, facts.checked_at) < clock_timestamp() FROM @extschema@.audit_jobs j WHERE j.name = 'drift'), true) AND facts.chains > 0 THEN ARRAY['checked_long_ago']
+                        WHEN coalesce((SELECT zeroauth_audit_internal.schedule_overdue(j.schedule, j.time_zone, facts.checked_at) < clock_timestamp() FROM zeroauth_audit_internal.jobs j WHERE j.name = 'drift'), true) AND facts.chains > 0 THEN ARRAY['checked_long_ago']
                         ELSE '{}' END AS reasons
             FROM facts
         )
@@ -122,13 +122,13 @@ REVOKE ALL ON FUNCTION @extschema@.audit_integrity(text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_integrity(text) IS
     'The state of each tenant''s trail (NULL: of every tenant''s) as the worker''s jobs know it: tampered (there are open findings of drift, or a sink or an anchor disagrees), incomplete (a dump was restored whose end is not there), unchecked (see reasons) or ok; events and chains there are; when the newest event was recorded, when drift last checked the tenant, the newest event that it knew, and the part of the events that were recomputed within zeroauth_audit.full_replay_period. ZA005 for a tenant that was never there, ZA006 when rows may be hidden.';
 
-CREATE FUNCTION @extschema@.audit_health_drift() RETURNS jsonb
+CREATE FUNCTION zeroauth_audit_internal.health_drift() RETURNS jsonb
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    preloaded boolean := @extschema@.audit_preloaded();
-    s @extschema@.audit_drift_state := (SELECT t FROM @extschema@.audit_drift_state t);
+    preloaded boolean := zeroauth_audit_internal.preloaded();
+    s zeroauth_audit_internal.drift_state := (SELECT t FROM zeroauth_audit_internal.drift_state t);
     behind boolean := s.pass_started_at < clock_timestamp() - current_setting('zeroauth_audit.full_replay_period')::interval AND NOT pg_is_in_recovery();
 BEGIN
     RETURN jsonb_build_object(
@@ -137,6 +137,6 @@ BEGIN
         'pass_started_at', s.pass_started_at, 'pass_done', s.pass_done, 'pass_total', s.pass_total);
 END
 $$;
-REVOKE ALL ON FUNCTION @extschema@.audit_health_drift() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_health_drift() IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.health_drift() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.health_drift() IS
     'Part of audit_health(): how far the job drift is. Degraded: history_behind, when a pass through all history has taken longer than zeroauth_audit.full_replay_period.';

@@ -1,6 +1,6 @@
 -- Hashes by hand, verification, export, status.
 
-CREATE FUNCTION @extschema@.audit_event_hash(
+CREATE FUNCTION zeroauth_audit_internal.event_hash(
     prev_hash bytea,
     tenant_id text,
     chain smallint,
@@ -29,105 +29,94 @@ CREATE FUNCTION @extschema@.audit_event_hash(
 ) RETURNS bytea
     LANGUAGE c IMMUTABLE PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'zeroauth_audit_event_hash';
-REVOKE ALL ON FUNCTION @extschema@.audit_event_hash(bytea, text, smallint, bigint, uuid, timestamptz, timestamptz, text, text, text, text, text, text, text, text, text, text, text, text, integer, integer, bigint, text, text, bytea) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_event_hash(bytea, text, smallint, bigint, uuid, timestamptz, timestamptz, text, text, text, text, text, text, text, text, text, text, text, text, integer, integer, bigint, text, text, bytea) IS
-    'The hash of an event, computed from its fields: compare it with the stored event_hash. private_hash is the stored one if there is one, otherwise that of audit_private_hash(). ZA009 for a hash of the wrong length or a missing required field. Format: docs/format.md.';
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.event_hash(bytea, text, smallint, bigint, uuid, timestamptz, timestamptz, text, text, text, text, text, text, text, text, text, text, text, text, integer, integer, bigint, text, text, bytea) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.event_hash(bytea, text, smallint, bigint, uuid, timestamptz, timestamptz, text, text, text, text, text, text, text, text, text, text, text, text, integer, integer, bigint, text, text, bytea) IS
+    'The hash of an event, computed from its fields: compare it with the stored event_hash. private_hash is the stored one if there is one, otherwise that of private_hash(). ZA009 for a hash of the wrong length or a missing required field. Format: docs/format.md.';
 
-CREATE FUNCTION @extschema@.audit_private_hash(salt bytea, actor_type text, actor_id text, ip inet, user_agent text, error_message text, details jsonb) RETURNS bytea
+CREATE FUNCTION zeroauth_audit_internal.private_hash(salt bytea, actor_type text, actor_id text, ip inet, user_agent text, error_message text, details jsonb) RETURNS bytea
     LANGUAGE c IMMUTABLE PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'zeroauth_audit_private_hash';
-REVOKE ALL ON FUNCTION @extschema@.audit_private_hash(bytea, text, text, inet, text, text, jsonb) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_private_hash(bytea, text, text, inet, text, text, jsonb) IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.private_hash(bytea, text, text, inet, text, text, jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.private_hash(bytea, text, text, inet, text, text, jsonb) IS
     'The hash of an event''s private fields under its salt. ZA009 when the salt is not 16 bytes. Format: docs/format.md.';
 
-CREATE FUNCTION @extschema@.audit_check_step(internal, bigint, bigint, text, smallint, bigint, uuid, timestamptz, timestamptz, text, text, text, text, text, text, text, text, text, text, text, text, integer, integer, bigint, text, text, text, text, inet, text, text, jsonb, bytea, bytea, bytea, bytea, smallint) RETURNS internal
+CREATE FUNCTION zeroauth_audit_internal.check_step(internal, bigint, bigint, text, smallint, bigint, uuid, timestamptz, timestamptz, text, text, text, text, text, text, text, text, text, text, text, text, integer, integer, bigint, text, text, text, text, inet, text, text, jsonb, bytea, bytea, bytea, bytea, smallint) RETURNS internal
     LANGUAGE c IMMUTABLE PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'zeroauth_audit_check_step';
-REVOKE ALL ON FUNCTION @extschema@.audit_check_step(internal, bigint, bigint, text, smallint, bigint, uuid, timestamptz, timestamptz, text, text, text, text, text, text, text, text, text, text, text, text, integer, integer, bigint, text, text, text, text, inet, text, text, jsonb, bytea, bytea, bytea, bytea, smallint) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_check_step(internal, bigint, bigint, text, smallint, bigint, uuid, timestamptz, timestamptz, text, text, text, text, text, text, text, text, text, text, text, text, integer, integer, bigint, text, text, text, text, inet, text, text, jsonb, bytea, bytea, bytea, bytea, smallint) IS
-    'Step of audit_chain_check: recomputes one event.';
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.check_step(internal, bigint, bigint, text, smallint, bigint, uuid, timestamptz, timestamptz, text, text, text, text, text, text, text, text, text, text, text, text, integer, integer, bigint, text, text, text, text, inet, text, text, jsonb, bytea, bytea, bytea, bytea, smallint) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.check_step(internal, bigint, bigint, text, smallint, bigint, uuid, timestamptz, timestamptz, text, text, text, text, text, text, text, text, text, text, text, text, integer, integer, bigint, text, text, text, text, inet, text, text, jsonb, bytea, bytea, bytea, bytea, smallint) IS
+    'Step of chain_check: recomputes one event.';
 
-CREATE FUNCTION @extschema@.audit_check_combine(internal, internal) RETURNS internal
+CREATE FUNCTION zeroauth_audit_internal.check_combine(internal, internal) RETURNS internal
     LANGUAGE c IMMUTABLE PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'zeroauth_audit_check_combine';
-REVOKE ALL ON FUNCTION @extschema@.audit_check_combine(internal, internal) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_check_combine(internal, internal) IS
-    'Step of audit_chain_check: puts together what two parallel workers saw of a chain.';
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.check_combine(internal, internal) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.check_combine(internal, internal) IS
+    'Step of chain_check: puts together what two parallel workers saw of a chain.';
 
-CREATE FUNCTION @extschema@.audit_check_serialize(internal) RETURNS bytea
+CREATE FUNCTION zeroauth_audit_internal.check_serialize(internal) RETURNS bytea
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'zeroauth_audit_check_to_bytes';
-REVOKE ALL ON FUNCTION @extschema@.audit_check_serialize(internal) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_check_serialize(internal) IS
-    'Step of audit_chain_check: the state of a chain as bytes, for a parallel worker to pass on.';
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.check_serialize(internal) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.check_serialize(internal) IS
+    'Step of chain_check: the state of a chain as bytes, for a parallel worker to pass on.';
 
-CREATE FUNCTION @extschema@.audit_check_deserialize(bytea, internal) RETURNS internal
+CREATE FUNCTION zeroauth_audit_internal.check_deserialize(bytea, internal) RETURNS internal
     LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'zeroauth_audit_check_from_bytes';
-REVOKE ALL ON FUNCTION @extschema@.audit_check_deserialize(bytea, internal) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_check_deserialize(bytea, internal) IS
-    'Step of audit_chain_check: the state of a chain from bytes.';
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.check_deserialize(bytea, internal) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.check_deserialize(bytea, internal) IS
+    'Step of chain_check: the state of a chain from bytes.';
 
-CREATE FUNCTION @extschema@.audit_check_final(internal) RETURNS bytea
+CREATE FUNCTION zeroauth_audit_internal.check_final(internal) RETURNS bytea
     LANGUAGE c IMMUTABLE PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'zeroauth_audit_check_to_bytes';
-REVOKE ALL ON FUNCTION @extschema@.audit_check_final(internal) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_check_final(internal) IS
-    'Step of audit_chain_check: its result.';
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.check_final(internal) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.check_final(internal) IS
+    'Step of chain_check: its result.';
 
-CREATE AGGREGATE @extschema@.audit_chain_check(bigint, bigint, text, smallint, bigint, uuid, timestamptz, timestamptz, text, text, text, text, text, text, text, text, text, text, text, text, integer, integer, bigint, text, text, text, text, inet, text, text, jsonb, bytea, bytea, bytea, bytea, smallint) (
-    SFUNC = @extschema@.audit_check_step,
+CREATE AGGREGATE zeroauth_audit_internal.chain_check(bigint, bigint, text, smallint, bigint, uuid, timestamptz, timestamptz, text, text, text, text, text, text, text, text, text, text, text, text, integer, integer, bigint, text, text, text, text, inet, text, text, jsonb, bytea, bytea, bytea, bytea, smallint) (
+    SFUNC = zeroauth_audit_internal.check_step,
     STYPE = internal,
     SSPACE = 160,
-    FINALFUNC = @extschema@.audit_check_final,
-    COMBINEFUNC = @extschema@.audit_check_combine,
-    SERIALFUNC = @extschema@.audit_check_serialize,
-    DESERIALFUNC = @extschema@.audit_check_deserialize,
+    FINALFUNC = zeroauth_audit_internal.check_final,
+    COMBINEFUNC = zeroauth_audit_internal.check_combine,
+    SERIALFUNC = zeroauth_audit_internal.check_serialize,
+    DESERIALFUNC = zeroauth_audit_internal.check_deserialize,
     PARALLEL = SAFE
 );
-REVOKE ALL ON FUNCTION @extschema@.audit_chain_check(bigint, bigint, text, smallint, bigint, uuid, timestamptz, timestamptz, text, text, text, text, text, text, text, text, text, text, text, text, integer, integer, bigint, text, text, text, text, inet, text, text, jsonb, bytea, bytea, bytea, bytea, smallint) FROM PUBLIC;
-COMMENT ON AGGREGATE @extschema@.audit_chain_check(bigint, bigint, text, smallint, bigint, uuid, timestamptz, timestamptz, text, text, text, text, text, text, text, text, text, text, text, text, integer, integer, bigint, text, text, text, text, inet, text, text, jsonb, bytea, bytea, bytea, bytea, smallint) IS
-    'The one pass of verification, grouped by tenant and chain: recomputes every event and sums up the links in any order, under the two random halves of a key. Used by audit_verify, audit_verify_all and audit_findings, whose callers need EXECUTE on it.';
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.chain_check(bigint, bigint, text, smallint, bigint, uuid, timestamptz, timestamptz, text, text, text, text, text, text, text, text, text, text, text, text, integer, integer, bigint, text, text, text, text, inet, text, text, jsonb, bytea, bytea, bytea, bytea, smallint) FROM PUBLIC;
+COMMENT ON AGGREGATE zeroauth_audit_internal.chain_check(bigint, bigint, text, smallint, bigint, uuid, timestamptz, timestamptz, text, text, text, text, text, text, text, text, text, text, text, text, integer, integer, bigint, text, text, text, text, inet, text, text, jsonb, bytea, bytea, bytea, bytea, smallint) IS
+    'The one pass of verification, grouped by tenant and chain: recomputes every event and sums up the links in any order, under the two random halves of a key. Used by audit_verify, verify_all and audit_findings, whose callers need EXECUTE on it.';
 
-CREATE FUNCTION @extschema@.audit_verify(tenant text, n bigint DEFAULT NULL) RETURNS TABLE (
-    tenant_id text, ok boolean, events_checked bigint, chains integer, findings bigint,
-    classes text[], first_finding jsonb)
-    LANGUAGE c STABLE PARALLEL UNSAFE ROWS 1
-    SET search_path = pg_catalog, @extschema@, pg_temp
-    AS 'MODULE_PATHNAME', 'zeroauth_audit_verify';
-REVOKE ALL ON FUNCTION @extschema@.audit_verify(text, bigint) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_verify(text, bigint) IS
-    'Replays the last n events of a tenant (NULL: all) from one snapshot and gives the verdict. ok is true when nothing is wrong. ZA005 for a tenant without events, ZA006 when it could not check, ZA009 for n below 1. Works on a hot standby.';
-
-CREATE FUNCTION @extschema@.audit_verify_all() RETURNS TABLE (
-    tenant_id text, ok boolean, events_checked bigint, chains integer, findings bigint,
-    classes text[], first_finding jsonb)
+CREATE FUNCTION @extschema@.audit_verify(tenant text DEFAULT NULL, n integer DEFAULT NULL) RETURNS TABLE (
+    tenant_id text, ok boolean, events bigint, findings bigint, classes text[], chains integer, first_finding text)
     LANGUAGE c STABLE PARALLEL UNSAFE
     SET search_path = pg_catalog, @extschema@, pg_temp
-    AS 'MODULE_PATHNAME', 'zeroauth_audit_verify_all';
-REVOKE ALL ON FUNCTION @extschema@.audit_verify_all() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_verify_all() IS
-    'The verdict of audit_verify for every tenant, in one pass over the table. ZA006 when it could not check. Works on a hot standby.';
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_verify';
+REVOKE ALL ON FUNCTION @extschema@.audit_verify(text, integer) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_verify(text, integer) IS
+    'Is the trail what was written? Recomputes a tenant''s events (all tenants when left out) and says what is wrong. n: only the newest n events of each tenant, NULL for all. One row a tenant, those with findings first; all is read from one snapshot. ZA005 for a tenant without events, ZA006 when it could not check, ZA009 for n below 1. Works on a hot standby.';
 
-CREATE FUNCTION @extschema@.audit_findings(tenant text DEFAULT NULL, n bigint DEFAULT NULL) RETURNS TABLE (
-    class text, tenant_id text, chain smallint, seq bigint, event_id uuid, expected bytea, actual bytea, detail text)
+CREATE FUNCTION @extschema@.audit_findings(tenant text DEFAULT NULL, n integer DEFAULT NULL) RETURNS TABLE (
+    tenant_id text, class text, chain smallint, seq bigint, event_id uuid, detail text, expected bytea, actual bytea)
     LANGUAGE c STABLE PARALLEL UNSAFE
     SET search_path = pg_catalog, @extschema@, pg_temp
     AS 'MODULE_PATHNAME', 'zeroauth_audit_findings';
-REVOKE ALL ON FUNCTION @extschema@.audit_findings(text, bigint) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_findings(text, bigint) IS
-    'Every defect of a tenant (NULL: of every tenant), one a row: content_mismatch (expected is the recorded hash, actual what the fields hash to), link_broken (expected is the hash of the event before, actual the stored prev_hash), gap, fork. No rows: nothing is wrong. Errors as for audit_verify.';
+REVOKE ALL ON FUNCTION @extschema@.audit_findings(text, integer) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_findings(text, integer) IS
+    'Every defect, one a row; no rows: nothing is wrong. Arguments and errors as for audit_verify. expected and actual are hashes: of content_mismatch the recorded one and the one of the stored fields, of link_broken the hash of the event before and the stored prev_hash.';
 
-CREATE FUNCTION @extschema@.audit_require_every_row() RETURNS boolean
+CREATE FUNCTION zeroauth_audit_internal.require_every_row() RETURNS boolean
     LANGUAGE c STABLE PARALLEL RESTRICTED
     SET search_path = pg_catalog, @extschema@, pg_temp
     AS 'MODULE_PATHNAME', 'zeroauth_audit_require_every_row';
-REVOKE ALL ON FUNCTION @extschema@.audit_require_every_row() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_require_every_row() IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.require_every_row() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.require_every_row() IS
     'True when the current role sees every row of audit_events; otherwise an error (ZA006) that says why rows may be hidden.';
 
 -- Its columns are what a verifier outside the database reads; who asks must have the rights.
-CREATE VIEW @extschema@.audit_exported WITH (security_invoker = true) AS
+CREATE VIEW zeroauth_audit_internal.exported WITH (security_invoker = true) AS
     SELECT e.tenant_id, e.chain, e.seq, e.event_id, pg_catalog.row_to_json(exported)::text AS event
     FROM @extschema@.audit_events e
     CROSS JOIN LATERAL (
@@ -167,14 +156,14 @@ CREATE VIEW @extschema@.audit_exported WITH (security_invoker = true) AS
             pg_catalog.encode(e.event_hash, 'hex') AS event_hash,
             e.hash_version::text AS hash_version
     ) exported;
-REVOKE ALL ON TABLE @extschema@.audit_exported FROM PUBLIC;
-COMMENT ON VIEW @extschema@.audit_exported IS
+REVOKE ALL ON TABLE zeroauth_audit_internal.exported FROM PUBLIC;
+COMMENT ON VIEW zeroauth_audit_internal.exported IS
     'Each event as JSON, every value a string or null: what a verifier outside the database reads (docs/format.md). audit_export() is the one to call.';
-COMMENT ON COLUMN @extschema@.audit_exported.tenant_id IS 'Whose trail it is.';
-COMMENT ON COLUMN @extschema@.audit_exported.chain IS 'Chain within the tenant.';
-COMMENT ON COLUMN @extschema@.audit_exported.seq IS 'Position in the chain.';
-COMMENT ON COLUMN @extschema@.audit_exported.event_id IS 'The producer''s idempotency key.';
-COMMENT ON COLUMN @extschema@.audit_exported.event IS 'The event as one JSON object.';
+COMMENT ON COLUMN zeroauth_audit_internal.exported.tenant_id IS 'Whose trail it is.';
+COMMENT ON COLUMN zeroauth_audit_internal.exported.chain IS 'Chain within the tenant.';
+COMMENT ON COLUMN zeroauth_audit_internal.exported.seq IS 'Position in the chain.';
+COMMENT ON COLUMN zeroauth_audit_internal.exported.event_id IS 'The producer''s idempotency key.';
+COMMENT ON COLUMN zeroauth_audit_internal.exported.event IS 'The event as one JSON object.';
 
 CREATE FUNCTION @extschema@.audit_export(tenant text DEFAULT NULL) RETURNS SETOF text
     LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 100000
@@ -182,9 +171,9 @@ CREATE FUNCTION @extschema@.audit_export(tenant text DEFAULT NULL) RETURNS SETOF
     SET enable_sort = off
 BEGIN ATOMIC
     -- A statement of its own: as a condition beside a policy's it is left out of a plan that knows that no row is visible.
-    SELECT @extschema@.audit_require_every_row();
+    SELECT zeroauth_audit_internal.require_every_row();
     SELECT e.event
-    FROM @extschema@.audit_exported e
+    FROM zeroauth_audit_internal.exported e
     WHERE audit_export.tenant IS NULL OR e.tenant_id = audit_export.tenant
     ORDER BY e.tenant_id, e.chain, e.seq;
 END;
@@ -192,28 +181,28 @@ REVOKE ALL ON FUNCTION @extschema@.audit_export(text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_export(text) IS
     'The events of a tenant (NULL: of every tenant) as JSON, one object a row, in the order of tenant, chain and seq, every value a string or null: what a verifier outside the database reads (docs/format.md). Streams when called in a select list (SELECT audit_export()). ZA006 when rows may be hidden.';
 
-CREATE FUNCTION @extschema@.audit_progress_slots() RETURNS TABLE (
+CREATE FUNCTION zeroauth_audit_internal.progress_slots() RETURNS TABLE (
     pid integer, tenant_id text, events_done bigint, events_total bigint, started_at timestamptz)
     LANGUAGE c VOLATILE PARALLEL RESTRICTED
     AS 'MODULE_PATHNAME', 'zeroauth_audit_progress_slots';
-REVOKE ALL ON FUNCTION @extschema@.audit_progress_slots() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_progress_slots() IS
-    'What audit_verify_progress shows.';
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.progress_slots() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.progress_slots() IS
+    'What verify_progress shows.';
 
-CREATE VIEW @extschema@.audit_verify_progress AS
+CREATE VIEW zeroauth_audit_internal.verify_progress AS
     SELECT slot.pid, pg_catalog.current_database() AS datname, slot.tenant_id, slot.events_done, slot.events_total, slot.started_at
-    FROM @extschema@.audit_progress_slots() slot;
-REVOKE ALL ON TABLE @extschema@.audit_verify_progress FROM PUBLIC;
-COMMENT ON VIEW @extschema@.audit_verify_progress IS
+    FROM zeroauth_audit_internal.progress_slots() slot;
+REVOKE ALL ON TABLE zeroauth_audit_internal.verify_progress FROM PUBLIC;
+COMMENT ON VIEW zeroauth_audit_internal.verify_progress IS
     'The verifications that are running in this database. Empty when the library is not in shared_preload_libraries.';
-COMMENT ON COLUMN @extschema@.audit_verify_progress.pid IS 'Process that verifies, as in pg_stat_activity.';
-COMMENT ON COLUMN @extschema@.audit_verify_progress.datname IS 'This database.';
-COMMENT ON COLUMN @extschema@.audit_verify_progress.tenant_id IS 'Tenant that is verified, NULL for all.';
-COMMENT ON COLUMN @extschema@.audit_verify_progress.events_done IS 'Events recomputed so far, in steps of about a thousand.';
-COMMENT ON COLUMN @extschema@.audit_verify_progress.events_total IS 'Estimate of the events to recompute, NULL when unknown.';
-COMMENT ON COLUMN @extschema@.audit_verify_progress.started_at IS 'When the verification began.';
+COMMENT ON COLUMN zeroauth_audit_internal.verify_progress.pid IS 'Process that verifies, as in pg_stat_activity.';
+COMMENT ON COLUMN zeroauth_audit_internal.verify_progress.datname IS 'This database.';
+COMMENT ON COLUMN zeroauth_audit_internal.verify_progress.tenant_id IS 'Tenant that is verified, NULL for all.';
+COMMENT ON COLUMN zeroauth_audit_internal.verify_progress.events_done IS 'Events recomputed so far, in steps of about a thousand.';
+COMMENT ON COLUMN zeroauth_audit_internal.verify_progress.events_total IS 'Estimate of the events to recompute, NULL when unknown.';
+COMMENT ON COLUMN zeroauth_audit_internal.verify_progress.started_at IS 'When the verification began.';
 
-CREATE FUNCTION @extschema@.audit_guard_status() RETURNS TABLE (guard text, active boolean, detail text)
+CREATE FUNCTION @extschema@.audit_guards() RETURNS TABLE (guard text, active boolean, detail text)
     LANGUAGE sql STABLE PARALLEL RESTRICTED
 BEGIN ATOMIC
     SELECT expected.guard, COALESCE(t.tgenabled = 'A'::"char", false),
@@ -233,17 +222,17 @@ BEGIN ATOMIC
             WHERE i.indrelid OPERATOR(pg_catalog.=) '@extschema@.audit_events'::pg_catalog.regclass::pg_catalog.oid AND i.indisprimary AND i.indisvalid),
         'the primary key refuses two events at one place'
     UNION ALL
-    SELECT 'DDL guard', @extschema@.audit_preloaded(),
-        CASE WHEN @extschema@.audit_preloaded() THEN 'DDL that would weaken the trail is refused and logged'
+    SELECT 'DDL guard', zeroauth_audit_internal.preloaded(),
+        CASE WHEN zeroauth_audit_internal.preloaded() THEN 'DDL that would weaken the trail is refused and logged'
              ELSE 'active only in sessions that called the library: add zeroauth_audit to shared_preload_libraries' END
     UNION ALL
-    SELECT 'progress view', @extschema@.audit_preloaded(),
-        CASE WHEN @extschema@.audit_preloaded() THEN 'audit_verify_progress shows running verifications'
+    SELECT 'progress view', zeroauth_audit_internal.preloaded(),
+        CASE WHEN zeroauth_audit_internal.preloaded() THEN 'verify_progress shows running verifications'
              ELSE 'needs shared memory: add zeroauth_audit to shared_preload_libraries' END
     UNION ALL
     SELECT 'maintenance closed', NOT pg_catalog.current_setting('zeroauth_audit.maintenance')::boolean,
         'zeroauth_audit.maintenance of this session is ' || pg_catalog.current_setting('zeroauth_audit.maintenance');
 END;
-REVOKE ALL ON FUNCTION @extschema@.audit_guard_status() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_guard_status() IS
+REVOKE ALL ON FUNCTION @extschema@.audit_guards() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_guards() IS
     'What protects the trail, one row a guard, and whether it is active.';

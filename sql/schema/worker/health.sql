@@ -1,20 +1,20 @@
 -- Health: one small function a part, each {"state": "ok" | "degraded" | "failing", "reasons": [..], ..}, and one that puts them
 -- together. A part is added by a function of its own, and one line in audit_health().
 
-CREATE FUNCTION @extschema@.audit_worker_status() RETURNS TABLE (
+CREATE FUNCTION zeroauth_audit_internal.worker_status() RETURNS TABLE (
     enabled boolean, launcher integer, state text, pid integer, since timestamptz)
     LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 1
     AS 'MODULE_PATHNAME', 'zeroauth_audit_worker_status';
-REVOKE ALL ON FUNCTION @extschema@.audit_worker_status() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_worker_status() IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.worker_status() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.worker_status() IS
     'What shared memory says about the worker of this database: whether there shall be workers, the launcher''s process, none, starting, running or waiting (to be started again), its process, and since when. No row when the library is not in shared_preload_libraries.';
 
-CREATE FUNCTION @extschema@.audit_health_database() RETURNS jsonb
+CREATE FUNCTION zeroauth_audit_internal.health_database() RETURNS jsonb
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    preloaded boolean := @extschema@.audit_preloaded();
+    preloaded boolean := zeroauth_audit_internal.preloaded();
     maintenance boolean := current_setting('zeroauth_audit.maintenance')::boolean;
     reasons text[] := '{}';
 BEGIN
@@ -31,11 +31,11 @@ BEGIN
         'server_started', pg_postmaster_start_time());
 END
 $$;
-REVOKE ALL ON FUNCTION @extschema@.audit_health_database() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_health_database() IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.health_database() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.health_database() IS
     'Part of audit_health(): this database, the version of the extension, and whether its library was loaded by the server. Degraded: not_preloaded, maintenance_open (in the session that asks).';
 
-CREATE FUNCTION @extschema@.audit_health_worker() RETURNS jsonb
+CREATE FUNCTION zeroauth_audit_internal.health_worker() RETURNS jsonb
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -44,7 +44,7 @@ DECLARE
     state text;
     reason text;
 BEGIN
-    SELECT * INTO w FROM @extschema@.audit_worker_status();
+    SELECT * INTO w FROM zeroauth_audit_internal.worker_status();
     IF w.enabled IS NULL OR NOT w.enabled THEN
         state := 'degraded';
         reason := 'worker_off';
@@ -64,11 +64,11 @@ BEGIN
         'alive', coalesce(w.state = 'running', false), 'process', coalesce(w.state, 'none'), 'pid', w.pid, 'since', w.since, 'launcher', w.launcher);
 END
 $$;
-REVOKE ALL ON FUNCTION @extschema@.audit_health_worker() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_health_worker() IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.health_worker() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.health_worker() IS
     'Part of audit_health(): whether the worker is alive, and since when. Failing: worker_not_alive. Degraded: worker_starting, worker_off. On a standby without a worker: ok.';
 
-CREATE FUNCTION @extschema@.audit_health_jobs() RETURNS jsonb
+CREATE FUNCTION zeroauth_audit_internal.health_jobs() RETURNS jsonb
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -81,8 +81,8 @@ BEGIN
                'overdue', coalesce(j.overdue_at <= clock_timestamp(), false))), '{}'),
            coalesce(array_agg('job_overdue:' || j.name ORDER BY j.name) FILTER (WHERE j.enabled AND j.overdue_at <= clock_timestamp()), '{}')
     INTO jobs, late
-    FROM @extschema@.audit_jobs j;
-    IF EXISTS (SELECT FROM @extschema@.audit_jobs j WHERE j.scheduler = 'pg_cron' AND j.enabled) AND NOT EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'pg_cron') THEN
+    FROM zeroauth_audit_internal.jobs j;
+    IF EXISTS (SELECT FROM zeroauth_audit_internal.jobs j WHERE j.scheduler = 'pg_cron' AND j.enabled) AND NOT EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'pg_cron') THEN
         late := late || 'pg_cron_missing'::text;
     END IF;
     -- A standby runs no jobs; what its tables say is about the primary.
@@ -90,17 +90,17 @@ BEGIN
         late := '{}';
     END IF;
     -- Nobody waits for a job while none may run.
-    IF @extschema@.audit_restore_runs() THEN
+    IF zeroauth_audit_internal.restore_runs() THEN
         RETURN jsonb_build_object('state', 'degraded', 'reasons', ARRAY['restore_running'], 'jobs', jobs);
     END IF;
     RETURN jsonb_build_object('state', CASE WHEN late = '{}' THEN 'ok' ELSE 'failing' END, 'reasons', late, 'jobs', jobs);
 END
 $$;
-REVOKE ALL ON FUNCTION @extschema@.audit_health_jobs() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_health_jobs() IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.health_jobs() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.health_jobs() IS
     'Part of audit_health(): each job, its last success and next run. Failing: job_overdue:NAME, pg_cron_missing. Degraded: restore_running.';
 
-CREATE FUNCTION @extschema@.audit_health_tripwires() RETURNS jsonb
+CREATE FUNCTION zeroauth_audit_internal.health_tripwires() RETURNS jsonb
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -110,26 +110,26 @@ DECLARE
     degraded text[] := '{}';
     installed text := (SELECT e.extversion FROM pg_extension e WHERE e.extname = 'zeroauth_audit');
 BEGIN
-    SELECT t.looked_at, t.differences INTO s FROM @extschema@.audit_tripwire_state t;
+    SELECT t.looked_at, t.differences INTO s FROM zeroauth_audit_internal.tripwire_state t;
     IF s.differences > 0 THEN
         failing := failing || 'not_as_installed'::text;
     END IF;
-    IF NOT coalesce((SELECT j.enabled FROM @extschema@.audit_jobs j WHERE j.name = 'tripwire'), false) THEN
+    IF NOT coalesce((SELECT j.enabled FROM zeroauth_audit_internal.jobs j WHERE j.name = 'tripwire'), false) THEN
         degraded := degraded || 'tripwire_off'::text;
     END IF;
-    IF installed <> @extschema@.audit_library_version() THEN
+    IF installed <> zeroauth_audit_internal.library_version() THEN
         degraded := degraded || 'upgrade_pending'::text;
     END IF;
     RETURN jsonb_build_object(
         'state', CASE WHEN failing <> '{}' THEN 'failing' WHEN degraded <> '{}' THEN 'degraded' ELSE 'ok' END, 'reasons', failing || degraded,
-        'looked_at', s.looked_at, 'differences', s.differences, 'library_version', @extschema@.audit_library_version());
+        'looked_at', s.looked_at, 'differences', s.differences, 'library_version', zeroauth_audit_internal.library_version());
 END
 $$;
-REVOKE ALL ON FUNCTION @extschema@.audit_health_tripwires() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_health_tripwires() IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.health_tripwires() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.health_tripwires() IS
     'Part of audit_health(): what the tripwires found when they last looked. Failing: not_as_installed (something of the extension is not as its version installs it). Degraded: tripwire_off (the job is not enabled), upgrade_pending (library and SQL objects are of different versions).';
 
-CREATE FUNCTION @extschema@.audit_health_pins() RETURNS jsonb
+CREATE FUNCTION zeroauth_audit_internal.health_pins() RETURNS jsonb
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -138,11 +138,11 @@ DECLARE
     failing text[] := '{}';
     degraded text[] := '{}';
 BEGIN
-    SELECT * INTO p FROM @extschema@.audit_pin_status();
+    SELECT * INTO p FROM zeroauth_audit_internal.pin_status();
     IF p.wrong > 0 THEN
         failing := failing || 'pin_mismatch'::text;
     END IF;
-    IF p.pinned > 0 AND NOT pg_is_in_recovery() AND NOT coalesce((SELECT j.enabled FROM @extschema@.audit_jobs j WHERE j.name = 'pins'), false) THEN
+    IF p.pinned > 0 AND NOT pg_is_in_recovery() AND NOT coalesce((SELECT j.enabled FROM zeroauth_audit_internal.jobs j WHERE j.name = 'pins'), false) THEN
         degraded := degraded || 'pins_off'::text;
     END IF;
     RETURN jsonb_build_object(
@@ -150,29 +150,29 @@ BEGIN
         'pinned', coalesce(p.pinned, 0), 'wrong', coalesce(p.wrong, 0), 'checked_at', p.checked_at);
 END
 $$;
-REVOKE ALL ON FUNCTION @extschema@.audit_health_pins() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_health_pins() IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.health_pins() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.health_pins() IS
     'Part of audit_health(): how many files are pinned, and how many were wrong when this server last looked (on a standby: when it started). Failing: pin_mismatch. Degraded: pins_off (files are pinned, and the job is not enabled).';
 
-CREATE FUNCTION @extschema@.audit_health_time() RETURNS jsonb
+CREATE FUNCTION zeroauth_audit_internal.health_time() RETURNS jsonb
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     c record;
 BEGIN
-    SELECT * INTO c FROM @extschema@.audit_clock();
+    SELECT * INTO c FROM zeroauth_audit_internal.clock();
     RETURN jsonb_build_object(
         'state', CASE WHEN c.problem IS NULL THEN 'ok' ELSE 'degraded' END,
         'reasons', CASE WHEN c.problem IS NULL THEN '{}' ELSE ARRAY['clock_unsynchronised'] END,
         'synchronised', c.synchronised, 'problem', c.problem, 'offset_us', c.offset_us, 'estimated_error_us', c.estimated_error_us, 'max_error_us', c.max_error_us);
 END
 $$;
-REVOKE ALL ON FUNCTION @extschema@.audit_health_time() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_health_time() IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.health_time() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.health_time() IS
     'Part of audit_health(): what the kernel says of the synchronisation of this server''s clock. Degraded: clock_unsynchronised, unless zeroauth_audit.max_clock_error is -1.';
 
-CREATE FUNCTION @extschema@.audit_health_delivery() RETURNS jsonb
+CREATE FUNCTION zeroauth_audit_internal.health_delivery() RETURNS jsonb
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -185,15 +185,15 @@ DECLARE
     reasons text[] := '{}';
 BEGIN
     -- A long queue is not counted to its end, since this is asked every second.
-    SELECT count(*) INTO queue FROM (SELECT FROM @extschema@.audit_deliveries d WHERE d.state <> 'delivered' LIMIT most) q;
+    SELECT count(*) INTO queue FROM (SELECT FROM zeroauth_audit_internal.alert_deliveries d WHERE d.state <> 'delivered' LIMIT most) q;
     IF queue > 0 THEN
-        SELECT d.created_at INTO oldest FROM @extschema@.audit_deliveries d WHERE d.state <> 'delivered' ORDER BY d.created_at LIMIT 1;
+        SELECT d.created_at INTO oldest FROM zeroauth_audit_internal.alert_deliveries d WHERE d.state <> 'delivered' ORDER BY d.created_at LIMIT 1;
         SELECT q.last_error INTO last_error
-        FROM (SELECT d.last_error, d.next_attempt_at FROM @extschema@.audit_deliveries d WHERE d.state <> 'delivered' LIMIT most) q
+        FROM (SELECT d.last_error, d.next_attempt_at FROM zeroauth_audit_internal.alert_deliveries d WHERE d.state <> 'delivered' LIMIT most) q
         WHERE q.last_error IS NOT NULL ORDER BY q.next_attempt_at DESC LIMIT 1;
     END IF;
     SELECT coalesce(array_agg(substr(a.fingerprint, length('delivery_failing::') + 1) ORDER BY a.fingerprint), '{}') INTO failing
-    FROM @extschema@.audit_alerts a
+    FROM zeroauth_audit_internal.alerts a
     WHERE a.state <> 'resolved' AND a.fingerprint >= 'delivery_failing::' AND a.fingerprint < 'delivery_failing:;';
     IF failing <> '{}' AND NOT pg_is_in_recovery() THEN
         reasons := ARRAY['delivery_failing'];
@@ -203,11 +203,11 @@ BEGIN
         'queue', queue, 'oldest', oldest, 'last_error', last_error, 'failing_routes', failing);
 END
 $$;
-REVOKE ALL ON FUNCTION @extschema@.audit_health_delivery() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_health_delivery() IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.health_delivery() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.health_delivery() IS
     'Part of audit_health(): undelivered alerts (counted up to 1000), the oldest of them, the last error, and the routes that do not get through. Degraded: delivery_failing.';
 
-CREATE FUNCTION @extschema@.audit_health_alerts() RETURNS jsonb
+CREATE FUNCTION zeroauth_audit_internal.health_alerts() RETURNS jsonb
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -217,11 +217,11 @@ DECLARE
     others record;
     reasons text[] := '{}';
 BEGIN
-    SELECT count(*) INTO highest FROM (SELECT FROM @extschema@.audit_alerts a WHERE a.state = 'open' AND a.severity = 1 LIMIT most) q;
+    SELECT count(*) INTO highest FROM (SELECT FROM zeroauth_audit_internal.alerts a WHERE a.state = 'open' AND a.severity = 1 LIMIT most) q;
     SELECT count(*) FILTER (WHERE q.state = 'open' AND q.severity = 2) AS second, count(*) FILTER (WHERE q.state = 'open' AND q.severity = 3) AS third,
         count(*) FILTER (WHERE q.state = 'open' AND q.severity = 4) AS fourth,
         count(*) FILTER (WHERE q.state = 'acknowledged') AS acknowledged, count(*) FILTER (WHERE q.state = 'acknowledged' AND q.severity = 1) AS highest
-    INTO others FROM (SELECT a.state, a.severity FROM @extschema@.audit_alerts a WHERE a.state <> 'resolved' LIMIT most) q;
+    INTO others FROM (SELECT a.state, a.severity FROM zeroauth_audit_internal.alerts a WHERE a.state <> 'resolved' LIMIT most) q;
     -- A standby has the primary's alerts, and people are told of them there.
     IF NOT pg_is_in_recovery() THEN
         reasons := CASE WHEN highest > 0 THEN ARRAY['alerts_open:1'] ELSE '{}' END
@@ -233,8 +233,8 @@ BEGIN
         'open', jsonb_build_object('1', highest, '2', others.second, '3', others.third, '4', others.fourth), 'acknowledged', others.acknowledged);
 END
 $$;
-REVOKE ALL ON FUNCTION @extschema@.audit_health_alerts() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_health_alerts() IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.health_alerts() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.health_alerts() IS
     'Part of audit_health(): open alerts by severity, and acknowledged ones (counted among the first 1000). Failing: alerts_open:1. Degraded: alerts_open:2, alerts_acknowledged:1 (somebody is at work on one of severity 1).';
 
 CREATE FUNCTION @extschema@.audit_health() RETURNS jsonb
@@ -243,17 +243,17 @@ CREATE FUNCTION @extschema@.audit_health() RETURNS jsonb
 AS $$
 DECLARE
     parts jsonb := jsonb_build_object(
-        'database', @extschema@.audit_health_database(),
-        'worker', @extschema@.audit_health_worker(),
-        'jobs', @extschema@.audit_health_jobs(),
-        'drift', @extschema@.audit_health_drift(),
-        'tripwires', @extschema@.audit_health_tripwires(),
-        'pins', @extschema@.audit_health_pins(),
-        'time', @extschema@.audit_health_time(),
-        'delivery', @extschema@.audit_health_delivery(),
-        'alerts', @extschema@.audit_health_alerts(),
-        'log', @extschema@.audit_health_log(),
-        'anchors', @extschema@.audit_health_anchors());
+        'database', zeroauth_audit_internal.health_database(),
+        'worker', zeroauth_audit_internal.health_worker(),
+        'jobs', zeroauth_audit_internal.health_jobs(),
+        'drift', zeroauth_audit_internal.health_drift(),
+        'tripwires', zeroauth_audit_internal.health_tripwires(),
+        'pins', zeroauth_audit_internal.health_pins(),
+        'time', zeroauth_audit_internal.health_time(),
+        'delivery', zeroauth_audit_internal.health_delivery(),
+        'alerts', zeroauth_audit_internal.health_alerts(),
+        'log', zeroauth_audit_internal.health_log(),
+        'anchors', zeroauth_audit_internal.health_anchors());
     states text[];
     reasons jsonb;
 BEGIN

@@ -1,42 +1,42 @@
 -- Jobs: when they run, what became of them, and running one by hand. The worker of the database calls the functions named
--- audit_job_begin, _step and _end; a job NAME is the function audit_job_NAME().
+-- job_begin, _step and _end; a job NAME is the function audit_job_NAME().
 
-CREATE FUNCTION @extschema@.audit_schedule_next(schedule text, time_zone text, after timestamptz) RETURNS timestamptz
+CREATE FUNCTION zeroauth_audit_internal.schedule_next(schedule text, time_zone text, after timestamptz) RETURNS timestamptz
     LANGUAGE c STABLE STRICT PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'zeroauth_audit_schedule_next';
-REVOKE ALL ON FUNCTION @extschema@.audit_schedule_next(text, text, timestamptz) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_schedule_next(text, text, timestamptz) IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.schedule_next(text, text, timestamptz) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.schedule_next(text, text, timestamptz) IS
     'The first run after a time of a crontab expression in a time zone; NULL when there is none. ZA021 for what is no schedule or no time zone.';
 
-CREATE FUNCTION @extschema@.audit_schedule_following(schedule text, time_zone text, scheduled timestamptz, started timestamptz) RETURNS timestamptz
+CREATE FUNCTION zeroauth_audit_internal.schedule_following(schedule text, time_zone text, scheduled timestamptz, started timestamptz) RETURNS timestamptz
     LANGUAGE c STABLE STRICT PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'zeroauth_audit_schedule_following';
-REVOKE ALL ON FUNCTION @extschema@.audit_schedule_following(text, text, timestamptz, timestamptz) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_schedule_following(text, text, timestamptz, timestamptz) IS
-    'The run after the one that was scheduled for one time and started at another: missed runs are made up by that one, and none comes twice. ZA021 as audit_schedule_next.';
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.schedule_following(text, text, timestamptz, timestamptz) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.schedule_following(text, text, timestamptz, timestamptz) IS
+    'The run after the one that was scheduled for one time and started at another: missed runs are made up by that one, and none comes twice. ZA021 as schedule_next.';
 
-CREATE FUNCTION @extschema@.audit_schedule_corrected(schedule text, time_zone text, next_run timestamptz, at timestamptz) RETURNS timestamptz
+CREATE FUNCTION zeroauth_audit_internal.schedule_corrected(schedule text, time_zone text, next_run timestamptz, at timestamptz) RETURNS timestamptz
     LANGUAGE c STABLE STRICT PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'zeroauth_audit_schedule_corrected';
-REVOKE ALL ON FUNCTION @extschema@.audit_schedule_corrected(text, text, timestamptz, timestamptz) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_schedule_corrected(text, text, timestamptz, timestamptz) IS
-    'The next run after the clock was set back by more than a day; NULL when the planned one stands. ZA021 as audit_schedule_next.';
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.schedule_corrected(text, text, timestamptz, timestamptz) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.schedule_corrected(text, text, timestamptz, timestamptz) IS
+    'The next run after the clock was set back by more than a day; NULL when the planned one stands. ZA021 as schedule_next.';
 
-CREATE FUNCTION @extschema@.audit_schedule_overdue(schedule text, time_zone text, since timestamptz) RETURNS timestamptz
+CREATE FUNCTION zeroauth_audit_internal.schedule_overdue(schedule text, time_zone text, since timestamptz) RETURNS timestamptz
     LANGUAGE c STABLE STRICT PARALLEL SAFE
     AS 'MODULE_PATHNAME', 'zeroauth_audit_schedule_overdue';
-REVOKE ALL ON FUNCTION @extschema@.audit_schedule_overdue(text, text, timestamptz) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_schedule_overdue(text, text, timestamptz) IS
-    'When a job that last succeeded at a time is overdue: at the second run after it. ZA021 as audit_schedule_next.';
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.schedule_overdue(text, text, timestamptz) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.schedule_overdue(text, text, timestamptz) IS
+    'When a job that last succeeded at a time is overdue: at the second run after it. ZA021 as schedule_next.';
 
-CREATE FUNCTION @extschema@.audit_job_lock(job text) RETURNS boolean
+CREATE FUNCTION zeroauth_audit_internal.job_lock(job text) RETURNS boolean
     LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'zeroauth_audit_job_lock';
-REVOKE ALL ON FUNCTION @extschema@.audit_job_lock(text) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_job_lock(text) IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.job_lock(text) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.job_lock(text) IS
     'Makes this transaction the only one in the database to run the job, until it ends; false when another runs it. Does not wait.';
 
-CREATE TABLE @extschema@.audit_jobs (
+CREATE TABLE zeroauth_audit_internal.jobs (
     name text COLLATE pg_catalog."C" NOT NULL,
     schedule text NOT NULL,
     time_zone text NOT NULL DEFAULT 'UTC',
@@ -46,29 +46,29 @@ CREATE TABLE @extschema@.audit_jobs (
     next_run timestamptz,
     last_success timestamptz,
     overdue_at timestamptz,
-    CONSTRAINT audit_jobs_pkey PRIMARY KEY (name),
-    CONSTRAINT audit_jobs_name_check CHECK (name ~ '^[a-z][a-z0-9_]{0,39}$'),
-    CONSTRAINT audit_jobs_timeout_check CHECK (timeout BETWEEN '1 second' AND '7 days'),
-    CONSTRAINT audit_jobs_scheduler_check CHECK (scheduler IN ('worker', 'pg_cron'))
+    CONSTRAINT jobs_pkey PRIMARY KEY (name),
+    CONSTRAINT jobs_name_check CHECK (name ~ '^[a-z][a-z0-9_]{0,39}$'),
+    CONSTRAINT jobs_timeout_check CHECK (timeout BETWEEN '1 second' AND '7 days'),
+    CONSTRAINT jobs_scheduler_check CHECK (scheduler IN ('worker', 'pg_cron'))
 );
-REVOKE ALL ON TABLE @extschema@.audit_jobs FROM PUBLIC;
-COMMENT ON TABLE @extschema@.audit_jobs IS
+REVOKE ALL ON TABLE zeroauth_audit_internal.jobs FROM PUBLIC;
+COMMENT ON TABLE zeroauth_audit_internal.jobs IS
     'What runs by itself, and when. Change schedule, time_zone, enabled and timeout as you like: it counts from your commit on. Inserting a name that is there changes its row, so that a restored dump brings its settings.';
-COMMENT ON COLUMN @extschema@.audit_jobs.name IS 'The job NAME is the function audit_job_NAME().';
-COMMENT ON COLUMN @extschema@.audit_jobs.schedule IS 'Crontab expression of five fields, or @hourly, @daily, @weekly, @monthly, @yearly.';
-COMMENT ON COLUMN @extschema@.audit_jobs.time_zone IS 'Name of the time zone that the schedule is meant in, for example Europe/Berlin.';
-COMMENT ON COLUMN @extschema@.audit_jobs.enabled IS 'Whether it runs.';
-COMMENT ON COLUMN @extschema@.audit_jobs.timeout IS 'How long one run may take, from 1 second to 7 days.';
-COMMENT ON COLUMN @extschema@.audit_jobs.scheduler IS 'Who runs it: worker or pg_cron. Set by audit_use_pg_cron() and audit_use_worker().';
-COMMENT ON COLUMN @extschema@.audit_jobs.next_run IS 'When it runs next; a time in the past is made up for at once. Set by the server.';
-COMMENT ON COLUMN @extschema@.audit_jobs.last_success IS 'When it last ended well. Set by the server.';
-COMMENT ON COLUMN @extschema@.audit_jobs.overdue_at IS 'When it counts as overdue unless it ends well before. Set by the server.';
-COMMENT ON CONSTRAINT audit_jobs_pkey ON @extschema@.audit_jobs IS 'One schedule a job.';
-COMMENT ON CONSTRAINT audit_jobs_name_check ON @extschema@.audit_jobs IS 'What can be part of a function''s name.';
-COMMENT ON CONSTRAINT audit_jobs_timeout_check ON @extschema@.audit_jobs IS 'A run ends.';
-COMMENT ON CONSTRAINT audit_jobs_scheduler_check ON @extschema@.audit_jobs IS 'One of the two runs it, never both.';
+COMMENT ON COLUMN zeroauth_audit_internal.jobs.name IS 'The job NAME is the function audit_job_NAME().';
+COMMENT ON COLUMN zeroauth_audit_internal.jobs.schedule IS 'Crontab expression of five fields, or @hourly, @daily, @weekly, @monthly, @yearly.';
+COMMENT ON COLUMN zeroauth_audit_internal.jobs.time_zone IS 'Name of the time zone that the schedule is meant in, for example Europe/Berlin.';
+COMMENT ON COLUMN zeroauth_audit_internal.jobs.enabled IS 'Whether it runs.';
+COMMENT ON COLUMN zeroauth_audit_internal.jobs.timeout IS 'How long one run may take, from 1 second to 7 days.';
+COMMENT ON COLUMN zeroauth_audit_internal.jobs.scheduler IS 'Who runs it: worker or pg_cron. Set by use_pg_cron() and use_worker().';
+COMMENT ON COLUMN zeroauth_audit_internal.jobs.next_run IS 'When it runs next; a time in the past is made up for at once. Set by the server.';
+COMMENT ON COLUMN zeroauth_audit_internal.jobs.last_success IS 'When it last ended well. Set by the server.';
+COMMENT ON COLUMN zeroauth_audit_internal.jobs.overdue_at IS 'When it counts as overdue unless it ends well before. Set by the server.';
+COMMENT ON CONSTRAINT jobs_pkey ON zeroauth_audit_internal.jobs IS 'One schedule a job.';
+COMMENT ON CONSTRAINT jobs_name_check ON zeroauth_audit_internal.jobs IS 'What can be part of a function''s name.';
+COMMENT ON CONSTRAINT jobs_timeout_check ON zeroauth_audit_internal.jobs IS 'A run ends.';
+COMMENT ON CONSTRAINT jobs_scheduler_check ON zeroauth_audit_internal.jobs IS 'One of the two runs it, never both.';
 
-CREATE TABLE @extschema@.audit_job_runs (
+CREATE TABLE zeroauth_audit_internal.job_runs (
     id bigint GENERATED ALWAYS AS IDENTITY,
     job text COLLATE pg_catalog."C" NOT NULL,
     scheduled_for timestamptz,
@@ -80,54 +80,54 @@ CREATE TABLE @extschema@.audit_job_runs (
     summary jsonb NOT NULL DEFAULT '{}',
     error_code text,
     error text,
-    CONSTRAINT audit_job_runs_pkey PRIMARY KEY (id),
-    CONSTRAINT audit_job_runs_status_check CHECK (status IN ('running', 'succeeded', 'failed', 'timed_out', 'skipped')),
-    CONSTRAINT audit_job_runs_run_by_check CHECK (run_by IN ('worker', 'session', 'pg_cron'))
+    CONSTRAINT job_runs_pkey PRIMARY KEY (id),
+    CONSTRAINT job_runs_status_check CHECK (status IN ('running', 'succeeded', 'failed', 'timed_out', 'skipped')),
+    CONSTRAINT job_runs_run_by_check CHECK (run_by IN ('worker', 'session', 'pg_cron'))
 );
-CREATE INDEX audit_job_runs_job_idx ON @extschema@.audit_job_runs (job, started_at);
-REVOKE ALL ON TABLE @extschema@.audit_job_runs FROM PUBLIC;
-REVOKE ALL ON SEQUENCE @extschema@.audit_job_runs_id_seq FROM PUBLIC;
-COMMENT ON TABLE @extschema@.audit_job_runs IS
+CREATE INDEX job_runs_job_idx ON zeroauth_audit_internal.job_runs (job, started_at);
+REVOKE ALL ON TABLE zeroauth_audit_internal.job_runs FROM PUBLIC;
+REVOKE ALL ON SEQUENCE zeroauth_audit_internal.job_runs_id_seq FROM PUBLIC;
+COMMENT ON TABLE zeroauth_audit_internal.job_runs IS
     'What became of each run of a job. Those of the last 7 days are kept, and the newest 100 of each job.';
-COMMENT ON COLUMN @extschema@.audit_job_runs.id IS 'Number of the run, rising.';
-COMMENT ON COLUMN @extschema@.audit_job_runs.job IS 'Name of the job.';
-COMMENT ON COLUMN @extschema@.audit_job_runs.scheduled_for IS 'When it was due; NULL when somebody ran it by hand.';
-COMMENT ON COLUMN @extschema@.audit_job_runs.started_at IS 'When it began.';
-COMMENT ON COLUMN @extschema@.audit_job_runs.finished_at IS 'When it ended, NULL while it runs.';
-COMMENT ON COLUMN @extschema@.audit_job_runs.status IS 'running, succeeded, failed, timed_out, or skipped because it was running already.';
-COMMENT ON COLUMN @extschema@.audit_job_runs.run_by IS 'worker, session (audit_run_job) or pg_cron.';
-COMMENT ON COLUMN @extschema@.audit_job_runs.steps IS 'How many steps it took.';
-COMMENT ON COLUMN @extschema@.audit_job_runs.summary IS 'What was done: the sums of what the steps counted.';
-COMMENT ON COLUMN @extschema@.audit_job_runs.error_code IS 'SQLSTATE of the error that ended it.';
-COMMENT ON COLUMN @extschema@.audit_job_runs.error IS 'Message of that error.';
-COMMENT ON CONSTRAINT audit_job_runs_pkey ON @extschema@.audit_job_runs IS 'One row a run.';
-COMMENT ON CONSTRAINT audit_job_runs_status_check ON @extschema@.audit_job_runs IS 'The ways a run can be or end.';
-COMMENT ON CONSTRAINT audit_job_runs_run_by_check ON @extschema@.audit_job_runs IS 'Who can run a job.';
-COMMENT ON SEQUENCE @extschema@.audit_job_runs_id_seq IS 'Numbers of runs.';
-COMMENT ON INDEX @extschema@.audit_job_runs_job_idx IS 'The newest runs of a job.';
+COMMENT ON COLUMN zeroauth_audit_internal.job_runs.id IS 'Number of the run, rising.';
+COMMENT ON COLUMN zeroauth_audit_internal.job_runs.job IS 'Name of the job.';
+COMMENT ON COLUMN zeroauth_audit_internal.job_runs.scheduled_for IS 'When it was due; NULL when somebody ran it by hand.';
+COMMENT ON COLUMN zeroauth_audit_internal.job_runs.started_at IS 'When it began.';
+COMMENT ON COLUMN zeroauth_audit_internal.job_runs.finished_at IS 'When it ended, NULL while it runs.';
+COMMENT ON COLUMN zeroauth_audit_internal.job_runs.status IS 'running, succeeded, failed, timed_out, or skipped because it was running already.';
+COMMENT ON COLUMN zeroauth_audit_internal.job_runs.run_by IS 'worker, session (run_job) or pg_cron.';
+COMMENT ON COLUMN zeroauth_audit_internal.job_runs.steps IS 'How many steps it took.';
+COMMENT ON COLUMN zeroauth_audit_internal.job_runs.summary IS 'What was done: the sums of what the steps counted.';
+COMMENT ON COLUMN zeroauth_audit_internal.job_runs.error_code IS 'SQLSTATE of the error that ended it.';
+COMMENT ON COLUMN zeroauth_audit_internal.job_runs.error IS 'Message of that error.';
+COMMENT ON CONSTRAINT job_runs_pkey ON zeroauth_audit_internal.job_runs IS 'One row a run.';
+COMMENT ON CONSTRAINT job_runs_status_check ON zeroauth_audit_internal.job_runs IS 'The ways a run can be or end.';
+COMMENT ON CONSTRAINT job_runs_run_by_check ON zeroauth_audit_internal.job_runs IS 'Who can run a job.';
+COMMENT ON SEQUENCE zeroauth_audit_internal.job_runs_id_seq IS 'Numbers of runs.';
+COMMENT ON INDEX zeroauth_audit_internal.job_runs_job_idx IS 'The newest runs of a job.';
 
-CREATE FUNCTION @extschema@.audit_job_check() RETURNS trigger
+CREATE FUNCTION zeroauth_audit_internal.job_check() RETURNS trigger
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     changed boolean := TG_OP = 'INSERT';
 BEGIN
-    IF to_regprocedure('@extschema@.' || quote_ident('audit_job_' || NEW.name) || '()') IS NULL THEN
+    IF to_regprocedure('zeroauth_audit_internal.' || quote_ident('job_' || NEW.name) || '()') IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'ZA022', MESSAGE = format('there is no job %L', NEW.name),
-            HINT = format('A job NAME is the function audit_job_NAME(). The jobs there are: %s.', (SELECT string_agg(name, ', ' ORDER BY name) FROM @extschema@.audit_jobs));
+            HINT = format('A job NAME is the function audit_job_NAME(). The jobs there are: %s.', (SELECT string_agg(name, ', ' ORDER BY name) FROM zeroauth_audit_internal.jobs));
     END IF;
     IF TG_OP = 'UPDATE' THEN
         changed := (NEW.schedule, NEW.time_zone, NEW.enabled) IS DISTINCT FROM (OLD.schedule, OLD.time_zone, OLD.enabled);
         IF changed AND OLD.scheduler = 'pg_cron' AND NEW.scheduler = 'pg_cron' THEN
             RAISE EXCEPTION USING ERRCODE = 'ZA024', MESSAGE = format('job %s is scheduled by pg_cron', NEW.name),
-                HINT = 'Take the jobs back with audit_use_worker(), change them, and hand them over again with audit_use_pg_cron().';
+                HINT = 'Take the jobs back with use_worker(), change them, and hand them over again with use_pg_cron().';
         END IF;
         changed := changed OR NEW.scheduler <> OLD.scheduler;
     END IF;
     IF changed THEN
-        NEW.next_run := @extschema@.audit_schedule_next(NEW.schedule, NEW.time_zone, clock_timestamp());
-        NEW.overdue_at := @extschema@.audit_schedule_overdue(NEW.schedule, NEW.time_zone, clock_timestamp());
+        NEW.next_run := zeroauth_audit_internal.schedule_next(NEW.schedule, NEW.time_zone, clock_timestamp());
+        NEW.overdue_at := zeroauth_audit_internal.schedule_overdue(NEW.schedule, NEW.time_zone, clock_timestamp());
         IF NEW.next_run IS NULL THEN
             RAISE EXCEPTION USING ERRCODE = 'ZA021', MESSAGE = format('schedule %L never comes', NEW.schedule),
                 HINT = 'Look at the day and the month: is there such a day?';
@@ -138,7 +138,7 @@ BEGIN
         END IF;
     END IF;
     IF TG_OP = 'INSERT' THEN
-        UPDATE @extschema@.audit_jobs j
+        UPDATE zeroauth_audit_internal.jobs j
         SET schedule = NEW.schedule, time_zone = NEW.time_zone, enabled = NEW.enabled, timeout = NEW.timeout, scheduler = NEW.scheduler,
             last_success = coalesce(j.last_success, NEW.last_success)
         WHERE j.name = NEW.name;
@@ -149,104 +149,104 @@ BEGIN
     RETURN NEW;
 END
 $$;
-REVOKE ALL ON FUNCTION @extschema@.audit_job_check() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_job_check() IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.job_check() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.job_check() IS
     'Trigger of audit_jobs: refuses what is no schedule (ZA021) or no job (ZA022), plans the next run, and takes an insert of a job that is there as a change of it.';
 
-CREATE FUNCTION @extschema@.audit_jobs_changed() RETURNS trigger
+CREATE FUNCTION zeroauth_audit_internal.jobs_changed() RETURNS trigger
     LANGUAGE c
     AS 'MODULE_PATHNAME', 'zeroauth_audit_jobs_changed';
-REVOKE ALL ON FUNCTION @extschema@.audit_jobs_changed() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_jobs_changed() IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.jobs_changed() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.jobs_changed() IS
     'Trigger of audit_jobs: wakes the worker of this database when the transaction commits.';
 
 CREATE TRIGGER zeroauth_audit_job_check
-    BEFORE INSERT OR UPDATE ON @extschema@.audit_jobs
-    FOR EACH ROW EXECUTE FUNCTION @extschema@.audit_job_check();
-COMMENT ON TRIGGER zeroauth_audit_job_check ON @extschema@.audit_jobs IS 'Checks the schedule and plans the next run.';
+    BEFORE INSERT OR UPDATE ON zeroauth_audit_internal.jobs
+    FOR EACH ROW EXECUTE FUNCTION zeroauth_audit_internal.job_check();
+COMMENT ON TRIGGER zeroauth_audit_job_check ON zeroauth_audit_internal.jobs IS 'Checks the schedule and plans the next run.';
 CREATE TRIGGER zeroauth_audit_jobs_changed
-    AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON @extschema@.audit_jobs
-    FOR EACH STATEMENT EXECUTE FUNCTION @extschema@.audit_jobs_changed();
-COMMENT ON TRIGGER zeroauth_audit_jobs_changed ON @extschema@.audit_jobs IS 'A change counts at once.';
-ALTER TABLE @extschema@.audit_jobs ENABLE ALWAYS TRIGGER zeroauth_audit_job_check;
-ALTER TABLE @extschema@.audit_jobs ENABLE ALWAYS TRIGGER zeroauth_audit_jobs_changed;
+    AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON zeroauth_audit_internal.jobs
+    FOR EACH STATEMENT EXECUTE FUNCTION zeroauth_audit_internal.jobs_changed();
+COMMENT ON TRIGGER zeroauth_audit_jobs_changed ON zeroauth_audit_internal.jobs IS 'A change counts at once.';
+ALTER TABLE zeroauth_audit_internal.jobs ENABLE ALWAYS TRIGGER zeroauth_audit_job_check;
+ALTER TABLE zeroauth_audit_internal.jobs ENABLE ALWAYS TRIGGER zeroauth_audit_jobs_changed;
 
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_jobs', '');
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_job_runs', '');
-SELECT pg_catalog.pg_extension_config_dump('@extschema@.audit_job_runs_id_seq', '');
+SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.jobs', '');
+SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.job_runs', '');
+SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.job_runs_id_seq', '');
 
-CREATE FUNCTION @extschema@.audit_job_alert(job text, overdue boolean) RETURNS void
+CREATE FUNCTION zeroauth_audit_internal.job_alert(job text, overdue boolean) RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    IF to_regprocedure('@extschema@.audit_raise_alert(text, smallint, text, text, text, jsonb)') IS NULL THEN
+    IF to_regprocedure('zeroauth_audit_internal.raise_alert(text, smallint, text, text, text, jsonb)') IS NULL THEN
         RETURN;
     END IF;
     IF overdue THEN
-        PERFORM @extschema@.audit_raise_alert('job_overdue', 2::smallint, NULL, 'job_overdue:' || job,
+        PERFORM zeroauth_audit_internal.raise_alert('job_overdue', 2::smallint, NULL, 'job_overdue:' || job,
             format('job %s has not ended well for two of its intervals', job),
-            (SELECT jsonb_build_object('job', j.name, 'last_success', j.last_success, 'overdue_since', j.overdue_at, 'schedule', j.schedule, 'time_zone', j.time_zone) FROM @extschema@.audit_jobs j WHERE j.name = job));
+            (SELECT jsonb_build_object('job', j.name, 'last_success', j.last_success, 'overdue_since', j.overdue_at, 'schedule', j.schedule, 'time_zone', j.time_zone) FROM zeroauth_audit_internal.jobs j WHERE j.name = job));
     ELSE
-        PERFORM @extschema@.audit_resolve_alert('job_overdue:' || job, 'the job ended well');
+        PERFORM zeroauth_audit_internal.resolve_alert('job_overdue:' || job, 'the job ended well');
     END IF;
 END
 $$;
-REVOKE ALL ON FUNCTION @extschema@.audit_job_alert(text, boolean) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_job_alert(text, boolean) IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.job_alert(text, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.job_alert(text, boolean) IS
     'Raises the alert job_overdue of a job, or resolves it.';
 
-CREATE FUNCTION @extschema@.audit_restore_runs() RETURNS boolean
+CREATE FUNCTION zeroauth_audit_internal.restore_runs() RETURNS boolean
     LANGUAGE c VOLATILE PARALLEL RESTRICTED
     AS 'MODULE_PATHNAME', 'zeroauth_audit_restore_runs';
-REVOKE ALL ON FUNCTION @extschema@.audit_restore_runs() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_restore_runs() IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.restore_runs() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.restore_runs() IS
     'Whether a session restores events into this database: one that brought events with their hashes less than a minute ago, or less than an hour ago and is still connected. Replication does not count. False when the library is not in shared_preload_libraries.';
 
-CREATE FUNCTION @extschema@.audit_jobs_held() RETURNS text
+CREATE FUNCTION zeroauth_audit_internal.jobs_held() RETURNS text
     LANGUAGE sql VOLATILE PARALLEL RESTRICTED
 BEGIN ATOMIC
     -- What a job writes would clash with rows that a restore brings: from CREATE EXTENSION until its session has ended.
     SELECT CASE WHEN NOT EXISTS (SELECT FROM @extschema@.audit_events) THEN 'no_events'
-                WHEN @extschema@.audit_restore_runs() THEN 'restore_running' END;
+                WHEN zeroauth_audit_internal.restore_runs() THEN 'restore_running' END;
 END;
-REVOKE ALL ON FUNCTION @extschema@.audit_jobs_held() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_jobs_held() IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.jobs_held() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.jobs_held() IS
     'Why no job of this database runs by itself: no_events (there is nothing to look after yet, and a dump may be about to be restored) or restore_running; NULL when jobs run.';
 
-CREATE FUNCTION @extschema@.audit_job_begin(job text, exclusive boolean) RETURNS bigint
+CREATE FUNCTION zeroauth_audit_internal.job_begin(job text, exclusive boolean) RETURNS bigint
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    due @extschema@.audit_jobs;
+    due zeroauth_audit_internal.jobs;
     run bigint;
 BEGIN
-    SELECT * INTO due FROM @extschema@.audit_jobs j
+    SELECT * INTO due FROM zeroauth_audit_internal.jobs j
     WHERE j.name = job AND j.enabled AND j.scheduler = 'worker' AND j.next_run <= clock_timestamp()
     FOR UPDATE SKIP LOCKED;
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
-    IF @extschema@.audit_jobs_held() IS NOT NULL THEN
-        UPDATE @extschema@.audit_jobs j
-        SET next_run = @extschema@.audit_schedule_next(due.schedule, due.time_zone, clock_timestamp()),
-            overdue_at = @extschema@.audit_schedule_overdue(due.schedule, due.time_zone, clock_timestamp())
+    IF zeroauth_audit_internal.jobs_held() IS NOT NULL THEN
+        UPDATE zeroauth_audit_internal.jobs j
+        SET next_run = zeroauth_audit_internal.schedule_next(due.schedule, due.time_zone, clock_timestamp()),
+            overdue_at = zeroauth_audit_internal.schedule_overdue(due.schedule, due.time_zone, clock_timestamp())
         WHERE j.name = job;
         RETURN NULL;
     END IF;
-    UPDATE @extschema@.audit_jobs j SET next_run = @extschema@.audit_schedule_following(due.schedule, due.time_zone, due.next_run, clock_timestamp()) WHERE j.name = job;
-    INSERT INTO @extschema@.audit_job_runs AS r (job, scheduled_for, run_by, status, finished_at)
+    UPDATE zeroauth_audit_internal.jobs j SET next_run = zeroauth_audit_internal.schedule_following(due.schedule, due.time_zone, due.next_run, clock_timestamp()) WHERE j.name = job;
+    INSERT INTO zeroauth_audit_internal.job_runs AS r (job, scheduled_for, run_by, status, finished_at)
     VALUES (job, due.next_run, 'worker', CASE WHEN exclusive THEN 'running' ELSE 'skipped' END, CASE WHEN NOT exclusive THEN clock_timestamp() END)
     RETURNING r.id INTO run;
     RETURN CASE WHEN exclusive THEN run END;
 END
 $$;
-REVOKE ALL ON FUNCTION @extschema@.audit_job_begin(text, boolean) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_job_begin(text, boolean) IS
-    'Called by the worker: begins the run of a job that is due, and plans the next one. NULL when it is not due any more, when its row is locked, when jobs are held (audit_jobs_held), or when another runs it already: then the run is recorded as skipped.';
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.job_begin(text, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.job_begin(text, boolean) IS
+    'Called by the worker: begins the run of a job that is due, and plans the next one. NULL when it is not due any more, when its row is locked, when jobs are held (jobs_held), or when another runs it already: then the run is recorded as skipped.';
 
-CREATE FUNCTION @extschema@.audit_job_step(job text, summary jsonb) RETURNS jsonb
+CREATE FUNCTION zeroauth_audit_internal.job_step(job text, summary jsonb) RETURNS jsonb
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -256,7 +256,7 @@ DECLARE
     message text;
 BEGIN
     BEGIN
-        EXECUTE 'SELECT @extschema@.' || quote_ident('audit_job_' || job) || '()' INTO result;
+        EXECUTE 'SELECT zeroauth_audit_internal.' || quote_ident('job_' || job) || '()' INTO result;
     EXCEPTION WHEN OTHERS OR query_canceled OR assert_failure THEN
         GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT;
         RETURN jsonb_build_object('more', false, 'summary', summary, 'code', code, 'error', message);
@@ -270,72 +270,72 @@ BEGIN
             FROM jsonb_each(result -> 'done') d), '{}'));
 END
 $$;
-REVOKE ALL ON FUNCTION @extschema@.audit_job_step(text, jsonb) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_job_step(text, jsonb) IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.job_step(text, jsonb) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.job_step(text, jsonb) IS
     'Calls audit_job_NAME() once, and adds what it did to the summary. An error of the job is part of the result.';
 
-CREATE FUNCTION @extschema@.audit_job_end(run bigint, outcome text, steps integer, summary jsonb, code text, message text) RETURNS void
+CREATE FUNCTION zeroauth_audit_internal.job_end(run bigint, outcome text, steps integer, summary jsonb, code text, message text) RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     ended text;
 BEGIN
-    UPDATE @extschema@.audit_job_runs r
-    SET status = outcome, finished_at = clock_timestamp(), steps = audit_job_end.steps, summary = audit_job_end.summary, error_code = code, error = message
+    UPDATE zeroauth_audit_internal.job_runs r
+    SET status = outcome, finished_at = clock_timestamp(), steps = job_end.steps, summary = job_end.summary, error_code = code, error = message
     WHERE r.id = run
     RETURNING r.job INTO ended;
     IF outcome = 'succeeded' THEN
-        UPDATE @extschema@.audit_jobs j
-        SET last_success = clock_timestamp(), overdue_at = CASE WHEN j.enabled THEN @extschema@.audit_schedule_overdue(j.schedule, j.time_zone, clock_timestamp()) END
+        UPDATE zeroauth_audit_internal.jobs j
+        SET last_success = clock_timestamp(), overdue_at = CASE WHEN j.enabled THEN zeroauth_audit_internal.schedule_overdue(j.schedule, j.time_zone, clock_timestamp()) END
         WHERE j.name = ended;
-        PERFORM @extschema@.audit_job_alert(ended, false);
+        PERFORM zeroauth_audit_internal.job_alert(ended, false);
     END IF;
 END
 $$;
-REVOKE ALL ON FUNCTION @extschema@.audit_job_end(bigint, text, integer, jsonb, text, text) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_job_end(bigint, text, integer, jsonb, text, text) IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.job_end(bigint, text, integer, jsonb, text, text) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.job_end(bigint, text, integer, jsonb, text, text) IS
     'Records the end of a run.';
 
-CREATE FUNCTION @extschema@.audit_jobs_settle() RETURNS void
+CREATE FUNCTION zeroauth_audit_internal.jobs_settle() RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    UPDATE @extschema@.audit_job_runs r SET status = 'failed', finished_at = clock_timestamp(), error_code = '57P01', error = 'the worker ended during this run'
+    UPDATE zeroauth_audit_internal.job_runs r SET status = 'failed', finished_at = clock_timestamp(), error_code = '57P01', error = 'the worker ended during this run'
     WHERE r.status = 'running' AND r.run_by = 'worker';
     -- Nobody could run jobs while there was no worker; but a job that failed before counts on.
-    UPDATE @extschema@.audit_jobs j SET overdue_at = @extschema@.audit_schedule_overdue(j.schedule, j.time_zone, clock_timestamp())
-    WHERE j.enabled AND j.overdue_at < @extschema@.audit_schedule_overdue(j.schedule, j.time_zone, clock_timestamp())
+    UPDATE zeroauth_audit_internal.jobs j SET overdue_at = zeroauth_audit_internal.schedule_overdue(j.schedule, j.time_zone, clock_timestamp())
+    WHERE j.enabled AND j.overdue_at < zeroauth_audit_internal.schedule_overdue(j.schedule, j.time_zone, clock_timestamp())
       AND NOT EXISTS (
-          SELECT FROM @extschema@.audit_job_runs r
+          SELECT FROM zeroauth_audit_internal.job_runs r
           WHERE r.job = j.name AND r.status IN ('failed', 'timed_out') AND r.started_at > coalesce(j.last_success, '-infinity'));
-    PERFORM @extschema@.audit_jobs_correct();
+    PERFORM zeroauth_audit_internal.jobs_correct();
     -- Nobody looked while there was no worker.
-    UPDATE @extschema@.audit_jobs j SET next_run = clock_timestamp()
+    UPDATE zeroauth_audit_internal.jobs j SET next_run = clock_timestamp()
     WHERE j.name IN ('tripwire', 'pins') AND j.enabled AND j.scheduler = 'worker' AND j.next_run > clock_timestamp();
 END
 $$;
-REVOKE ALL ON FUNCTION @extschema@.audit_jobs_settle() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_jobs_settle() IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.jobs_settle() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.jobs_settle() IS
     'Called by the worker when it starts: ends the runs that the one before left behind, and has tripwires and pins looked at at once.';
 
-CREATE FUNCTION @extschema@.audit_jobs_correct() RETURNS void
+CREATE FUNCTION zeroauth_audit_internal.jobs_correct() RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    UPDATE @extschema@.audit_jobs j
-    SET next_run = @extschema@.audit_schedule_corrected(j.schedule, j.time_zone, j.next_run, clock_timestamp()),
-        overdue_at = @extschema@.audit_schedule_overdue(j.schedule, j.time_zone, clock_timestamp())
-    WHERE j.enabled AND @extschema@.audit_schedule_corrected(j.schedule, j.time_zone, j.next_run, clock_timestamp()) IS NOT NULL;
+    UPDATE zeroauth_audit_internal.jobs j
+    SET next_run = zeroauth_audit_internal.schedule_corrected(j.schedule, j.time_zone, j.next_run, clock_timestamp()),
+        overdue_at = zeroauth_audit_internal.schedule_overdue(j.schedule, j.time_zone, clock_timestamp())
+    WHERE j.enabled AND zeroauth_audit_internal.schedule_corrected(j.schedule, j.time_zone, j.next_run, clock_timestamp()) IS NOT NULL;
 END
 $$;
-REVOKE ALL ON FUNCTION @extschema@.audit_jobs_correct() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_jobs_correct() IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.jobs_correct() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.jobs_correct() IS
     'Called by the worker when it starts and when the clock was set back: plans anew what a clock that was wrong by more than a day had planned.';
 
-CREATE FUNCTION @extschema@.audit_jobs_check_overdue() RETURNS integer
+CREATE FUNCTION zeroauth_audit_internal.jobs_check_overdue() RETURNS integer
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -343,85 +343,85 @@ DECLARE
     late text;
     count integer := 0;
 BEGIN
-    IF @extschema@.audit_jobs_held() IS NOT NULL THEN
+    IF zeroauth_audit_internal.jobs_held() IS NOT NULL THEN
         RETURN 0;
     END IF;
-    FOR late IN SELECT j.name FROM @extschema@.audit_jobs j WHERE j.enabled AND j.overdue_at <= clock_timestamp() LOOP
-        PERFORM @extschema@.audit_job_alert(late, true);
+    FOR late IN SELECT j.name FROM zeroauth_audit_internal.jobs j WHERE j.enabled AND j.overdue_at <= clock_timestamp() LOOP
+        PERFORM zeroauth_audit_internal.job_alert(late, true);
         count := count + 1;
     END LOOP;
     RETURN count;
 END
 $$;
-REVOKE ALL ON FUNCTION @extschema@.audit_jobs_check_overdue() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_jobs_check_overdue() IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.jobs_check_overdue() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.jobs_check_overdue() IS
     'Called by the worker: raises the alert job_overdue for every job that is. Returns how many are.';
 
-CREATE FUNCTION @extschema@.audit_run_job(name text, run_by text DEFAULT 'session') RETURNS jsonb
+CREATE FUNCTION zeroauth_audit_internal.run_job(name text, run_by text DEFAULT 'session') RETURNS jsonb
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    job @extschema@.audit_jobs;
+    job zeroauth_audit_internal.jobs;
     run bigint;
     steps integer := 0;
     step jsonb := jsonb_build_object('more', true, 'summary', '{}'::jsonb);
     began timestamptz := clock_timestamp();
     outcome text;
 BEGIN
-    SELECT * INTO job FROM @extschema@.audit_jobs j WHERE j.name = audit_run_job.name;
+    SELECT * INTO job FROM zeroauth_audit_internal.jobs j WHERE j.name = run_job.name;
     IF NOT FOUND THEN
-        RAISE EXCEPTION USING ERRCODE = 'ZA022', MESSAGE = format('there is no job %L', audit_run_job.name),
-            HINT = format('The jobs there are: %s.', (SELECT string_agg(j.name, ', ' ORDER BY j.name) FROM @extschema@.audit_jobs j));
+        RAISE EXCEPTION USING ERRCODE = 'ZA022', MESSAGE = format('there is no job %L', run_job.name),
+            HINT = format('The jobs there are: %s.', (SELECT string_agg(j.name, ', ' ORDER BY j.name) FROM zeroauth_audit_internal.jobs j));
     END IF;
-    IF audit_run_job.run_by = 'pg_cron' AND job.scheduler <> 'pg_cron' THEN
+    IF run_job.run_by = 'pg_cron' AND job.scheduler <> 'pg_cron' THEN
         RAISE EXCEPTION USING ERRCODE = 'ZA024', MESSAGE = format('job %s is not scheduled by pg_cron', job.name),
-            HINT = 'The worker runs it since audit_use_worker(); a call without the second argument runs it now.';
+            HINT = 'The worker runs it since use_worker(); a call without the second argument runs it now.';
     END IF;
-    IF audit_run_job.run_by = 'pg_cron' AND @extschema@.audit_jobs_held() IS NOT NULL THEN
-        UPDATE @extschema@.audit_jobs j SET overdue_at = @extschema@.audit_schedule_overdue(j.schedule, j.time_zone, clock_timestamp()) WHERE j.name = job.name;
-        RETURN jsonb_build_object('job', job.name, 'status', 'held', 'reason', @extschema@.audit_jobs_held());
+    IF run_job.run_by = 'pg_cron' AND zeroauth_audit_internal.jobs_held() IS NOT NULL THEN
+        UPDATE zeroauth_audit_internal.jobs j SET overdue_at = zeroauth_audit_internal.schedule_overdue(j.schedule, j.time_zone, clock_timestamp()) WHERE j.name = job.name;
+        RETURN jsonb_build_object('job', job.name, 'status', 'held', 'reason', zeroauth_audit_internal.jobs_held());
     END IF;
-    IF NOT @extschema@.audit_job_lock(job.name) THEN
+    IF NOT zeroauth_audit_internal.job_lock(job.name) THEN
         RAISE EXCEPTION USING ERRCODE = 'ZA023', MESSAGE = format('job %s is running already', job.name),
             HINT = 'Look at audit_job_runs, and try again when it has ended.';
     END IF;
-    INSERT INTO @extschema@.audit_job_runs AS r (job, run_by) VALUES (job.name, audit_run_job.run_by) RETURNING r.id INTO run;
-    IF audit_run_job.run_by = 'pg_cron' THEN
-        UPDATE @extschema@.audit_jobs j SET next_run = @extschema@.audit_schedule_next(j.schedule, j.time_zone, clock_timestamp()) WHERE j.name = job.name;
+    INSERT INTO zeroauth_audit_internal.job_runs AS r (job, run_by) VALUES (job.name, run_job.run_by) RETURNING r.id INTO run;
+    IF run_job.run_by = 'pg_cron' THEN
+        UPDATE zeroauth_audit_internal.jobs j SET next_run = zeroauth_audit_internal.schedule_next(j.schedule, j.time_zone, clock_timestamp()) WHERE j.name = job.name;
     END IF;
     WHILE outcome IS NULL LOOP
         IF clock_timestamp() > began + job.timeout THEN
             outcome := 'timed_out';
             EXIT;
         END IF;
-        step := @extschema@.audit_job_step(job.name, step -> 'summary');
+        step := zeroauth_audit_internal.job_step(job.name, step -> 'summary');
         steps := steps + 1;
         outcome := CASE WHEN step ? 'error' THEN 'failed' WHEN NOT (step ->> 'more')::boolean THEN 'succeeded' END;
     END LOOP;
-    PERFORM @extschema@.audit_job_end(run, outcome, steps, step -> 'summary', step ->> 'code', step ->> 'error');
+    PERFORM zeroauth_audit_internal.job_end(run, outcome, steps, step -> 'summary', step ->> 'code', step ->> 'error');
     RETURN jsonb_strip_nulls(jsonb_build_object('run', run, 'job', job.name, 'status', outcome, 'steps', steps, 'summary', step -> 'summary', 'code', step -> 'code', 'error', step -> 'error'));
 END
 $$;
-REVOKE ALL ON FUNCTION @extschema@.audit_run_job(text, text) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_run_job(text, text) IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.run_job(text, text) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.run_job(text, text) IS
     'Runs a job now, in this transaction and without the pauses between its steps, and returns what became of it: status, summary, and the error if it failed. The timeout is looked at between steps. ZA022 for an unknown job, ZA023 when it is running already. run_by is pg_cron in pg_cron''s own calls, which are refused (ZA024) when the worker runs the jobs.';
 
-CREATE FUNCTION @extschema@.audit_use_pg_cron() RETURNS integer
+CREATE FUNCTION zeroauth_audit_internal.use_pg_cron() RETURNS integer
     LANGUAGE c VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'zeroauth_audit_use_pg_cron';
-REVOKE ALL ON FUNCTION @extschema@.audit_use_pg_cron() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_use_pg_cron() IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.use_pg_cron() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.use_pg_cron() IS
     'Hands the schedules of all jobs to pg_cron, which runs them as the calling role, and returns how many it got; the worker runs none of them from then on. ZA024 when pg_cron is not installed in this database, or a schedule has no exact equal in its time zone (GMT before 1.5).';
 
-CREATE FUNCTION @extschema@.audit_use_worker() RETURNS integer
+CREATE FUNCTION zeroauth_audit_internal.use_worker() RETURNS integer
     LANGUAGE c VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'zeroauth_audit_use_worker';
-REVOKE ALL ON FUNCTION @extschema@.audit_use_worker() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_use_worker() IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.use_worker() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.use_worker() IS
     'Takes the schedules back from pg_cron, and returns how many jobs changed hands. Works when pg_cron is gone, too.';
 
-CREATE FUNCTION @extschema@.audit_job_prune() RETURNS jsonb
+CREATE FUNCTION zeroauth_audit_internal.job_prune() RETURNS jsonb
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -429,18 +429,18 @@ DECLARE
     removed bigint;
 BEGIN
     WITH old AS (
-        SELECT r.id FROM @extschema@.audit_job_runs r
+        SELECT r.id FROM zeroauth_audit_internal.job_runs r
         WHERE r.finished_at < clock_timestamp() - interval '7 days'
-          AND (SELECT count(*) FROM (SELECT FROM @extschema@.audit_job_runs newer WHERE newer.job = r.job AND newer.started_at > r.started_at LIMIT 100) n) >= 100
+          AND (SELECT count(*) FROM (SELECT FROM zeroauth_audit_internal.job_runs newer WHERE newer.job = r.job AND newer.started_at > r.started_at LIMIT 100) n) >= 100
         LIMIT 5000
     )
-    DELETE FROM @extschema@.audit_job_runs r USING old WHERE r.id = old.id;
+    DELETE FROM zeroauth_audit_internal.job_runs r USING old WHERE r.id = old.id;
     GET DIAGNOSTICS removed = ROW_COUNT;
     RETURN jsonb_build_object('more', removed = 5000, 'pause_ms', 100, 'done', jsonb_build_object('runs_removed', removed));
 END
 $$;
-REVOKE ALL ON FUNCTION @extschema@.audit_job_prune() FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_job_prune() IS
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.job_prune() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.job_prune() IS
     'The job prune: removes runs from audit_job_runs that ended more than 7 days ago, but keeps the newest 100 of each job. At most 5000 a step.';
 
-INSERT INTO @extschema@.audit_jobs (name, schedule, timeout) VALUES ('prune', '17 3 * * *', '10 minutes');
+INSERT INTO zeroauth_audit_internal.jobs (name, schedule, timeout) VALUES ('prune', '17 3 * * *', '10 minutes');

@@ -60,7 +60,7 @@ struct Recorder<'a> {
 
 impl Recorder<'_> {
     fn told(&self, error: Option<&str>, published: i64) -> Result<(), Failure> {
-        let sql = format!("SELECT {}.audit_sink_told($1, NULLIF($2, ''), $3)", self.schema);
+        let sql = format!("SELECT {}.sink_reported($1, NULLIF($2, ''), $3)", self.schema);
         let parameters = [
             Parameter::Text(self.sink),
             Parameter::Text(error.unwrap_or_default()),
@@ -70,8 +70,7 @@ impl Recorder<'_> {
     }
 
     fn hold(&self, origin: &str, size: u64, root: Option<&[u8; 32]>) -> Result<(), Failure> {
-        let sql =
-            format!("SELECT {}.audit_hold_log($1, $2, NULLIF($3, ''::pg_catalog.bytea), $4)", self.schema);
+        let sql = format!("SELECT {}.hold_log($1, $2, NULLIF($3, ''::pg_catalog.bytea), $4)", self.schema);
         let parameters = [
             Parameter::Text(origin),
             Parameter::count(size),
@@ -102,7 +101,7 @@ impl Recorder<'_> {
         }
         let list = serde_json::to_string(&missing).unwrap_or_default();
         let sql = format!(
-            "SELECT {}.audit_log_missing(ARRAY(SELECT pg_catalog.jsonb_array_elements_text($1::pg_catalog.jsonb)), $2)",
+            "SELECT {}.log_missing(ARRAY(SELECT pg_catalog.jsonb_array_elements_text($1::pg_catalog.jsonb)), $2)",
             self.schema
         );
         self.session.change(&sql, &[Parameter::Text(&list), Parameter::Text(self.sink)], |_| Ok(()))?;
@@ -157,7 +156,7 @@ impl Recorder<'_> {
 
     fn cosigned(&self, exhibit: &Exhibit, line: &str, at: u64) -> Result<(), Failure> {
         let sql = format!(
-            "INSERT INTO {}.audit_cosignatures AS c (sink, tenant_id, epoch, tree_size, line, cosigned_at)
+            "INSERT INTO {}.cosignatures AS c (sink, tenant_id, epoch, tree_size, line, cosigned_at)
              VALUES ($1, $2, $3::pg_catalog.int4, $4, $5, pg_catalog.to_timestamp($6))
              ON CONFLICT (sink, tenant_id, epoch, tree_size) DO UPDATE SET line = excluded.line, cosigned_at = excluded.cosigned_at",
             self.schema

@@ -140,7 +140,7 @@ impl<'a> Writes<'a> {
             return Ok(());
         }
         let sql = format!(
-            "INSERT INTO {}.audit_tiles (tenant_id, epoch, level, place, hashes)
+            "INSERT INTO {}.tiles (tenant_id, epoch, level, place, hashes)
              SELECT r.tenant_id, r.epoch, r.level, r.place, r.hashes FROM {} AS r (tenant_id, epoch, level, place, hashes)
              ON CONFLICT (tenant_id, epoch, level, place) DO UPDATE SET hashes = excluded.hashes",
             self.schema,
@@ -161,7 +161,7 @@ impl<'a> Writes<'a> {
             return Ok(());
         }
         let sql = format!(
-            "INSERT INTO {}.audit_log_intervals (tenant_id, epoch, chain, to_seq, from_seq, first_leaf, tree_size)
+            "INSERT INTO {}.log_intervals (tenant_id, epoch, chain, to_seq, from_seq, first_leaf, tree_size)
              SELECT r.tenant_id, r.epoch, r.chain, r.to_seq, r.from_seq, r.first_leaf, r.tree_size
              FROM {} AS r (tenant_id, epoch, chain, to_seq, from_seq, first_leaf, tree_size)",
             self.schema,
@@ -184,7 +184,7 @@ impl<'a> Writes<'a> {
             return Ok(());
         }
         let update = format!(
-            "UPDATE {}.audit_logs l SET tree_size = r.tree_size, origin = NULLIF(r.origin, '')
+            "UPDATE {}.logs l SET tree_size = r.tree_size, origin = NULLIF(r.origin, '')
              FROM {} AS r (tenant_id, epoch, tree_size, origin) WHERE l.tenant_id = r.tenant_id AND l.epoch = r.epoch",
             self.schema,
             columns(4)
@@ -197,7 +197,7 @@ impl<'a> Writes<'a> {
         ];
         self.session.change(&update, &of_logs, |_| Ok(()))?;
         let insert = format!(
-            "INSERT INTO {}.audit_checkpoints (tenant_id, epoch, tree_size, root, note)
+            "INSERT INTO {}.checkpoints (tenant_id, epoch, tree_size, root, note)
              SELECT r.tenant_id, r.epoch, r.tree_size, r.root, NULLIF(r.note, '')
              FROM {} AS r (tenant_id, epoch, tree_size, root, note)
              ON CONFLICT (tenant_id, epoch, tree_size) DO UPDATE

@@ -26,9 +26,9 @@ const TENANT: &str = "tenant_id || '-' || left(right('000' || ltrim(request_id, 
 fn hold(client: &mut Client, effort: &Effort) -> Result<()> {
     // An hourly job whose next run is an hour away, whenever this is.
     client.batch_execute(
-        "UPDATE audit_jobs SET schedule = extract(minute FROM now() - interval '1 minute') || ' * * * *' WHERE name = 'drift'",
+        "UPDATE zeroauth_audit_internal.jobs SET schedule = extract(minute FROM now() - interval '1 minute') || ' * * * *' WHERE name = 'drift'",
     )?;
-    let seen: i64 = client.query_one("SELECT count(*) FROM audit_watermarks", &[])?.get(0);
+    let seen: i64 = client.query_one("SELECT count(*) FROM zeroauth_audit_internal.watermarks", &[])?.get(0);
     if seen.unsigned_abs() >= u64::from(TENANTS) {
         return Ok(());
     }
@@ -46,7 +46,8 @@ fn hold(client: &mut Client, effort: &Effort) -> Result<()> {
     client.batch_execute("VACUUM ANALYZE audit_events")?;
     client.batch_execute("CHECKPOINT")?;
     run(client)?;
-    let tenants: i64 = client.query_one("SELECT tenants_done FROM audit_drift_progress", &[])?.get(0);
+    let tenants: i64 =
+        client.query_one("SELECT tenants_done FROM zeroauth_audit_internal.drift_progress", &[])?.get(0);
     ensure!(tenants.unsigned_abs() == u64::from(TENANTS), "{tenants} tenants instead of {TENANTS}");
     Ok(())
 }
@@ -54,7 +55,8 @@ fn hold(client: &mut Client, effort: &Effort) -> Result<()> {
 /// Runs the job in this session, without pauses.
 fn run(client: &mut Client) -> Result<()> {
     run_job(client, "drift")?;
-    let alerts: i64 = client.query_one("SELECT count(*) FROM audit_drift_findings", &[])?.get(0);
+    let alerts: i64 =
+        client.query_one("SELECT count(*) FROM zeroauth_audit_internal.drift_findings", &[])?.get(0);
     ensure!(alerts == 0, "the table that was just filled is reported broken");
     Ok(())
 }
@@ -76,14 +78,15 @@ pub(crate) fn inserts(
     hold(client, effort)?;
     client.batch_execute("CHECKPOINT")?;
     let beside = side == Side::BesideDrift;
-    let runs = "SELECT count(*) FILTER (WHERE status = 'running'), count(*) FILTER (WHERE status = 'succeeded') FROM audit_job_runs WHERE job = 'drift' AND run_by = 'worker'";
+    let runs = "SELECT count(*) FILTER (WHERE status = 'running'), count(*) FILTER (WHERE status = 'succeeded') FROM zeroauth_audit_internal.job_runs WHERE job = 'drift' AND run_by = 'worker'";
     let count = |client: &mut Client| -> Result<(i64, i64)> {
         let row = client.query_one(runs, &[])?;
         Ok((row.get(0), row.get(1)))
     };
     let (_, done) = count(client)?;
     if beside {
-        client.batch_execute("UPDATE audit_jobs SET next_run = now() WHERE name = 'drift'")?;
+        client
+            .batch_execute("UPDATE zeroauth_audit_internal.jobs SET next_run = now() WHERE name = 'drift'")?;
         until("the run to begin", || Ok(count(client)?.0 == 1))?;
     }
     let rate = pgbench::rate(cluster, &pgbench::insert(side, tables::TENANTS), clients, effort.seconds)?;

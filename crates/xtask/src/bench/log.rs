@@ -26,10 +26,9 @@ const PATIENCE: Duration = Duration::from_secs(1200);
 const PROOFS: i64 = 200;
 
 /// The logs that are measured: the extension's own tenant has one, too.
-const LOGS: &str = "SELECT count(*) FROM audit_logs WHERE tenant_id LIKE 'tenant-%'";
+const LOGS: &str = "SELECT count(*) FROM zeroauth_audit_internal.logs WHERE tenant_id LIKE 'tenant-%'";
 /// The events in them.
-const SEALED: &str =
-    "SELECT coalesce(sum(tree_size), 0)::bigint FROM audit_logs WHERE tenant_id LIKE 'tenant-%'";
+const SEALED: &str = "SELECT coalesce(sum(tree_size), 0)::bigint FROM zeroauth_audit_internal.logs WHERE tenant_id LIKE 'tenant-%'";
 
 /// Makes this session sign, as every later one does.
 fn sign(client: &mut Client, cluster: &Cluster) -> Result<()> {
@@ -80,7 +79,12 @@ fn hold(client: &mut Client, cluster: &Cluster, effort: &Effort, tenants: u32) -
     run(client)?;
     let sealed: i64 = client.query_one(SEALED, &[])?.get(0);
     ensure!(sealed.unsigned_abs() >= effort.huge, "{sealed} events were sealed instead of {}", effort.huge);
-    for table in ["audit_logs", "audit_log_intervals", "audit_tiles", "audit_checkpoints"] {
+    for table in [
+        "zeroauth_audit_internal.logs",
+        "zeroauth_audit_internal.log_intervals",
+        "zeroauth_audit_internal.tiles",
+        "zeroauth_audit_internal.checkpoints",
+    ] {
         client.batch_execute(&format!("VACUUM ANALYZE {table}"))?;
     }
     client.batch_execute("CHECKPOINT")?;
@@ -99,10 +103,9 @@ fn rest(client: &mut Client, cluster: &Cluster, effort: &Effort, tenants: u32) -
 /// Only what is measured runs the job from now on. Nor do tripwires look: emptying the table is what they are for.
 fn stop(client: &mut Client) -> Result<()> {
     client.batch_execute(
-        "UPDATE audit_jobs SET enabled = false WHERE name IN ('checkpoint', 'tripwire', 'pins', 'anchor', 'anchor_check')",
+        "UPDATE zeroauth_audit_internal.jobs SET enabled = false WHERE name IN ('checkpoint', 'tripwire', 'pins', 'anchor', 'anchor_check')",
     )?;
-    let ended =
-        "SELECT NOT EXISTS (SELECT FROM audit_job_runs WHERE job = 'checkpoint' AND finished_at IS NULL)";
+    let ended = "SELECT NOT EXISTS (SELECT FROM zeroauth_audit_internal.job_runs WHERE job = 'checkpoint' AND finished_at IS NULL)";
     until("the worker's run to end", || Ok(client.query_one(ended, &[])?.get(0)))
 }
 
@@ -112,7 +115,7 @@ fn run(client: &mut Client) -> Result<u64> {
     run_job(client, "checkpoint")?;
     let refused: Option<String> = client
         .query_one(
-            "SELECT min(message) FROM audit_alerts WHERE fingerprint LIKE 'checkpoint_refused:%'",
+            "SELECT min(message) FROM zeroauth_audit_internal.alerts WHERE fingerprint LIKE 'checkpoint_refused:%'",
             &[],
         )?
         .get(0);
@@ -164,7 +167,7 @@ pub(crate) fn comparison(
     rest(client, cluster, effort, tenants)?;
     let replay = |client: &mut Client, logs: bool| {
         processor_time(client, |client| {
-            let sql = "SELECT (r ->> 'end')::boolean, jsonb_array_length(r -> 'compared'), jsonb_array_length(r -> 'findings') FROM audit_replay_tenants('', NULL, NULL, 1, $1, 600000) r";
+            let sql = "SELECT (r ->> 'end')::boolean, jsonb_array_length(r -> 'compared'), jsonb_array_length(r -> 'findings') FROM zeroauth_audit_internal.replay_tenants('', NULL, NULL, 1, $1, 600000) r";
             let row = client.query_one(sql, &[&logs])?;
             let (end, compared, findings): (bool, i32, i32) = (row.get(0), row.get(1), row.get(2));
             ensure!(end && findings == 0, "the replay found something, or did not come to its end");
@@ -186,29 +189,34 @@ pub(crate) fn anchor_batch(
     tenants: u32,
 ) -> Result<f64> {
     rest(client, cluster, effort, tenants)?;
-    client.batch_execute("UPDATE audit_anchor_targets SET enabled = false")?;
+    client.batch_execute("UPDATE zeroauth_audit_internal.anchor_targets SET enabled = false")?;
     // A name that no earlier round used.
-    let number: i64 = client.query_one("SELECT count(*) FROM audit_anchor_targets", &[])?.get(0);
+    let number: i64 =
+        client.query_one("SELECT count(*) FROM zeroauth_audit_internal.anchor_targets", &[])?.get(0);
     let name = format!("anchors-{number}");
     let directory = new_directory(cluster, &name)?;
     client.execute(
-        "INSERT INTO audit_anchor_targets (name, driver, config) VALUES ($1, 'file', jsonb_build_object('path', $2::text))",
+        "INSERT INTO zeroauth_audit_internal.anchor_targets (name, driver, config) VALUES ($1, 'file', jsonb_build_object('path', $2::text))",
         &[&name, &directory.join("anchors").display().to_string()],
     )?;
     let milliseconds = processor_time(client, |client| run_job(client, "anchor"))?;
-    let leaves: i64 =
-        client.query_one("SELECT max(leaves) FROM audit_anchor_batches WHERE target = $1", &[&name])?.get(0);
+    let leaves: i64 = client
+        .query_one(
+            "SELECT max(leaves) FROM zeroauth_audit_internal.anchor_batches WHERE target = $1",
+            &[&name],
+        )?
+        .get(0);
     ensure!(leaves >= i64::from(tenants), "{leaves} logs in the batch instead of {tenants}");
-    client.batch_execute("UPDATE audit_anchor_targets SET enabled = false")?;
+    client.batch_execute("UPDATE zeroauth_audit_internal.anchor_targets SET enabled = false")?;
     Ok(milliseconds)
 }
 
 /// Bytes that the tiles take for each event.
 pub(crate) fn tiles(client: &mut Client, cluster: &Cluster, effort: &Effort, tenants: u32) -> Result<f64> {
     hold(client, cluster, effort, tenants)?;
-    client.batch_execute("VACUUM audit_tiles")?;
+    client.batch_execute("VACUUM zeroauth_audit_internal.tiles")?;
     let row = client.query_one(
-        "SELECT pg_total_relation_size('audit_tiles')::float8 / sum(tree_size)::float8 FROM audit_logs",
+        "SELECT pg_total_relation_size('zeroauth_audit_internal.tiles')::float8 / sum(tree_size)::float8 FROM zeroauth_audit_internal.logs",
         &[],
     )?;
     Ok(row.get(0))
@@ -229,7 +237,7 @@ fn proofs(client: &mut Client, cluster: &Cluster, effort: &Effort) -> Result<Vec
         let bundle: String = client.query_one(&prove, &[])?.get(0);
         let milliseconds = started.elapsed().as_secs_f64() * 1000.0;
         let event: i32 = client
-            .query_one(&format!("SELECT octet_length(event) FROM audit_exported WHERE tenant_id = 'tenant-0' AND event_id = '{id}'"), &[])?
+            .query_one(&format!("SELECT octet_length(event) FROM zeroauth_audit_internal.exported WHERE tenant_id = 'tenant-0' AND event_id = '{id}'"), &[])?
             .get(0);
         // The first one warms the session up.
         if n > 0 {
@@ -266,7 +274,9 @@ pub(crate) fn inserts(
     let beside = side == Side::BesideCheckpoints;
     if beside {
         publish(client, cluster)?;
-        client.batch_execute("UPDATE audit_jobs SET enabled = true WHERE name = 'checkpoint'")?;
+        client.batch_execute(
+            "UPDATE zeroauth_audit_internal.jobs SET enabled = true WHERE name = 'checkpoint'",
+        )?;
     }
     client.batch_execute("CHECKPOINT")?;
     let before = succeeded(client)?;
@@ -286,7 +296,7 @@ pub(crate) fn inserts(
         ensure!(runs >= least.max(1), "the job ran {runs} times beside the inserts");
     }
     stop(client)?;
-    client.batch_execute("DELETE FROM audit_sinks")?;
+    client.batch_execute("DELETE FROM zeroauth_audit_internal.sinks")?;
     // What is left is sealed out of the measurement.
     run(client)?;
     Ok(rate)
@@ -294,15 +304,17 @@ pub(crate) fn inserts(
 
 /// A new directory as the only sink, which has all checkpoints.
 fn publish(client: &mut Client, cluster: &Cluster) -> Result<()> {
-    let number: i64 = client.query_one("SELECT coalesce(max(seal), 0) FROM audit_checkpoints", &[])?.get(0);
+    let number: i64 = client
+        .query_one("SELECT coalesce(max(seal), 0) FROM zeroauth_audit_internal.checkpoints", &[])?
+        .get(0);
     let directory = new_directory(cluster, &format!("sink-{number}"))?;
     client.batch_execute(&format!(
-        "INSERT INTO audit_sinks (name, kind, directory) VALUES ('bench', 'directory', '{}')",
+        "INSERT INTO zeroauth_audit_internal.sinks (name, kind, directory) VALUES ('bench', 'directory', '{}')",
         directory.display()
     ))?;
     until("the directory to have all checkpoints", || {
         let row = client.query_one(
-            "SELECT published_to >= (SELECT max(seal) FROM audit_checkpoints WHERE note IS NOT NULL) FROM audit_sinks",
+            "SELECT published_to >= (SELECT max(seal) FROM zeroauth_audit_internal.checkpoints WHERE note IS NOT NULL) FROM zeroauth_audit_internal.sinks",
             &[],
         )?;
         Ok(row.get::<_, bool>(0))
@@ -319,7 +331,7 @@ fn new_directory(cluster: &Cluster, name: &str) -> Result<PathBuf> {
 }
 
 fn succeeded(client: &mut Client) -> Result<i64> {
-    let runs = "SELECT count(*) FROM audit_job_runs WHERE job = 'checkpoint' AND run_by = 'worker' AND status = 'succeeded'";
+    let runs = "SELECT count(*) FROM zeroauth_audit_internal.job_runs WHERE job = 'checkpoint' AND run_by = 'worker' AND status = 'succeeded'";
     Ok(client.query_one(runs, &[])?.get(0))
 }
 
@@ -330,7 +342,9 @@ fn again_and_again(cluster: &Cluster, over: &AtomicBool) -> Result<()> {
     while !over.load(Ordering::Relaxed) {
         if Instant::now() >= next {
             next += EVERY;
-            client.batch_execute("UPDATE audit_jobs SET next_run = now() WHERE name = 'checkpoint'")?;
+            client.batch_execute(
+                "UPDATE zeroauth_audit_internal.jobs SET next_run = now() WHERE name = 'checkpoint'",
+            )?;
         }
         thread::sleep(Duration::from_millis(20));
     }

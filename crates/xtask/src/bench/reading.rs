@@ -13,16 +13,15 @@ use zeroauth_audit_tests::Cluster;
 use super::round::timed;
 use super::tables::TENANTS;
 
-/// Events a second of audit_verify_all().
+/// Events a second of verify_all().
 pub(crate) fn verify_all(client: &mut Client, workers: u32, events: u64) -> Result<f64> {
     client.batch_execute(&format!("SET max_parallel_workers_per_gather = {workers}"))?;
     timed(events, || checked(client))
 }
 
-/// How many events audit_verify_all() has checked; an error if it found anything.
+/// How many events verify_all() has checked; an error if it found anything.
 fn checked(client: &mut Client) -> Result<u64> {
-    let verdicts =
-        client.query("SELECT ok, events_checked FROM audit_verify_all()", &[]).context("cannot verify")?;
+    let verdicts = client.query("SELECT ok, events FROM audit_verify()", &[]).context("cannot verify")?;
     ensure!(
         verdicts.iter().all(|row| row.get::<_, bool>(0)),
         "the table that was just filled is reported broken"
@@ -36,7 +35,7 @@ pub(crate) fn verify_last(client: &mut Client) -> Result<f64> {
     for tenant in 0..=20 {
         let name = format!("tenant-{}", tenant * 7 % TENANTS);
         let started = Instant::now();
-        let row = client.query_one("SELECT ok, events_checked FROM audit_verify($1, 1000)", &[&name])?;
+        let row = client.query_one("SELECT ok, events FROM audit_verify($1, 1000)", &[&name])?;
         let elapsed = started.elapsed().as_secs_f64() * 1000.0;
         ensure!(row.get::<_, bool>(0) && row.get::<_, i64>(1) >= 1000, "{name} was not verified");
         if tenant > 0 {
@@ -47,7 +46,7 @@ pub(crate) fn verify_last(client: &mut Client) -> Result<f64> {
     times.get(times.len() / 2).copied().context("nothing was measured")
 }
 
-/// Mebibytes of own memory that audit_verify_all() needs at its peak, over all its processes, beyond an idle session.
+/// Mebibytes of own memory that verify_all() needs at its peak, over all its processes, beyond an idle session.
 pub(crate) fn verify_memory(mut client: Client, cluster: &Cluster, events: u64) -> Result<f64> {
     client.batch_execute("SET max_parallel_workers_per_gather = 1")?;
     peak(client, cluster, |client| {

@@ -96,7 +96,8 @@ pub(crate) fn timed(expected: u64, work: impl FnOnce() -> Result<u64>) -> Result
 
 /// Runs a job of the extension in this session, without pauses.
 pub(crate) fn run_job(client: &mut Client, job: &str) -> Result<()> {
-    let result: String = client.query_one("SELECT audit_run_job($1)::text", &[&job])?.get(0);
+    let result: String =
+        client.query_one("SELECT zeroauth_audit_internal.run_job($1)::text", &[&job])?.get(0);
     ensure!(result.contains("\"succeeded\""), "the job {job} failed: {result}");
     Ok(())
 }
@@ -106,7 +107,7 @@ pub(crate) fn processor_time(
     client: &mut Client,
     work: impl FnOnce(&mut Client) -> Result<()>,
 ) -> Result<f64> {
-    let used = "SELECT audit_process_cpu()";
+    let used = "SELECT zeroauth_audit_internal.process_cpu()";
     let before: f64 = client.query_one(used, &[])?.get(0);
     work(client)?;
     let after: f64 = client.query_one(used, &[])?.get(0);

@@ -59,14 +59,14 @@ pub(crate) enum Work {
     InsertSelect,
     /// One COPY from a file.
     Copy,
-    /// One audit_verify_all().
+    /// One verify_all().
     VerifyAll {
         /// Parallel workers beside the session's own process.
         workers: u32,
     },
     /// One audit_verify(tenant, 1000).
     VerifyLast,
-    /// Memory of the session's processes while audit_verify_all() runs.
+    /// Memory of the session's processes while verify_all() runs.
     VerifyMemory,
     /// Memory of the session's process while audit_export() runs.
     ExportMemory,
@@ -211,10 +211,14 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         Side::PlPgSql,
         None,
     ),
-    alone("audit_verify_all, one core", Work::VerifyAll { workers: 0 }, None),
-    alone("audit_verify_all, two cores", Work::VerifyAll { workers: 1 }, Some(Target::AtLeast(1_200_000.0))),
+    alone("zeroauth_audit_internal.verify_all, one core", Work::VerifyAll { workers: 0 }, None),
+    alone(
+        "zeroauth_audit_internal.verify_all, two cores",
+        Work::VerifyAll { workers: 1 },
+        Some(Target::AtLeast(1_200_000.0)),
+    ),
     alone("audit_verify(tenant, 1000)", Work::VerifyLast, Some(Target::AtMost(10.0))),
-    alone("memory of audit_verify_all", Work::VerifyMemory, Some(Target::AtMost(64.0))),
+    alone("memory of zeroauth_audit_internal.verify_all", Work::VerifyMemory, Some(Target::AtMost(64.0))),
     alone("memory of audit_export", Work::ExportMemory, Some(Target::AtMost(64.0))),
     alone("zeroauth-audit verify-export, one core", Work::VerifyExport, Some(Target::AtLeast(500_000.0))),
     alone("memory of zeroauth-audit verify-export", Work::VerifyExportMemory, Some(Target::AtMost(64.0))),

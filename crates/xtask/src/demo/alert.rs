@@ -44,7 +44,7 @@ impl Inbox {
         let key = file("webhook.key", "the demo's key, which signs")?;
         admin
             .execute(
-                "INSERT INTO audit_alert_routes (name, kind, url_file, secret_file) VALUES ('demo', 'webhook', $1, $2)",
+                "INSERT INTO zeroauth_audit_internal.alert_routes (name, kind, url_file, secret_file) VALUES ('demo', 'webhook', $1, $2)",
                 &[&url, &key],
             )
             .context("cannot route alerts to the demo")?;
@@ -54,7 +54,8 @@ impl Inbox {
     /// Has the drift replay run now instead of at its hour, and waits for the alert about the forged event; how long it took.
     pub(crate) fn wait_for(&self, admin: &mut Client, tampered: &Tampered) -> Result<(String, Duration)> {
         let since = Instant::now();
-        admin.batch_execute("UPDATE audit_jobs SET next_run = now() WHERE name = 'drift'")?;
+        admin
+            .batch_execute("UPDATE zeroauth_audit_internal.jobs SET next_run = now() WHERE name = 'drift'")?;
         loop {
             let Ok(notice) = self.notices.recv_timeout(PATIENCE.saturating_sub(since.elapsed())) else {
                 bail!("no alert about the forged event arrived within {PATIENCE:?}");

@@ -22,7 +22,7 @@ use zeroauth_audit_tests::Cluster;
 
 use crate::setup::{self, build};
 
-/// What a role needs to write events, and nothing else. The default of event_id calls audit_uuid_v7().
+/// What a role needs to write events, and nothing else. The default of event_id calls uuid_v7().
 const WRITER: &str = "CREATE ROLE demo_writer LOGIN; \
      GRANT INSERT ON audit_events TO demo_writer; \
      GRANT EXECUTE ON FUNCTION audit_uuid_v7() TO demo_writer";

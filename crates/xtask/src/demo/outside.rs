@@ -143,7 +143,7 @@ impl Outside {
         config["signer"] = serde_json::json!({ "kind": "raw", "key_file": anchorer });
         admin
             .execute(
-                "INSERT INTO audit_anchor_targets (name, driver, config) VALUES ('chain', 'evm', $1::text::jsonb)",
+                "INSERT INTO zeroauth_audit_internal.anchor_targets (name, driver, config) VALUES ('chain', 'evm', $1::text::jsonb)",
                 &[&config.to_string()],
             )
             .context("cannot have the server anchor on the chain")?;
@@ -156,7 +156,9 @@ impl Outside {
 
     /// Has the worker seal and anchor now instead of at half past midnight.
     pub(crate) fn begin(admin: &mut Client) -> Result<()> {
-        admin.batch_execute("UPDATE audit_jobs SET next_run = now() WHERE name = 'anchor'")?;
+        admin.batch_execute(
+            "UPDATE zeroauth_audit_internal.jobs SET next_run = now() WHERE name = 'anchor'",
+        )?;
         Ok(())
     }
 

@@ -22,7 +22,7 @@ pub(crate) struct Finding {
     seq: Option<i64>,
 }
 
-const VERDICTS: &str = "SELECT * FROM audit_verify_all() ORDER BY tenant_id";
+const VERDICTS: &str = "SELECT * FROM audit_verify() ORDER BY tenant_id";
 const FINDINGS: &str = "SELECT * FROM audit_findings()";
 
 /// Prints the verdict on every tenant.
@@ -46,7 +46,7 @@ fn print(cluster: &Cluster, sql: &str) -> Result<()> {
 
 /// The verdict on every tenant.
 pub(crate) fn all(client: &mut Client) -> Result<Vec<Verdict>> {
-    let rows = client.query("SELECT tenant_id, ok FROM audit_verify_all()", &[]).context("cannot verify")?;
+    let rows = client.query("SELECT tenant_id, ok FROM audit_verify()", &[]).context("cannot verify")?;
     Ok(rows.iter().map(|row| Verdict { tenant: row.get(0), ok: row.get(1) }).collect())
 }
 

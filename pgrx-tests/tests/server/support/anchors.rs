@@ -44,8 +44,8 @@ CREATE FUNCTION earlier(j jsonb, by bigint) RETURNS jsonb LANGUAGE sql AS $f$
         ELSE j END
 $f$;
 CREATE FUNCTION pass(by interval) RETURNS void LANGUAGE sql AS $f$
-    UPDATE audit_anchor_batches SET machine = earlier(machine, extract(epoch FROM by)::bigint), next_at = next_at - by, first_failed_at = first_failed_at - by WHERE next_at IS NOT NULL;
-    UPDATE audit_anchor_targets SET enabled = enabled;
+    UPDATE zeroauth_audit_internal.anchor_batches SET machine = earlier(machine, extract(epoch FROM by)::bigint), next_at = next_at - by, first_failed_at = first_failed_at - by WHERE next_at IS NOT NULL;
+    UPDATE zeroauth_audit_internal.anchor_targets SET enabled = enabled;
 $f$;";
 
 /// A server that anchors, and its superuser's connection.
@@ -74,7 +74,7 @@ impl Anchoring {
         client.run("SELECT pg_reload_conf()");
         client.run("CREATE EXTENSION zeroauth_audit");
         client.run(TIME);
-        client.run("UPDATE audit_jobs SET schedule = '0 0 29 2 *'");
+        client.run("UPDATE zeroauth_audit_internal.jobs SET schedule = '0 0 29 2 *'");
         client.run("INSERT INTO audit_events (tenant_id, action) SELECT t, 'first' FROM generate_series(1, 5), (VALUES ('acme'), ('globex')) v (t)");
         worker_after(&mut watcher(&cluster), "audit", None);
         Self { cluster, client, key }
@@ -97,7 +97,7 @@ impl Anchoring {
     /// The state of the newest batch of a target.
     pub fn state(&mut self, target: &str) -> String {
         self.client.line(&format!(
-            "SELECT coalesce((SELECT state FROM audit_anchor_batches WHERE target = '{target}' ORDER BY epoch DESC LIMIT 1), 'none')"
+            "SELECT coalesce((SELECT state FROM zeroauth_audit_internal.anchor_batches WHERE target = '{target}' ORDER BY epoch DESC LIMIT 1), 'none')"
         ))
     }
 
@@ -129,14 +129,14 @@ impl Anchoring {
     /// One line about every batch of a target.
     pub fn batches(&mut self, target: &str) -> Vec<String> {
         self.client.lines(&format!(
-            "SELECT epoch, state, leaves, next_at IS NULL FROM audit_anchor_batches WHERE target = '{target}' ORDER BY epoch"
+            "SELECT epoch, state, leaves, next_at IS NULL FROM zeroauth_audit_internal.anchor_batches WHERE target = '{target}' ORDER BY epoch"
         ))
     }
 
     /// Alerts that are not resolved.
     pub fn alerts(&mut self) -> Vec<String> {
         self.client.lines(
-            "SELECT severity, fingerprint FROM audit_alerts WHERE state <> 'resolved' AND condition_gone_at IS NULL ORDER BY fingerprint",
+            "SELECT severity, fingerprint FROM zeroauth_audit_internal.alerts WHERE state <> 'resolved' AND condition_gone_at IS NULL ORDER BY fingerprint",
         )
     }
 
@@ -144,12 +144,12 @@ impl Anchoring {
     pub fn everything_stored(&mut self) -> String {
         let mut all = self.cluster.log();
         for table in [
-            "audit_anchor_batches",
-            "audit_anchor_targets",
-            "audit_anchors",
-            "audit_alerts",
+            "zeroauth_audit_internal.anchor_batches",
+            "zeroauth_audit_internal.anchor_targets",
+            "zeroauth_audit_internal.anchors",
+            "zeroauth_audit_internal.alerts",
             "audit_events",
-            "audit_job_runs",
+            "zeroauth_audit_internal.job_runs",
         ] {
             all += &self.client.lines(&format!("SELECT t FROM {table} t")).join("\n");
         }
@@ -160,10 +160,14 @@ impl Anchoring {
 /// Has the worker run a job now, and waits until it has; the outcome.
 #[track_caller]
 pub fn run_job(client: &mut Client, job: &str) -> String {
-    let last = client.line(&format!("SELECT coalesce(max(id), 0) FROM audit_job_runs WHERE job = '{job}'"));
-    client.run(&format!("UPDATE audit_jobs SET next_run = '2020-01-01 00:00:00+00' WHERE name = '{job}'"));
+    let last = client.line(&format!(
+        "SELECT coalesce(max(id), 0) FROM zeroauth_audit_internal.job_runs WHERE job = '{job}'"
+    ));
+    client.run(&format!(
+        "UPDATE zeroauth_audit_internal.jobs SET next_run = '2020-01-01 00:00:00+00' WHERE name = '{job}'"
+    ));
     let sql = format!(
-        "SELECT status, coalesce(error_code, '-'), coalesce(error, '-') FROM audit_job_runs WHERE job = '{job}' AND id > {last} AND status <> 'running'"
+        "SELECT status, coalesce(error_code, '-'), coalesce(error, '-') FROM zeroauth_audit_internal.job_runs WHERE job = '{job}' AND id > {last} AND status <> 'running'"
     );
     wait_until(DEADLINE * 2, &format!("a run of {job}"), || !client.lines(&sql).is_empty());
     client.line(&sql)
@@ -226,9 +230,11 @@ impl Chain {
     /// Makes it the only target of a server, by the name `chain`.
     pub fn target(&self, server: &mut Anchoring) {
         let config = self.config(server);
-        server.client.run("UPDATE audit_anchor_targets SET enabled = false WHERE name = 'file'");
+        server
+            .client
+            .run("UPDATE zeroauth_audit_internal.anchor_targets SET enabled = false WHERE name = 'file'");
         server.client.run(&format!(
-            "INSERT INTO audit_anchor_targets (name, driver, config) VALUES ('chain', 'evm', '{config}')"
+            "INSERT INTO zeroauth_audit_internal.anchor_targets (name, driver, config) VALUES ('chain', 'evm', '{config}')"
         ));
     }
 

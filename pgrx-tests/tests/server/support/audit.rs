@@ -21,11 +21,10 @@ pub fn place(class: &str, tenant: &str, chain: i32, seq: i64) -> Place {
     (class.into(), tenant.into(), chain, seq)
 }
 
-/// The verdict on one tenant as `ok|events_checked|chains|findings|classes`.
+/// The verdict on one tenant as `ok|events|chains|findings|classes`.
 #[track_caller]
 pub fn verdict(client: &mut Client, tenant: &str) -> String {
-    client
-        .line(&format!("SELECT ok, events_checked, chains, findings, classes FROM audit_verify('{tenant}')"))
+    client.line(&format!("SELECT ok, events, chains, findings, classes FROM audit_verify('{tenant}')"))
 }
 
 /// Every finding of `audit_findings(<arguments>)`, in a fixed order; duplicates stay.
@@ -62,12 +61,12 @@ pub fn assert_whole(client: &mut Client) {
 pub fn assert_replays(client: &mut Client) {
     assert_eq!(findings(client, ""), [], "audit_findings");
     assert_eq!(
-        client.lines("SELECT * FROM audit_verify_all() WHERE ok IS NOT TRUE OR findings <> 0"),
+        client.lines("SELECT * FROM audit_verify() WHERE ok IS NOT TRUE OR findings <> 0"),
         [] as [String; 0],
-        "audit_verify_all"
+        "zeroauth_audit_internal.verify_all"
     );
     assert_eq!(
-        client.line("SELECT coalesce(sum(events_checked), 0) FROM audit_verify_all()"),
+        client.line("SELECT coalesce(sum(events), 0) FROM audit_verify()"),
         client.line("SELECT count(*) FROM audit_events"),
         "every stored event is checked"
     );

@@ -106,7 +106,7 @@ pub fn webhook(cluster: &Cluster, name: &str, address: SocketAddr) -> String {
     let url = server_file(cluster, &format!("{name}.url"), &format!("http://{address}/h00k?t0ken=1\n"));
     let key = server_file(cluster, &format!("{name}.key"), "a key of twenty bytes\n");
     format!(
-        "INSERT INTO audit_alert_routes (name, kind, url_file, secret_file) VALUES ('{name}', 'webhook', {}, {})",
+        "INSERT INTO zeroauth_audit_internal.alert_routes (name, kind, url_file, secret_file) VALUES ('{name}', 'webhook', {}, {})",
         quoted(&url),
         quoted(&key)
     )

@@ -14,7 +14,7 @@ pub const ENDS: Duration = Duration::from_secs(3);
 
 /// Leaves one job, for tests of how jobs are run: the others are due every minute, and at once when a worker starts. To be run
 /// in the transaction that creates the extension.
-pub const ONLY_PRUNE: &str = "DELETE FROM audit_jobs WHERE name <> 'prune'";
+pub const ONLY_PRUNE: &str = "DELETE FROM zeroauth_audit_internal.jobs WHERE name <> 'prune'";
 
 /// A superuser's connection to the database `postgres`, from where the others can be dropped.
 pub fn watcher(cluster: &Cluster) -> Client {
