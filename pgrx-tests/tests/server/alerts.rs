@@ -7,7 +7,7 @@ use serde_json::Value;
 use zeroauth_audit_tests::wait_until;
 
 use super::guards::{log_lines, owned};
-use crate::support::{DEADLINE, Database, Sql, assert_whole, quoted, shared};
+use crate::support::{DEADLINE, Database, Sql, assert_whole, shared};
 
 /// Raises an alert and returns its id.
 #[track_caller]
@@ -177,28 +177,15 @@ fn severity_1_waits_for_a_person_even_when_the_condition_is_gone() {
     }
 }
 
-/// The README's grants for people on call.
-fn on_call(database: &Database) -> String {
-    let readme = std::fs::read_to_string(zeroauth_audit_tests::workspace().join("README.md")).unwrap();
-    let block =
-        readme.split("```sql\n").find(|block| block.starts_with("CREATE ROLE audit_on_call;")).unwrap();
-    let role = format!("{}_on_call", database.name);
-    let sql = block.split("```").next().unwrap().replace("audit_on_call;", &format!("{};", quoted(&role)));
-    let mut client = database.client();
-    client.run(&sql);
-    client.run(&format!("ALTER ROLE {} LOGIN", quoted(&role)));
-    role
-}
-
 #[test]
 fn people_on_call_read_and_acknowledge_and_do_nothing_else() {
     let database = Database::audited("alerts_on_call");
-    let role = on_call(&database);
+    let role = database.on_duty("operator");
     let mut client = database.client();
     let id = raise(&mut client, 1, "gap:acme:0:1");
     let mut person = database.client_as(&role);
     assert_eq!(
-        person.line("SELECT id, message FROM zeroauth_audit_internal.alerts WHERE state = 'open'"),
+        person.line("SELECT id, message FROM audit_alerts WHERE state = 'open'"),
         format!("{id}|events are missing")
     );
     for sql in [

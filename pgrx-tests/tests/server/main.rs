@@ -29,6 +29,8 @@ mod drift_worker;
 mod drill;
 mod drill_around;
 mod dump;
+mod duties;
+mod duties_kept;
 mod environments;
 mod fault_acknowledged;
 mod fault_cancel;

@@ -4,7 +4,7 @@ CREATE VIEW @extschema@.audit_duties AS
     WITH extension AS MATERIALIZED (
         SELECT e.extowner, e.extnamespace FROM pg_catalog.pg_extension e WHERE e.extname = 'zeroauth_audit'
     ), held AS MATERIALIZED (
-        SELECT h.role, h.duty, h.whole FROM zeroauth_audit_internal.held_duties h
+        SELECT h.role, h.duty, h.whole FROM zeroauth_audit_internal.held_duties h WHERE h.named
     ), lacking AS MATERIALIZED (
         SELECT l.role, l.duty, pg_catalog.string_agg(l.what, ', ' ORDER BY l.what) AS missing
         FROM (

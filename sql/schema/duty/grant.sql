@@ -58,7 +58,7 @@ AS $$
       -- What another duty of the role gives stays, unless that is but a part of this one.
       AND (grant_statements.verb = 'GRANT' OR NOT EXISTS (
           SELECT FROM zeroauth_audit_internal.held_duties h JOIN zeroauth_audit_internal.duty_rights o USING (duty)
-          WHERE h.role = grant_statements.role AND h.duty <> grant_statements.duty
+          WHERE h.role = grant_statements.role AND h.named AND h.duty <> grant_statements.duty
             AND NOT EXISTS (SELECT FROM zeroauth_audit_internal.included_duties i WHERE i.duty = h.duty AND i.within = grant_statements.duty)
             AND (o.classid, o.objid, o.attnum, o.privilege) = (r.classid, r.objid, r.attnum, r.privilege)))
     GROUP BY r.classid, r.objid, r.privilege, r.attnum = 0
@@ -106,7 +106,7 @@ BEGIN
     FROM zeroauth_audit_internal.held_duties h
     JOIN zeroauth_audit_internal.duty_rights r USING (duty)
     JOIN zeroauth_audit_internal.granted_rights g USING (classid, objid, attnum, privilege)
-    WHERE h.role = take_duty.role AND g.grantee = take_duty.role AND r.attnum <> 0 AND h.duty <> take_duty.duty
+    WHERE h.role = take_duty.role AND h.named AND g.grantee = take_duty.role AND r.attnum <> 0 AND h.duty <> take_duty.duty
       AND NOT EXISTS (SELECT FROM zeroauth_audit_internal.included_duties i WHERE i.duty = h.duty AND i.within = take_duty.duty);
     FOR s IN SELECT * FROM zeroauth_audit_internal.grant_statements('REVOKE', take_duty.role, take_duty.duty) LOOP
         EXECUTE s.statement;
@@ -133,10 +133,10 @@ DECLARE
     what text;
 BEGIN
     FOR what IN
-        SELECT format('has the duty %s, granted', h.duty) FROM zeroauth_audit_internal.held_duties h WHERE h.role = duty_notices.role AND h.duty <> duty_notices.duty
+        SELECT format('has the duty %s, granted', h.duty) FROM zeroauth_audit_internal.held_duties h WHERE h.role = duty_notices.role AND h.named AND h.duty <> duty_notices.duty
         UNION ALL
         SELECT format('has the duty %s as a member of "%s"', h.duty, pg_get_userbyid(m.role))
-        FROM zeroauth_audit_internal.memberships m JOIN zeroauth_audit_internal.held_duties h ON h.role = m.role WHERE m.member = duty_notices.role
+        FROM zeroauth_audit_internal.memberships m JOIN zeroauth_audit_internal.held_duties h ON h.role = m.role AND h.named WHERE m.member = duty_notices.role
         UNION ALL
         SELECT 'can do: ' || b.what FROM zeroauth_audit_internal.rights_beyond b WHERE b.role = duty_notices.role
         ORDER BY 1
@@ -221,6 +221,8 @@ AS $$
 DECLARE
     owner oid := (SELECT e.extowner FROM pg_extension e WHERE e.extname = 'zeroauth_audit');
     who oid;
+    whole text[];
+    lost text;
     taken integer;
 BEGIN
     -- As in audit_grant().
@@ -230,7 +232,14 @@ BEGIN
     END IF;
     who := zeroauth_audit_internal.duty_role(audit_revoke.role, audit_revoke.duty);
     PERFORM zeroauth_audit_internal.duties_lock();
+    whole := ARRAY(SELECT h.duty FROM zeroauth_audit_internal.held_duties h WHERE h.role = who AND h.whole AND h.duty <> audit_revoke.duty ORDER BY 1);
     taken := zeroauth_audit_internal.take_duty(who, audit_revoke.duty);
+    FOREACH lost IN ARRAY whole LOOP
+        IF NOT EXISTS (SELECT FROM zeroauth_audit_internal.held_duties h WHERE h.role = who AND h.whole AND h.duty = lost) THEN
+            RAISE NOTICE USING MESSAGE = format('with that "%s" has no longer all of the duty %s', audit_revoke.role, lost),
+                HINT = format('If it is to have that duty: SELECT audit_grant(%L, %L);', audit_revoke.role, lost);
+        END IF;
+    END LOOP;
     IF taken > 0 THEN
         PERFORM zeroauth_audit_internal.append_own('duty.revoked', 'medium', 'role/' || audit_revoke.role,
             jsonb_build_object('role', audit_revoke.role, 'duty', audit_revoke.duty, 'by', session_user));
@@ -241,4 +250,4 @@ END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_revoke(text, text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_revoke(text, text) IS
-    'Takes a duty back, as far as no other duty of the role gives the same. One that the duty includes goes with it: reader with private_reader, writer with writer_returning. Returns revoked or unchanged; a NOTICE for each thing that the role still has, as a member of another role or by hand. USAGE on the schema of the extension stays. For the owner of the extension and superusers; errors as audit_grant().';
+    'Takes a duty back, as far as no other duty of the role gives the same. One that the duty includes goes with it (reader with private_reader, writer with writer_returning), and so does one that it made whole, each with a NOTICE. Returns revoked or unchanged; a NOTICE for each thing that the role still has, as a member of another role or by hand. USAGE on the schema of the extension stays. For the owner of the extension and superusers; errors as audit_grant().';

@@ -25,7 +25,8 @@ CREATE VIEW zeroauth_audit_internal.granted_rights AS
         UNION ALL
         SELECT 'pg_catalog.pg_namespace'::regclass::oid, n.oid, 0::smallint, 'SCHEMA', 'schema ' || n.nspname, NULL, n.nspowner, o.extowner, n.nspacl
         FROM ours o JOIN pg_catalog.pg_namespace n ON n.oid = o.objid WHERE o.classid = 'pg_catalog.pg_namespace'::regclass
-    ) g CROSS JOIN LATERAL pg_catalog.aclexplode(g.acl) x
+    -- The || makes it plain once: aclexplode() would decompress a long list again for each of its rows.
+    ) g CROSS JOIN LATERAL pg_catalog.aclexplode(CASE WHEN g.acl IS NOT NULL THEN g.acl || '{}'::aclitem[] END) x
     WHERE x.grantee NOT IN (g.owner, g.extowner);
 REVOKE ALL ON TABLE zeroauth_audit_internal.granted_rights FROM PUBLIC;
 COMMENT ON VIEW zeroauth_audit_internal.granted_rights IS
@@ -82,7 +83,8 @@ CREATE VIEW zeroauth_audit_internal.held_duties AS
         SELECT h.role, l.duty, count(*) AS rights, count(*) FILTER (WHERE l.telling) AS telling
         FROM held h JOIN listed l USING (classid, objid, attnum, privilege) GROUP BY h.role, l.duty
     ), whole AS MATERIALIZED (
-        SELECT s.role, s.duty FROM share s JOIN needed n USING (duty) WHERE s.rights = n.rights
+        -- Never more; but = would have the planner expect a single row, and nested loops with thousands.
+        SELECT s.role, s.duty FROM share s JOIN needed n USING (duty) WHERE s.rights >= n.rights
     ), unexplained AS MATERIALIZED (
         SELECT h.role, h.classid, h.objid, h.attnum, h.privilege FROM held h
         EXCEPT
@@ -94,25 +96,40 @@ CREATE VIEW zeroauth_audit_internal.held_duties AS
           AND (s.role, s.duty) IN (SELECT u.role, l.duty FROM unexplained u JOIN listed l USING (classid, objid, attnum, privilege))
     ), included AS MATERIALIZED (
         SELECT i.duty, i.within FROM zeroauth_audit_internal.included_duties i
+    ), several AS MATERIALIZED (
+        SELECT w.role, pg_catalog.array_agg(w.duty ORDER BY w.duty) AS duties FROM whole w GROUP BY w.role
+    ), own AS MATERIALIZED (
+        -- Of all that a role has, what others of them do not give together: writer and reader make no writer_returning.
+        SELECT s.duties, d.duty FROM (SELECT DISTINCT m.duties FROM several m) s CROSS JOIN LATERAL pg_catalog.unnest(s.duties) d (duty)
+        WHERE EXISTS (
+            SELECT l.classid, l.objid, l.attnum, l.privilege FROM listed l WHERE l.duty = d.duty
+            EXCEPT
+            SELECT l.classid, l.objid, l.attnum, l.privilege FROM listed l
+            WHERE l.duty = ANY (s.duties) AND l.duty <> d.duty AND l.duty NOT IN (SELECT i.within FROM included i WHERE i.duty = d.duty))
+    ), named AS MATERIALIZED (
+        SELECT o.duties, pg_catalog.array_agg(o.duty) AS fewest FROM own o
+        WHERE NOT EXISTS (SELECT FROM own p JOIN included i ON i.within = p.duty WHERE p.duties = o.duties AND i.duty = o.duty)
+        GROUP BY o.duties
     )
-    SELECT w.role, w.duty, true AS whole FROM whole w
-    WHERE (w.role, w.duty) NOT IN (SELECT o.role, i.duty FROM whole o JOIN included i ON i.within = o.duty)
+    SELECT s.role, d.duty, true AS whole, d.duty = ANY (n.fewest) AS named
+    FROM several s JOIN named n USING (duties) CROSS JOIN LATERAL pg_catalog.unnest(s.duties) d (duty)
     UNION ALL
     -- Of two of which one includes the other: the one that is nearer.
-    SELECT p.role, p.duty, false FROM part p
-    WHERE NOT EXISTS (
+    SELECT p.role, p.duty, false, NOT EXISTS (
         SELECT FROM part o JOIN included i ON (i.duty, i.within) IN ((p.duty, o.duty), (o.duty, p.duty))
-        WHERE o.role = p.role AND (o.share > p.share OR o.share = p.share AND o.duty = i.duty));
+        WHERE o.role = p.role AND (o.share > p.share OR o.share = p.share AND o.duty = i.duty))
+    FROM part p;
 REVOKE ALL ON TABLE zeroauth_audit_internal.held_duties FROM PUBLIC;
 COMMENT ON VIEW zeroauth_audit_internal.held_duties IS
-    'Which duties a role was granted itself, whole or in part. One that another duty of the role includes is not named.';
+    'Which duties a role was granted itself, whole or in part.';
 COMMENT ON COLUMN zeroauth_audit_internal.held_duties.role IS 'The role.';
 COMMENT ON COLUMN zeroauth_audit_internal.held_duties.duty IS 'The duty.';
 COMMENT ON COLUMN zeroauth_audit_internal.held_duties.whole IS 'Whether it has all of it.';
+COMMENT ON COLUMN zeroauth_audit_internal.held_duties.named IS 'Whether it is one of the fewest duties that say what the role has: others of them do not give all of it.';
 
 CREATE VIEW zeroauth_audit_internal.rights_beyond AS
     WITH held AS MATERIALIZED (
-        SELECT h.role, h.duty FROM zeroauth_audit_internal.held_duties h
+        SELECT h.role, h.duty FROM zeroauth_audit_internal.held_duties h WHERE h.named
     ), explained AS MATERIALIZED (
         SELECT h.role, r.classid, r.objid, r.attnum, r.privilege FROM held h JOIN zeroauth_audit_internal.duty_rights r USING (duty)
     ), by_grant AS MATERIALIZED (

@@ -55,7 +55,8 @@ BEGIN
     LOOP
         EXECUTE g.statements;
         taken := taken + g.objects;
-        RAISE NOTICE USING MESSAGE = format('default privileges gave %s rights on %s objects of zeroauth_audit; they are taken back', g.grantee, g.objects),
+        -- Not a NOTICE: CREATE EXTENSION shows none.
+        RAISE WARNING USING MESSAGE = format('default privileges gave %s rights on %s objects of zeroauth_audit; they are taken back', g.grantee, g.objects),
             HINT = 'Rights on the trail are given by audit_grant().';
     END LOOP;
     RETURN taken;
