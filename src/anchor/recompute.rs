@@ -17,7 +17,7 @@ use zeroauth_audit_core::range::Frontier;
 use crate::pg::call::{self, Arguments, jsonb, sql_function};
 use crate::pg::error::{Failure, Kind};
 use crate::pg::spi::{Parameter, Session};
-use crate::trail::columns;
+use crate::pg::varlena;
 
 /// Intervals that are read at once.
 const MOST_INTERVALS: i64 = 200;
@@ -39,7 +39,7 @@ fn recompute(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let schema = arguments.quoted_schema();
     let leaf = arguments.int8(2).and_then(|leaf| u64::try_from(leaf).ok()).unwrap_or(0);
     // SAFETY: declared as bytea, STRICT.
-    let nodes = arguments.datum(3).map(|datum| unsafe { columns::varlena_bytes(datum) }).unwrap_or_default();
+    let nodes = arguments.datum(3).map(|datum| unsafe { varlena::bytes(datum) }).unwrap_or_default();
     let nodes = nodes.chunks_exact(32).filter_map(Digest::from_slice).collect();
     let frontier = Frontier::from_parts(leaf, nodes).map_err(|error| {
         Failure::new(Kind::InvalidArgument, error.to_string()).hint("It is called by the job anchor_check.")

@@ -21,9 +21,11 @@ use crate::pg::call::{Arguments, sql_function};
 use crate::pg::error::{Failure, Kind};
 use crate::pg::random;
 use crate::pg::settings;
+use crate::pg::time;
+use crate::pg::varlena::{self, ShortVarlena};
 use crate::shared::databases::restores;
 use crate::shared::privileged_use::{self, What};
-use crate::trail::columns::{self, COLUMNS, COUNT, ContentFinding, Scratch, ShortVarlena, at};
+use crate::trail::columns::{self, COLUMNS, COUNT, ContentFinding, Scratch, at};
 
 /// Columns that only the server sets.
 const SERVER_SET: [usize; 9] = [
@@ -100,7 +102,7 @@ fn chain_event(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         return Ok(unchanged); // the NOT NULL constraint says it best
     };
     // SAFETY: a text column.
-    let tenant_bytes: &[u8] = unsafe { columns::varlena_bytes(tenant) };
+    let tenant_bytes: &[u8] = unsafe { varlena::bytes(tenant) };
     if tenant_bytes.is_empty() || tenant_bytes.len() > MOST_TENANT_BYTES {
         return Err(Failure::new(
             Kind::InvalidEvent,
@@ -156,7 +158,7 @@ unsafe fn append(
     let now = unsafe { pg_sys::GetCurrentTimestamp() };
     let seq = head.seq + 1;
     let salt = Salt::new(random::bytes());
-    let event_id = random::uuid_v7(columns::unix_micros(now));
+    let event_id = random::uuid_v7(time::unix_micros(now));
     row.set(at::CHAIN, pg_sys::Datum::from(head.chain as i16));
     row.set(at::SEQ, pg_sys::Datum::from(seq));
     row.set(at::RECORDED_AT, pg_sys::Datum::from(now));
@@ -251,7 +253,7 @@ fn place(row: &Row) -> String {
     let number = |n: usize| row.value(n).map_or(0, |datum| datum.value() as i64);
     let tenant = row.value(at::TENANT_ID).map_or_else(String::new, |tenant| {
         // SAFETY: a text column.
-        String::from_utf8_lossy(unsafe { columns::varlena_bytes(tenant) }).into_owned()
+        String::from_utf8_lossy(unsafe { varlena::bytes(tenant) }).into_owned()
     });
     format!("tenant {tenant:?}, chain {}, seq {}", number(at::CHAIN) as i16, number(at::SEQ))
 }

@@ -8,7 +8,7 @@ use pgrx::pg_sys::panic::pgrx_extern_c_guard;
 
 use crate::pg::error::{Failure, Kind, throw, without_memory_errors};
 use crate::pg::out_of_memory;
-use crate::trail::columns;
+use crate::pg::varlena;
 
 /// The arguments of one call.
 pub struct Arguments {
@@ -39,7 +39,7 @@ impl Arguments {
     /// Argument `n`, declared as text.
     pub fn text(&self, n: usize) -> Result<Option<String>, Failure> {
         // SAFETY: declared as text, so a valid one.
-        let bytes = self.datum(n).map(|datum| unsafe { columns::varlena_bytes(datum) });
+        let bytes = self.datum(n).map(|datum| unsafe { varlena::bytes(datum) });
         bytes.map(out_of_memory::text).transpose()
     }
 

@@ -7,4 +7,6 @@ pub(crate) mod random;
 pub(crate) mod result_rows;
 pub(crate) mod settings;
 pub(crate) mod spi;
+pub(crate) mod time;
+pub(crate) mod varlena;
 pub(crate) mod versions;

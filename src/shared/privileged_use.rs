@@ -16,8 +16,8 @@ use crate::log::drill;
 use crate::pg::call::{Arguments, sql_function};
 use crate::pg::error::Failure;
 use crate::pg::result_rows::{Rows, Value};
+use crate::pg::time::now;
 use crate::pg::versions;
-use crate::shared::databases::now;
 use crate::verify::progress;
 
 /// What was used, and for what.

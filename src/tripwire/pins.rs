@@ -18,7 +18,7 @@ use crate::pg::call::{Arguments, sql_function};
 use crate::pg::error::{Failure, Kind, refuse_to_start};
 use crate::pg::result_rows::{Rows, Value};
 use crate::pg::settings;
-use crate::shared::databases::now;
+use crate::pg::time::now;
 use crate::verify::progress;
 
 /// What is read at once: between two pieces a session can be cancelled.

@@ -17,6 +17,7 @@ use crate::pg::out_of_memory;
 use crate::pg::random;
 use crate::pg::result_rows::{Rows, Value};
 use crate::pg::spi::{Parameter, Session, Settings};
+use crate::pg::varlena;
 use crate::trail::access::Trail;
 use crate::trail::columns;
 use crate::verify::newest;
@@ -121,9 +122,8 @@ impl<'a> Check<'a> {
         let mut sums: ByTenant<Vec<Sum>> = BTreeMap::new();
         self.session.all(&sql, &parameters, |row| {
             // SAFETY: the aggregate returns a bytea.
-            let state = row
-                .datum(2)
-                .and_then(|datum| ChainState::from_bytes(unsafe { columns::varlena_bytes(datum) }));
+            let state =
+                row.datum(2).and_then(|datum| ChainState::from_bytes(unsafe { varlena::bytes(datum) }));
             let state = state.ok_or_else(|| {
                 Failure::new(Kind::UnexpectedTable, "audit_chain_check is not ours")
                     .hint("Drop and create the extension, or restore its aggregate.")
@@ -314,7 +314,7 @@ fn unknown(tenant: &str) -> Failure {
 /// Argument `n` as text.
 fn text(arguments: &Arguments, n: usize) -> Result<Option<String>, Failure> {
     // SAFETY: declared as text.
-    let bytes = arguments.datum(n).map(|datum| unsafe { columns::varlena_bytes(datum) });
+    let bytes = arguments.datum(n).map(|datum| unsafe { varlena::bytes(datum) });
     bytes.map(out_of_memory::text).transpose()
 }
 

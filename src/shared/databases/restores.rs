@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use pgrx::pg_sys;
 
-use super::{BOARD, Loader, SECOND, me, now};
+use super::{BOARD, Loader, me};
+use crate::pg::time::{SECOND, now};
 use crate::verify::progress;
 
 /// A session that is gone counts for so long: a parallel restore goes on in others.
