@@ -82,16 +82,31 @@ pgrx::extension_sql_file!(
 #[allow(non_snake_case)]
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
-    pg::settings::define();
+    // SAFETY: the hook raises nothing.
+    unsafe { pg::settings::define(shared::privileged_use::maintenance_assigned) };
     // SAFETY: read by the only thread, set before any library is loaded.
     if unsafe { pgrx::pg_sys::IsBinaryUpgrade } {
         return; // pg_upgrade moves files and recreates the catalog: nothing of ours may stand in its way.
     }
     guard::ddl::install_hooks();
-    verify::progress::request_shared_memory();
-    shared::notices::install();
     // SAFETY: set by PostgreSQL around the loading of the libraries.
-    if unsafe { pgrx::pg_sys::process_shared_preload_libraries_in_progress } {
+    let preloaded = unsafe { pgrx::pg_sys::process_shared_preload_libraries_in_progress };
+    if preloaded {
+        request_shared_memory();
+    }
+    shared::notices::install();
+    if preloaded {
         worker::launcher::register();
     }
+}
+
+/// Every module that has shared memory asks for its own. Pinned files are looked at first: the server may refuse to start.
+fn request_shared_memory() {
+    tripwire::pins::check_at_start();
+    tripwire::pins::request_shared_memory();
+    verify::progress::request_shared_memory();
+    shared::privileged_use::request_shared_memory();
+    chain::shared_heads::request_shared_memory();
+    shared::databases::request_shared_memory();
+    pg::shmem::requested();
 }

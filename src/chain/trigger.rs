@@ -15,9 +15,8 @@ use crate::chain::head::{self, Head};
 use crate::chain::lock;
 use crate::chain::lock::Claim;
 use crate::chain::shared_heads;
-use crate::guard::row_changes;
 use crate::log::drill;
-use crate::pg::call::{Arguments, sql_function};
+use crate::pg::call::{Arguments, sql_function, trigger_data};
 use crate::pg::error::{Failure, Kind};
 use crate::pg::random;
 use crate::pg::settings;
@@ -71,7 +70,7 @@ impl Row {
 }
 
 fn chain_event(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
-    let trigger = row_changes::trigger_data(arguments)?;
+    let trigger = trigger_data(arguments)?;
     let relation = trigger.tg_relation;
     // SAFETY: the executor holds the relation open while its triggers run.
     unsafe { privileged_use::note_replica(relation, What::ReplicaInsert) };

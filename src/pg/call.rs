@@ -78,6 +78,19 @@ impl Arguments {
     }
 }
 
+/// The trigger's part of the call.
+pub fn trigger_data(arguments: &Arguments) -> Result<&pg_sys::TriggerData, Failure> {
+    // SAFETY: context is NULL or a node.
+    let context = unsafe { (*arguments.raw()).context };
+    // SAFETY: a node begins with its tag.
+    if context.is_null() || unsafe { (*context).type_ } != pg_sys::NodeTag::T_TriggerData {
+        return Err(Failure::new(Kind::InvalidArgument, "this function can only be called as a trigger")
+            .hint("It is called by the triggers of audit_events."));
+    }
+    // SAFETY: the tag says so; lives as long as the call.
+    Ok(unsafe { &*context.cast::<pg_sys::TriggerData>() })
+}
+
 /// A result of type jsonb.
 pub fn jsonb(result: &impl serde::Serialize) -> Result<pg_sys::Datum, Failure> {
     let unprintable = || {

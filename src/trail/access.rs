@@ -139,10 +139,3 @@ sql_function!(
     pg_finfo_zeroauth_audit_require_every_row,
     audit_require_every_row
 );
-
-/// `audit_preloaded()`: whether the library was loaded by the server itself.
-fn audit_preloaded(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
-    Ok(pg_sys::Datum::from(crate::verify::progress::is_shared()))
-}
-
-sql_function!(zeroauth_audit_preloaded, pg_finfo_zeroauth_audit_preloaded, audit_preloaded);

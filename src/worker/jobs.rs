@@ -4,13 +4,13 @@
 use pgrx::pg_sys;
 use zeroauth_audit_schedule::Schedule;
 
-use crate::pg::call::{Arguments, sql_function};
+use crate::pg::call::{Arguments, sql_function, trigger_data};
 use crate::pg::error::{Failure, Kind};
+use crate::pg::shmem;
 use crate::pg::time::{EPOCH_SECONDS, SECOND};
 use crate::pg::varlena;
 use crate::shared::databases;
 use crate::shared::notices;
-use crate::verify::progress;
 
 /// The fourth field of the advisory locks of jobs: see [`crate::chain::lock`] for the others.
 const JOB_LOCK: u16 = 0x5A43;
@@ -103,12 +103,12 @@ fn job_lock(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
 fn restore_runs(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
     // SAFETY: set when the backend connected.
     let here = unsafe { pg_sys::MyDatabaseId }.to_u32();
-    Ok(pg_sys::Datum::from(progress::is_shared() && databases::restores::runs_in(here)))
+    Ok(pg_sys::Datum::from(shmem::is_shared() && databases::restores::runs_in(here)))
 }
 
 fn jobs_changed(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
-    crate::guard::row_changes::trigger_data(arguments)?;
-    if progress::is_shared() {
+    trigger_data(arguments)?;
+    if shmem::is_shared() {
         notices::jobs_touched();
     }
     Ok(pg_sys::Datum::null())
@@ -119,7 +119,7 @@ fn worker_status(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     use crate::pg::result_rows::{Rows, Value};
     use crate::shared::databases::State;
     let mut rows = Rows::start(arguments);
-    if !progress::is_shared() {
+    if !shmem::is_shared() {
         return Ok(pg_sys::Datum::null());
     }
     // SAFETY: set when the backend connected.
