@@ -26,7 +26,7 @@ use siphasher::sip128::{Hasher128 as _, SipHasher13};
 use std::hash::Hasher as _;
 use zeroauth_audit_core::Digest;
 
-use crate::chain::head::Head;
+use crate::chain::chain_end::Head;
 use crate::pg::shmem;
 
 /// Two heads of one slot put each other out, which costs a look into the index and nothing else.

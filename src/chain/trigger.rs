@@ -11,11 +11,11 @@ use zeroauth_audit_core::hash::HASH_VERSION;
 use zeroauth_audit_core::{Salt, event_hash, private_hash};
 
 use crate::chain::at_commit;
-use crate::chain::head::{self, Head};
+use crate::chain::chain_end::Head;
+use crate::chain::head;
 use crate::chain::lock;
 use crate::chain::lock::Claim;
 use crate::chain::shared_heads;
-use crate::log::drill;
 use crate::pg::call::{Arguments, sql_function, trigger_data};
 use crate::pg::error::{Failure, Kind};
 use crate::pg::random;
@@ -25,6 +25,7 @@ use crate::pg::varlena::{self, ShortVarlena};
 use crate::shared::databases::restores;
 use crate::shared::privileged_use::{self, What};
 use crate::trail::columns::{self, COLUMNS, COUNT, ContentFinding, Scratch, at};
+use crate::trail::scratch;
 
 /// Columns that only the server sets.
 const SERVER_SET: [usize; 9] = [
@@ -129,7 +130,7 @@ fn chain_event(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
             let place = unsafe { head::place(relation) };
             // A table that nobody else sees yet needs no lock: loading it, or a drill, disturbs no other transaction.
             // SAFETY: the relation is open.
-            let alone = unsafe { drill::is_created_here(relation) };
+            let alone = unsafe { scratch::is_created_here(relation) };
             let claim = if alone { Claim::default() } else { lock::claim_chain(tenant_bytes) };
             let known = if alone { None } else { shared_heads::take(place, tenant_bytes, claim.chain) };
             match known {
@@ -194,6 +195,7 @@ unsafe fn append(
     row.set(at::SALT, salt.datum());
     row.set(at::PREV_HASH, prev.datum());
     row.set(at::EVENT_HASH, hash_value.datum());
+    at_commit::watch();
     // SAFETY: open by contract; called once for this row, after which nothing can fail but the forming of the tuple.
     unsafe { head::remember(relation, tenant, Head { chain: head.chain, seq, hash }) };
     lock::appended(tenant, head.chain, seq);

@@ -7,9 +7,9 @@ use std::ffi::{CStr, c_char};
 
 use pgrx::pg_sys;
 
-use crate::log::drill;
 use crate::pg::list::nodes;
 use crate::trail::membership::{EXTENSION, extension_schema, is_member, is_trail, our_extension, trail_oid};
+use crate::trail::scratch;
 
 /// Our triggers on the table; a user's own AFTER triggers may be dropped.
 const OUR_TRIGGERS: [&CStr; 3] =
@@ -208,7 +208,7 @@ unsafe fn names_ours(name: *const pg_sys::RangeVar) -> Option<String> {
     if !ours {
         return None;
     }
-    let schema = drill::scratch_schema(oid).map(|schema| schema + ".");
+    let schema = scratch::schema_of(oid).map(|schema| schema + ".");
     // SAFETY: a relation name is NUL-terminated.
     let name = unsafe { CStr::from_ptr((*name).relname) }.to_string_lossy();
     Some(schema.unwrap_or_default() + &name)

@@ -18,7 +18,7 @@ use crate::log::store::{Interval, Log, Tiles};
 use crate::pg::error::Failure;
 use crate::pg::spi::{Parameter, Session};
 use crate::trail::access::Trail;
-use crate::verify::replay::Finding;
+use crate::trail::finding::Finding;
 
 /// Compares tenants of one trail with their logs.
 pub struct Comparison<'a> {

@@ -30,7 +30,7 @@ use crate::pg::error::{Failure, Kind};
 use crate::pg::out_of_memory;
 use crate::pg::spi::{Parameter, Session};
 use crate::trail::access::Trail;
-use crate::verify::replay::Finding;
+use crate::trail::finding::Finding;
 pub use writes::Writes;
 
 /// A step takes about so long: other jobs have their turn in between.

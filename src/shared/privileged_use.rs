@@ -12,13 +12,13 @@ use std::cell::Cell;
 
 use pgrx::{AssertPGRXSharedMemory, PgLwLock, pg_guard, pg_sys};
 
-use crate::log::drill;
 use crate::pg::call::{Arguments, sql_function};
 use crate::pg::error::Failure;
 use crate::pg::result_rows::{Rows, Value};
 use crate::pg::shmem;
 use crate::pg::time::now;
 use crate::pg::versions;
+use crate::trail::scratch;
 
 /// What was used, and for what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +147,7 @@ pub unsafe fn note_replica(relation: pg_sys::Relation, what: What) {
 #[cold]
 pub unsafe fn note_on(relation: pg_sys::Relation, what: What) {
     // SAFETY: by contract; the other looks at this process.
-    if unsafe { !drill::is_created_here(relation) && !pg_sys::IsLogicalWorker() } {
+    if unsafe { !scratch::is_created_here(relation) && !pg_sys::IsLogicalWorker() } {
         note(what);
     }
 }

@@ -7,10 +7,10 @@ use std::ffi::{CStr, c_char};
 
 use pgrx::pg_sys;
 
-use crate::log::drill;
 use crate::pg::call::{Arguments, sql_function};
 use crate::pg::error::{Failure, Kind};
 use crate::trail::columns;
+use crate::trail::scratch;
 
 /// `audit_events` of the extension that the called function belongs to.
 pub struct Trail {
@@ -58,7 +58,7 @@ impl Trail {
             if relation.is_null() {
                 return Err(refused());
             }
-            let found = (drill::is_created_here(relation), columns::check_layout((*relation).rd_att));
+            let found = (scratch::is_created_here(relation), columns::check_layout((*relation).rd_att));
             pg_sys::table_close(relation, pg_sys::NoLock as i32);
             found
         };
@@ -75,7 +75,7 @@ impl Trail {
         let schema = unsafe { quoted(pg_sys::get_namespace_name(arguments.schema())) };
         let name = format!("{around}.{table}");
         // The logs of the trail itself are never taken for those of a scratch table.
-        let of_a_drill = namespace != arguments.schema() && drill::scratch_schema(oid).is_some();
+        let of_a_drill = namespace != arguments.schema() && scratch::schema_of(oid).is_some();
         Ok(Self { oid, schema, name, logs: of_a_drill.then_some(around) })
     }
 }

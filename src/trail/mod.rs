@@ -2,7 +2,9 @@
 
 pub(crate) mod access;
 pub(crate) mod columns;
+pub(crate) mod finding;
 pub(crate) mod hashes;
 pub(crate) mod jsonb;
 pub(crate) mod membership;
 pub(crate) mod owner_transaction;
+pub(crate) mod scratch;

@@ -20,9 +20,10 @@ use crate::pg::spi::{Parameter, Session, Settings};
 use crate::pg::varlena;
 use crate::trail::access::Trail;
 use crate::trail::columns;
+use crate::trail::finding::Finding;
 use crate::verify::newest;
 use crate::verify::progress::Progress;
-use crate::verify::replay::{Finding, Stretch, walk};
+use crate::verify::replay::{Stretch, walk};
 
 /// What a check of one tenant came to.
 #[derive(Default)]
