@@ -6,8 +6,8 @@
 //! | `state` from `Starting` on, `pid`, `since`, `standby` | the worker of that database |
 //! | `state` to `Asked`, `stop`, `wake`; the holds | any session, in its hooks and at the end of its transaction |
 //! | `launcher` | the launcher |
-//! | an entry's `key` | whoever signs in that database: see [`keys`] |
-//! | `loaders` | sessions that restore events: see [`loading`] |
+//! | an entry's `key` | whoever signs in that database: see [`signing_keys`] |
+//! | `loaders` | sessions that restore events: see [`restores`] |
 //!
 //! All under one lock, held for a few loads and stores, never across anything that can raise or wait. A crash of any process
 //! rebuilds the board empty; the launcher, started anew, then asks for every database again.
