@@ -34,7 +34,7 @@ CREATE FUNCTION zeroauth_audit_internal.uuid_v7() RETURNS uuid
     AS 'MODULE_PATHNAME', 'zeroauth_audit_uuid_v7';
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.uuid_v7() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.uuid_v7() IS
-    'A new UUID of version 7 (RFC 9562): its first 48 bits are the time in milliseconds. What the trigger of audit_events gives an event without an event_id.';
+    'A new UUID of version 7 (RFC 9562): its first 48 bits are the time in milliseconds. The default of audit_events.event_id; grant EXECUTE to every role that inserts.';
 
 CREATE FUNCTION zeroauth_audit_internal.chain() RETURNS trigger
     LANGUAGE c
