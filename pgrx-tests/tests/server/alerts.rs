@@ -406,9 +406,7 @@ fn an_alert_in_another_schema_and_under_a_tiny_details_limit_is_told_all_the_sam
     let mut client = database.client();
     client.run("CREATE SCHEMA \"Odd schema\"; CREATE EXTENSION zeroauth_audit SCHEMA \"Odd schema\"");
     let sql = |n: u8| {
-        format!(
-            "SELECT zeroauth_audit_internal.raise_alert('gap', 1::smallint, NULL, 'gap::{n}', 'x', NULL)"
-        )
+        format!("SELECT zeroauth_audit_internal.raise_alert('gap', 1::smallint, NULL, 'gap::{n}', 'x', NULL)")
     };
     client.run(&sql(1));
     assert_eq!(
@@ -418,7 +416,9 @@ fn an_alert_in_another_schema_and_under_a_tiny_details_limit_is_told_all_the_sam
     client.run("SET zeroauth_audit.max_details_bytes = 10");
     client.run(&sql(2));
     assert_eq!(
-        client.lines("SELECT fingerprint, left(trail_error, 5) FROM zeroauth_audit_internal.alerts ORDER BY id"),
+        client.lines(
+            "SELECT fingerprint, left(trail_error, 5) FROM zeroauth_audit_internal.alerts ORDER BY id"
+        ),
         ["gap::1|~", "gap::2|ZA007"]
     );
     assert_eq!(shared().log().lines().filter(|line| line.contains("PANIC")).count(), 0);

@@ -31,6 +31,7 @@ mod drill_around;
 mod dump;
 mod duties;
 mod duties_kept;
+mod duties_tried;
 mod environments;
 mod fault_acknowledged;
 mod fault_cancel;
