@@ -13,6 +13,8 @@
 //! | [`definitions`], [`uses`], [`clock`], [`pins`] | what the tripwires look at: definitions, who opened the trail, the clock, pinned files |
 //! | [`alerts`] | what an alert leaves behind besides its row: an event of our own, a log line |
 //! | [`deliver`] | the worker's part in sending alerts |
+//! | [`destination`] | what a person says of a sink, a route or a target, checked when it is said |
+//! | [`view_edits`] | refuses edits of the views that only show |
 //! | [`log`], [`seal`], [`keys`], [`publish`] | the Merkle log: reading it, sealing it, keys, and how checkpoints leave the machine |
 //! | [`compare`] | the trail against what was sealed |
 //! | [`prove`], [`proofs`] | proof bundles and consistency proofs |
@@ -26,6 +28,7 @@
 mod alert;
 mod anchor;
 mod chain;
+mod destination;
 mod guard;
 mod log;
 mod pg;
@@ -76,6 +79,37 @@ pgrx::extension_sql_file!(
     "../sql/schema/anchor/check.sql",
     name = "anchor_check",
     requires = ["anchor_functions"]
+);
+pgrx::extension_sql_file!(
+    "../sql/schema/destination/calls.sql",
+    name = "destination_calls",
+    requires = ["anchor_check"]
+);
+pgrx::extension_sql_file!(
+    "../sql/schema/alert/public.sql",
+    name = "alert_public",
+    requires = ["destination_calls"]
+);
+pgrx::extension_sql_file!(
+    "../sql/schema/alert/routes.sql",
+    name = "alert_routes",
+    requires = ["alert_public"]
+);
+pgrx::extension_sql_file!(
+    "../sql/schema/worker/public.sql",
+    name = "worker_public",
+    requires = ["alert_routes"]
+);
+pgrx::extension_sql_file!("../sql/schema/log/public.sql", name = "log_public", requires = ["worker_public"]);
+pgrx::extension_sql_file!(
+    "../sql/schema/anchor/public.sql",
+    name = "anchor_public",
+    requires = ["log_public"]
+);
+pgrx::extension_sql_file!(
+    "../sql/schema/verify/tenants.sql",
+    name = "tenants_public",
+    requires = ["anchor_public"]
 );
 
 /// Called by PostgreSQL when the library is loaded: at server start, or by the first session that needs it.
