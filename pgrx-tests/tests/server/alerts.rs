@@ -160,8 +160,7 @@ fn severity_1_waits_for_a_person_even_when_the_condition_is_gone() {
             format!("SELECT audit_alert_acknowledge({seen_first}, 'again')"),
             format!("alert {seen_first} is resolved already"),
         ),
-        ("SELECT audit_alert_acknowledge(999, 'x')".into(), "no alert 999".into()),
-        ("SELECT audit_alert_acknowledge(NULL, 'x')".into(), "no alert NULL".into()),
+        ("SELECT audit_alert_acknowledge(NULL, 'x')".into(), "the number of the alert is NULL".into()),
         (
             format!("SELECT audit_alert_acknowledge({seen_first}, E' \\n\\t')"),
             "an acknowledgement needs a note".into(),
@@ -175,18 +174,22 @@ fn severity_1_waits_for_a_person_even_when_the_condition_is_gone() {
         assert_eq!(refusal.message, message);
         assert!(!refusal.hint.is_empty());
     }
+    assert_eq!(
+        client.refused("ZA005", "SELECT audit_alert_acknowledge(999, 'x')").message,
+        "there is no alert 999"
+    );
 }
 
-/// The README's grants for people on call.
+/// People on call: they read alerts and act on them.
 fn on_call(database: &Database) -> String {
-    let readme = std::fs::read_to_string(zeroauth_audit_tests::workspace().join("README.md")).unwrap();
-    let block =
-        readme.split("```sql\n").find(|block| block.starts_with("CREATE ROLE audit_on_call;")).unwrap();
-    let role = format!("{}_on_call", database.name);
-    let sql = block.split("```").next().unwrap().replace("audit_on_call;", &format!("{};", quoted(&role)));
+    let role = database.role("on_call");
     let mut client = database.client();
-    client.run(&sql);
-    client.run(&format!("ALTER ROLE {} LOGIN", quoted(&role)));
+    for grant in [
+        "SELECT ON audit_alerts, audit_alert_deliveries",
+        "EXECUTE ON FUNCTION audit_alert_acknowledge(bigint, text)",
+    ] {
+        client.run(&format!("GRANT {grant} TO {}", quoted(&role)));
+    }
     role
 }
 
@@ -198,7 +201,7 @@ fn people_on_call_read_and_acknowledge_and_do_nothing_else() {
     let id = raise(&mut client, 1, "gap:acme:0:1");
     let mut person = database.client_as(&role);
     assert_eq!(
-        person.line("SELECT id, message FROM zeroauth_audit_internal.alerts WHERE state = 'open'"),
+        person.line("SELECT id, message FROM audit_alerts WHERE state = 'open'"),
         format!("{id}|events are missing")
     );
     for sql in [
@@ -214,6 +217,8 @@ fn people_on_call_read_and_acknowledge_and_do_nothing_else() {
         "SELECT * FROM zeroauth_audit_internal.take_deliveries('{}', 1, 1)",
         "SELECT zeroauth_audit_internal.settle_delivery(1, 'delivered', NULL, NULL)",
         "INSERT INTO zeroauth_audit_internal.alert_routes (name, kind, url_file) VALUES ('x', 'alertmanager', '/x')",
+        "DELETE FROM audit_alerts",
+        "SELECT audit_alert_resolve(1, 'x')",
         "SELECT * FROM audit_events",
         "INSERT INTO audit_events (tenant_id, action) VALUES ('zeroauth_audit', 'alert.resolved')",
     ] {
@@ -221,7 +226,7 @@ fn people_on_call_read_and_acknowledge_and_do_nothing_else() {
     }
     // Nothing of this session reaches the function that runs as its owner.
     person.run(
-        "CREATE TEMP TABLE zeroauth_audit_internal.alerts (id bigint, state text); CREATE TEMP TABLE audit_events (a int);
+        "CREATE TEMP TABLE alerts (id bigint, state text); CREATE TEMP TABLE audit_events (a int);
          CREATE FUNCTION pg_temp.pg_notify(text, text) RETURNS void LANGUAGE sql AS $$ SELECT 1/0 $$;
          SET search_path = pg_temp, public",
     );
@@ -377,7 +382,7 @@ fn alerts_are_guarded_against_ddl_like_the_trail() {
     ] {
         client.refused("ZA004", sql);
     }
-    client.run("CREATE INDEX mine ON zeroauth_audit_internal.alerts (tenant); DROP INDEX mine");
+    client.run("CREATE INDEX mine ON zeroauth_audit_internal.alerts (tenant); DROP INDEX zeroauth_audit_internal.mine");
 }
 
 #[test]
@@ -419,9 +424,7 @@ fn an_alert_in_another_schema_and_under_a_tiny_details_limit_is_told_all_the_sam
     let mut client = database.client();
     client.run("CREATE SCHEMA \"Odd schema\"; CREATE EXTENSION zeroauth_audit SCHEMA \"Odd schema\"");
     let sql = |n: u8| {
-        format!(
-            "SELECT zeroauth_audit_internal.raise_alert('gap', 1::smallint, NULL, 'gap::{n}', 'x', NULL)"
-        )
+        format!("SELECT zeroauth_audit_internal.raise_alert('gap', 1::smallint, NULL, 'gap::{n}', 'x', NULL)")
     };
     client.run(&sql(1));
     assert_eq!(
@@ -431,7 +434,9 @@ fn an_alert_in_another_schema_and_under_a_tiny_details_limit_is_told_all_the_sam
     client.run("SET zeroauth_audit.max_details_bytes = 10");
     client.run(&sql(2));
     assert_eq!(
-        client.lines("SELECT fingerprint, left(trail_error, 5) FROM zeroauth_audit_internal.alerts ORDER BY id"),
+        client.lines(
+            "SELECT fingerprint, left(trail_error, 5) FROM zeroauth_audit_internal.alerts ORDER BY id"
+        ),
         ["gap::1|~", "gap::2|ZA007"]
     );
     assert_eq!(shared().log().lines().filter(|line| line.contains("PANIC")).count(), 0);
