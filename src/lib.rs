@@ -6,6 +6,7 @@
 //! | folder | what is in it |
 //! |---|---|
 //! | `worker` | the launcher, the worker of one database, its jobs and when they are due |
+//! | `destination` | places outside that a person names: checked when they are given |
 //! | `anchor` | anchors: planning, sending, missed days, the daily check |
 //! | `alert` | what an alert leaves behind, and its delivery |
 //! | `tripwire` | installed definitions, pinned files, clocks |
@@ -20,6 +21,7 @@
 mod alert;
 mod anchor;
 mod chain;
+mod destination;
 mod guard;
 mod log;
 mod pg;
@@ -72,9 +74,40 @@ pgrx::extension_sql_file!(
     requires = ["anchor_functions"]
 );
 pgrx::extension_sql_file!(
+    "../sql/schema/destination/calls.sql",
+    name = "destination_calls",
+    requires = ["anchor_check"]
+);
+pgrx::extension_sql_file!(
+    "../sql/schema/alert/public.sql",
+    name = "alert_public",
+    requires = ["destination_calls"]
+);
+pgrx::extension_sql_file!(
+    "../sql/schema/alert/routes.sql",
+    name = "alert_routes",
+    requires = ["alert_public"]
+);
+pgrx::extension_sql_file!(
+    "../sql/schema/worker/public.sql",
+    name = "worker_public",
+    requires = ["alert_routes"]
+);
+pgrx::extension_sql_file!("../sql/schema/log/public.sql", name = "log_public", requires = ["worker_public"]);
+pgrx::extension_sql_file!(
+    "../sql/schema/anchor/public.sql",
+    name = "anchor_public",
+    requires = ["log_public"]
+);
+pgrx::extension_sql_file!(
+    "../sql/schema/verify/tenants.sql",
+    name = "tenants_public",
+    requires = ["anchor_public"]
+);
+pgrx::extension_sql_file!(
     "../sql/schema/trail/public_events.sql",
     name = "public_events",
-    requires = ["anchor_check"]
+    requires = ["tenants_public"]
 );
 pgrx::extension_sql_file!("../sql/schema/duty/list.sql", name = "duty_list", requires = ["public_events"]);
 pgrx::extension_sql_file!("../sql/schema/duty/rights.sql", name = "duty_rights", requires = ["duty_list"]);

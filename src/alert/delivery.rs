@@ -21,7 +21,7 @@ use crate::pg::spi::{Parameter, Row, Session};
 /// Deliveries of one route that a thread gets at once.
 const MOST_EACH: i64 = 50;
 
-/// Sends what `audit_alert_deliveries` holds.
+/// Sends what the table `alert_deliveries` holds.
 #[derive(Debug)]
 pub struct Delivery {
     senders: Senders,

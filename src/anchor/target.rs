@@ -21,13 +21,15 @@ use crate::pg::error::{Failure, Kind};
 use crate::pg::settings;
 use crate::pg::spi::Session;
 
+/// Every kind of target.
+pub const DRIVERS: [&str; 3] = ["evm", "file", "rfc3161"];
 /// The folder of anchor files that nobody chose a place for.
 const FOLDER: &str = "zeroauth_audit_anchors";
 
 /// What a `file` target says; what it does not say is the extension's own.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct FileFields {
+pub struct FileFields {
     path: Option<PathBuf>,
     key_file: Option<PathBuf>,
     earlier_keys: Vec<String>,
@@ -111,14 +113,21 @@ pub fn enabled(session: &Session, schema: &str) -> Result<BTreeMap<String, Targe
 }
 
 /// A configuration as it is in the row.
-enum Fields {
+pub enum Fields {
+    /// What is not said is the extension's own.
     File(FileFields),
+    /// All of it.
     Other(Config),
 }
 
-fn parse(driver: &str, config: &str) -> Result<Fields, String> {
+/// Reads a configuration, and opens no file. The error names the field that is wrong.
+pub fn parse(driver: &str, config: &str) -> Result<Fields, String> {
     let value: Value = serde_json::from_str(config).map_err(|error| error.to_string())?;
-    let words = |error: serde_json::Error| error.to_string();
+    // serde's own words, without a place in the text and with the quotes that every other message has.
+    let words = |error: serde_json::Error| {
+        let told = error.to_string();
+        told.split(" at line ").next().unwrap_or_default().replace('`', "\"")
+    };
     match driver {
         "file" => {
             let fields: FileFields = serde_json::from_value(value).map_err(words)?;
@@ -140,7 +149,8 @@ fn parse(driver: &str, config: &str) -> Result<Fields, String> {
 }
 
 impl Fields {
-    fn complete(self, keys: &[String]) -> Config {
+    /// With what the extension has of its own; `keys` are those that signed before.
+    pub fn complete(self, keys: &[String]) -> Config {
         let fields = match self {
             Self::Other(config) => return config,
             Self::File(fields) => fields,
@@ -178,9 +188,8 @@ fn config_check(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let (name, driver) = (arguments.text(0)?.unwrap_or_default(), arguments.text(1)?.unwrap_or_default());
     let config = arguments.json(2)?.unwrap_or_default();
     parse(&driver, &config).map_err(|problem| {
-        let problem = problem.split(" at line ").next().unwrap_or_default().to_owned();
-        Failure::new(Kind::InvalidTarget, format!("the configuration of target {name:?}: {problem}"))
-            .hint("The README lists the fields of each driver.")
+        Failure::new(Kind::InvalidDestination, format!("anchor target \"{name}\": {problem}"))
+            .hint("docs/anchors.md lists the fields of each kind.")
     })?;
     Ok(pg_sys::Datum::null())
 }

@@ -8,3 +8,4 @@ pub(crate) mod ddl;
 pub(crate) mod exclusive_database;
 pub(crate) mod row_changes;
 pub(crate) mod statements;
+pub(crate) mod view_edits;

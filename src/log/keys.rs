@@ -1,5 +1,5 @@
 //! Keys of checkpoints: the private ones are read from their file when something is to be signed, and kept nowhere; the public ones
-//! are in `audit_keys`.
+//! are in the table `keys`.
 //!
 //! The file `zeroauth_audit.checkpoint_key_file` holds one key a line, all of one name, which is the base origin. The first one is the
 //! key; a second one is its successor or its predecessor: while both are there, both sign, so that whoever trusts one of them

@@ -20,7 +20,7 @@ use zeroauth_audit_outside_threads::Lanes;
 use crate::log::keys;
 use crate::log::store::Tiles;
 use crate::pg::error::Failure;
-use crate::pg::spi::{Parameter, Session};
+use crate::pg::spi::{Parameter, Row, Session};
 use reports::{Exhibit, Given};
 
 /// Checkpoints that one file or one round of requests takes.
@@ -56,7 +56,7 @@ struct Sink {
     saw: HashMap<String, u64>,
 }
 
-/// Publishes what `audit_checkpoints` holds.
+/// Publishes what the table `checkpoints` holds.
 pub struct Publication {
     lanes: Lanes<Work, Report>,
     sinks: BTreeMap<String, Sink>,
@@ -151,14 +151,22 @@ impl Publication {
 
     fn step(&self, session: &Session, schema: &str) -> Result<Found, Failure> {
         let mut found = Found { standbys: standbys::look(session)?, ..Found::default() };
+        // Locked, so that none is pointed elsewhere before what is recorded of it is committed.
+        let rows = settings(session, schema, !self.told.is_empty())?;
         for (sink, report) in &self.told {
-            if let Some(given) = self.sinks.get(sink).and_then(|sink| sink.given.as_ref()) {
-                let vkey = self.sinks[sink].settings.as_ref().and_then(|settings| settings.vkey.as_deref());
+            let Some(known) = self.sinks.get(sink) else { continue };
+            // What it was given before it was pointed elsewhere says nothing about where it leads now.
+            if rows.get(sink).is_some_and(|(row, _)| known.settings.as_ref() != Some(row)) {
+                continue;
+            }
+            if let Some(given) = known.given.as_ref() {
+                let vkey = known.settings.as_ref().and_then(|settings| settings.vkey.as_deref());
                 let outcome = reports::record(session, schema, sink, given, report.as_ref(), vkey)?;
                 found.recorded.push((sink.clone(), outcome));
             }
         }
-        found.settings = settings(session, schema)?;
+        let enabled = rows.into_iter().filter(|(_, (_, enabled))| *enabled);
+        found.settings = enabled.map(|(name, (settings, _))| (name, settings)).collect();
         for (name, settings) in &found.settings {
             let fresh = Sink::default();
             let known = self.sinks.get(name).filter(|known| known.settings.as_ref() == Some(settings));
@@ -265,7 +273,7 @@ impl Publication {
     ) -> Result<Option<Order>, Failure> {
         let sql = include_str!("../../sql/queries/checkpoints_for_witness.sql");
         let mut exhibits = Vec::new();
-        session.all(&sql, &[Parameter::Text(name), Parameter::Int8(MOST_SHOWN)], |row| {
+        session.all(sql, &[Parameter::Text(name), Parameter::Int8(MOST_SHOWN)], |row| {
             let origin = row.text(2)?.unwrap_or_default();
             let recorded = row.int8(5).and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
             exhibits.push(Exhibit {
@@ -297,11 +305,15 @@ impl Publication {
     }
 }
 
-fn settings(session: &Session, schema: &str) -> Result<BTreeMap<String, Settings>, Failure> {
+/// Every sink, and whether it is enabled; locked, so that all of it stays so until the end of the transaction, or not.
+fn settings(
+    session: &Session,
+    schema: &str,
+    locked: bool,
+) -> Result<BTreeMap<String, (Settings, bool)>, Failure> {
     let mut found = BTreeMap::new();
-    let sql =
-        format!("SELECT name, kind, directory, url_file, ca_file, vkey FROM {schema}.sinks WHERE enabled");
-    session.all(&sql, &[], |row| {
+    let sql = format!("SELECT name, kind, directory, url_file, ca_file, vkey, enabled FROM {schema}.sinks");
+    let mut add = |row: &Row<'_>| {
         let settings = Settings {
             kind: row.text(1)?.unwrap_or_default(),
             directory: row.text(2)?,
@@ -309,9 +321,14 @@ fn settings(session: &Session, schema: &str) -> Result<BTreeMap<String, Settings
             ca_file: row.text(4)?,
             vkey: row.text(5)?,
         };
-        found.insert(row.text(0)?.unwrap_or_default(), settings);
+        found.insert(row.text(0)?.unwrap_or_default(), (settings, row.bool(6)));
         Ok(())
-    })?;
+    };
+    if locked {
+        session.change(&format!("{sql} ORDER BY name FOR NO KEY UPDATE"), &[], &mut add)?;
+    } else {
+        session.all(&sql, &[], &mut add)?;
+    }
     Ok(found)
 }
 
@@ -320,7 +337,7 @@ fn written(session: &Session, name: &str) -> Result<Option<Order>, Failure> {
     let sql = include_str!("../../sql/queries/checkpoints_for_directory.sql");
     let (mut signed, mut to) = (Vec::new(), 0);
     let mut stamp = Stamp { day: String::new(), time: String::new() };
-    session.all(&sql, &[Parameter::Text(name), Parameter::Int8(MOST_WRITTEN)], |row| {
+    session.all(sql, &[Parameter::Text(name), Parameter::Int8(MOST_WRITTEN)], |row| {
         signed.push(Sealed {
             origin: row.text(0)?.unwrap_or_default(),
             size: row.int8(1).and_then(|size| u64::try_from(size).ok()).unwrap_or(0),

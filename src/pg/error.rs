@@ -54,8 +54,10 @@ pub enum Kind {
     NotSealed,
     /// Tables of a log do not fit together, or not to the events.
     DamagedLog,
-    /// A target of anchors that cannot be used as it is configured.
-    InvalidTarget,
+    /// A view that only shows is edited.
+    EditRefused,
+    /// A destination that cannot be used as it is configured.
+    InvalidDestination,
 }
 
 impl Kind {
@@ -80,8 +82,9 @@ impl Kind {
             Kind::NotSealed => b"ZA050",
             Kind::DamagedLog => b"ZA051",
             // ZA052, no restore to acknowledge, is raised by a function written in SQL.
-            Kind::InvalidTarget => b"ZA060",
-            // ZA061, a target that has anchors, and ZA062, anchors that could not be checked, are raised by functions in SQL.
+            Kind::EditRefused => b"ZA011",
+            Kind::InvalidDestination => b"ZA060",
+            // ZA061, a destination that is still needed, and ZA062, anchors that could not be checked, are raised by functions in SQL.
         }
     }
 }
@@ -118,8 +121,8 @@ impl Failure {
 
     /// Adds a sentence that says what to do.
     #[must_use]
-    pub fn hint(mut self, hint: &'static str) -> Self {
-        self.hint = Some(Cow::Borrowed(hint));
+    pub fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
+        self.hint = Some(hint.into());
         self
     }
 }

@@ -38,7 +38,7 @@ pub fn extension_touched() {
     EXTENSION_TOUCHED.store(true, Relaxed);
 }
 
-/// Rows of `audit_jobs` changed.
+/// Rows of the table `jobs` changed, or of a table of destinations.
 pub fn jobs_touched() {
     JOBS_TOUCHED.store(true, Relaxed);
 }

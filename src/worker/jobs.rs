@@ -1,4 +1,4 @@
-//! The SQL functions behind `audit_jobs`: schedules, the lock that lets a job run once at a time, the trigger that wakes the
+//! The SQL functions behind the table `jobs`: schedules, the lock that lets a job run once at a time, the trigger that wakes the
 //! worker. What a schedule means is decided in the crate `zeroauth-audit-schedule`.
 
 use pgrx::pg_sys;

@@ -1,4 +1,4 @@
-//! The worker of one database: runs the jobs of `audit_jobs` when they are due, one step at a time.
+//! The worker of one database: runs the jobs of the table `jobs` when they are due, one step at a time.
 //!
 //! A step is one transaction. Between two steps of a run the others get their turn, so a long run delays no other. What is
 //! due is read from the table, at the start and whenever the worker is woken; in between it sleeps until the next time it
@@ -151,7 +151,7 @@ fn serve(database: u32) -> End {
             match plan.load() {
                 Err(Trouble::Gone) => return End::NothingToDo,
                 Err(Trouble::Error(message)) => {
-                    troubles.log("reading audit_jobs", &message);
+                    troubles.log("reading the jobs", &message);
                     wait(Some(PAUSE_AFTER_TROUBLE));
                     continue;
                 }

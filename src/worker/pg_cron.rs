@@ -112,9 +112,9 @@ fn use_pg_cron(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
         let schedule = Schedule::new(&expression, &job_zone)
             .map_err(|error| Failure::new(Kind::InvalidSchedule, error.to_string()))?;
         let expression = schedule.in_zone(&zone, now).map_err(|reason| {
-            Failure::new(Kind::PgCron, format!("job {name} cannot be scheduled by pg_cron: {reason}"))
+            Failure::new(Kind::PgCron, format!("job \"{name}\" cannot be scheduled by pg_cron: {reason}"))
                 .detail(format!("Its schedule is \"{expression}\" in {job_zone}; pg_cron's zone is {zone}."))
-                .hint("Give it a schedule in UTC, or leave the jobs to the worker.")
+                .hint(format!("Give it a schedule in UTC with SELECT audit_job_set('{name}', schedule => .., time_zone => 'UTC'), or leave the jobs to the worker."))
         })?;
         // A job that is off is on nobody's list; the row keeps who would run it.
         if enabled {

@@ -1,4 +1,4 @@
-//! One run of a job, from its row in `audit_job_runs` to its outcome there.
+//! One run of a job, from its row in `job_runs` to its outcome there.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! What the worker knows of `audit_jobs`: which job is due, and until when nothing is.
+//! What the worker knows of the table `jobs`: which job is due, and until when nothing is.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

@@ -15,7 +15,7 @@ pub enum Kind {
     Webhook,
 }
 
-/// A row of `audit_alert_routes`: names of files, no content of them.
+/// A row of the table `alert_routes`: names of files, no content of them.
 #[derive(Clone, Debug)]
 pub struct Route {
     /// Its name.
@@ -30,7 +30,7 @@ pub struct Route {
     pub ca_file: Option<PathBuf>,
 }
 
-/// One delivery: a row of `audit_deliveries`.
+/// One delivery: a row of the table `alert_deliveries`.
 #[derive(Clone, Debug)]
 pub struct Shipment {
     /// Its number in the database, for the report.

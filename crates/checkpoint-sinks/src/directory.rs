@@ -47,24 +47,18 @@ impl std::fmt::Debug for Directory {
 }
 
 impl Directory {
+    /// Whether a path can be a sink: a directory that this process can write to, and that nobody but its user or root can change.
+    /// Reads nothing in it.
+    pub fn check(path: &Path) -> Result<(), String> {
+        use rustix::fs::Access;
+        judge(path)?;
+        rustix::fs::access(path, Access::WRITE_OK | Access::EXEC_OK)
+            .map_err(|error| format!("cannot write to the directory: {}", io::Error::from(error)))
+    }
+
     /// Reads what is there: the newest full file, and all that were written after it.
     pub fn open(path: &Path, read: &ReadNote) -> Result<Self, String> {
-        if !path.is_absolute() {
-            return Err("the path of the directory is not absolute".into());
-        }
-        let meta = fs::metadata(path).map_err(|error| format!("cannot look at the directory: {error}"))?;
-        if !meta.is_dir() {
-            return Err("it is no directory".into());
-        }
-        if meta.uid() != 0 && meta.uid() != rustix::process::geteuid().as_raw() {
-            return Err("the directory belongs neither to the server's user nor to root".into());
-        }
-        if meta.mode() & 0o022 != 0 {
-            return Err(format!(
-                "the directory has mode {:04o}: others can write to it",
-                meta.mode() & 0o7777
-            ));
-        }
+        judge(path)?;
         let mut directory = Self { path: path.to_path_buf(), newest: BTreeMap::new(), full_day: None };
         directory.load(read)?;
         Ok(directory)
@@ -160,6 +154,24 @@ impl Directory {
         }
         Err(io::Error::other("a million files within a second"))
     }
+}
+
+/// Refuses what is no directory, and one that others could put files into.
+fn judge(path: &Path) -> Result<(), String> {
+    if !path.is_absolute() {
+        return Err("the path of the directory is not absolute".into());
+    }
+    let meta = fs::metadata(path).map_err(|error| format!("cannot look at the directory: {error}"))?;
+    if !meta.is_dir() {
+        return Err("it is no directory".into());
+    }
+    if meta.uid() != 0 && meta.uid() != rustix::process::geteuid().as_raw() {
+        return Err("the directory belongs neither to the server's user nor to root".into());
+    }
+    if meta.mode() & 0o022 != 0 {
+        return Err(format!("the directory has mode {:04o}: others can write to it", meta.mode() & 0o7777));
+    }
+    Ok(())
 }
 
 /// Gives a finished file its name, unless that is taken.

@@ -87,7 +87,7 @@ pub(crate) enum Command {
         #[arg(long, value_name = "SECONDS")]
         max_silence: Option<u64>,
     },
-    /// Put the anchor contract on a chain, and print the row of audit_anchor_targets that anchors in it
+    /// Put the anchor contract on a chain, and print the call of audit_anchor_target_set() that anchors in it
     ///
     /// The transaction is signed, kept in the file --keep, and sent. If anything comes in between, run the same command again: it
     /// sends the same transaction, and there is never a second contract. Exit codes: 0 the contract is there, 2 it is not known to

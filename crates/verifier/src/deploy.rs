@@ -1,4 +1,4 @@
-//! The anchor contract's way onto a chain, and the row of `audit_anchor_targets` that anchors in it.
+//! The anchor contract's way onto a chain, and the call of `audit_anchor_target_set()` that anchors in it.
 //!
 //! The signed transaction is kept in a file before it is sent. Whoever is interrupted runs the same again: the same bytes are sent,
 //! and there is never a second contract. Keys, passwords and URLs are in files alone, and nothing here shows them.
@@ -70,7 +70,7 @@ pub struct Deployed {
     pub origin: String,
     /// Its SHA-256: the log's name in the contract.
     pub log_id: Hash,
-    /// `config` of the row in `audit_anchor_targets`.
+    /// `config` of the target.
     pub config: Value,
     /// What is left to do.
     pub notes: Vec<String>,
@@ -201,10 +201,7 @@ impl Deployed {
         }
         // In a string of SQL a quote is written twice.
         let config = self.config.to_string().replace('\'', "''");
-        let _ = writeln!(
-            out,
-            "INSERT INTO audit_anchor_targets (name, driver, config) VALUES ('evm', 'evm', '{config}');"
-        );
+        let _ = writeln!(out, "SELECT audit_anchor_target_set('evm', 'evm', '{config}');");
         out
     }
 }

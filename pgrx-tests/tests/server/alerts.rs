@@ -160,8 +160,7 @@ fn severity_1_waits_for_a_person_even_when_the_condition_is_gone() {
             format!("SELECT audit_alert_acknowledge({seen_first}, 'again')"),
             format!("alert {seen_first} is resolved already"),
         ),
-        ("SELECT audit_alert_acknowledge(999, 'x')".into(), "no alert 999".into()),
-        ("SELECT audit_alert_acknowledge(NULL, 'x')".into(), "no alert NULL".into()),
+        ("SELECT audit_alert_acknowledge(NULL, 'x')".into(), "the number of the alert is NULL".into()),
         (
             format!("SELECT audit_alert_acknowledge({seen_first}, E' \\n\\t')"),
             "an acknowledgement needs a note".into(),
@@ -175,6 +174,10 @@ fn severity_1_waits_for_a_person_even_when_the_condition_is_gone() {
         assert_eq!(refusal.message, message);
         assert!(!refusal.hint.is_empty());
     }
+    assert_eq!(
+        client.refused("ZA005", "SELECT audit_alert_acknowledge(999, 'x')").message,
+        "there is no alert 999"
+    );
 }
 
 #[test]
@@ -201,6 +204,7 @@ fn people_on_call_read_and_acknowledge_and_do_nothing_else() {
         "SELECT * FROM zeroauth_audit_internal.take_deliveries('{}', 1, 1)",
         "SELECT zeroauth_audit_internal.settle_delivery(1, 'delivered', NULL, NULL)",
         "INSERT INTO zeroauth_audit_internal.alert_routes (name, kind, url_file) VALUES ('x', 'alertmanager', '/x')",
+        "DELETE FROM audit_alerts",
         "SELECT * FROM audit_events",
         "INSERT INTO audit_events (tenant_id, action) VALUES ('zeroauth_audit', 'alert.resolved')",
     ] {
@@ -208,7 +212,7 @@ fn people_on_call_read_and_acknowledge_and_do_nothing_else() {
     }
     // Nothing of this session reaches the function that runs as its owner.
     person.run(
-        "CREATE TEMP TABLE zeroauth_audit_internal.alerts (id bigint, state text); CREATE TEMP TABLE audit_events (a int);
+        "CREATE TEMP TABLE alerts (id bigint, state text); CREATE TEMP TABLE audit_events (a int);
          CREATE FUNCTION pg_temp.pg_notify(text, text) RETURNS void LANGUAGE sql AS $$ SELECT 1/0 $$;
          SET search_path = pg_temp, public",
     );
@@ -364,7 +368,7 @@ fn alerts_are_guarded_against_ddl_like_the_trail() {
     ] {
         client.refused("ZA004", sql);
     }
-    client.run("CREATE INDEX mine ON zeroauth_audit_internal.alerts (tenant); DROP INDEX mine");
+    client.run("CREATE INDEX mine ON zeroauth_audit_internal.alerts (tenant); DROP INDEX zeroauth_audit_internal.mine");
 }
 
 #[test]

@@ -21,9 +21,9 @@ fn a_configuration_that_the_driver_does_not_understand_is_refused_and_so_is_a_se
         (
             "file",
             r#"{"key": "PRIVATE+KEY+x"}"#,
-            "unknown field `key`, expected one of `path`, `key_file`, `earlier_keys`",
+            r#"unknown field "key", expected one of "path", "key_file", "earlier_keys""#,
         ),
-        ("evm", "{}", "missing field `chain_id`"),
+        ("evm", "{}", r#"missing field "chain_id""#),
         (
             "evm",
             r#"{"chain_id": 1, "contract": "0x5fbdb2315678afecb367f032d93f642f64180aa3", "rpc_url_files": ["/a"], "signer": {"kind": "raw", "key_file": "/k"}}"#,
@@ -32,11 +32,11 @@ fn a_configuration_that_the_driver_does_not_understand_is_refused_and_so_is_a_se
         (
             "rfc3161",
             r#"{"url": "https://tsa.example"}"#,
-            "unknown field `url`, expected one of `url_file`, `authorities_file`, `ca_file`, `policy`, `timeout_seconds`",
+            r#"unknown field "url", expected one of "url_file", "authorities_file", "ca_file", "policy", "timeout_seconds""#,
         ),
     ] {
         let refusal = client.refused("ZA060", &insert(driver, config));
-        assert_eq!(refusal.message, format!("the configuration of target \"t\": {message}"));
+        assert_eq!(refusal.message, format!("anchor target \"t\": {message}"));
     }
     client.refused("ZA060", &insert("smtp", "{}"));
     client.refused(

@@ -153,15 +153,13 @@ fn a_time_stamp_authority_stamps_each_batch_and_its_token_travels_with_the_proof
     let url = Server::of(authority);
     let authorities = server.secret("authorities.pem", &root);
     let config = serde_json::json!({ "url_file": server.secret("tsa.url", &url.url), "authorities_file": authorities });
-    server.client.run(&format!(
-        "INSERT INTO zeroauth_audit_internal.anchor_targets (name, driver, config) VALUES ('stamp', 'rfc3161', '{config}')"
-    ));
+    server.client.run(&format!("SELECT audit_anchor_target_set('stamp', 'rfc3161', '{config}')"));
     assert_eq!(server.run("anchor"), "succeeded|-|-");
     server.wait("stamp", "finalized");
     assert_eq!(url.queries().len(), 1);
     assert_eq!(
         server.client.lines("SELECT a.tenant_id, a.state, a.token = b.machine #>> '{inclusion,id}', a.tx_hash IS NULL, a.anchored_at IS NOT NULL FROM zeroauth_audit_internal.anchors a JOIN zeroauth_audit_internal.anchor_batches b ON b.target = a.target AND b.epoch = a.batch WHERE a.target = 'stamp' ORDER BY 1"),
-        ["acme|finalized|t|t|t", "globex|finalized|t|t|t"]
+        ["acme|finalized|t|t|t", "globex|finalized|t|t|t", "zeroauth_audit|finalized|t|t|t"]
     );
     server.wait("file", "finalized");
     let anchors = bundled(&mut server, "globex", Authorities::from_pem(root.as_bytes()).unwrap());

@@ -284,3 +284,29 @@ fn revoking_takes_what_no_other_duty_gives() {
     assert_eq!(client.line(&format!("SELECT audit_revoke('{app}', 'writer')")), "revoked");
     assert_eq!(rows(&mut client, &database), [] as [&str; 0]);
 }
+
+#[test]
+fn an_operator_changes_how_much_a_route_gets_and_never_where_it_goes() {
+    let database = Database::audited("duties_route");
+    let mut client = database.client();
+    client.run("INSERT INTO zeroauth_audit_internal.alert_routes (name, kind, url_file, secret_file, enabled) VALUES ('oncall', 'webhook', '/no/url', '/no/key', true)");
+    let mut operator = database.client_as(&database.on_duty("operator"));
+    assert_eq!(operator.line("SELECT audit_alert_route_set('oncall', enabled => false)"), "changed");
+    for call in [
+        "audit_alert_route_set('mine', 'webhook', '{\"url_file\": \"/etc/passwd\", \"secret_file\": \"/no/key\"}')",
+        "audit_alert_route_set('oncall', config => '{\"url_file\": \"/etc/passwd\", \"secret_file\": \"/no/key\"}')",
+        "audit_alert_route_set('oncall', config => '{\"url_file\": \"/no/url\", \"secret_file\": \"/no/key\", \"ca_file\": \"/mine\"}')",
+        "audit_alert_route_set('oncall', config => '{\"url_file\": \"/no/url\"}')",
+        "audit_alert_route_set('oncall', kind => 'alertmanager')",
+    ] {
+        let refusal = operator.refused("42501", &format!("SELECT {call}"));
+        assert_eq!(
+            (refusal.message.split(':').nth(1), refusal.hint.as_str()),
+            (Some(" where alerts are sent is for the owner to say"), "Ask \"postgres\"."),
+            "{call}"
+        );
+    }
+    // The same files with other severities get as far as the look at the files.
+    operator.refused("ZA060", "SELECT audit_alert_route_set('oncall', config => '{\"url_file\": \"/no/url\", \"secret_file\": \"/no/key\", \"min_severity\": 2}')");
+    client.refused("ZA060", "SELECT audit_alert_route_set('oncall', config => '{\"url_file\": \"/no/other\", \"secret_file\": \"/no/key\"}')");
+}

@@ -39,7 +39,7 @@ COMMENT ON TABLE zeroauth_audit_internal.alerts IS 'What people are told: one ro
 COMMENT ON COLUMN zeroauth_audit_internal.alerts.id IS 'Number of the alert, for audit_alert_acknowledge().';
 COMMENT ON COLUMN zeroauth_audit_internal.alerts.raised_at IS 'When it was raised.';
 COMMENT ON COLUMN zeroauth_audit_internal.alerts.severity IS '1 to 4; 1 is the highest, and must be acknowledged by a person.';
-COMMENT ON COLUMN zeroauth_audit_internal.alerts.kind IS 'What it is about: a finding class, or the state of a job. The README has a runbook for each.';
+COMMENT ON COLUMN zeroauth_audit_internal.alerts.kind IS 'What it is about: a finding class, or the state of a job. docs/runbook.md has a heading for each.';
 COMMENT ON COLUMN zeroauth_audit_internal.alerts.tenant IS 'Whose trail it is about, NULL if no tenant''s.';
 COMMENT ON COLUMN zeroauth_audit_internal.alerts.fingerprint IS 'What makes two reports the same condition: kind, tenant and place.';
 COMMENT ON COLUMN zeroauth_audit_internal.alerts.message IS 'The condition in words, when it was first seen.';
@@ -85,7 +85,7 @@ CREATE TABLE zeroauth_audit_internal.alert_routes (
     CONSTRAINT alert_routes_from_level_check CHECK (from_level BETWEEN 1 AND 4)
 );
 REVOKE ALL ON TABLE zeroauth_audit_internal.alert_routes FROM PUBLIC;
-COMMENT ON TABLE zeroauth_audit_internal.alert_routes IS 'Where alerts are sent. URLs and keys lie in files that only the server can read, never in a table. Whoever can write to this table has the server send to places of their choice.';
+COMMENT ON TABLE zeroauth_audit_internal.alert_routes IS 'Where alerts are sent: written by audit_alert_route_set(), shown by audit_alert_routes. URLs and keys lie in files that only the server can read, never in a table.';
 COMMENT ON COLUMN zeroauth_audit_internal.alert_routes.name IS 'Name of the route, as log lines and audit_alert_deliveries show it.';
 COMMENT ON COLUMN zeroauth_audit_internal.alert_routes.kind IS 'alertmanager (its v2 API) or webhook (a signed POST of JSON).';
 COMMENT ON COLUMN zeroauth_audit_internal.alert_routes.url_file IS 'Absolute path of the file that holds the URL; mode 0600 or 0400, owned by the server''s user or root.';
@@ -131,12 +131,12 @@ CREATE INDEX alert_deliveries_undelivered ON zeroauth_audit_internal.alert_deliv
 CREATE INDEX alert_deliveries_oldest ON zeroauth_audit_internal.alert_deliveries (created_at) WHERE state <> 'delivered';
 CREATE INDEX alert_deliveries_alert ON zeroauth_audit_internal.alert_deliveries (alert_id, route);
 REVOKE ALL ON TABLE zeroauth_audit_internal.alert_deliveries FROM PUBLIC;
-COMMENT ON TABLE zeroauth_audit_internal.alert_deliveries IS 'What is to be sent and what was: one row for each alert, route and turn of events. Tried until it is accepted, in order for each fingerprint and route. Delivered rows may be deleted at any time.';
+COMMENT ON TABLE zeroauth_audit_internal.alert_deliveries IS 'What is to be sent and what was: one row for each alert, route and turn of events. Tried until it is accepted, in order for each fingerprint and route. The job prune removes what was delivered more than 30 days ago.';
 COMMENT ON COLUMN zeroauth_audit_internal.alert_deliveries.id IS 'Number of the delivery; the order in which they go out.';
 COMMENT ON COLUMN zeroauth_audit_internal.alert_deliveries.delivery_key IS 'What a receiver tells a repeated delivery by: the same in every attempt.';
 COMMENT ON COLUMN zeroauth_audit_internal.alert_deliveries.alert_id IS 'The alert.';
 COMMENT ON COLUMN zeroauth_audit_internal.alert_deliveries.fingerprint IS 'The alert''s fingerprint: what the order is kept for.';
-COMMENT ON COLUMN zeroauth_audit_internal.alert_deliveries.route IS 'The route. What is undelivered on one that is not there any more waits until there is one of that name again.';
+COMMENT ON COLUMN zeroauth_audit_internal.alert_deliveries.route IS 'The route. One is not dropped while something is undelivered on it.';
 COMMENT ON COLUMN zeroauth_audit_internal.alert_deliveries.what IS 'raised, escalated, acknowledged or resolved.';
 COMMENT ON COLUMN zeroauth_audit_internal.alert_deliveries.level IS 'Escalation level: 1 for what was raised, 2 to 4 for what was escalated.';
 COMMENT ON COLUMN zeroauth_audit_internal.alert_deliveries.payload IS 'The body of the request; Alertmanager''s is made from it.';
@@ -237,10 +237,10 @@ CREATE FUNCTION zeroauth_audit_internal.routes_for(alert_id bigint, what text, l
     AS $$
     WITH fitting AS (
         SELECT r.name, r.from_level
-        FROM zeroauth_audit_internal.alert_routes r JOIN zeroauth_audit_internal.alerts a ON a.severity <= r.min_severity
-        WHERE a.id = routes_for.alert_id AND r.enabled
+        FROM zeroauth_audit_internal.alert_routes r JOIN zeroauth_audit_internal.alerts a ON a.severity <= r.min_severity OR a.kind = 'test'
+        WHERE a.id = routes_for.alert_id AND r.enabled AND (a.kind <> 'test' OR r.name = coalesce(a.evidence ->> 'route', r.name))
     ), reached AS (
-        SELECT f.name FROM fitting f WHERE f.from_level <= routes_for.level
+        SELECT f.name FROM fitting f JOIN zeroauth_audit_internal.alerts a ON a.id = routes_for.alert_id WHERE f.from_level <= routes_for.level OR a.kind = 'test'
     )
     SELECT r.name FROM reached r WHERE routes_for.what IN ('raised', 'escalated')
     UNION ALL
@@ -250,10 +250,11 @@ CREATE FUNCTION zeroauth_audit_internal.routes_for(alert_id bigint, what text, l
     -- Who was told that it began is told how it went on.
     SELECT DISTINCT d.route FROM zeroauth_audit_internal.alert_deliveries d
     WHERE d.alert_id = routes_for.alert_id AND routes_for.what NOT IN ('raised', 'escalated')
+      AND EXISTS (SELECT FROM zeroauth_audit_internal.alert_routes r WHERE r.name = d.route)
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.routes_for(bigint, text, smallint) FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.routes_for(bigint, text, smallint) IS
-    'The routes that are to know of a turn of events in an alert: those of its severity that are used from this level or an earlier one, or all of its severity if there is none; for an acknowledgement or resolution, those that were told of the alert.';
+    'The routes that are to know of a turn of events in an alert: those of its severity that are used from this level or an earlier one, or all of its severity if there is none; of a test, the one that it is of, or all; for an acknowledgement or resolution, those that were told of the alert.';
 
 CREATE FUNCTION zeroauth_audit_internal.raise_alert(kind text, severity smallint, tenant text, fingerprint text, message text, evidence jsonb) RETURNS bigint
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -307,46 +308,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.resolve_alert(text, text) FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.resolve_alert(text, text) IS
-    'Resolves the alert with this fingerprint because a check found its condition gone; note says which. One of severity 1 that nobody acknowledged stays open and only remembers when that was. True when one was resolved. For the extension''s own checks, and for the owner when no check can know.';
-
-CREATE FUNCTION @extschema@.audit_alert_acknowledge(id bigint, note text) RETURNS text
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp
-    AS $$
-DECLARE
-    found_state text;
-    gone timestamptz;
-BEGIN
-    IF COALESCE(audit_alert_acknowledge.note, '') !~ '[^[:space:]]' THEN
-        RAISE EXCEPTION USING ERRCODE = 'ZA009', MESSAGE = 'an acknowledgement needs a note',
-            HINT = 'Say what is being done about the alert.';
-    END IF;
-    UPDATE zeroauth_audit_internal.alerts a
-    SET state = 'acknowledged', acknowledged_at = pg_catalog.clock_timestamp(), acknowledged_by = SESSION_USER,
-        acknowledged_note = pg_catalog.left(audit_alert_acknowledge.note, 2000)
-    WHERE a.id = audit_alert_acknowledge.id AND a.state = 'open'
-    RETURNING a.state, a.condition_gone_at INTO found_state, gone;
-    IF found_state IS NULL THEN
-        SELECT a.state INTO found_state FROM zeroauth_audit_internal.alerts a WHERE a.id = audit_alert_acknowledge.id;
-        RAISE EXCEPTION USING ERRCODE = 'ZA009',
-            MESSAGE = CASE WHEN found_state IS NULL THEN pg_catalog.format('no alert %s', COALESCE(audit_alert_acknowledge.id::text, 'NULL'))
-                           ELSE pg_catalog.format('alert %s is %s already', audit_alert_acknowledge.id, found_state) END,
-            HINT = 'SELECT id, message FROM audit_alerts WHERE state = ''open'' shows what can be acknowledged.';
-    END IF;
-    PERFORM zeroauth_audit_internal.announce_alert(audit_alert_acknowledge.id, 'acknowledged', 1::smallint);
-    IF gone IS NULL THEN
-        RETURN 'acknowledged';
-    END IF;
-    UPDATE zeroauth_audit_internal.alerts a
-    SET state = 'resolved', resolved_at = pg_catalog.clock_timestamp(), resolved_by = SESSION_USER, resolved_note = 'the condition was gone before the acknowledgement'
-    WHERE a.id = audit_alert_acknowledge.id;
-    PERFORM zeroauth_audit_internal.announce_alert(audit_alert_acknowledge.id, 'resolved', 1::smallint);
-    RETURN 'resolved';
-END
-$$;
-REVOKE ALL ON FUNCTION @extschema@.audit_alert_acknowledge(bigint, text) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_alert_acknowledge(bigint, text) IS
-    'Says that a person has taken over: an open alert becomes acknowledged, and is not escalated any more; resolved, if its condition is gone already. Returns the new state. note: what is being done, not empty. ZA009 when there is no such open alert. Runs as its owner, so that whoever may call it needs no right to change alerts.';
+    'Resolves the alert with this fingerprint because a check found its condition gone; note says which. One of severity 1 that nobody acknowledged stays open and only remembers when that was. True when one was resolved. For the extension''s own checks; a person calls audit_alert_resolve().';
 
 CREATE FUNCTION zeroauth_audit_internal.level_due(raised_at timestamptz, at timestamptz) RETURNS smallint
     LANGUAGE sql STABLE PARALLEL SAFE

@@ -5,7 +5,7 @@ CREATE FUNCTION zeroauth_audit_internal.anchor_config_check(target text, driver 
     AS 'MODULE_PATHNAME', 'zeroauth_audit_anchor_config_check';
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.anchor_config_check(text, text, jsonb) FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.anchor_config_check(text, text, jsonb) IS
-    'Part of the trigger of audit_anchor_targets: ZA060 for a configuration that the driver does not understand. Opens no file.';
+    'Part of the trigger of the table anchor_targets: ZA060 for a configuration that the driver does not understand. Opens no file.';
 
 CREATE FUNCTION zeroauth_audit_internal.anchor_target_check() RETURNS trigger
     LANGUAGE plpgsql
@@ -14,8 +14,8 @@ AS $$
 BEGIN
     IF TG_OP = 'DELETE' THEN
         IF EXISTS (SELECT FROM zeroauth_audit_internal.anchor_batches b WHERE b.target = OLD.name) THEN
-            RAISE EXCEPTION USING ERRCODE = 'ZA061', MESSAGE = format('target %s has anchors', to_json(OLD.name)),
-                HINT = 'Disable it instead: what was anchored there is checked by its row.';
+            RAISE EXCEPTION USING ERRCODE = 'ZA061', MESSAGE = format('anchor target "%s" has anchors', OLD.name),
+                HINT = format('What was anchored there is checked by its row. Disable it instead: SELECT audit_anchor_target_set(%L, enabled => false);', OLD.name);
         END IF;
         RETURN OLD;
     END IF;
@@ -44,8 +44,8 @@ BEGIN
         IF NEW.name <> OLD.name OR NEW.driver <> OLD.driver
            OR NEW.driver = 'evm' AND (NEW.config -> 'chain_id', lower(NEW.config ->> 'contract')) IS DISTINCT FROM (OLD.config -> 'chain_id', lower(OLD.config ->> 'contract')) THEN
             IF EXISTS (SELECT FROM zeroauth_audit_internal.anchor_batches b WHERE b.target = OLD.name) THEN
-                RAISE EXCEPTION USING ERRCODE = 'ZA061', MESSAGE = format('target %s has anchors', to_json(OLD.name)),
-                    HINT = 'Add another target for another driver, chain or contract, and disable this one.';
+                RAISE EXCEPTION USING ERRCODE = 'ZA061', MESSAGE = format('anchor target "%s" has anchors', OLD.name),
+                    HINT = 'Make another target for another kind, chain or contract, and disable this one.';
             END IF;
         END IF;
         IF NEW.enabled AND NOT OLD.enabled THEN
@@ -65,7 +65,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.anchor_target_check() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.anchor_target_check() IS
-    'Trigger of audit_anchor_targets: refuses a configuration that the driver does not understand (ZA060), and to delete a target that has anchors or to point it elsewhere (ZA061); disables a row that was restored.';
+    'Trigger of the table anchor_targets: refuses a configuration that the driver does not understand (ZA060), and to delete a target that has anchors or to point it elsewhere (ZA061); disables a row that was restored.';
 
 CREATE TRIGGER zeroauth_audit_anchor_target_check
     BEFORE INSERT OR UPDATE OR DELETE ON zeroauth_audit_internal.anchor_targets
@@ -257,27 +257,6 @@ $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.anchor_notice(text, bigint, text, smallint, text, text, jsonb) FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.anchor_notice(text, bigint, text, smallint, text, text, jsonb) IS
     'Called by the worker with what people are to be told of a batch: raises an alert, or resolves anchor_failing. place: what the fingerprint ends with.';
-
-CREATE FUNCTION @extschema@.audit_anchor_retry(target text) RETURNS integer
-    LANGUAGE plpgsql
-    SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    moment bigint := floor(extract(epoch FROM clock_timestamp()));
-    retried integer;
-BEGIN
-    UPDATE zeroauth_audit_internal.anchor_batches b
-    SET machine = b.machine || jsonb_build_object('next', least((b.machine ->> 'next')::bigint, moment), 'retry_at', least((b.machine ->> 'retry_at')::bigint, moment)),
-        next_at = least(b.next_at, to_timestamp(moment))
-    WHERE b.target = audit_anchor_retry.target AND b.next_at IS NOT NULL;
-    GET DIAGNOSTICS retried = ROW_COUNT;
-    UPDATE zeroauth_audit_internal.anchor_targets t SET enabled = t.enabled WHERE t.name = audit_anchor_retry.target;
-    RETURN retried;
-END
-$$;
-REVOKE ALL ON FUNCTION @extschema@.audit_anchor_retry(text) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_anchor_retry(text) IS
-    'Has the worker try the batches of a target at once, instead of an hour after the last failure: for when the cause was mended. Returns how many are on their way.';
 
 CREATE FUNCTION zeroauth_audit_internal.anchor_resume() RETURNS boolean
     LANGUAGE plpgsql

@@ -22,10 +22,10 @@ CREATE TABLE zeroauth_audit_internal.anchor_targets (
     CONSTRAINT anchor_targets_last_epoch_check CHECK (last_epoch >= 0)
 );
 REVOKE ALL ON TABLE zeroauth_audit_internal.anchor_targets FROM PUBLIC;
-COMMENT ON TABLE zeroauth_audit_internal.anchor_targets IS 'Where anchors go. Keys, passwords and URLs lie in files that only the server can read, never in a table. A row that a dump brings comes back disabled, so that a copy of a database never anchors. Whoever can write to this table has the server write and send to places of their choice.';
+COMMENT ON TABLE zeroauth_audit_internal.anchor_targets IS 'Where anchors go. Keys, passwords and URLs lie in files that only the server can read, never in a table. A row that a dump brings comes back disabled, so that a copy of a database never anchors. Written by audit_anchor_target_set(), shown by audit_anchor_targets.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_targets.name IS 'Name of the target, as alerts show it.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_targets.driver IS 'file (an append-only signed file), evm (the contract AuditAnchor) or rfc3161 (a time-stamp authority).';
-COMMENT ON COLUMN zeroauth_audit_internal.anchor_targets.config IS 'What the driver needs: names of files and public facts. The README lists the fields.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_targets.config IS 'What the driver needs: names of files and public facts. docs/anchors.md lists the fields.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_targets.enabled IS 'While false nothing is anchored here, and what is on its way waits.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_targets.registered_at IS 'When the row was made. Set by the server: a row that brings it was restored.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_targets.enabled_since IS 'Since when it is enabled: days before are not missed. Set by the server.';

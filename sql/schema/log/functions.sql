@@ -47,7 +47,7 @@ BEGIN ATOMIC
         SELECT pg_catalog.string_agg(pg_catalog.concat(s.line, pg_catalog.chr(10)), '' ORDER BY s.sink)
         FROM zeroauth_audit_internal.cosignatures s WHERE s.tenant_id = c.tenant_id AND s.epoch = c.epoch AND s.tree_size = c.tree_size))
     FROM zeroauth_audit_internal.checkpoints c
-    WHERE c.tenant_id = checkpoint.tenant AND c.note IS NOT NULL
+    WHERE c.tenant_id OPERATOR(pg_catalog.=) checkpoint.tenant AND c.note IS NOT NULL
     ORDER BY c.epoch DESC, c.tree_size DESC LIMIT 1;
 END;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.checkpoint(text) FROM PUBLIC;
@@ -68,7 +68,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.sink_check() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.sink_check() IS
-    'Trigger of audit_sinks: a sink that a dump brings is not used before somebody enables it.';
+    'Trigger of the table sinks: a sink that a dump brings is not used before somebody enables it.';
 CREATE TRIGGER zeroauth_audit_sink_check
     BEFORE INSERT ON zeroauth_audit_internal.sinks
     FOR EACH ROW EXECUTE FUNCTION zeroauth_audit_internal.sink_check();
@@ -181,7 +181,7 @@ COMMENT ON FUNCTION zeroauth_audit_internal.append_own_to(text, text, text, json
     'As append_own, to the trail of the tenant whom the event is about.';
 
 CREATE FUNCTION @extschema@.audit_restore_acknowledge(note text) RETURNS integer
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -212,14 +212,14 @@ BEGIN
     END LOOP;
     IF ended = 0 THEN
         RAISE EXCEPTION USING ERRCODE = 'ZA052', MESSAGE = 'no log waits for an acknowledgement of a restore',
-            HINT = 'Logs that a sink disagrees with are in logs with state held, others in drift_findings with source log.';
+            HINT = 'SELECT tenant_id, log_state, log_held_by FROM audit_tenants WHERE log_state = ''held'' shows those that a sink disagrees with; SELECT * FROM audit_integrity() shows what else is missing.';
     END IF;
     RETURN ended;
 END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_restore_acknowledge(text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_restore_acknowledge(text) IS
-    'Says that an earlier state was restored on purpose, and why: every log that is held, or of which the job drift misses something, ends, a new epoch of its tenant begins, and an event log.restored in the tenant''s own trail names what was lost. Returns how many logs. The alerts stay until they are acknowledged. ZA009 without a note, ZA052 when there is no such log.';
+    'An earlier state was restored on purpose: begins a new epoch of each log that lost something. Every log that is held, or of which the job drift misses something, ends, and an event log.restored in the tenant''s own trail names what was lost. note: what was restored, and why; not empty. Returns how many logs. The alerts stay until they are acknowledged. ZA009 without a note, ZA052 when there is no such log.';
 
 CREATE FUNCTION zeroauth_audit_internal.health_log() RETURNS jsonb
     LANGUAGE plpgsql STABLE

@@ -160,7 +160,7 @@ CREATE TABLE zeroauth_audit_internal.sinks (
     CONSTRAINT sinks_witness_check CHECK ((kind = 'witness') = (url_file IS NOT NULL AND vkey IS NOT NULL))
 );
 REVOKE ALL ON TABLE zeroauth_audit_internal.sinks FROM PUBLIC;
-COMMENT ON TABLE zeroauth_audit_internal.sinks IS 'Where checkpoints go, so that nobody inside can take them back. Whoever can write to this table has the server write to places of their choice.';
+COMMENT ON TABLE zeroauth_audit_internal.sinks IS 'Where checkpoints go, so that nobody inside can take them back: written by audit_sink_set(), shown by audit_sinks.';
 COMMENT ON COLUMN zeroauth_audit_internal.sinks.name IS 'Name of the sink, as alerts show it.';
 COMMENT ON COLUMN zeroauth_audit_internal.sinks.kind IS 'directory (files that are never overwritten; best on storage that cannot be) or witness (C2SP tlog-witness).';
 COMMENT ON COLUMN zeroauth_audit_internal.sinks.directory IS 'Absolute path of the directory, which must exist and be the server''s user''s or root''s alone to write.';

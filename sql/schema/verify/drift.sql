@@ -14,7 +14,7 @@ CREATE TABLE zeroauth_audit_internal.tenants (
 ) WITH (fillfactor = 80);
 REVOKE ALL ON TABLE zeroauth_audit_internal.tenants FROM PUBLIC;
 COMMENT ON TABLE zeroauth_audit_internal.tenants IS
-    'The tenants that the worker has seen; no insert of an event writes here. drift_rows is yours, also of a tenant that has no events yet; the rest is set by the job drift. Inserting a tenant that is there changes its row, so that a restored dump brings its settings.';
+    'The tenants that the worker has seen; no insert of an event writes here. drift_rows is set by audit_tenant_set(), also of a tenant that has no events yet; the rest by the job drift. Inserting a tenant that is there changes its row, so that a restored dump brings its settings.';
 COMMENT ON COLUMN zeroauth_audit_internal.tenants.tenant_id IS 'The tenant.';
 COMMENT ON COLUMN zeroauth_audit_internal.tenants.drift_rows IS 'How many of its newest events every run recomputes; NULL: zeroauth_audit.drift_rows.';
 COMMENT ON COLUMN zeroauth_audit_internal.tenants.first_seen IS 'When the job drift first saw an event of it.';
@@ -194,7 +194,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.tenants_serialize() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.tenants_serialize() IS
-    'Trigger of audit_tenants: inserts wait for each other.';
+    'Trigger of the table tenants: inserts wait for each other.';
 
 CREATE FUNCTION zeroauth_audit_internal.tenants_merge() RETURNS trigger
     LANGUAGE plpgsql
@@ -209,7 +209,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.tenants_merge() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.tenants_merge() IS
-    'Trigger of audit_tenants: takes an insert of a tenant that is there as a change of it.';
+    'Trigger of the table tenants: takes an insert of a tenant that is there as a change of it.';
 
 CREATE TRIGGER zeroauth_audit_tenants_serialize
     BEFORE INSERT ON zeroauth_audit_internal.tenants

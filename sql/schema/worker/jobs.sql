@@ -1,5 +1,5 @@
 -- Jobs: when they run, what became of them, and running one by hand. The worker of the database calls the functions named
--- job_begin, _step and _end; a job NAME is the function audit_job_NAME().
+-- job_begin, _step and _end; a job NAME is the function job_NAME().
 
 CREATE FUNCTION zeroauth_audit_internal.schedule_next(schedule text, time_zone text, after timestamptz) RETURNS timestamptz
     LANGUAGE c STABLE STRICT PARALLEL SAFE
@@ -53,13 +53,13 @@ CREATE TABLE zeroauth_audit_internal.jobs (
 );
 REVOKE ALL ON TABLE zeroauth_audit_internal.jobs FROM PUBLIC;
 COMMENT ON TABLE zeroauth_audit_internal.jobs IS
-    'What runs by itself, and when. Change schedule, time_zone, enabled and timeout as you like: it counts from your commit on. Inserting a name that is there changes its row, so that a restored dump brings its settings.';
-COMMENT ON COLUMN zeroauth_audit_internal.jobs.name IS 'The job NAME is the function audit_job_NAME().';
+    'What runs by itself, and when: written by audit_job_set(), shown by audit_jobs. Inserting a name that is there changes its row, so that a restored dump brings its settings.';
+COMMENT ON COLUMN zeroauth_audit_internal.jobs.name IS 'The job NAME is the function job_NAME().';
 COMMENT ON COLUMN zeroauth_audit_internal.jobs.schedule IS 'Crontab expression of five fields, or @hourly, @daily, @weekly, @monthly, @yearly.';
 COMMENT ON COLUMN zeroauth_audit_internal.jobs.time_zone IS 'Name of the time zone that the schedule is meant in, for example Europe/Berlin.';
 COMMENT ON COLUMN zeroauth_audit_internal.jobs.enabled IS 'Whether it runs.';
 COMMENT ON COLUMN zeroauth_audit_internal.jobs.timeout IS 'How long one run may take, from 1 second to 7 days.';
-COMMENT ON COLUMN zeroauth_audit_internal.jobs.scheduler IS 'Who runs it: worker or pg_cron. Set by use_pg_cron() and use_worker().';
+COMMENT ON COLUMN zeroauth_audit_internal.jobs.scheduler IS 'Who runs it: worker or pg_cron. Set by audit_job_scheduler().';
 COMMENT ON COLUMN zeroauth_audit_internal.jobs.next_run IS 'When it runs next; a time in the past is made up for at once. Set by the server.';
 COMMENT ON COLUMN zeroauth_audit_internal.jobs.last_success IS 'When it last ended well. Set by the server.';
 COMMENT ON COLUMN zeroauth_audit_internal.jobs.overdue_at IS 'When it counts as overdue unless it ends well before. Set by the server.';
@@ -95,7 +95,7 @@ COMMENT ON COLUMN zeroauth_audit_internal.job_runs.scheduled_for IS 'When it was
 COMMENT ON COLUMN zeroauth_audit_internal.job_runs.started_at IS 'When it began.';
 COMMENT ON COLUMN zeroauth_audit_internal.job_runs.finished_at IS 'When it ended, NULL while it runs.';
 COMMENT ON COLUMN zeroauth_audit_internal.job_runs.status IS 'running, succeeded, failed, timed_out, or skipped because it was running already.';
-COMMENT ON COLUMN zeroauth_audit_internal.job_runs.run_by IS 'worker, session (run_job) or pg_cron.';
+COMMENT ON COLUMN zeroauth_audit_internal.job_runs.run_by IS 'worker, session (audit_job_run) or pg_cron.';
 COMMENT ON COLUMN zeroauth_audit_internal.job_runs.steps IS 'How many steps it took.';
 COMMENT ON COLUMN zeroauth_audit_internal.job_runs.summary IS 'What was done: the sums of what the steps counted.';
 COMMENT ON COLUMN zeroauth_audit_internal.job_runs.error_code IS 'SQLSTATE of the error that ended it.';
@@ -114,14 +114,14 @@ DECLARE
     changed boolean := TG_OP = 'INSERT';
 BEGIN
     IF to_regprocedure('zeroauth_audit_internal.' || quote_ident('job_' || NEW.name) || '()') IS NULL THEN
-        RAISE EXCEPTION USING ERRCODE = 'ZA022', MESSAGE = format('there is no job %L', NEW.name),
-            HINT = format('A job NAME is the function audit_job_NAME(). The jobs there are: %s.', (SELECT string_agg(name, ', ' ORDER BY name) FROM zeroauth_audit_internal.jobs));
+        RAISE EXCEPTION USING ERRCODE = 'ZA022', MESSAGE = format('there is no job "%s"', NEW.name),
+            HINT = format('The jobs there are: %s.', (SELECT string_agg(name, ', ' ORDER BY name) FROM zeroauth_audit_internal.jobs));
     END IF;
     IF TG_OP = 'UPDATE' THEN
         changed := (NEW.schedule, NEW.time_zone, NEW.enabled) IS DISTINCT FROM (OLD.schedule, OLD.time_zone, OLD.enabled);
         IF changed AND OLD.scheduler = 'pg_cron' AND NEW.scheduler = 'pg_cron' THEN
-            RAISE EXCEPTION USING ERRCODE = 'ZA024', MESSAGE = format('job %s is scheduled by pg_cron', NEW.name),
-                HINT = 'Take the jobs back with use_worker(), change them, and hand them over again with use_pg_cron().';
+            RAISE EXCEPTION USING ERRCODE = 'ZA024', MESSAGE = format('job "%s" is scheduled by pg_cron', NEW.name),
+                HINT = 'Take the jobs back with SELECT audit_job_scheduler(''worker''), change them, and hand them over again with SELECT audit_job_scheduler(''pg_cron'').';
         END IF;
         changed := changed OR NEW.scheduler <> OLD.scheduler;
     END IF;
@@ -129,7 +129,7 @@ BEGIN
         NEW.next_run := zeroauth_audit_internal.schedule_next(NEW.schedule, NEW.time_zone, clock_timestamp());
         NEW.overdue_at := zeroauth_audit_internal.schedule_overdue(NEW.schedule, NEW.time_zone, clock_timestamp());
         IF NEW.next_run IS NULL THEN
-            RAISE EXCEPTION USING ERRCODE = 'ZA021', MESSAGE = format('schedule %L never comes', NEW.schedule),
+            RAISE EXCEPTION USING ERRCODE = 'ZA021', MESSAGE = format('schedule "%s" never comes', NEW.schedule),
                 HINT = 'Look at the day and the month: is there such a day?';
         END IF;
         IF NOT NEW.enabled THEN
@@ -151,14 +151,14 @@ END
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.job_check() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.job_check() IS
-    'Trigger of audit_jobs: refuses what is no schedule (ZA021) or no job (ZA022), plans the next run, and takes an insert of a job that is there as a change of it.';
+    'Trigger of the table jobs: refuses what is no schedule (ZA021) or no job (ZA022), plans the next run, and takes an insert of a job that is there as a change of it.';
 
 CREATE FUNCTION zeroauth_audit_internal.jobs_changed() RETURNS trigger
     LANGUAGE c
     AS 'MODULE_PATHNAME', 'zeroauth_audit_jobs_changed';
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.jobs_changed() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.jobs_changed() IS
-    'Trigger of audit_jobs: wakes the worker of this database when the transaction commits.';
+    'Trigger of jobs and of every table of destinations: wakes the worker of this database when the transaction commits.';
 
 CREATE TRIGGER zeroauth_audit_job_check
     BEFORE INSERT OR UPDATE ON zeroauth_audit_internal.jobs
@@ -272,7 +272,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.job_step(text, jsonb) FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.job_step(text, jsonb) IS
-    'Calls audit_job_NAME() once, and adds what it did to the summary. An error of the job is part of the result.';
+    'Calls job_NAME() once, and adds what it did to the summary. An error of the job is part of the result.';
 
 CREATE FUNCTION zeroauth_audit_internal.job_end(run bigint, outcome text, steps integer, summary jsonb, code text, message text) RETURNS void
     LANGUAGE plpgsql
@@ -357,6 +357,23 @@ REVOKE ALL ON FUNCTION zeroauth_audit_internal.jobs_check_overdue() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.jobs_check_overdue() IS
     'Called by the worker: raises the alert job_overdue for every job that is. Returns how many are.';
 
+CREATE FUNCTION zeroauth_audit_internal.unknown_job(name text) RETURNS void
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    known text := format('The jobs there are: %s.', (SELECT string_agg(j.name, ', ' ORDER BY j.name) FROM zeroauth_audit_internal.jobs j));
+BEGIN
+    IF unknown_job.name IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'ZA009', MESSAGE = 'the name of the job is NULL', HINT = known;
+    END IF;
+    RAISE EXCEPTION USING ERRCODE = 'ZA022', MESSAGE = format('there is no job "%s"', left(unknown_job.name, 100)), HINT = known;
+END
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.unknown_job(text) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.unknown_job(text) IS
+    'Part of the calls about jobs: raises ZA022 for a name that is not there, ZA009 for NULL.';
+
 CREATE FUNCTION zeroauth_audit_internal.run_job(name text, run_by text DEFAULT 'session') RETURNS jsonb
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
@@ -371,20 +388,19 @@ DECLARE
 BEGIN
     SELECT * INTO job FROM zeroauth_audit_internal.jobs j WHERE j.name = run_job.name;
     IF NOT FOUND THEN
-        RAISE EXCEPTION USING ERRCODE = 'ZA022', MESSAGE = format('there is no job %L', run_job.name),
-            HINT = format('The jobs there are: %s.', (SELECT string_agg(j.name, ', ' ORDER BY j.name) FROM zeroauth_audit_internal.jobs j));
+        PERFORM zeroauth_audit_internal.unknown_job(run_job.name);
     END IF;
     IF run_job.run_by = 'pg_cron' AND job.scheduler <> 'pg_cron' THEN
-        RAISE EXCEPTION USING ERRCODE = 'ZA024', MESSAGE = format('job %s is not scheduled by pg_cron', job.name),
-            HINT = 'The worker runs it since use_worker(); a call without the second argument runs it now.';
+        RAISE EXCEPTION USING ERRCODE = 'ZA024', MESSAGE = format('job "%s" is not scheduled by pg_cron', job.name),
+            HINT = format('The worker runs it: the entry of pg_cron is not ours any more. SELECT * FROM audit_job_run(%L) runs it now.', job.name);
     END IF;
     IF run_job.run_by = 'pg_cron' AND zeroauth_audit_internal.jobs_held() IS NOT NULL THEN
         UPDATE zeroauth_audit_internal.jobs j SET overdue_at = zeroauth_audit_internal.schedule_overdue(j.schedule, j.time_zone, clock_timestamp()) WHERE j.name = job.name;
         RETURN jsonb_build_object('job', job.name, 'status', 'held', 'reason', zeroauth_audit_internal.jobs_held());
     END IF;
     IF NOT zeroauth_audit_internal.job_lock(job.name) THEN
-        RAISE EXCEPTION USING ERRCODE = 'ZA023', MESSAGE = format('job %s is running already', job.name),
-            HINT = 'Look at audit_job_runs, and try again when it has ended.';
+        RAISE EXCEPTION USING ERRCODE = 'ZA023', MESSAGE = format('job "%s" is running already', job.name),
+            HINT = format('Try again when it has ended: SELECT * FROM audit_job_runs WHERE job = %L AND status = ''running''.', job.name);
     END IF;
     INSERT INTO zeroauth_audit_internal.job_runs AS r (job, run_by) VALUES (job.name, run_job.run_by) RETURNING r.id INTO run;
     IF run_job.run_by = 'pg_cron' THEN
@@ -405,14 +421,14 @@ END
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.run_job(text, text) FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.run_job(text, text) IS
-    'Runs a job now, in this transaction and without the pauses between its steps, and returns what became of it: status, summary, and the error if it failed. The timeout is looked at between steps. ZA022 for an unknown job, ZA023 when it is running already. run_by is pg_cron in pg_cron''s own calls, which are refused (ZA024) when the worker runs the jobs.';
+    'Runs a job now, in this transaction and without the pauses between its steps, and returns what became of it: status, summary, and the error if it failed. The timeout is looked at between steps. ZA022 for an unknown job, ZA023 when it is running already. run_by is session in audit_job_run(), and pg_cron in pg_cron''s own calls, which are refused (ZA024) when the worker runs the jobs.';
 
 CREATE FUNCTION zeroauth_audit_internal.use_pg_cron() RETURNS integer
     LANGUAGE c VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'zeroauth_audit_use_pg_cron';
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.use_pg_cron() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.use_pg_cron() IS
-    'Hands the schedules of all jobs to pg_cron, which runs them as the calling role, and returns how many it got; the worker runs none of them from then on. ZA024 when pg_cron is not installed in this database, or a schedule has no exact equal in its time zone (GMT before 1.5).';
+    'Hands the schedules of all jobs to pg_cron, which runs them as the role that calls this, and returns how many it got; the worker runs none of them from then on. ZA024 when pg_cron is not installed in this database, or a schedule has no exact equal in its time zone (GMT before 1.5).';
 
 CREATE FUNCTION zeroauth_audit_internal.use_worker() RETURNS integer
     LANGUAGE c VOLATILE PARALLEL UNSAFE
@@ -426,7 +442,8 @@ CREATE FUNCTION zeroauth_audit_internal.job_prune() RETURNS jsonb
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    removed bigint;
+    runs bigint;
+    deliveries bigint;
 BEGIN
     WITH old AS (
         SELECT r.id FROM zeroauth_audit_internal.job_runs r
@@ -435,12 +452,24 @@ BEGIN
         LIMIT 5000
     )
     DELETE FROM zeroauth_audit_internal.job_runs r USING old WHERE r.id = old.id;
-    GET DIAGNOSTICS removed = ROW_COUNT;
-    RETURN jsonb_build_object('more', removed = 5000, 'pause_ms', 100, 'done', jsonb_build_object('runs_removed', removed));
+    GET DIAGNOSTICS runs = ROW_COUNT;
+    -- Who was told of an alert is told how it ended: until then it is not forgotten who that was.
+    WITH old AS (
+        SELECT d.id FROM zeroauth_audit_internal.alert_deliveries d
+        WHERE d.delivered_at < clock_timestamp() - interval '30 days'
+          AND NOT EXISTS (SELECT FROM zeroauth_audit_internal.alerts a WHERE a.id = d.alert_id AND a.state <> 'resolved')
+        LIMIT 5000
+    )
+    DELETE FROM zeroauth_audit_internal.alert_deliveries d USING old WHERE d.id = old.id;
+    GET DIAGNOSTICS deliveries = ROW_COUNT;
+    PERFORM zeroauth_audit_internal.resolve_alert(a.fingerprint, 'it was a test')
+    FROM zeroauth_audit_internal.alerts a
+    WHERE a.kind = 'test' AND a.state <> 'resolved' AND a.raised_at < clock_timestamp() - interval '1 hour';
+    RETURN jsonb_build_object('more', greatest(runs, deliveries) = 5000, 'pause_ms', 100, 'done', jsonb_build_object('runs_removed', runs, 'deliveries_removed', deliveries));
 END
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.job_prune() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.job_prune() IS
-    'The job prune: removes runs from audit_job_runs that ended more than 7 days ago, but keeps the newest 100 of each job. At most 5000 a step.';
+    'The job prune: removes runs that ended more than 7 days ago, but keeps the newest 100 of each job; removes deliveries of alerts that are over, 30 days after they arrived; ends test alerts. At most 5000 of each a step.';
 
 INSERT INTO zeroauth_audit_internal.jobs (name, schedule, timeout) VALUES ('prune', '17 3 * * *', '10 minutes');

@@ -1,7 +1,7 @@
 //! Adding a line to the anchor file. One writer at a time, by a lock on the file itself; what was there stays as it is, byte for
 //! byte, so that the file may be on a medium that only appends.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -25,6 +25,41 @@ fn told(what: &str, error: &std::io::Error) -> String {
     format!("cannot {what} the anchor file: {error}")
 }
 
+/// Whether a file can be the anchor file: one that nobody else can write to, or a new one in a folder that this process can
+/// write to. Makes and changes nothing.
+pub(super) fn check(path: &Path) -> Result<(), String> {
+    use rustix::fs::Access;
+    if !path.is_absolute() {
+        return Err("the path of the anchor file is not absolute".into());
+    }
+    match std::fs::symlink_metadata(path) {
+        Ok(meta) => judge(&meta),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let folder = path.parent().unwrap_or(Path::new("/"));
+            rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK)
+                .map_err(|error| told("make", &error.into()))
+        }
+        Err(error) => Err(told("look at", &error)),
+    }
+}
+
+/// Refuses what is no file, and one that others could write to.
+fn judge(meta: &Metadata) -> Result<(), String> {
+    if !meta.is_file() {
+        return Err("the anchor file is not a regular file".into());
+    }
+    if meta.uid() != 0 && meta.uid() != rustix::process::geteuid().as_raw() {
+        return Err("the anchor file belongs neither to the server's user nor to root".into());
+    }
+    if meta.mode() & 0o022 != 0 {
+        return Err(format!(
+            "the anchor file has mode {:04o}, not writable by its owner only",
+            meta.mode() & 0o7777
+        ));
+    }
+    Ok(())
+}
+
 /// Opens the file, makes it if need be, locks it and reads it. What was read is durable.
 pub(super) fn open(path: &Path) -> Result<Locked, String> {
     if !path.is_absolute() {
@@ -45,19 +80,7 @@ pub(super) fn open(path: &Path) -> Result<Locked, String> {
         }
         opened => opened.map_err(|error| told("open", &error.into()))?,
     };
-    let meta = file.metadata().map_err(|error| told("look at", &error))?;
-    if !meta.is_file() {
-        return Err("the anchor file is not a regular file".into());
-    }
-    if meta.uid() != 0 && meta.uid() != rustix::process::geteuid().as_raw() {
-        return Err("the anchor file belongs neither to the server's user nor to root".into());
-    }
-    if meta.mode() & 0o022 != 0 {
-        return Err(format!(
-            "the anchor file has mode {:04o}, not writable by its owner only",
-            meta.mode() & 0o7777
-        ));
-    }
+    judge(&file.metadata().map_err(|error| told("look at", &error))?)?;
     lock(&file)?;
     // An earlier writer may have died between writing and making it durable.
     file.sync_all().map_err(|error| told("make durable", &error))?;

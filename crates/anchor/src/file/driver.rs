@@ -1,6 +1,6 @@
 //! The driver: an entry for a log and an epoch is written once, whoever asks how often.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -54,6 +54,11 @@ impl FileDriver {
             })?);
         }
         Ok(Self { path: config.path.clone(), key, keys })
+    }
+
+    /// Whether a file can be the anchor file. Makes and changes nothing.
+    pub fn check(path: &Path) -> Result<(), String> {
+        append::check(path)
     }
 
     fn read(&self) -> Result<(Locked, Contents), Failure> {

@@ -12,8 +12,20 @@ use std::process::ExitCode;
 use anyhow::Context;
 
 /// The folders of src/, from top to bottom: a file imports from its own folder and from those below it.
-const FOLDERS: [&str; 11] =
-    ["worker", "anchor", "alert", "tripwire", "verify", "log", "guard", "chain", "shared", "trail", "pg"];
+const FOLDERS: [&str; 12] = [
+    "worker",
+    "destination",
+    "anchor",
+    "alert",
+    "tripwire",
+    "verify",
+    "log",
+    "guard",
+    "chain",
+    "shared",
+    "trail",
+    "pg",
+];
 
 /// What reading the tree came to.
 #[derive(Debug, Default)]

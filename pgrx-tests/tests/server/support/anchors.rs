@@ -230,12 +230,8 @@ impl Chain {
     /// Makes it the only target of a server, by the name `chain`.
     pub fn target(&self, server: &mut Anchoring) {
         let config = self.config(server);
-        server
-            .client
-            .run("UPDATE zeroauth_audit_internal.anchor_targets SET enabled = false WHERE name = 'file'");
-        server.client.run(&format!(
-            "INSERT INTO zeroauth_audit_internal.anchor_targets (name, driver, config) VALUES ('chain', 'evm', '{config}')"
-        ));
+        server.client.run("SELECT audit_anchor_target_set('file', enabled => false)");
+        server.client.run(&format!("SELECT audit_anchor_target_set('chain', 'evm', '{config}')"));
     }
 
     /// Both endpoints behave like this.

@@ -54,11 +54,13 @@ impl Witness {
         self.key.verifier_key().renamed("witness.example", Algorithm::CosignatureV1).to_string()
     }
 
-    /// Tree sizes by tenant.
+    /// Tree sizes by tenant, but for the extension's own.
     pub fn seen(&self) -> Vec<String> {
         let seen = &self.state.lock().unwrap().seen;
         seen.iter()
-            .map(|(origin, (size, _))| format!("{} {size}", origin.rsplit('/').next().unwrap()))
+            .map(|(origin, (size, _))| (origin.rsplit('/').next().unwrap(), size))
+            .filter(|(tenant, _)| *tenant != "zeroauth_audit")
+            .map(|(tenant, size)| format!("{tenant} {size}"))
             .collect()
     }
 
