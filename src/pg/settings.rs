@@ -95,6 +95,12 @@ pub fn maintenance() -> bool {
     MAINTENANCE.get() && unsafe { pg_sys::superuser() }
 }
 
+/// Whether who is logged in could open it: only those are told how.
+pub fn may_open_maintenance() -> bool {
+    // SAFETY: look at the roles of this process.
+    unsafe { pg_sys::superuser() && pg_sys::superuser_arg(pg_sys::GetSessionUserId()) }
+}
+
 /// Defines the settings and reserves their prefix.
 pub fn define() {
     GucRegistry::define_int_guc(

@@ -8,10 +8,12 @@ use std::ffi::{CStr, c_char};
 use pgrx::pg_sys;
 
 use crate::log::drill;
-use crate::pg::call::{Arguments, sql_function};
+use crate::pg::call::{Arguments, raw_sql_function, sql_function};
 use crate::pg::error::{Failure, Kind};
+use crate::trail::caller::{AsOwner, Caller, hand_over};
 use crate::trail::columns;
-use crate::trail::membership::{INTERNAL, extension_schema};
+use crate::trail::membership::{INTERNAL, extension_schema, trail_oid};
+use crate::trail::tenants;
 
 /// `audit_events` of the extension that the called function belongs to.
 pub struct Trail {
@@ -25,18 +27,21 @@ pub struct Trail {
     pub logs: Option<String>,
 }
 
+/// The oid of `audit_events`, whoever may read it.
+pub fn table() -> Result<pg_sys::Oid, Failure> {
+    trail_oid().ok_or_else(|| {
+        Failure::new(Kind::UnexpectedTable, "table audit_events is not there")
+            .hint("Restore it from a backup, or drop and create the extension.")
+    })
+}
+
 impl Trail {
-    /// Finds the table, and makes sure that the caller sees every row.
+    /// Finds the table, and makes sure that the current role sees every row.
     pub fn open() -> Result<Self, Failure> {
-        let schema = extension_schema().unwrap_or(pg_sys::Oid::INVALID);
-        // SAFETY: a catalog look-up by name and schema.
-        let oid = unsafe { pg_sys::get_relname_relid(c"audit_events".as_ptr(), schema) };
-        if oid == pg_sys::Oid::INVALID {
-            return Err(Failure::new(Kind::UnexpectedTable, "table audit_events is not there")
-                .hint("Restore it from a backup, or drop and create the extension."));
-        }
+        let oid = table()?;
         require_every_row(oid)?;
         require_whole_snapshot()?;
+        let schema = extension_schema().unwrap_or(pg_sys::Oid::INVALID);
         // SAFETY: the schema exists: the extension is in it.
         let schema = unsafe { quoted(pg_sys::get_namespace_name(schema)) };
         Ok(Self { oid, name: format!("{schema}.audit_events"), logs: Some(INTERNAL.to_owned()), schema })
@@ -90,27 +95,9 @@ unsafe fn quoted(name: *const c_char) -> String {
 }
 
 fn require_every_row(table: pg_sys::Oid) -> Result<(), Failure> {
-    // SAFETY: catalog look-ups by oid for the current role.
-    let (acl, rls) = unsafe {
-        let acl =
-            pg_sys::pg_class_aclcheck(table, pg_sys::GetUserId(), pg_sys::ACL_SELECT as pg_sys::AclMode);
-        (acl, pg_sys::check_enable_rls(table, pg_sys::Oid::INVALID, true))
-    };
-    if acl != pg_sys::AclResult::ACLCHECK_OK {
-        return Err(Failure::new(
-            Kind::CouldNotCheck,
-            "could not check: no SELECT privilege on audit_events",
-        )
-        .hint("GRANT SELECT ON audit_events to the role that verifies."));
-    }
-    if rls as u32 == pg_sys::CheckEnableRlsResult::RLS_ENABLED {
-        return Err(Failure::new(
-            Kind::CouldNotCheck,
-            "could not check: row-level security may hide rows of audit_events",
-        )
-        .hint("Verify as a role with BYPASSRLS, or as the owner of the table."));
-    }
-    Ok(())
+    let caller = Caller::now();
+    caller.require_select(table)?;
+    caller.require_no_policy(table)
 }
 
 /// At REPEATABLE READ and above a transaction sees its own events but not those that others committed since it began,
@@ -135,6 +122,38 @@ fn audit_require_every_row(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
     Trail::open()?;
     Ok(pg_sys::Datum::from(true))
 }
+
+/// `audit_export(tenant, private_fields)`: looks at the caller, then `export_lines` gives the events as the owner.
+///
+/// # Safety
+/// To be called by PostgreSQL's function manager.
+unsafe fn audit_export(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    let private = |arguments: &Arguments| {
+        let (caller, table) = (Caller::now(), table()?);
+        caller.require_no_policy(table)?;
+        let wanted = arguments.datum(1).map(|datum| datum.value() != 0);
+        let private = caller.private_fields(table, wanted)?;
+        let _owner = AsOwner::begin()?;
+        tenants::require(arguments.text(0)?.as_deref(), false)?;
+        Ok(pg_sys::Datum::from(private))
+    };
+    // SAFETY: both are declared as returning a set of text; nothing here has a destructor.
+    unsafe { hand_over(fcinfo, c"export_lines", pg_sys::BOOLOID, private) }
+}
+
+raw_sql_function!(zeroauth_audit_export, pg_finfo_zeroauth_audit_export, audit_export);
+
+/// `audit_help(topic)`: `help` says for which role.
+///
+/// # Safety
+/// To be called by PostgreSQL's function manager.
+unsafe fn audit_help(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    let role = |_: &Arguments| Ok(pg_sys::Datum::from(Caller::now().oid()));
+    // SAFETY: both are declared with the same result; nothing here has a destructor.
+    unsafe { hand_over(fcinfo, c"help", pg_sys::OIDOID, role) }
+}
+
+raw_sql_function!(zeroauth_audit_help, pg_finfo_zeroauth_audit_help, audit_help);
 
 sql_function!(
     zeroauth_audit_require_every_row,
