@@ -7,13 +7,12 @@ use std::ffi::{CStr, c_char};
 
 use pgrx::pg_sys;
 
-use crate::log::drill;
-use crate::pg::call::{Arguments, raw_sql_function, sql_function};
+use crate::pg::call::{Arguments, sql_function};
 use crate::pg::error::{Failure, Kind};
-use crate::trail::caller::{AsOwner, Caller, hand_over};
+use crate::trail::caller::Caller;
 use crate::trail::columns;
 use crate::trail::membership::{INTERNAL, extension_schema, trail_oid};
-use crate::trail::tenants;
+use crate::trail::scratch;
 
 /// `audit_events` of the extension that the called function belongs to.
 pub struct Trail {
@@ -64,7 +63,7 @@ impl Trail {
             if relation.is_null() {
                 return Err(refused());
             }
-            let found = (drill::is_created_here(relation), columns::check_layout((*relation).rd_att));
+            let found = (scratch::is_created_here(relation), columns::check_layout((*relation).rd_att));
             pg_sys::table_close(relation, pg_sys::NoLock as i32);
             found
         };
@@ -82,7 +81,7 @@ impl Trail {
         let schema = unsafe { quoted(pg_sys::get_namespace_name(extension)) };
         let name = format!("{around}.{table}");
         // The logs of the trail itself are never taken for those of a scratch table.
-        let of_a_drill = namespace != extension && drill::scratch_schema(oid).is_some();
+        let of_a_drill = namespace != extension && scratch::schema_of(oid).is_some();
         Ok(Self { oid, schema, name, logs: of_a_drill.then_some(around) })
     }
 }
@@ -123,47 +122,8 @@ fn audit_require_every_row(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
     Ok(pg_sys::Datum::from(true))
 }
 
-/// `audit_export(tenant, private_fields)`: looks at the caller, then `export_lines` gives the events as the owner.
-///
-/// # Safety
-/// To be called by PostgreSQL's function manager.
-unsafe fn audit_export(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-    let private = |arguments: &Arguments| {
-        let (caller, table) = (Caller::now(), table()?);
-        caller.require_no_policy(table)?;
-        let wanted = arguments.datum(1).map(|datum| datum.value() != 0);
-        let private = caller.private_fields(table, wanted)?;
-        let _owner = AsOwner::begin()?;
-        tenants::require(arguments.text(0)?.as_deref(), false)?;
-        Ok(pg_sys::Datum::from(private))
-    };
-    // SAFETY: both are declared as returning a set of text; nothing here has a destructor.
-    unsafe { hand_over(fcinfo, c"export_lines", pg_sys::BOOLOID, private) }
-}
-
-raw_sql_function!(zeroauth_audit_export, pg_finfo_zeroauth_audit_export, audit_export);
-
-/// `audit_help(topic)`: `help` says for which role.
-///
-/// # Safety
-/// To be called by PostgreSQL's function manager.
-unsafe fn audit_help(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
-    let role = |_: &Arguments| Ok(pg_sys::Datum::from(Caller::now().oid()));
-    // SAFETY: both are declared with the same result; nothing here has a destructor.
-    unsafe { hand_over(fcinfo, c"help", pg_sys::OIDOID, role) }
-}
-
-raw_sql_function!(zeroauth_audit_help, pg_finfo_zeroauth_audit_help, audit_help);
-
 sql_function!(
     zeroauth_audit_require_every_row,
     pg_finfo_zeroauth_audit_require_every_row,
     audit_require_every_row
 );
-
-/// `preloaded()`: whether the library was loaded by the server itself.
-fn audit_preloaded(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
-    Ok(pg_sys::Datum::from(crate::verify::progress::is_shared()))
-}
-
-sql_function!(zeroauth_audit_preloaded, pg_finfo_zeroauth_audit_preloaded, audit_preloaded);

@@ -206,11 +206,7 @@ fn a_run_in_the_middle_of_a_restore_neither_alarms_nor_stops_it() {
     restore(&path, &to, &["--section=pre-data"]);
     let mut client = to.client();
     // The watermarks are there, the events are not.
-    restore(
-        &path,
-        &to,
-        &["--data-only", "-t", "zeroauth_audit_internal.watermarks", "-t", "zeroauth_audit_internal.tenants"],
-    );
+    restore(&path, &to, &["--data-only", "-t", "watermarks", "-t", "tenants"]);
     drift(&mut client);
     assert_eq!(alerts(&mut client), [] as [&str; 0]);
     assert_eq!(
@@ -229,11 +225,7 @@ fn a_run_in_the_middle_of_a_restore_neither_alarms_nor_stops_it() {
     let mut client = to.client();
     restore(&path, &to, &["--data-only", "-t", "audit_events"]);
     drift(&mut client);
-    restore(
-        &path,
-        &to,
-        &["--data-only", "-t", "zeroauth_audit_internal.watermarks", "-t", "zeroauth_audit_internal.tenants"],
-    );
+    restore(&path, &to, &["--data-only", "-t", "watermarks", "-t", "tenants"]);
     drift(&mut client);
     assert_eq!(alerts(&mut client), [] as [&str; 0]);
     assert_eq!(
