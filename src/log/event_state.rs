@@ -1,13 +1,13 @@
 //! `audit_event_state`: what protects one event, one row a step.
 //!
-//! Everything is recomputed but for what only an outside can say: that a witness signed, and that a target holds an anchor. What
+//! Everything is recomputed, signatures of the log included, but for what only an outside can say: that a witness signed, and that a target holds an anchor. What
 //! is not there yet is NULL, and never "ok".
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use pgrx::pg_sys;
 use zeroauth_audit_core::Digest;
 use zeroauth_audit_core::merkle::{leaf_hash, verify_inclusion};
+use zeroauth_audit_core::note::VerifierKey;
+use zeroauth_audit_core::trust::Trust;
 
 use crate::log::bundle::{event_id, no_event};
 use crate::log::consistency::{self, Signed};
@@ -193,13 +193,20 @@ fn outside(session: &Session, tenant: &str, stored: &Stored, steps: &mut Steps) 
     let included =
         path.is_ok_and(|path| verify_inclusion(index, signed.size, &leaf, &path, &signed.root).is_ok());
     let when = sealed_at(session, place, signed.size)?;
-    let by = signer(&signed.note);
-    if included {
-        let detail = format!("leaf {index} of {}, signed {when} by {by}", signed.size);
-        steps.add("checkpoint", Some(true), detail);
-    } else {
-        let detail = format!("it is not in the tree of {} that was signed {when} by {by}", signed.size);
-        steps.add("checkpoint", Some(false), detail);
+    let size = signed.size;
+    match signer(session, &signed)? {
+        None => {
+            let detail =
+                format!("that of {size} events is signed by no key that signed here, or states another root");
+            steps.add("checkpoint", Some(false), detail);
+        }
+        Some(by) if included => {
+            steps.add("checkpoint", Some(true), format!("leaf {index} of {size}, signed {when} by {by}"));
+        }
+        Some(by) => {
+            let detail = format!("it is not in the tree of {size} that was signed {when} by {by}");
+            steps.add("checkpoint", Some(false), detail);
+        }
     }
     witnesses(session, place, Some(signed.size), steps)?;
     let proven = consistency::anchors(session, place, &tiles, index, &signed)?;
@@ -229,14 +236,24 @@ fn sealed_at(session: &Session, (tenant, epoch): (&str, i32), size: u64) -> Resu
     Ok(when)
 }
 
-/// Name and key id of the first signature of a note, as its vkey begins (C2SP signed-note).
-fn signer(note: &str) -> String {
-    let line = note.lines().find_map(|line| line.strip_prefix("\u{2014} "));
-    let named = line.and_then(|line| line.split_once(' '));
-    let Some((name, signature)) = named else { return "nobody".to_owned() };
-    let id = STANDARD.decode(signature).unwrap_or_default();
-    let id: String = id.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    format!("{name}+{id}")
+/// Name and id of the key that signed a checkpoint, as its vkey begins; `None` when none of the keys that signed here did, or when
+/// what it signed is something else.
+fn signer(session: &Session, signed: &Signed) -> Result<Option<String>, Failure> {
+    let mut by = None;
+    session.all(&format!("SELECT vkey FROM {INTERNAL}.keys ORDER BY last_used DESC"), &[], |row| {
+        let vkey = row.text(0)?.unwrap_or_default();
+        let mut trust = Trust::new();
+        let is_key = VerifierKey::parse(&vkey).is_ok_and(|key| trust.add_log(key).is_ok());
+        let believed = is_key.then(|| trust.open(signed.note.as_bytes()).ok()).flatten();
+        if believed.is_some_and(|believed| {
+            believed.checkpoint.size == signed.size && believed.checkpoint.root == signed.root
+        }) {
+            let end = vkey.match_indices('+').nth(1).map_or(vkey.len(), |(end, _)| end);
+            by.get_or_insert_with(|| vkey[..end].to_owned());
+        }
+        Ok(())
+    })?;
+    Ok(by)
 }
 
 /// One row a witness: those that are enabled, and those that cosigned the checkpoint of this size.

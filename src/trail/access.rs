@@ -1,4 +1,4 @@
-//! Which table is checked, and whether the caller sees all of it.
+//! Which table is checked, and whether the current role sees all of it: the extension's owner, since what verifies is SECURITY DEFINER.
 //!
 //! A verifier that some rows are hidden from would report gaps that are not there, or miss those that are. So it is
 //! refused up front, as "could not check", and so is one whose snapshot cannot show a whole trail.

@@ -57,6 +57,7 @@ mod objects;
 mod offline;
 mod pins;
 mod prepared;
+mod public_calls;
 mod publish;
 mod reference;
 mod replication;

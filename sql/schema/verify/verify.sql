@@ -113,7 +113,7 @@ CREATE FUNCTION @extschema@.audit_event_state(tenant text, event uuid) RETURNS T
     AS 'MODULE_PATHNAME', 'zeroauth_audit_event_state';
 REVOKE ALL ON FUNCTION @extschema@.audit_event_state(text, uuid) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_event_state(text, uuid) IS
-    'What protects one event: content, private part, link, log, checkpoint, witnesses, each anchor. One row a step, in this order; ok is NULL for what is not there yet or not configured. Hashes, links and inclusion are recomputed; that a witness signed and a target holds an anchor is what the server was told, and what zeroauth-audit verify-bundle checks from audit_prove(). Times are of the session''s time zone. ZA005 for a tenant or an event that is not there, ZA006 when it could not check, ZA009 for NULL.';
+    'What protects one event: content, private part, link, log, checkpoint, witnesses, each anchor. One row a step, in this order; ok is NULL for what is not there yet or not configured. Hashes, links, inclusion and the log''s signature are recomputed; that a witness signed and a target holds an anchor is what the server was told, and what zeroauth-audit verify-bundle checks from audit_prove(). Times are of the session''s time zone. ZA005 for a tenant or an event that is not there, ZA006 when it could not check, ZA009 for NULL.';
 
 CREATE FUNCTION zeroauth_audit_internal.require_every_row() RETURNS boolean
     LANGUAGE c STABLE PARALLEL RESTRICTED
