@@ -40,7 +40,8 @@ pgrx::extension_sql_file!(
     requires = ["trail_functions"]
 );
 pgrx::extension_sql_file!("../sql/schema/verify/verify.sql", name = "verify", requires = ["trail_events"]);
-pgrx::extension_sql_file!("../sql/schema/verify/drill.sql", name = "drill", requires = ["verify"]);
+pgrx::extension_sql_file!("../sql/schema/verify/export.sql", name = "export", requires = ["verify"]);
+pgrx::extension_sql_file!("../sql/schema/verify/drill.sql", name = "drill", requires = ["export"]);
 pgrx::extension_sql_file!("../sql/schema/alert/alerts.sql", name = "alerts", requires = ["drill"]);
 pgrx::extension_sql_file!("../sql/schema/worker/jobs.sql", name = "jobs", requires = ["alerts"]);
 pgrx::extension_sql_file!("../sql/schema/verify/drift.sql", name = "drift", requires = ["jobs"]);
@@ -104,10 +105,12 @@ pgrx::extension_sql_file!(
     name = "tenants_public",
     requires = ["anchor_public"]
 );
+pgrx::extension_sql_file!("../sql/schema/worker/status.sql", name = "status", requires = ["tenants_public"]);
+pgrx::extension_sql_file!("../sql/schema/worker/help.sql", name = "help", requires = ["status"]);
 pgrx::extension_sql_file!(
     "../sql/schema/trail/public_events.sql",
     name = "public_events",
-    requires = ["tenants_public"]
+    requires = ["help"]
 );
 pgrx::extension_sql_file!("../sql/schema/duty/list.sql", name = "duty_list", requires = ["public_events"]);
 pgrx::extension_sql_file!("../sql/schema/duty/rights.sql", name = "duty_rights", requires = ["duty_list"]);
@@ -115,6 +118,8 @@ pgrx::extension_sql_file!("../sql/schema/duty/ends.sql", name = "duty_ends", req
 pgrx::extension_sql_file!("../sql/schema/duty/grant.sql", name = "duty_grant", requires = ["duty_ends"]);
 pgrx::extension_sql_file!("../sql/schema/duty/upkeep.sql", name = "duty_upkeep", requires = ["duty_grant"]);
 pgrx::extension_sql_file!("../sql/schema/duty/duties.sql", name = "duties", requires = ["duty_upkeep"]);
+// The last: it says that everything is there.
+pgrx::extension_sql_file!("../sql/schema/worker/installed.sql", name = "installed", requires = ["duties"]);
 
 /// Called by PostgreSQL when the library is loaded: at server start, or by the first session that needs it.
 #[allow(non_snake_case)]

@@ -232,6 +232,7 @@ fn a_part_of_a_duty_says_what_is_missing_and_granting_it_again_makes_it_whole() 
 fn revoking_takes_what_no_other_duty_gives() {
     let database = Database::audited("duties_revoked");
     let mut client = database.client();
+    client.run("INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')");
     let role = database.on_duty("auditor");
     let mut call = |sql: &str| client.line(&format!("SELECT {}", sql.replace("ROLE", &role)));
     // A table that one duty gives whole, and another by columns.

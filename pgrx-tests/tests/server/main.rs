@@ -60,6 +60,7 @@ mod objects;
 mod offline;
 mod pins;
 mod prepared;
+mod public_calls;
 mod public_views;
 mod publish;
 mod reference;
