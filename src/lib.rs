@@ -104,6 +104,16 @@ pgrx::extension_sql_file!(
     name = "tenants_public",
     requires = ["anchor_public"]
 );
+    "../sql/schema/trail/public_events.sql",
+    name = "public_events",
+    requires = ["tenants_public"]
+);
+pgrx::extension_sql_file!("../sql/schema/duty/list.sql", name = "duty_list", requires = ["public_events"]);
+pgrx::extension_sql_file!("../sql/schema/duty/rights.sql", name = "duty_rights", requires = ["duty_list"]);
+pgrx::extension_sql_file!("../sql/schema/duty/ends.sql", name = "duty_ends", requires = ["duty_rights"]);
+pgrx::extension_sql_file!("../sql/schema/duty/grant.sql", name = "duty_grant", requires = ["duty_ends"]);
+pgrx::extension_sql_file!("../sql/schema/duty/upkeep.sql", name = "duty_upkeep", requires = ["duty_grant"]);
+pgrx::extension_sql_file!("../sql/schema/duty/duties.sql", name = "duties", requires = ["duty_upkeep"]);
 
 /// Called by PostgreSQL when the library is loaded: at server start, or by the first session that needs it.
 #[allow(non_snake_case)]

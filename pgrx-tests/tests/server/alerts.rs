@@ -7,7 +7,7 @@ use serde_json::Value;
 use zeroauth_audit_tests::wait_until;
 
 use super::guards::{log_lines, owned};
-use crate::support::{DEADLINE, Database, Sql, assert_whole, quoted, shared};
+use crate::support::{DEADLINE, Database, Sql, assert_whole, shared};
 
 /// Raises an alert and returns its id.
 #[track_caller]
@@ -180,23 +180,10 @@ fn severity_1_waits_for_a_person_even_when_the_condition_is_gone() {
     );
 }
 
-/// People on call: they read alerts and act on them.
-fn on_call(database: &Database) -> String {
-    let role = database.role("on_call");
-    let mut client = database.client();
-    for grant in [
-        "SELECT ON audit_alerts, audit_alert_deliveries",
-        "EXECUTE ON FUNCTION audit_alert_acknowledge(bigint, text)",
-    ] {
-        client.run(&format!("GRANT {grant} TO {}", quoted(&role)));
-    }
-    role
-}
-
 #[test]
 fn people_on_call_read_and_acknowledge_and_do_nothing_else() {
     let database = Database::audited("alerts_on_call");
-    let role = on_call(&database);
+    let role = database.on_duty("operator");
     let mut client = database.client();
     let id = raise(&mut client, 1, "gap:acme:0:1");
     let mut person = database.client_as(&role);

@@ -1,8 +1,7 @@
 //! `audit_integrity()` and `drift_progress`: what they say, to whom, at what price.
 
 use crate::drift::drift;
-use crate::roles::grants;
-use crate::support::{Database, Sql, quoted};
+use crate::support::{Database, Sql};
 use crate::tamper::trail;
 
 #[test]
@@ -56,40 +55,29 @@ fn a_tenant_is_unchecked_then_ok_then_tampered() {
 }
 
 #[test]
-fn an_auditor_may_ask_with_the_documented_grants_and_nobody_else() {
+fn an_auditor_may_ask_and_nobody_else() {
     let database = Database::audited("integrity_roles");
     let mut client = database.client();
     client.run("INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')");
     drift(&mut client);
-    let auditor = format!("{}_auditor", database.name);
-    client.run(&grants(3, "auditor", &auditor));
-    client.run(&format!("ALTER ROLE {} LOGIN", quoted(&auditor)));
-    let nobody = database.role("nobody");
-    let (mut auditor, mut nobody) = (database.client_as(&auditor), database.client_as(&nobody));
-    assert_eq!(auditor.line("SELECT tenant_id, state FROM audit_integrity()"), "acme|ok");
-    assert_eq!(
-        auditor.line("SELECT phase, tenants_done FROM zeroauth_audit_internal.drift_progress"),
-        "idle|1"
-    );
-    for sql in [
-        "SELECT * FROM audit_integrity()",
-        "SELECT * FROM zeroauth_audit_internal.drift_progress",
-        "SELECT zeroauth_audit_internal.job_drift()",
-        "SELECT * FROM zeroauth_audit_internal.tenants",
-    ] {
+    let mut auditor = database.client_as(&database.on_duty("auditor"));
+    let mut nobody = database.client_as(&database.role("nobody"));
+    assert_eq!(auditor.line("SELECT tenant_id, state FROM audit_integrity('acme')"), "acme|ok");
+    for sql in ["SELECT * FROM audit_integrity()", "SELECT zeroauth_audit_internal.job_drift()"] {
         nobody.refused("42501", sql);
     }
     for sql in [
         "SELECT zeroauth_audit_internal.job_drift()",
+        "SELECT * FROM zeroauth_audit_internal.tenants",
         "UPDATE zeroauth_audit_internal.tenants SET drift_rows = 1",
         "DELETE FROM zeroauth_audit_internal.watermarks",
         "SELECT zeroauth_audit_internal.replay_tenants('', NULL, NULL, 1, true, 1)",
     ] {
         auditor.refused("42501", sql);
     }
-    // Rows that a policy hides would look like a shorter trail.
+    // It reads as the owner, so that a policy about the auditor makes no trail look shorter.
     client.run("ALTER TABLE audit_events ENABLE ROW LEVEL SECURITY");
-    auditor.refused("ZA006", "SELECT * FROM audit_integrity()");
+    assert_eq!(auditor.line("SELECT tenant_id, state FROM audit_integrity('acme')"), "acme|ok");
 }
 
 #[test]

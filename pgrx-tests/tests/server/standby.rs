@@ -36,6 +36,9 @@ fn a_hot_standby_verifies_and_exports_and_goes_on_after_promotion() {
     on_standby.refused("ZA005", "SELECT * FROM audit_verify('nobody')");
     let refusal = on_standby.refused("25006", "SELECT * FROM audit_drill()");
     assert!(refusal.message.starts_with("audit_drill() "), "{refusal:?}");
+    let refusal = on_standby.refused("ZA012", "SELECT audit_grant('app', 'writer')");
+    assert_eq!(refusal.message, "this server is a standby");
+    assert_eq!(on_standby.line("SELECT duty FROM audit_duties WHERE role = 'postgres'"), "owner");
 
     // What is tampered with at the primary is found at the standby.
     on_primary.run("SET zeroauth_audit.maintenance = on; UPDATE audit_events SET action = 'forged' WHERE tenant_id = 'globex' AND seq = 4711");

@@ -289,9 +289,7 @@ fn health_says_what_is_wrong_and_stops_saying_it() {
     client.run("SET zeroauth_audit.maintenance = on");
     assert_eq!(client.line(health), r#"degraded|["maintenance_open"]|true|false|0.1.0"#);
     client.run("RESET zeroauth_audit.maintenance");
-    // A monitoring role with the documented grants.
-    client.run(&crate::roles::grants(4, "monitor", "probe"));
-    client.run("ALTER ROLE probe LOGIN");
+    client.run("CREATE ROLE probe LOGIN; SELECT audit_grant('probe', 'monitor')");
     let mut probe = cluster.connect("probe", "audit").unwrap();
     assert_eq!(probe.line("SELECT audit_health() ->> 'state'"), "ok");
     for sql in [

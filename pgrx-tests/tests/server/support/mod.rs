@@ -126,6 +126,13 @@ impl Database {
         self.client().run(&format!("CREATE ROLE {} LOGIN", quoted(&role)));
         role
     }
+
+    /// Makes a login role that has one duty.
+    pub fn on_duty(&self, duty: &str) -> String {
+        let role = self.role(duty);
+        self.client().run(&format!("SELECT audit_grant('{role}', '{duty}')"));
+        role
+    }
 }
 
 impl Drop for Database {
