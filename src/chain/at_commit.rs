@@ -26,12 +26,12 @@ unsafe extern "C-unwind" fn transaction_ends(event: pg_sys::XactEvent::Type, _: 
         // Everybody can see the rows, and the chains are still locked.
         pg_sys::XactEvent::XACT_EVENT_COMMIT => {
             head::committed();
-            shared_heads::outsider_ended();
+            shared_heads::unlocked_writer_ended();
         }
         // A prepared transaction keeps its chains locked, and commits as somebody else's statement: see [`crate::guard::ddl`].
         pg_sys::XactEvent::XACT_EVENT_ABORT | pg_sys::XactEvent::XACT_EVENT_PREPARE => {
             head::not_committed();
-            shared_heads::outsider_ended();
+            shared_heads::unlocked_writer_ended();
         }
         _ => {}
     }

@@ -74,7 +74,7 @@ struct Scope {
     subtransaction: u32,
     place: Place,
     /// Not needed for the memory of this transaction, but for what goes back to shared memory at its end.
-    outsiders: State,
+    unlocked_writers: State,
 }
 
 /// More heads than this are not remembered at once: a transaction over very many tenants reads them again.
@@ -148,7 +148,11 @@ pub unsafe fn recall(relation: pg_sys::Relation, tenant: &[u8]) -> Option<Head> 
         place,
         // Rows of a table that this transaction created have no locks, so none are held when it commits.
         // SAFETY: open by contract.
-        outsiders: if unsafe { scratch::is_created_here(relation) } { State::LOUD } else { place.state() },
+        unlocked_writers: if unsafe { scratch::is_created_here(relation) } {
+            State::HAS_WRITERS
+        } else {
+            place.state()
+        },
     };
     // SAFETY: open by contract.
     let counters = unsafe { Counters::read(counted(relation)) };
@@ -219,7 +223,7 @@ pub fn committed() {
         let Ok(mut memory) = memory.try_borrow_mut() else { return };
         if memory.stored {
             for (tenant, head) in &memory.heads {
-                shared_heads::put(memory.scope.place, memory.scope.outsiders, tenant, head);
+                shared_heads::put(memory.scope.place, memory.scope.unlocked_writers, tenant, head);
             }
         }
         memory.forget();

@@ -76,7 +76,7 @@ unsafe impl Sync for Slot {}
 
 struct Shared {
     secret: [u8; 16],
-    outsiders: [AtomicU64; COUNTERS],
+    unlocked_writers: [AtomicU64; COUNTERS],
     slots: [Slot; SLOTS],
 }
 
@@ -103,7 +103,7 @@ fn empty() -> AssertPGRXSharedMemory<Shared> {
     let content = Content { key: EMPTY, seq: 0, hash: [0; 32] };
     let shared = Shared {
         secret,
-        outsiders: std::array::from_fn(|_| AtomicU64::new(0)),
+        unlocked_writers: std::array::from_fn(|_| AtomicU64::new(0)),
         slots: std::array::from_fn(|_| Slot {
             busy: AtomicBool::new(false),
             content: UnsafeCell::new(content),
@@ -132,9 +132,9 @@ pub struct State(u64);
 
 impl State {
     /// A state in which no head is taken or put.
-    pub const LOUD: State = State(BEGUN);
+    pub const HAS_WRITERS: State = State(BEGUN);
 
-    fn is_quiet(self) -> bool {
+    fn is_idle(self) -> bool {
         self.0 as u32 == 0
     }
 }
@@ -171,7 +171,8 @@ impl Place {
 
     /// What has to stay as it is for a head of this relation to stay true.
     pub fn state(self) -> State {
-        shared().map_or(State(0), |shared| State(shared.outsiders[self.counter()].load(Ordering::SeqCst)))
+        shared()
+            .map_or(State(0), |shared| State(shared.unlocked_writers[self.counter()].load(Ordering::SeqCst)))
     }
 }
 
@@ -179,7 +180,7 @@ impl Place {
 pub fn take(place: Place, tenant: &[u8], chain: u16) -> Option<Head> {
     let shared = shared()?;
     let state = place.state();
-    if !state.is_quiet() {
+    if !state.is_idle() {
         return None; // what is in the slot is of another state, which never comes back
     }
     let key = place.key(&shared.secret, state, tenant, chain);
@@ -195,7 +196,7 @@ pub fn take(place: Place, tenant: &[u8], chain: u16) -> Option<Head> {
 /// is the state from before the chain was locked.
 pub fn put(place: Place, since: State, tenant: &[u8], head: &Head) {
     let Some(shared) = shared() else { return };
-    if place.state() != since || !since.is_quiet() {
+    if place.state() != since || !since.is_idle() {
         return;
     }
     let key = place.key(&shared.secret, since, tenant, head.chain);
@@ -205,25 +206,25 @@ pub fn put(place: Place, since: State, tenant: &[u8], head: &Head) {
 
 thread_local! {
     /// The counters in which this transaction is an outsider, one bit each.
-    static OUTSIDE: Cell<u64> = const { Cell::new(0) };
+    static WRITES_UNLOCKED: Cell<u64> = const { Cell::new(0) };
 }
 
-/// This transaction changes rows of `place` without a chain's lock. [`outsider_ended`] must follow when it has ended.
-pub fn outsider_begins(place: Place) {
+/// This transaction changes rows of `place` without a chain's lock. [`unlocked_writer_ended`] must follow when it has ended.
+pub fn unlocked_writer_begins(place: Place) {
     begin(1 << place.counter());
 }
 
-/// As [`outsider_begins`], when it is not known whose rows: those of a prepared transaction.
-pub fn outsider_of_all_begins() {
+/// As [`unlocked_writer_begins`], when it is not known whose rows: those of a prepared transaction.
+pub fn unlocked_writer_of_all_begins() {
     begin(u64::MAX);
 }
 
 fn begin(counters: u64) {
     let Some(shared) = shared() else { return };
-    let new = counters & !OUTSIDE.get();
+    let new = counters & !WRITES_UNLOCKED.get();
     // Noted first: a counter that is one too low for a moment is one that ends too early.
-    OUTSIDE.set(OUTSIDE.get() | new);
-    for (n, counter) in shared.outsiders.iter().enumerate() {
+    WRITES_UNLOCKED.set(WRITES_UNLOCKED.get() | new);
+    for (n, counter) in shared.unlocked_writers.iter().enumerate() {
         if new & (1 << n) != 0 {
             counter.fetch_add(BEGUN, Ordering::SeqCst);
         }
@@ -231,13 +232,13 @@ fn begin(counters: u64) {
 }
 
 /// The transaction has ended, and what it did can be seen. Raises nothing.
-pub fn outsider_ended() {
-    let counters = OUTSIDE.replace(0);
+pub fn unlocked_writer_ended() {
+    let counters = WRITES_UNLOCKED.replace(0);
     if counters == 0 {
         return;
     }
     let Some(shared) = shared() else { return };
-    for (n, counter) in shared.outsiders.iter().enumerate() {
+    for (n, counter) in shared.unlocked_writers.iter().enumerate() {
         if counters & (1 << n) != 0 {
             counter.fetch_add(ENDED, Ordering::SeqCst);
         }

@@ -114,7 +114,7 @@ fn chain_event(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         head::forget();
         at_commit::watch();
         // SAFETY: the relation is open.
-        shared_heads::outsider_begins(unsafe { head::place(relation) });
+        shared_heads::unlocked_writer_begins(unsafe { head::place(relation) });
         check_supplied(&row)?;
         // SAFETY: looks at the state of this process.
         if !unsafe { pg_sys::IsLogicalWorker() } {

@@ -90,7 +90,7 @@ unsafe extern "C-unwind" fn utility(
         refuse_if(|| {
             if commits_prepared {
                 at_commit::watch();
-                shared_heads::outsider_of_all_begins(); // it may have brought rows of its own
+                shared_heads::unlocked_writer_of_all_begins(); // it may have brought rows of its own
             }
             check_statement((*pstmt).utilityStmt)?;
             exclusive_database::make_way((*pstmt).utilityStmt);
