@@ -66,7 +66,7 @@ unsafe fn refuse_if(check: impl FnOnce() -> Result<(), Failure>) {
     unsafe {
         guarded(|| {
             // Without it the statement is judged all the same: a ROLLBACK passes through here too.
-            out_of_memory::take_ballast();
+            out_of_memory::take_reserve();
             check()
         })
     }

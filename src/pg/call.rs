@@ -111,7 +111,7 @@ pub unsafe fn enter<T>(
     // SAFETY: the only frames above are PostgreSQL's; the closure owns nothing with a destructor.
     unsafe {
         guarded(|| {
-            if out_of_memory::take_ballast() {
+            if out_of_memory::take_reserve() {
                 body(&Arguments { fcinfo })
             } else {
                 Err(out_of_memory::failure())

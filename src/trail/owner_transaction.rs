@@ -37,7 +37,7 @@ pub struct Open {
 
 /// Runs `work` in a transaction of its own, and commits. With a `limit`, it is cancelled after that time.
 pub fn run<T>(limit: Option<Duration>, work: impl FnOnce(&Open) -> Result<T, Failure>) -> Result<T, Trouble> {
-    if !out_of_memory::take_ballast() {
+    if !out_of_memory::take_reserve() {
         return Err(Trouble::Error(out_of_memory::failure().to_string()));
     }
     let done = pgrx::PgTryBuilder::new(AssertUnwindSafe(|| committed(limit, work)))
