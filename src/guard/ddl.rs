@@ -93,7 +93,7 @@ unsafe extern "C-unwind" fn utility(
                 shared_heads::unlocked_writer_of_all_begins(); // it may have brought rows of its own
             }
             check_statement((*pstmt).utilityStmt)?;
-            exclusive_database::make_way((*pstmt).utilityStmt);
+            exclusive_database::stop_worker_for((*pstmt).utilityStmt);
             Ok(())
         });
     }

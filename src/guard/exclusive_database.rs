@@ -24,19 +24,19 @@ const STEP: Duration = Duration::from_millis(5);
 ///
 /// # Safety
 /// `statement` must be NULL or a live utility statement.
-pub unsafe fn make_way(statement: *mut pg_sys::Node) {
+pub unsafe fn stop_worker_for(statement: *mut pg_sys::Node) {
     if statement.is_null() || !shmem::is_shared() {
         return;
     }
     // SAFETY: passed on from the caller.
     let Some(database) = (unsafe { wanted(statement) }) else { return };
     let database = database.to_u32();
-    if !databases::hold::take(database) {
+    if !databases::exclusive_use::take(database) {
         return;
     }
-    notices::holding();
+    notices::exclusive_use_begins();
     let since = Instant::now();
-    while databases::hold::stop_worker(database).is_some() && since.elapsed() < PATIENCE {
+    while databases::exclusive_use::stop_worker(database).is_some() && since.elapsed() < PATIENCE {
         pgrx::check_for_interrupts!();
         std::thread::sleep(STEP);
     }

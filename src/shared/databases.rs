@@ -2,9 +2,9 @@
 //!
 //! | field | written by |
 //! |---|---|
-//! | an entry's `state`, from `Asked` to `Starting`; `retry_at` | the launcher |
+//! | an entry's `state`, from `Requested` to `Starting`; `retry_at` | the launcher |
 //! | `state` from `Starting` on, `pid`, `since`, `standby` | the worker of that database |
-//! | `state` to `Asked`, `stop`, `wake`; the holds | any session, in its hooks and at the end of its transaction |
+//! | `state` to `Requested`, `stop`, `wake`; the holds | any session, in its hooks and at the end of its transaction |
 //! | `launcher` | the launcher |
 //! | an entry's `key` | whoever signs in that database: see [`signing_keys`] |
 //! | `loaders` | sessions that restore events: see [`restores`] |
@@ -23,7 +23,7 @@ use pgrx::{AssertPGRXSharedMemory, PgLwLock, pg_guard, pg_sys};
 /// Databases that have a worker, or are asked for, at once. A worker is a process: this is far beyond what a server has.
 const ENTRIES: usize = 512;
 /// Statements at once that need a database free of its worker.
-const HOLDS: usize = 64;
+const EXCLUSIVE_USES: usize = 64;
 /// Sessions at once that restore events.
 const LOADERS: usize = 64;
 /// A worker that ran for so long did not fail at its start: the next failure counts as the first.
@@ -36,7 +36,7 @@ pub enum State {
     /// No entry.
     Free,
     /// Somebody has to look whether it has the extension: the worker itself does, and leaves if not.
-    Asked,
+    Requested,
     /// A process was asked for.
     Starting,
     /// The process is there, and connects and looks.
@@ -91,7 +91,7 @@ const NO_ENTRY: Entry = Entry {
 };
 
 #[derive(Clone, Copy)]
-struct Hold {
+struct ExclusiveUse {
     pid: i32,
     database: u32,
 }
@@ -107,9 +107,9 @@ struct Loader {
 struct Board {
     launcher: i32,
     /// Every database has to be asked for again.
-    ask_all: bool,
+    request_all: bool,
     entries: [Entry; ENTRIES],
-    holds: [Hold; HOLDS],
+    exclusive_uses: [ExclusiveUse; EXCLUSIVE_USES],
     loaders: [Loader; LOADERS],
 }
 
@@ -118,12 +118,12 @@ impl Board {
         self.entries.iter_mut().find(|entry| entry.state != State::Free && entry.database == database)
     }
 
-    fn held(&self, database: u32) -> bool {
-        self.holds.iter().any(|hold| hold.pid != 0 && hold.database == database)
+    fn is_used_exclusively(&self, database: u32) -> bool {
+        self.exclusive_uses.iter().any(|one| one.pid != 0 && one.database == database)
     }
 
     /// Marks `database` to be looked at. Returns its worker's pid, if it has one: that looks for itself.
-    fn ask(&mut self, database: u32) -> Option<i32> {
+    fn request(&mut self, database: u32) -> Option<i32> {
         if let Some(entry) = self.find(database) {
             entry.wake = true;
             if entry.state == State::Waiting {
@@ -132,14 +132,14 @@ impl Board {
             return (entry.pid != 0).then_some(entry.pid);
         }
         if let Some(free) = self.entries.iter_mut().find(|entry| entry.state == State::Free) {
-            *free = Entry { database, state: State::Asked, since: now(), ..NO_ENTRY };
+            *free = Entry { database, state: State::Requested, since: now(), ..NO_ENTRY };
         }
         None
     }
 }
 
 // SAFETY: named once, initialised by pg_shmem_init! below; the board has no pointers and a fixed layout.
-static BOARD: PgLwLock<AssertPGRXSharedMemory<Board>> = unsafe { PgLwLock::new(c"zeroauth_audit_registry") };
+static BOARD: PgLwLock<AssertPGRXSharedMemory<Board>> = unsafe { PgLwLock::new(c"zeroauth_audit_databases") };
 
 /// Asks for the shared memory. To be called while the server loads the library.
 pub fn request_shared_memory() {
@@ -149,9 +149,9 @@ pub fn request_shared_memory() {
 fn empty_board() -> AssertPGRXSharedMemory<Board> {
     let board = Board {
         launcher: 0,
-        ask_all: false,
+        request_all: false,
         entries: [NO_ENTRY; ENTRIES],
-        holds: [Hold { pid: 0, database: 0 }; HOLDS],
+        exclusive_uses: [ExclusiveUse { pid: 0, database: 0 }; EXCLUSIVE_USES],
         loaders: [Loader { pid: 0, database: 0, at: i64::MIN }; LOADERS],
     };
     // SAFETY: a board has no pointers and a fixed layout.
@@ -177,10 +177,10 @@ fn set_latch(pid: i32) {
 }
 
 /// A database that may have got the extension, lost it, or has other jobs now.
-pub fn ask(database: u32) {
+pub fn request(database: u32) {
     let (worker, launcher) = {
         let mut board = BOARD.exclusive();
-        (board.ask(database), board.launcher)
+        (board.request(database), board.launcher)
     };
     set_latch(worker.unwrap_or(launcher));
 }
@@ -207,13 +207,19 @@ pub fn launcher() -> i32 {
 }
 
 /// For statements that need a database free of other sessions.
-pub mod hold {
-    use super::{BOARD, Hold, me, set_latch};
+pub mod exclusive_use {
+    use super::{BOARD, ExclusiveUse, me, set_latch};
 
     /// Keeps workers away from `database` until [`release_mine`]. False when there is no room for it.
     pub fn take(database: u32) -> bool {
-        let mine = Hold { pid: me(), database };
-        BOARD.exclusive().holds.iter_mut().find(|hold| hold.pid == 0).map(|free| *free = mine).is_some()
+        let mine = ExclusiveUse { pid: me(), database };
+        BOARD
+            .exclusive()
+            .exclusive_uses
+            .iter_mut()
+            .find(|one| one.pid == 0)
+            .map(|free| *free = mine)
+            .is_some()
     }
 
     /// Asks the worker of `database` to go; its process, while it is still there.
@@ -231,8 +237,8 @@ pub mod hold {
     pub fn release_mine() {
         let launcher = {
             let mut board = BOARD.exclusive();
-            for hold in board.holds.iter_mut().filter(|hold| hold.pid == me()) {
-                hold.pid = 0;
+            for one in board.exclusive_uses.iter_mut().filter(|one| one.pid == me()) {
+                one.pid = 0;
             }
             board.launcher
         };

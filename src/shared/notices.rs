@@ -48,15 +48,15 @@ pub fn database_touched(database: pg_sys::Oid) {
     DATABASES.with_borrow_mut(|databases| databases.push(database.to_u32()));
 }
 
-/// This session holds databases: see [`databases::hold`].
-pub fn holding() {
+/// This session holds databases: see [`databases::exclusive_use`].
+pub fn exclusive_use_begins() {
     HOLDING.store(true, Relaxed);
 }
 
 /// A prepared transaction was committed: it may have created or dropped the extension, or changed jobs.
 pub fn after_commit_prepared() {
     if shmem::is_shared() && (our_extension().is_some() || databases::look_up(here()).is_some()) {
-        databases::ask(here());
+        databases::request(here());
     }
 }
 
@@ -67,7 +67,7 @@ fn here() -> u32 {
 
 fn let_go() {
     if HOLDING.swap(false, Relaxed) {
-        databases::hold::release_mine();
+        databases::exclusive_use::release_mine();
     }
 }
 
@@ -86,11 +86,11 @@ fn before_commit() {
 
 fn say() {
     if EXTENSION_TOUCHED.load(Relaxed) {
-        databases::ask(here());
+        databases::request(here());
     } else if JOBS_TOUCHED.load(Relaxed) {
         databases::wake(here());
     }
-    DATABASES.with_borrow(|databases| databases.iter().copied().for_each(databases::ask));
+    DATABASES.with_borrow(|databases| databases.iter().copied().for_each(databases::request));
     forget();
 }
 

@@ -80,7 +80,8 @@ struct Board {
 }
 
 // SAFETY: named once, initialised by pg_shmem_init! below; the board has no pointers and a fixed layout.
-static BOARD: PgLwLock<AssertPGRXSharedMemory<Board>> = unsafe { PgLwLock::new(c"zeroauth_audit_uses") };
+static BOARD: PgLwLock<AssertPGRXSharedMemory<Board>> =
+    unsafe { PgLwLock::new(c"zeroauth_audit_privileged_use") };
 
 /// Asks for the shared memory. To be called while the server loads the library.
 pub fn request_shared_memory() {
@@ -167,7 +168,7 @@ fn here() -> u32 {
 }
 
 /// `privileged_uses(epoch, number)`: the notes of this database that are newer than a number, of that board; all of another board's.
-fn audit_uses(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
+fn privileged_uses(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let mut rows = Rows::start(arguments);
     if !shmem::is_shared() {
         return Ok(pg_sys::Datum::null());
@@ -209,5 +210,5 @@ fn forget(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     Ok(pg_sys::Datum::from(0))
 }
 
-sql_function!(zeroauth_audit_uses, pg_finfo_zeroauth_audit_uses, audit_uses);
+sql_function!(zeroauth_audit_uses, pg_finfo_zeroauth_audit_uses, privileged_uses);
 sql_function!(zeroauth_audit_forget_uses, pg_finfo_zeroauth_audit_forget_uses, forget);

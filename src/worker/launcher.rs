@@ -84,7 +84,7 @@ fn run(standby: bool) -> ! {
             leave(if standby && !unsafe { pg_sys::RecoveryInProgress() } { 0 } else { 1 });
         }
         if reload_if_asked() {
-            launch::ask_all();
+            launch::request_all();
         }
         let now = time::now();
         match launch::due(now) {

@@ -94,7 +94,7 @@ pub extern "C-unwind" fn zeroauth_audit_worker_main(argument: pg_sys::Datum) {
     let end = if on_standby { standby::serve(database) } else { serve(database) };
     NOTHING_TO_DO.store(end == End::NothingToDo, Relaxed);
     // Asked to go, or nothing to do: no line in the log. After pg_terminate_backend there is one.
-    leave(if dying() && !work::asked(database).0 { 1 } else { 0 });
+    leave(if dying() && !work::signals(database).0 { 1 } else { 0 });
 }
 
 /// Runs jobs until the process has to go.
@@ -137,7 +137,7 @@ fn serve(database: u32) -> End {
     };
     let (mut plan, mut runs, mut clock) = (Plan::default(), Vec::<Run>::new(), Clock::start());
     loop {
-        let (stop, woken) = work::asked(database);
+        let (stop, woken) = work::signals(database);
         if dying() || stop {
             return End::Ended;
         }

@@ -45,7 +45,7 @@ pub fn serve(database: u32) -> End {
         show(false, "waiting to verify again");
         let since = std::time::Instant::now();
         while since.elapsed() < EVERY {
-            if dying() || work::asked(database).0 {
+            if dying() || work::signals(database).0 {
                 return End::Ended;
             }
             reload_if_asked();

@@ -7,7 +7,7 @@ use crate::pg::time::SECOND;
 pub fn begin(standby: bool) {
     let mut board = BOARD.exclusive();
     let before = std::mem::replace(&mut board.launcher, me());
-    board.ask_all = true;
+    board.request_all = true;
     if standby {
         return;
     }
@@ -30,8 +30,8 @@ pub fn end() {
 }
 
 /// Everything has to be looked at again: see [`due`].
-pub fn ask_all() {
-    BOARD.exclusive().ask_all = true;
+pub fn request_all() {
+    BOARD.exclusive().request_all = true;
 }
 
 /// What the launcher has to do.
@@ -45,11 +45,13 @@ pub enum Next {
 /// What is to be done at `now`.
 pub fn due(now: i64) -> Next {
     let board = BOARD.share();
-    if board.ask_all || (!busy(&board, now) && board.entries.iter().any(|e| startable(&board, e, now))) {
+    if board.request_all || (!busy(&board, now) && board.entries.iter().any(|e| startable(&board, e, now))) {
         return Next::Databases;
     }
     let later = |entry: &Entry| match entry.state {
-        State::Asked | State::Waiting if !board.held(entry.database) => Some(entry.retry_at.max(now)),
+        State::Requested | State::Waiting if !board.is_used_exclusively(entry.database) => {
+            Some(entry.retry_at.max(now))
+        }
         State::Starting | State::Looking => Some(entry.since + STARTS_WITHIN),
         _ => None,
     };
@@ -66,17 +68,17 @@ fn busy(board: &Board, now: i64) -> bool {
 }
 
 fn startable(board: &Board, entry: &Entry, now: i64) -> bool {
-    matches!(entry.state, State::Asked | State::Waiting)
+    matches!(entry.state, State::Requested | State::Waiting)
         && entry.retry_at <= now
-        && !board.held(entry.database)
+        && !board.is_used_exclusively(entry.database)
 }
 
 /// Compares with the databases that there are. Returns one to start a process for, marked as starting.
 pub fn reconcile(databases: &[u32], now: i64) -> Option<u32> {
     let mut board = BOARD.exclusive();
-    if std::mem::take(&mut board.ask_all) {
+    if std::mem::take(&mut board.request_all) {
         for &database in databases {
-            board.ask(database);
+            board.request(database);
         }
     }
     for entry in board.entries.iter_mut().filter(|entry| entry.state != State::Free) {

@@ -7,7 +7,7 @@ use crate::pg::time::{SECOND, now};
 /// another worker. To be called before connecting, so that a hold need not wait for a process that only starts.
 pub fn claim(database: u32, standby: bool) -> bool {
     let mut board = BOARD.exclusive();
-    let held = board.held(database);
+    let held = board.is_used_exclusively(database);
     let Some(entry) = board.find(database).filter(|entry| entry.pid == 0) else { return false };
     if held {
         entry.state = State::Waiting;
@@ -32,7 +32,7 @@ pub fn settle(database: u32) {
 }
 
 /// Whether this process shall go, and whether it was woken since the last call.
-pub fn asked(database: u32) -> (bool, bool) {
+pub fn signals(database: u32) -> (bool, bool) {
     BOARD.exclusive().find(database).map_or((true, false), |e| (e.stop, std::mem::take(&mut e.wake)))
 }
 
@@ -45,7 +45,7 @@ pub fn leave(database: u32, end: End) {
             entry.pid = 0;
             match end {
                 // Asked again after it had looked.
-                End::NothingToDo if entry.wake => (entry.state, entry.retry_at) = (State::Asked, 0),
+                End::NothingToDo if entry.wake => (entry.state, entry.retry_at) = (State::Requested, 0),
                 End::NothingToDo => *entry = NO_ENTRY,
                 _ if entry.stop => (entry.state, entry.retry_at, entry.failures) = (State::Waiting, 0, 0),
                 End::Ended => {
