@@ -7,7 +7,7 @@ use crate::pg::error::Failure;
 use crate::pg::out_of_memory;
 use crate::pg::spi::{Parameter, Session};
 use crate::trail::access::Trail;
-use crate::verify::replay::Stretch;
+use crate::verify::replay::ChainSlice;
 
 /// A chain, and the `seq` of its newest event; NULLs where the rows have NULLs.
 #[derive(Clone, Copy)]
@@ -48,13 +48,13 @@ pub fn chain_ends(session: &Session, trail: &Trail, tenant: &str) -> Result<Vec<
 }
 
 /// For each of `ends`, the stretch of its chain that holds those of the tenant's newest `n` events that are in it, and its head.
-pub fn stretches(
+pub fn slices(
     session: &Session,
     trail: &Trail,
     tenant: &str,
     ends: &[ChainEnd],
     n: i64,
-) -> Result<Vec<Stretch>, Failure> {
+) -> Result<Vec<ChainSlice>, Failure> {
     let from = if let [only] = ends {
         vec![only.seq.map(|seq| seq.saturating_sub(n - 1).max(1))]
     } else if ends.iter().map(|end| end.seq.unwrap_or(i64::MAX)).fold(0, i64::saturating_add) <= n {
@@ -64,9 +64,9 @@ pub fn stretches(
     } else {
         merged(session, trail, tenant, ends, n)?
     };
-    let stretch =
-        |(end, from): (&ChainEnd, _)| Stretch { tenant: Some(tenant.to_owned()), chain: end.chain, from };
-    Ok(ends.iter().zip(from).map(stretch).collect())
+    let slice =
+        |(end, from): (&ChainEnd, _)| ChainSlice { tenant: Some(tenant.to_owned()), chain: end.chain, from };
+    Ok(ends.iter().zip(from).map(slice).collect())
 }
 
 /// More events than this are left to PostgreSQL's sort, which goes to disk when it must.

@@ -10,7 +10,7 @@ const NAMED: usize = 5;
 
 /// An event that is, or shall be, at a place.
 #[derive(Serialize, Clone)]
-pub struct Known {
+pub struct PlacedEvent {
     /// The chain; -1 for rows without one.
     pub chain: i16,
     /// Its `seq`.
@@ -43,7 +43,7 @@ pub enum Source {
 
 /// One class of defect in one chain.
 #[derive(Serialize)]
-pub struct Found {
+pub struct DriftFinding {
     /// The class.
     pub kind: &'static str,
     /// What tells it.
@@ -58,7 +58,7 @@ pub struct Found {
     /// Of a class that says that events are not there: the first that are not.
     absent: Option<[i64; 2]>,
     /// What was there.
-    pub expected: Vec<Known>,
+    pub expected: Vec<PlacedEvent>,
     places: Vec<Named>,
 }
 
@@ -72,12 +72,12 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// Adds a defect that a walk, or the comparison with the log, named.
-pub fn collect(findings: &mut Vec<Found>, source: Source, tenant: &str, finding: &Finding) {
+pub fn collect(findings: &mut Vec<DriftFinding>, source: Source, tenant: &str, finding: &Finding) {
     let chain = finding.chain.unwrap_or(-1);
     // A chain that is missing is missing from its first event on.
     let seq = finding.seq.unwrap_or(i64::from(finding.missing_to.is_some()));
     let end = finding.missing_to.unwrap_or(seq);
-    let same = |found: &&mut Found| {
+    let same = |found: &&mut DriftFinding| {
         found.kind == finding.class
             && found.source == source
             && found.chain == chain
@@ -99,7 +99,7 @@ pub fn collect(findings: &mut Vec<Found>, source: Source, tenant: &str, finding:
         }
         return;
     }
-    findings.push(Found {
+    findings.push(DriftFinding {
         kind: finding.class,
         source,
         tenant: tenant.to_owned(),
@@ -115,7 +115,7 @@ pub fn collect(findings: &mut Vec<Found>, source: Source, tenant: &str, finding:
 }
 
 /// The event of a watermark is another one now.
-pub fn rewritten(tenant: &str, was: Known, is: Option<String>) -> Found {
+pub fn rewritten(tenant: &str, was: PlacedEvent, is: Option<String>) -> DriftFinding {
     let place = Named {
         seq: Some(was.seq),
         event_id: None,
@@ -124,7 +124,7 @@ pub fn rewritten(tenant: &str, was: Known, is: Option<String>) -> Found {
         detail: "the event here was another one when it was last verified: the chain was written anew"
             .to_owned(),
     };
-    Found {
+    DriftFinding {
         kind: "content_mismatch",
         source: Source::Memory,
         tenant: tenant.to_owned(),
@@ -139,9 +139,15 @@ pub fn rewritten(tenant: &str, was: Known, is: Option<String>) -> Found {
 }
 
 /// Events that were there are not: those from `from` to the watermark's.
-pub fn missing(kind: &'static str, tenant: &str, chain: i16, from: i64, was: Vec<Known>) -> Found {
+pub fn missing(
+    kind: &'static str,
+    tenant: &str,
+    chain: i16,
+    from: i64,
+    was: Vec<PlacedEvent>,
+) -> DriftFinding {
     let last = was.iter().map(|known| known.seq).max().unwrap_or(from);
-    Found {
+    DriftFinding {
         kind,
         source: Source::Memory,
         tenant: tenant.to_owned(),

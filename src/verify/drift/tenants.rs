@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use pgrx::pg_sys;
 
-use super::findings::{Found, Known, Source, collect, hex, missing, rewritten};
+use super::findings::{DriftFinding, PlacedEvent, Source, collect, hex, missing, rewritten};
 use crate::log::compare::Comparison;
 use crate::pg::error::Failure;
 use crate::pg::out_of_memory;
@@ -15,7 +15,7 @@ use crate::pg::spi::{Parameter, Session};
 use crate::trail::access::Trail;
 use crate::trail::columns;
 use crate::verify::newest::{self, ChainEnd};
-use crate::verify::replay::{Seen, walk};
+use crate::verify::replay::{ReadEvent, replay_slice};
 
 /// Tenants that are looked up at once.
 const TENANTS: i64 = 64;
@@ -37,7 +37,7 @@ pub struct Place {
 
 /// What one step came to.
 #[derive(Serialize)]
-pub struct Replayed {
+pub struct TenantsReplayed {
     place: Place,
     end: bool,
     tenants: i64,
@@ -45,7 +45,7 @@ pub struct Replayed {
     chains: Vec<Head>,
     /// Watermarks of another trail, brought by a dump, that agree with this one.
     confirmed: Vec<Foreign>,
-    findings: Vec<Found>,
+    findings: Vec<DriftFinding>,
     /// Tenants that were compared with their logs.
     compared: Vec<String>,
 }
@@ -76,7 +76,7 @@ struct Tenant {
 
 /// A watermark, and what is at its place now.
 struct Watermark {
-    known: Known,
+    known: PlacedEvent,
     own: bool,
     trail: String,
     /// Whether an event is there.
@@ -102,14 +102,14 @@ pub fn replay(
     n: i64,
     logs: bool,
     is_over: &dyn Fn() -> bool,
-) -> Result<Replayed, Failure> {
+) -> Result<TenantsReplayed, Failure> {
     let comparison = if logs { Comparison::start(session, trail)? } else { None };
-    let mut step = Step {
+    let mut step = DriftStep {
         session,
         trail,
         comparison: comparison.map(Comparison::inside),
         n,
-        done: Replayed {
+        done: TenantsReplayed {
             place,
             end: false,
             tenants: 0,
@@ -140,16 +140,16 @@ pub fn replay(
     }
 }
 
-struct Step<'a> {
+struct DriftStep<'a> {
     session: &'a Session,
     trail: &'a Trail,
     /// With what was sealed; `None` where there are no logs, or they cannot be read.
     comparison: Option<Comparison<'a>>,
     n: i64,
-    done: Replayed,
+    done: TenantsReplayed,
 }
 
-impl Step<'_> {
+impl DriftStep<'_> {
     /// The next tenants that have events, watermarks or a log, in order; the one that the last step left in the middle comes first.
     fn next_tenants(&self, upto: Option<&str>) -> Result<Vec<Tenant>, Failure> {
         let mut tenants = Vec::new();
@@ -180,7 +180,7 @@ impl Step<'_> {
             let (was, is) = unsafe { (digest(row.datum(2)), digest(row.datum(7))) };
             out_of_memory::grow(&mut watermarks)?;
             watermarks.push(Watermark {
-                known: Known {
+                known: PlacedEvent {
                     chain: row.int2(0).unwrap_or(-1),
                     seq: row.int8(1).unwrap_or(0),
                     hash: was.map(|hash| hex(&hash)).unwrap_or_default(),
@@ -210,23 +210,24 @@ impl Step<'_> {
             return Ok(self.whole(name));
         }
         let n = tenant.drift_rows.unwrap_or(self.n);
-        let stretches = newest::stretches(self.session, self.trail, name, &ends, n)?;
+        let slices = newest::slices(self.session, self.trail, name, &ends, n)?;
         let ahead: Vec<usize> = (0..ends.len())
             .filter(|&at| ends[at].chain.is_none_or(|chain| i64::from(chain) > after))
             .collect();
         let batch = &ahead[..ahead.len().min(CHAINS)];
         let last = (batch.len() < ahead.len()).then(|| batch.last().and_then(|&at| ends[at].chain)).flatten();
-        let mut heads: HashMap<i16, (Seen, i64)> = HashMap::new();
+        let mut heads: HashMap<i16, (ReadEvent, i64)> = HashMap::new();
         for &at in batch {
             let mut findings = std::mem::take(&mut self.done.findings);
-            let walked = walk(self.session, self.trail, &stretches[at], None, &mut || true, &mut |finding| {
-                collect(&mut findings, Source::Replay, name, &finding);
-            });
+            let replayed =
+                replay_slice(self.session, self.trail, &slices[at], None, &mut || true, &mut |finding| {
+                    collect(&mut findings, Source::Replay, name, &finding);
+                });
             self.done.findings = findings;
-            let walked = walked?;
-            self.done.events += walked.events;
-            if let (Some(chain), Some(seen)) = (ends[at].chain, walked.last) {
-                heads.insert(chain, (seen, stretches[at].from.unwrap_or(1)));
+            let replayed = replayed?;
+            self.done.events += replayed.events;
+            if let (Some(chain), Some(seen)) = (ends[at].chain, replayed.last) {
+                heads.insert(chain, (seen, slices[at].from.unwrap_or(1)));
             }
         }
         let within = |chain: i16| last.is_none_or(|last| chain <= last);
@@ -254,7 +255,7 @@ impl Step<'_> {
     /// A tenant that has watermarks and no event. Those of a dump may be here before its events: they say nothing.
     fn gone(&mut self, name: &str, watermarks: &[Watermark]) {
         let own = watermarks.iter().filter(|mark| mark.own);
-        let was: Vec<Known> = own.map(|mark| mark.known.clone()).take(MOST_EXPECTED).collect();
+        let was: Vec<PlacedEvent> = own.map(|mark| mark.known.clone()).take(MOST_EXPECTED).collect();
         if !was.is_empty() {
             self.done.findings.push(missing("tenant_missing", name, -1, 1, was));
         }
