@@ -17,11 +17,11 @@ const MOST: i64 = 500;
 
 /// What a step did.
 #[derive(Default)]
-pub struct Ties {
+pub struct Links {
     /// Anchors that continue the one before.
-    pub tied: u64,
+    pub linked: u64,
     /// Anchors that do not.
-    pub untied: u64,
+    pub unlinked: u64,
     /// Whether there are more.
     pub more: bool,
 }
@@ -38,7 +38,7 @@ struct Pair {
 }
 
 /// Ties anchors until the time is over.
-pub fn tie(session: &Session, schema: &str, until: Instant) -> Result<Ties, Failure> {
+pub fn link(session: &Session, schema: &str, until: Instant) -> Result<Links, Failure> {
     let sql = include_str!("../../sql/queries/anchors_to_link.sql");
     let (mut pairs, mut rows) = (Vec::new(), 0);
     session.change(&sql, &[Parameter::Int8(MOST)], |row| {
@@ -56,17 +56,17 @@ pub fn tie(session: &Session, schema: &str, until: Instant) -> Result<Ties, Fail
         });
         Ok(())
     })?;
-    let mut ties = Ties { more: rows >= MOST, ..Ties::default() };
+    let mut links = Links { more: rows >= MOST, ..Links::default() };
     for pair in &pairs {
         if Instant::now() > until {
-            ties.more = true;
+            links.more = true;
             break;
         }
         let why = difference(session, schema, pair)?;
         if why.is_none() {
-            ties.tied += 1;
+            links.linked += 1;
         } else {
-            ties.untied += 1;
+            links.unlinked += 1;
         }
         let sql = format!("SELECT {schema}.anchor_linked($1, $2::pg_catalog.int4, $3, $4, NULLIF($5, ''))");
         let parameters = [
@@ -78,7 +78,7 @@ pub fn tie(session: &Session, schema: &str, until: Instant) -> Result<Ties, Fail
         ];
         session.change_again(&sql, &parameters, |_| Ok(()))?;
     }
-    Ok(ties)
+    Ok(links)
 }
 
 /// Why an anchor does not continue the one before it.

@@ -31,7 +31,7 @@ const STEP: Duration = Duration::from_millis(300);
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Seal,
-    Tie,
+    Link,
 }
 
 thread_local! {
@@ -41,17 +41,17 @@ thread_local! {
 
 /// What a step did.
 #[derive(Default, Serialize)]
-struct Done {
+struct PlanSummary {
     batches: u64,
     logs: u64,
-    tied: u64,
-    untied: u64,
+    linked: u64,
+    unlinked: u64,
 }
 
 #[derive(Serialize)]
-struct Step {
+struct JobStep {
     more: bool,
-    done: Done,
+    done: PlanSummary,
 }
 
 fn job(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
@@ -59,28 +59,28 @@ fn job(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let session = Session::connect();
     let run = this_run(&session, INTERNAL)?;
     let stage = Some(AT.get()).filter(|(known, _)| *known == run).map_or(Stage::Seal, |(_, stage)| stage);
-    let mut done = Done::default();
+    let mut done = PlanSummary::default();
     let more = match stage {
         Stage::Seal => {
             let more = seal(&session, INTERNAL)?;
             if !more {
                 plan(&session, INTERNAL, &mut done)?;
             }
-            AT.set((run, if more { Stage::Seal } else { Stage::Tie }));
+            AT.set((run, if more { Stage::Seal } else { Stage::Link }));
             true
         }
-        Stage::Tie => {
-            let ties = continuity::tie(&session, INTERNAL, begun + STEP)?;
-            (done.tied, done.untied) = (ties.tied, ties.untied);
-            if !ties.more {
+        Stage::Link => {
+            let links = continuity::link(&session, INTERNAL, begun + STEP)?;
+            (done.linked, done.unlinked) = (links.linked, links.unlinked);
+            if !links.more {
                 session.change(&format!("SELECT {INTERNAL}.anchor_status()"), &[], |_| Ok(()))?;
                 AT.set((0, Stage::Seal));
             }
-            ties.more
+            links.more
         }
     };
     drop(session);
-    jsonb(&Step { more, done })
+    jsonb(&JobStep { more, done })
 }
 
 fn this_run(session: &Session, schema: &str) -> Result<i64, Failure> {
@@ -159,7 +159,7 @@ fn targets(session: &Session, schema: &str) -> Result<Vec<String>, Failure> {
     Ok(names)
 }
 
-fn plan(session: &Session, schema: &str, done: &mut Done) -> Result<(), Failure> {
+fn plan(session: &Session, schema: &str, done: &mut PlanSummary) -> Result<(), Failure> {
     // What was signed by a key that is not here any more says nothing of today.
     if settings::checkpoint_key_file().is_empty() {
         return Ok(());

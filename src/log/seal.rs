@@ -56,20 +56,20 @@ pub struct Chain {
 
 /// What a step did.
 #[derive(Default, Serialize)]
-struct Done {
+struct SealSummary {
     logs: u64,
     events: i64,
     refused: u64,
 }
 
 #[derive(Serialize)]
-struct Step {
+struct JobStep {
     more: bool,
-    done: Done,
+    done: SealSummary,
 }
 
 /// Why a log is not added to.
-pub enum Doubt {
+pub enum Refusal {
     /// Events behind this one are not there.
     Gap(i16, i64),
     /// The chain does not go on from what was sealed, at this event.
@@ -80,7 +80,7 @@ pub enum Doubt {
     Sealed(&'static str, String),
 }
 
-impl Doubt {
+impl Refusal {
     fn of(finding: &Finding) -> Self {
         let place = match (finding.chain, finding.seq) {
             (Some(chain), Some(seq)) => format!("chain {chain}, event {seq}: "),
@@ -120,7 +120,7 @@ fn step(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let (tenants, mut complete) = sealer.grown(&after)?;
     // To find them may take as long as a step, when few of many tenants have grown: some are done in each all the same.
     let begun = Instant::now();
-    let mut done = Done::default();
+    let mut done = SealSummary::default();
     let mut last = String::new();
     for (tenant, chains) in tenants {
         if begun.elapsed() > STEP {
@@ -140,9 +140,9 @@ fn step(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
                     sealer.settled(&tenant)?;
                 }
             }
-            Err(doubt) => {
+            Err(refusal) => {
                 done.refused += 1;
-                sealer.refuse(&tenant, &doubt)?;
+                sealer.refuse(&tenant, &refusal)?;
             }
         }
         last = tenant;
@@ -156,7 +156,7 @@ fn step(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
     }
     drop(sealer);
     drop(session);
-    jsonb(&Step { more: !complete, done })
+    jsonb(&JobStep { more: !complete, done })
 }
 
 /// Adds events to the logs of one trail.
@@ -224,9 +224,9 @@ impl<'a> Sealer<'a> {
     }
 
     /// Adds what is new and signs. How many events, and whether those were all.
-    pub fn seal(&self, tenant: &str, chains: &[Chain]) -> Result<Result<(i64, bool), Doubt>, Failure> {
+    pub fn seal(&self, tenant: &str, chains: &[Chain]) -> Result<Result<(i64, bool), Refusal>, Failure> {
         let (log, root, ends, tiles) = match self.compare(tenant, false)? {
-            Err(doubt) => return Ok(Err(doubt)),
+            Err(refusal) => return Ok(Err(refusal)),
             Ok(Some(sealed)) => (sealed.log, Some(sealed.root), sealed.ends, sealed.tiles),
             Ok(None) => {
                 let log = match Log::current(self.session, self.schema, tenant)? {
@@ -243,11 +243,11 @@ impl<'a> Sealer<'a> {
         }
         let mut builder = match tiles.builder(log.size)? {
             Ok(builder) => builder,
-            Err(why) => return Ok(Err(Doubt::Log(why))),
+            Err(why) => return Ok(Err(Refusal::Log(why))),
         };
         // The tiles come from where others could have written: nothing is added to what is not as it was sealed.
         if log.size > 0 && root != Some(builder.root()) {
-            return Ok(Err(Doubt::Log("the log's root is not the one that was sealed".to_owned())));
+            return Ok(Err(Refusal::Log("the log's root is not the one that was sealed".to_owned())));
         }
         let (mut added, mut whole) = (Vec::new(), true);
         let mut room = MOST_EVENTS;
@@ -260,10 +260,10 @@ impl<'a> Sealer<'a> {
             let first_leaf = builder.size();
             let before = match sealed_leaf(&tiles, &ends, chain)? {
                 Ok(before) => before,
-                Err(doubt) => return Ok(Err(doubt)),
+                Err(refusal) => return Ok(Err(refusal)),
             };
-            if let Err(doubt) = self.add(&mut builder, before, tenant, chain, to)? {
-                return Ok(Err(doubt));
+            if let Err(refusal) = self.add(&mut builder, before, tenant, chain, to)? {
+                return Ok(Err(refusal));
             }
             room -= to - chain.covered;
             added.push((chain.chain, Interval { from: chain.covered, to, first_leaf, tree_size: 0 }));
@@ -286,10 +286,10 @@ impl<'a> Sealer<'a> {
         &'t self,
         tenant: &'t str,
         empty: bool,
-    ) -> Result<Result<Option<Sealed<'t>>, Doubt>, Failure> {
+    ) -> Result<Result<Option<Sealed<'t>>, Refusal>, Failure> {
         let mut first = None;
         let sealed = self.comparison.compare(tenant, empty, &mut |finding| {
-            first.get_or_insert(Doubt::of(&finding));
+            first.get_or_insert(Refusal::of(&finding));
         })?;
         Ok(first.map_or(Ok(sealed), Err))
     }
@@ -307,8 +307,8 @@ impl<'a> Sealer<'a> {
             Ok(())
         })?;
         for tenant in &tenants {
-            if let Err(doubt) = self.compare(tenant, true)? {
-                self.refuse(tenant, &doubt)?;
+            if let Err(refusal) = self.compare(tenant, true)? {
+                self.refuse(tenant, &refusal)?;
             }
         }
         Ok(tenants.len() as u64)
@@ -322,7 +322,7 @@ impl<'a> Sealer<'a> {
         tenant: &str,
         chain: &Chain,
         to: i64,
-    ) -> Result<Result<(), Doubt>, Failure> {
+    ) -> Result<Result<(), Refusal>, Failure> {
         let sql = format!(
             "SELECT seq, prev_hash, event_hash FROM {} WHERE tenant_id = $1 AND chain = $2 AND seq > $3 AND seq <= $4 ORDER BY seq",
             self.trail.name
@@ -334,30 +334,30 @@ impl<'a> Sealer<'a> {
             Parameter::Int8(to),
         ];
         let mut expected = chain.covered + 1;
-        let mut doubt = None;
+        let mut refusal = None;
         self.session.stream(&sql, &parameters, |row| {
             let digest = |n: usize| row.bytes(n).and_then(Digest::from_slice);
             let (seq, prev, hash) = (row.int8(0), digest(1), digest(2));
             let (Some(prev), Some(hash)) = (prev, hash) else {
-                doubt = Some(Doubt::Gap(chain.chain, expected));
+                refusal = Some(Refusal::Gap(chain.chain, expected));
                 return Ok(ControlFlow::Break(()));
             };
             if seq != Some(expected) {
-                doubt = Some(Doubt::Gap(chain.chain, expected));
+                refusal = Some(Refusal::Gap(chain.chain, expected));
                 return Ok(ControlFlow::Break(()));
             }
             if before.take().is_some_and(|sealed| leaf_hash(prev.as_bytes()) != sealed) {
-                doubt = Some(Doubt::Rewritten(chain.chain, chain.covered));
+                refusal = Some(Refusal::Rewritten(chain.chain, chain.covered));
                 return Ok(ControlFlow::Break(()));
             }
             builder.push(leaf_hash(hash.as_bytes()));
             expected += 1;
             Ok(ControlFlow::Continue(()))
         })?;
-        if doubt.is_none() && expected != to + 1 {
-            doubt = Some(Doubt::Gap(chain.chain, expected));
+        if refusal.is_none() && expected != to + 1 {
+            refusal = Some(Refusal::Gap(chain.chain, expected));
         }
-        Ok(doubt.map_or(Ok(()), Err))
+        Ok(refusal.map_or(Ok(()), Err))
     }
 
     fn begin(&self, tenant: &str) -> Result<Log, Failure> {
@@ -393,14 +393,14 @@ impl<'a> Sealer<'a> {
         Ok(tenants)
     }
 
-    fn refuse(&self, tenant: &str, doubt: &Doubt) -> Result<(), Failure> {
+    fn refuse(&self, tenant: &str, refusal: &Refusal) -> Result<(), Failure> {
         let sql = format!(
             "SELECT {}.raise_alert($1, 1::pg_catalog.int2, $2, 'checkpoint_refused:' || $2,
                 'the log of tenant ' || $2 || ' is not sealed any more: ' || $3, pg_catalog.jsonb_build_object('why', $3))",
             self.schema
         );
-        let words = doubt.words();
-        let parameters = [Parameter::Text(doubt.kind()), Parameter::Text(tenant), Parameter::Text(&words)];
+        let words = refusal.words();
+        let parameters = [Parameter::Text(refusal.kind()), Parameter::Text(tenant), Parameter::Text(&words)];
         self.session.change_again(&sql, &parameters, |_| Ok(()))
     }
 
@@ -420,7 +420,7 @@ fn sealed_leaf(
     tiles: &Tiles<'_>,
     ends: &[End],
     chain: &Chain,
-) -> Result<Result<Option<Digest>, Doubt>, Failure> {
+) -> Result<Result<Option<Digest>, Refusal>, Failure> {
     if chain.covered == 0 {
         return Ok(Ok(None));
     }
@@ -432,7 +432,7 @@ fn sealed_leaf(
     Ok(match leaf {
         Some(leaf) => Ok(Some(leaf)),
         None => {
-            Err(Doubt::Log(format!("event {} of chain {} is not in the log", chain.covered, chain.chain)))
+            Err(Refusal::Log(format!("event {} of chain {} is not in the log", chain.covered, chain.chain)))
         }
     })
 }

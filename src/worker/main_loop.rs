@@ -14,7 +14,7 @@ use crate::alert::delivery::Delivery;
 use crate::anchor::sending::Anchoring;
 use crate::log::publish::Publication;
 use crate::shared::databases::{End, work};
-use crate::trail::owner_transaction::{self, Trouble};
+use crate::trail::owner_transaction::{self, WorkerError};
 use crate::worker::jobs::Exclusive;
 use crate::worker::process::{
     Wake, accept_signals, dying, leave, reload_if_asked, set_parameter, show, wait, wait_also_for,
@@ -102,8 +102,8 @@ fn serve(database: u32) -> End {
     show(true, "starting");
     let mut troubles = Troubles::default();
     match schedule::settle() {
-        Err(Trouble::Gone) => return End::NothingToDo,
-        Err(Trouble::Error(message)) => troubles.log("settling jobs", &message),
+        Err(WorkerError::Gone) => return End::NothingToDo,
+        Err(WorkerError::Error(message)) => troubles.log("settling jobs", &message),
         Ok(()) => {}
     }
     work::settle(database);
@@ -149,8 +149,8 @@ fn serve(database: u32) -> End {
         }
         if plan.outdated {
             match plan.load() {
-                Err(Trouble::Gone) => return End::NothingToDo,
-                Err(Trouble::Error(message)) => {
+                Err(WorkerError::Gone) => return End::NothingToDo,
+                Err(WorkerError::Error(message)) => {
                     troubles.log("reading audit_jobs", &message);
                     wait(Some(PAUSE_AFTER_TROUBLE));
                     continue;
@@ -163,8 +163,8 @@ fn serve(database: u32) -> End {
             match delivery
                 .tick(|step| owner_transaction::run(DELIVERY_LIMIT, |open| step(&open.session, open.schema)))
             {
-                Err(Trouble::Gone) => return End::NothingToDo,
-                Err(Trouble::Error(message)) => troubles.log("delivering alerts", &message),
+                Err(WorkerError::Gone) => return End::NothingToDo,
+                Err(WorkerError::Error(message)) => troubles.log("delivering alerts", &message),
                 Ok(()) => {}
             }
         }
@@ -176,8 +176,8 @@ fn serve(database: u32) -> End {
             match publication
                 .tick(|step| owner_transaction::run(DELIVERY_LIMIT, |open| step(&open.session, open.schema)))
             {
-                Err(Trouble::Gone) => return End::NothingToDo,
-                Err(Trouble::Error(message)) => troubles.log("publishing checkpoints", &message),
+                Err(WorkerError::Gone) => return End::NothingToDo,
+                Err(WorkerError::Error(message)) => troubles.log("publishing checkpoints", &message),
                 Ok(()) => {}
             }
         }
@@ -189,8 +189,8 @@ fn serve(database: u32) -> End {
             match anchoring
                 .tick(|step| owner_transaction::run(DELIVERY_LIMIT, |open| step(&open.session, open.schema)))
             {
-                Err(Trouble::Gone) => return End::NothingToDo,
-                Err(Trouble::Error(message)) => troubles.log("anchoring", &message),
+                Err(WorkerError::Gone) => return End::NothingToDo,
+                Err(WorkerError::Error(message)) => troubles.log("anchoring", &message),
                 Ok(()) => {}
             }
         }
@@ -205,8 +205,8 @@ fn serve(database: u32) -> End {
             match Run::begin(&job, exclusive, plan.timeout(&job)) {
                 Ok(Some(run)) => runs.push(run),
                 Ok(None) => plan.postpone(&job, PAUSE_AFTER_TROUBLE),
-                Err(Trouble::Gone) => return End::NothingToDo,
-                Err(Trouble::Error(message)) => {
+                Err(WorkerError::Gone) => return End::NothingToDo,
+                Err(WorkerError::Error(message)) => {
                     troubles.log(&format!("beginning job {job}"), &message);
                     plan.postpone(&job, PAUSE_AFTER_TROUBLE);
                 }
@@ -230,8 +230,8 @@ fn serve(database: u32) -> End {
                         anchoring.look();
                     }
                 }
-                Err(Trouble::Gone) => return End::NothingToDo,
-                Err(Trouble::Error(message)) => {
+                Err(WorkerError::Gone) => return End::NothingToDo,
+                Err(WorkerError::Error(message)) => {
                     troubles.log(&runs[0].activity(), &message);
                     if runs[0].gave_up() {
                         runs.remove(0);

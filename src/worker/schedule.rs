@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::pg::spi::Parameter;
 use crate::pg::time::{self, SECOND};
-use crate::trail::owner_transaction::{self, Trouble};
+use crate::trail::owner_transaction::{self, WorkerError};
 use crate::worker::run::Run;
 
 /// Wall clock and steady clock do not drift apart by this much unless one is set.
@@ -37,7 +37,7 @@ impl Default for Plan {
 
 impl Plan {
     /// Reads the table.
-    pub fn load(&mut self) -> Result<(), Trouble> {
+    pub fn load(&mut self) -> Result<(), WorkerError> {
         self.jobs = owner_transaction::run(None, |open| {
             let mut jobs = Vec::new();
             // A database whose extension is older than its jobs has none.
@@ -108,10 +108,10 @@ impl Plan {
     }
 
     /// The outcome of something that changed the table: tried again later when it failed.
-    pub fn note(&mut self, outcome: Result<(), Trouble>) {
+    pub fn note(&mut self, outcome: Result<(), WorkerError>) {
         self.outdated = true;
         self.overdue_checked = time::now();
-        if let Err(Trouble::Error(message)) = outcome {
+        if let Err(WorkerError::Error(message)) = outcome {
             pgrx::warning!("zeroauth_audit: error while looking after the jobs: {message}");
         }
     }
@@ -162,7 +162,7 @@ impl Clock {
 }
 
 /// Calls one of the functions that look after the jobs, if this version of the extension has it.
-fn call(function: &str) -> Result<(), Trouble> {
+fn call(function: &str) -> Result<(), WorkerError> {
     owner_transaction::run(None, |open| {
         let name = format!("{}.{function}()", open.schema);
         let mut there = false;
@@ -179,16 +179,16 @@ fn call(function: &str) -> Result<(), Trouble> {
 }
 
 /// Ends what the worker before left behind.
-pub fn settle() -> Result<(), Trouble> {
+pub fn settle() -> Result<(), WorkerError> {
     call("jobs_settle")
 }
 
 /// Plans anew what a wrong clock had planned.
-pub fn correct() -> Result<(), Trouble> {
+pub fn correct() -> Result<(), WorkerError> {
     call("jobs_correct")
 }
 
 /// Raises an alert for every job that is overdue.
-pub fn check_overdue() -> Result<(), Trouble> {
+pub fn check_overdue() -> Result<(), WorkerError> {
     call("jobs_check_overdue")
 }
