@@ -31,7 +31,7 @@ pub struct Delivery {
     /// What has come back and is not recorded yet.
     settled: Vec<Settlement>,
     /// The routes that it came back from.
-    heard_of: BTreeSet<String>,
+    reported: BTreeSet<String>,
     /// What was being sent when the last worker ended is queued again.
     requeued: bool,
     next_due: Option<Instant>,
@@ -39,7 +39,7 @@ pub struct Delivery {
 
 /// What one transaction found to do.
 #[derive(Default)]
-struct Found {
+struct ToDo {
     batches: Vec<Batch>,
     attempts: Vec<(i64, u32)>,
     next_due: Option<Duration>,
@@ -53,7 +53,7 @@ impl Delivery {
             pace: Pace::default(),
             attempts: HashMap::new(),
             settled: Vec::new(),
-            heard_of: BTreeSet::new(),
+            reported: BTreeSet::new(),
             requeued: false,
             next_due: Some(Instant::now()),
         })
@@ -88,14 +88,14 @@ impl Delivery {
             let settled =
                 self.pace.after(&report, now, jitter(), |id| attempts.get(&id).copied().unwrap_or(0));
             self.settled.extend(settled);
-            self.heard_of.insert(report.route);
+            self.reported.insert(report.route);
         }
         // Routes of 63 bytes at most, of letters, digits and `_.-`: nothing in them has to be quoted.
         let not_on: BTreeSet<&str> = self.senders.busy().chain(self.pace.resting(now)).collect();
         let not_on = format!("{{{}}}", not_on.into_iter().collect::<Vec<_>>().join(","));
-        let mut found = Found::default();
+        let mut found = ToDo::default();
         let done = transaction(&mut |session, schema| {
-            found = self.step(session, schema, &not_on)?;
+            found = self.transact(session, schema, &not_on)?;
             Ok(())
         });
         if let Err(error) = done {
@@ -104,7 +104,7 @@ impl Delivery {
             return Err(error);
         }
         self.requeued = true;
-        self.heard_of.clear();
+        self.reported.clear();
         for settlement in take(&mut self.settled) {
             self.attempts.remove(&settlement.id);
         }
@@ -117,7 +117,7 @@ impl Delivery {
         Ok(())
     }
 
-    fn step(&self, session: &Session, schema: &str, not_on: &str) -> Result<Found, Failure> {
+    fn transact(&self, session: &Session, schema: &str, not_on: &str) -> Result<ToDo, Failure> {
         let nothing = |_: &Row<'_>| Ok(());
         if !self.requeued {
             session.change(&format!("SELECT {schema}.requeue_deliveries()"), &[], nothing)?;
@@ -134,12 +134,12 @@ impl Delivery {
             ];
             session.change(&settle, &parameters, nothing)?;
         }
-        for route in &self.heard_of {
+        for route in &self.reported {
             let check = format!("SELECT {schema}.check_route($1)");
             session.change(&check, &[Parameter::Text(route)], nothing)?;
         }
         session.change(&format!("SELECT {schema}.escalate()"), &[], nothing)?;
-        let mut found = Found::default();
+        let mut found = ToDo::default();
         let room = i64::try_from(self.senders.room()).unwrap_or(0);
         session.change(
             &format!(
@@ -173,7 +173,7 @@ impl Delivery {
     }
 }
 
-impl Found {
+impl ToDo {
     /// Adds a delivery to its route's batch; rows come ordered by route.
     fn add(&mut self, row: &Row<'_>) -> Result<(), Failure> {
         let text = |n| Ok::<_, Failure>(row.text(n)?.unwrap_or_default());

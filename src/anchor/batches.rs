@@ -116,7 +116,7 @@ pub fn step(
         session.change_again(&sql, &parameters, |_| Ok(()))?;
     }
     for notice in &step.notices {
-        tell(session, schema, target, batch, notice)?;
+        notify(session, schema, target, batch, notice)?;
     }
     if let Action::Replan { above } = step.action {
         let sql = format!("SELECT {schema}.anchor_replan($1, $2, $3, $4::pg_catalog.jsonb)");
@@ -138,7 +138,7 @@ pub fn step(
 }
 
 /// People are told what the machine notices.
-fn tell(
+fn notify(
     session: &Session,
     schema: &str,
     target: &str,

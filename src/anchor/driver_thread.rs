@@ -33,7 +33,7 @@ pub enum Work {
 }
 
 /// What a thread says.
-pub enum Told {
+pub enum DriverReport {
     /// What came of an action, and the evidence if it was collected.
     Acted(Event, Option<Value>),
     /// What differs, by epoch; or why the rest could not be read.
@@ -41,17 +41,17 @@ pub enum Told {
 }
 
 /// What a new thread does.
-pub fn begin(config: Config) -> Perform<Work, Told> {
-    let mut lane = Lane { config, open: None };
-    Box::new(move |work| lane.take(work))
+pub fn begin(config: Config) -> Perform<Work, DriverReport> {
+    let mut thread = DriverThread { config, open: None };
+    Box::new(move |work| thread.take(work))
 }
 
-struct Lane {
+struct DriverThread {
     config: Config,
     open: Option<(Box<dyn Driver>, Instant)>,
 }
 
-impl Lane {
+impl DriverThread {
     fn driver(&mut self) -> Result<&dyn Driver, Failure> {
         if self.open.as_ref().is_none_or(|(_, since)| since.elapsed() > DRIVER_AGE) {
             self.open = Some((self.config.open()?, Instant::now()));
@@ -62,7 +62,7 @@ impl Lane {
         }
     }
 
-    fn take(&mut self, work: Work) -> Told {
+    fn take(&mut self, work: Work) -> DriverReport {
         match work {
             Work::Act { batch, state, action, now } => {
                 let (event, evidence) = self.act(&batch, &state, &action, now);
@@ -70,7 +70,7 @@ impl Lane {
                     // Perhaps a file was mended meanwhile.
                     self.open = None;
                 }
-                Told::Acted(event, evidence)
+                DriverReport::Acted(event, evidence)
             }
             Work::Check(anchored) => {
                 let keeps = self.config.keeps();
@@ -101,22 +101,22 @@ impl Lane {
         &mut self,
         all: impl Iterator<Item = (u64, T)>,
         look: impl Fn(&dyn Driver, T) -> Result<Option<String>, Failure>,
-    ) -> Told {
+    ) -> DriverReport {
         let mut found = Vec::new();
         let driver = match self.driver() {
             Ok(driver) => driver,
-            Err(failure) => return Told::Checked(found, Some(failure.to_string())),
+            Err(failure) => return DriverReport::Checked(found, Some(failure.to_string())),
         };
         for (epoch, one) in all {
             match look(driver, one) {
                 Ok(difference) => found.push((epoch, difference)),
                 Err(failure) => {
                     self.open = None;
-                    return Told::Checked(found, Some(failure.to_string()));
+                    return DriverReport::Checked(found, Some(failure.to_string()));
                 }
             }
         }
-        Told::Checked(found, None)
+        DriverReport::Checked(found, None)
     }
 }
 

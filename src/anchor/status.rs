@@ -26,7 +26,7 @@ const NAMED: usize = 20;
 
 /// What is found.
 #[derive(Default, Serialize)]
-struct Said {
+struct StatusSummary {
     tenants: u64,
     late: u64,
     degraded: u64,
@@ -54,9 +54,9 @@ type Anchors = BTreeMap<(String, String), Vec<Anchored>>;
 fn status(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let session = Session::connect();
     let reader = Reader { session: &session, schema: INTERNAL, now: moment() };
-    let said = reader.say()?;
+    let summary = reader.update()?;
     drop(session);
-    jsonb(&said)
+    jsonb(&summary)
 }
 
 struct Reader<'a> {
@@ -66,7 +66,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn say(&self) -> Result<Said, Failure> {
+    fn update(&self) -> Result<StatusSummary, Failure> {
         let schedule = self.schedule()?;
         let targets = match &schedule {
             Some((schedule, _)) => self.targets(schedule)?,
@@ -79,7 +79,7 @@ impl Reader<'_> {
         let zone = schedule.map(|(_, zone)| zone).unwrap_or_default();
         let texts = self.texts(&due, &zone)?;
         let (anchors, known) = (self.anchors(&targets)?, self.known()?);
-        let mut said = Said::default();
+        let mut summary = StatusSummary::default();
         let mut degraded: Vec<(String, Row)> = Vec::new();
         for (tenant, started) in self.tenants()? {
             let row = if targets.is_empty() {
@@ -96,11 +96,11 @@ impl Reader<'_> {
                 };
                 worst(targets.iter().map(|target| (target.name.as_str(), of(target))), self.now, &texts)
             };
-            said.tenants += 1;
-            said.late += u64::from(row.state == "anchor-late");
+            summary.tenants += 1;
+            summary.late += u64::from(row.state == "anchor-late");
             let row = continued(row, known.get(&tenant));
             if row.state == "anchor-degraded" {
-                said.degraded += 1;
+                summary.degraded += 1;
                 if degraded.len() < NAMED {
                     degraded.push((tenant.clone(), row.clone()));
                 }
@@ -109,8 +109,8 @@ impl Reader<'_> {
                 self.store(&tenant, &row)?;
             }
         }
-        self.tell(said.degraded, &degraded)?;
-        Ok(said)
+        self.raise_degraded(summary.degraded, &degraded)?;
+        Ok(summary)
     }
 
     /// When anchors are due, and in which time zone that is meant; `None` when the job is disabled.
@@ -233,7 +233,7 @@ impl Reader<'_> {
         self.session.change_again(&sql, &parameters, |_| Ok(()))
     }
 
-    fn tell(&self, count: u64, some: &[(String, Row)]) -> Result<(), Failure> {
+    fn raise_degraded(&self, count: u64, some: &[(String, Row)]) -> Result<(), Failure> {
         let named: BTreeMap<&str, Option<&str>> =
             some.iter().map(|(tenant, row)| (tenant.as_str(), row.banner.as_deref())).collect();
         let banner = some.first().and_then(|(_, row)| row.banner.as_deref()).unwrap_or_default();

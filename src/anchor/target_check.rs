@@ -22,7 +22,7 @@ const MOST_PROBED: i64 = 100;
 #[derive(Clone)]
 pub struct Question {
     /// When it was asked, as its row says.
-    asked: String,
+    queried_at: String,
     /// Up to which epoch it is answered.
     after: u64,
     /// Whether what nobody knows of is being looked for, or was.
@@ -31,13 +31,13 @@ pub struct Question {
 
 impl Question {
     /// Nothing is answered yet.
-    pub fn new(asked: &str) -> Self {
-        Self { asked: asked.to_owned(), after: 0, probed: false }
+    pub fn new(queried_at: &str) -> Self {
+        Self { queried_at: queried_at.to_owned(), after: 0, probed: false }
     }
 
     /// Whether it is this one.
-    pub fn is_about(&self, asked: &str) -> bool {
-        self.asked == asked
+    pub fn is_about(&self, queried_at: &str) -> bool {
+        self.queried_at == queried_at
     }
 
     /// What to ask the target next; without any work it is answered.
@@ -107,7 +107,7 @@ impl Question {
             "UPDATE {schema}.anchor_targets SET checked_at = $2::pg_catalog.timestamptz, check_error = NULLIF($3, '') WHERE name = $1"
         );
         let error = Parameter::Text(error.unwrap_or_default());
-        session.change(&sql, &[Parameter::Text(name), Parameter::Text(&self.asked), error], |_| Ok(()))
+        session.change(&sql, &[Parameter::Text(name), Parameter::Text(&self.queried_at), error], |_| Ok(()))
     }
 }
 

@@ -17,7 +17,7 @@ pub enum Given {
     /// A call for the batch of this epoch.
     Act(u64, Call),
     /// Part of the answer to the job `anchor_check`.
-    Ask,
+    Query,
 }
 
 /// Work for one target, once what leads to it is durable.
@@ -32,19 +32,19 @@ pub struct Order {
 
 /// What one transaction found to do.
 #[derive(Default)]
-pub struct Found {
+pub struct ToDo {
     /// Every target that is enabled.
     pub targets: BTreeMap<String, Config>,
     /// How far answers to the job `anchor_check` are now.
     pub questions: BTreeMap<String, Option<Question>>,
     /// Targets whose report is stored.
-    pub heard: BTreeSet<String>,
+    pub reported: BTreeSet<String>,
     /// What is handed out.
     pub orders: Vec<Order>,
     /// States that are to be durable before they are sent.
     pub stored: Vec<(String, Batch, State)>,
     /// Nothing may be done now.
-    pub held: bool,
+    pub paused: bool,
     /// Something was left for later.
     pub later: bool,
     /// There is more to do at once.
@@ -54,10 +54,10 @@ pub struct Found {
     /// Whether tenants may see a difference.
     pub turned: bool,
     /// Whether it was said how they are.
-    pub said: bool,
+    pub status_updated: bool,
 }
 
-impl Found {
+impl ToDo {
     /// Something is to be done at this moment.
     pub fn at(&mut self, moment: Moment) {
         self.next = Some(self.next.map_or(moment, |known| known.min(moment)));
@@ -71,7 +71,7 @@ impl Found {
 }
 
 /// What a step leads to.
-pub fn follow(name: &str, batch: Batch, stepped: Stepped, found: &mut Found) {
+pub fn follow(name: &str, batch: Batch, stepped: Stepped, found: &mut ToDo) {
     let Stepped { state, action, turned } = stepped;
     found.turned |= turned;
     match action {

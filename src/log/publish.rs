@@ -14,8 +14,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use zeroauth_audit_checkpoint_sinks::{self as outside, Report, Sealed, Shown, Stamp, Work};
-use zeroauth_audit_outside_threads::Lanes;
+use zeroauth_audit_checkpoint_sinks::{self as outside, Sealed, Shown, SinkReport, SinkWork, Stamp};
+use zeroauth_audit_outside_threads::PartyThreads;
 
 use crate::log::keys;
 use crate::log::store::Tiles;
@@ -58,10 +58,10 @@ struct Sink {
 
 /// Publishes what `audit_checkpoints` holds.
 pub struct Publication {
-    lanes: Lanes<Work, Report>,
+    threads: PartyThreads<SinkWork, SinkReport>,
     sinks: BTreeMap<String, Sink>,
     /// What has come back and is not recorded yet.
-    told: Vec<(String, Option<Report>)>,
+    reports: Vec<(String, Option<SinkReport>)>,
     /// What may go out once every synchronous standby has flushed up to here.
     waiting: Option<(u64, Vec<Order>)>,
     next_due: Option<Instant>,
@@ -70,13 +70,13 @@ pub struct Publication {
 /// Work for one sink.
 struct Order {
     sink: String,
-    work: Work,
+    work: SinkWork,
     given: Given,
 }
 
 /// What one transaction found to do.
 #[derive(Default)]
-struct Found {
+struct ToDo {
     settings: BTreeMap<String, Settings>,
     open: Vec<Order>,
     publish: Vec<Order>,
@@ -89,9 +89,9 @@ impl Publication {
     /// Nothing under way yet.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
-            lanes: Lanes::new()?,
+            threads: PartyThreads::new()?,
             sinks: BTreeMap::new(),
-            told: Vec::new(),
+            reports: Vec::new(),
             waiting: None,
             next_due: Some(Instant::now()),
         })
@@ -99,12 +99,12 @@ impl Publication {
 
     /// Whether to call [`Publication::tick`] now.
     pub fn is_due(&self) -> bool {
-        self.lanes.has_report() || self.next_due.is_some_and(|due| due <= Instant::now())
+        self.threads.has_report() || self.next_due.is_some_and(|due| due <= Instant::now())
     }
 
     /// Readable when something has come back.
     pub fn wake_fd(&self) -> RawFd {
-        self.lanes.wake_fd().as_raw_fd()
+        self.threads.wake_fd().as_raw_fd()
     }
 
     /// When to call [`Publication::tick`] at the latest.
@@ -133,10 +133,10 @@ impl Publication {
         &mut self,
         transaction: impl FnOnce(&mut dyn FnMut(&Session, &str) -> Result<(), Failure>) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.told.extend(self.lanes.reports());
-        let mut found = Found::default();
+        self.reports.extend(self.threads.reports());
+        let mut found = ToDo::default();
         let done = transaction(&mut |session, schema| {
-            found = self.step(session, schema)?;
+            found = self.transact(session, schema)?;
             Ok(())
         });
         if let Err(error) = done {
@@ -144,14 +144,14 @@ impl Publication {
             self.next_due = Some(Instant::now() + Duration::from_secs(5));
             return Err(error);
         }
-        self.told.clear();
+        self.reports.clear();
         self.settle(found);
         Ok(())
     }
 
-    fn step(&self, session: &Session, schema: &str) -> Result<Found, Failure> {
-        let mut found = Found { standbys: standbys::look(session)?, ..Found::default() };
-        for (sink, report) in &self.told {
+    fn transact(&self, session: &Session, schema: &str) -> Result<ToDo, Failure> {
+        let mut found = ToDo { standbys: standbys::look(session)?, ..ToDo::default() };
+        for (sink, report) in &self.reports {
             if let Some(given) = self.sinks.get(sink).and_then(|sink| sink.given.as_ref()) {
                 let vkey = self.sinks[sink].settings.as_ref().and_then(|settings| settings.vkey.as_deref());
                 let outcome = reports::record(session, schema, sink, given, report.as_ref(), vkey)?;
@@ -163,9 +163,9 @@ impl Publication {
             let fresh = Sink::default();
             let known = self.sinks.get(name).filter(|known| known.settings.as_ref() == Some(settings));
             let known = known.unwrap_or(&fresh);
-            let reported = self.told.iter().any(|(sink, _)| sink == name);
+            let reported = self.reports.iter().any(|(sink, _)| sink == name);
             let resting = known.retry_at.is_some_and(|at| at > Instant::now());
-            if known.given.is_some() || reported || resting || self.holds(name) {
+            if known.given.is_some() || reported || resting || self.is_waiting(name) {
                 continue;
             }
             if settings.kind == "witness" {
@@ -174,7 +174,7 @@ impl Publication {
                 found.publish.extend(written(session, name)?);
             } else if let Some(directory) = &settings.directory {
                 let read = keys::reader(session, schema)?;
-                let work = Work::Open(PathBuf::from(directory), Box::new(read));
+                let work = SinkWork::Open(PathBuf::from(directory), Box::new(read));
                 found.open.push(Order { sink: name.clone(), work, given: Given::Open });
             }
         }
@@ -189,12 +189,12 @@ impl Publication {
         Ok(found)
     }
 
-    fn holds(&self, sink: &str) -> bool {
+    fn is_waiting(&self, sink: &str) -> bool {
         self.waiting.as_ref().is_some_and(|(_, orders)| orders.iter().any(|order| order.sink == sink))
     }
 
     /// What goes on in memory, once the transaction has committed.
-    fn settle(&mut self, found: Found) {
+    fn settle(&mut self, found: ToDo) {
         let mut again = false;
         for (name, outcome) in found.recorded {
             let Some(sink) = self.sinks.get_mut(&name) else { continue };
@@ -217,7 +217,7 @@ impl Publication {
             let settings = found.settings.get(&name);
             if settings != self.sinks.get(&name).and_then(|sink| sink.settings.as_ref()) {
                 self.sinks.remove(&name);
-                self.lanes.forget(&name);
+                self.threads.release(&name);
             }
         }
         for (name, settings) in found.settings {
@@ -246,7 +246,7 @@ impl Publication {
     fn give(&mut self, order: Order) {
         let Order { sink: name, work, given } = order;
         let Some(sink) = self.sinks.get_mut(&name) else { return };
-        if self.lanes.give(&name, work, outside::begin).is_ok() {
+        if self.threads.give(&name, work, outside::begin).is_ok() {
             sink.given = Some(given);
         } else {
             sink.tried = true;
@@ -288,7 +288,7 @@ impl Publication {
         if shown.is_empty() {
             return Ok(None);
         }
-        let work = Work::Show {
+        let work = SinkWork::Show {
             url_file: PathBuf::from(settings.url_file.clone().unwrap_or_default()),
             ca_file: settings.ca_file.clone().map(PathBuf::from),
             shown,
@@ -333,7 +333,7 @@ fn written(session: &Session, name: &str) -> Result<Option<Order>, Failure> {
     })?;
     let order = || Order {
         sink: name.to_owned(),
-        work: Work::Write(std::mem::take(&mut signed), stamp),
+        work: SinkWork::Write(std::mem::take(&mut signed), stamp),
         given: Given::Write { to },
     };
     Ok((to > 0).then(order))

@@ -161,7 +161,7 @@ fn serve(database: u32) -> End {
         if woken || delivery.is_due() {
             show(true, "delivering alerts");
             match delivery
-                .tick(|step| owner_transaction::run(DELIVERY_LIMIT, |open| step(&open.session, open.schema)))
+                .tick(|body| owner_transaction::run(DELIVERY_LIMIT, |open| body(&open.session, open.schema)))
             {
                 Err(WorkerError::Gone) => return End::NothingToDo,
                 Err(WorkerError::Error(message)) => troubles.log("delivering alerts", &message),
@@ -174,7 +174,7 @@ fn serve(database: u32) -> End {
             }
             show(true, "publishing checkpoints");
             match publication
-                .tick(|step| owner_transaction::run(DELIVERY_LIMIT, |open| step(&open.session, open.schema)))
+                .tick(|body| owner_transaction::run(DELIVERY_LIMIT, |open| body(&open.session, open.schema)))
             {
                 Err(WorkerError::Gone) => return End::NothingToDo,
                 Err(WorkerError::Error(message)) => troubles.log("publishing checkpoints", &message),
@@ -187,7 +187,7 @@ fn serve(database: u32) -> End {
             }
             show(true, "anchoring");
             match anchoring
-                .tick(|step| owner_transaction::run(DELIVERY_LIMIT, |open| step(&open.session, open.schema)))
+                .tick(|body| owner_transaction::run(DELIVERY_LIMIT, |open| body(&open.session, open.schema)))
             {
                 Err(WorkerError::Gone) => return End::NothingToDo,
                 Err(WorkerError::Error(message)) => troubles.log("anchoring", &message),

@@ -43,7 +43,7 @@ impl Outcome {
     }
 
     pub(crate) fn of_error(error: &ureq::Error) -> Self {
-        Outcome::retry(failure::told(error))
+        Outcome::retry(failure::describe(error))
     }
 }
 

@@ -45,15 +45,15 @@ pub struct Report {
 }
 
 /// A report, and whether a thread made it: then its route is free again.
-struct Told(bool, Report);
+struct Message(bool, Report);
 
 /// The threads, and the way back from them.
 #[derive(Debug)]
 pub struct Senders {
     busy: HashSet<String>,
     deadline: Duration,
-    reports: Receiver<Told>,
-    report: Sender<Told>,
+    reports: Receiver<Message>,
+    report: Sender<Message>,
     /// Whether there is a report that nobody took.
     news: Arc<AtomicBool>,
     wake: PipeReader,
@@ -120,7 +120,7 @@ impl Senders {
             && unsignalled(|| {
                 thread::Builder::new().name("audit delivery".into()).spawn(move || {
                     // The owner is gone when nobody listens: so is the need to tell.
-                    let _ = report.send(Told(true, attempted(&batch, deadline)));
+                    let _ = report.send(Message(true, attempted(&batch, deadline)));
                     news.store(true, Ordering::Release);
                     let _ = (&*waker).write(&[1]);
                 })
@@ -129,8 +129,9 @@ impl Senders {
         if started {
             self.busy.insert(name);
         } else {
-            let _ =
-                self.report.send(Told(false, Report { route: name, outcomes: Vec::new(), untried: numbers }));
+            let _ = self
+                .report
+                .send(Message(false, Report { route: name, outcomes: Vec::new(), untried: numbers }));
             self.news.store(true, Ordering::Release);
             let _ = (&*self.waker).write(&[1]);
         }
@@ -142,9 +143,10 @@ impl Senders {
         self.news.store(false, Ordering::Release);
         let mut bytes = [0; 256];
         while matches!((&self.wake).read(&mut bytes), Ok(n) if n > 0) {}
-        let told: Vec<Told> = self.reports.try_iter().collect();
-        told.into_iter()
-            .map(|Told(ran, report)| {
+        let messages: Vec<Message> = self.reports.try_iter().collect();
+        messages
+            .into_iter()
+            .map(|Message(ran, report)| {
                 if ran {
                     self.busy.remove(&report.route);
                 }

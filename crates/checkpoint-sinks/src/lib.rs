@@ -4,11 +4,11 @@
 #![forbid(unsafe_code)]
 
 pub mod directory;
-pub mod lane;
+pub mod sink_thread;
 pub mod witness;
 
 pub use directory::{Directory, Stamp};
-pub use lane::{Report, Work, begin};
+pub use sink_thread::{SinkReport, SinkWork, begin};
 pub use witness::{Answer, Shown, Witness};
 
 /// A signed checkpoint.

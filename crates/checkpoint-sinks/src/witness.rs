@@ -83,7 +83,7 @@ impl Witness {
         if let Some(authorization) = &self.endpoint.authorization {
             request = request.header("Authorization", authorization);
         }
-        let mut response = request.send(body).map_err(|error| failure::told(&error))?;
+        let mut response = request.send(body).map_err(|error| failure::describe(&error))?;
         let status = response.status().as_u16();
         let size_follows = response
             .headers()
@@ -93,7 +93,7 @@ impl Witness {
             .is_some_and(|kind| kind.trim().eq_ignore_ascii_case(SIZE));
         let mut text = || {
             let body = response.body_mut().with_config().limit(MOST_ANSWER_BYTES);
-            body.read_to_string().map_err(|error| failure::told(&error))
+            body.read_to_string().map_err(|error| failure::describe(&error))
         };
         match status {
             200 => Ok(Answer::Cosigned(text()?)),

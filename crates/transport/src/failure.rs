@@ -5,7 +5,7 @@ use std::io;
 
 /// What went wrong, in one line without any part of the URL.
 #[must_use]
-pub fn told(error: &ureq::Error) -> String {
+pub fn describe(error: &ureq::Error) -> String {
     match error {
         ureq::Error::Io(error) => of_io(error),
         ureq::Error::Timeout(ureq::Timeout::Resolve) => {

@@ -128,7 +128,7 @@ impl EvmDriver {
                 return Ok(best);
             }
         }
-        Err(failures.into_iter().next().unwrap_or(Failure::Defect { what: "nobody was asked".into() }))
+        Err(failures.into_iter().next().unwrap_or(Failure::Defect { what: "no endpoint was queried".into() }))
     }
 }
 
@@ -203,7 +203,7 @@ impl Driver for EvmDriver {
     }
 
     fn evidence(&self, batch: &Batch, inclusion: &Inclusion) -> Result<Value, Failure> {
-        let mut last = Failure::Defect { what: "nobody was asked".into() };
+        let mut last = Failure::Defect { what: "no endpoint was queried".into() };
         // Every byte of it is checked against the block's hash, which all endpoints agreed on: any one of them will do.
         for rpc in &self.nodes.rpcs {
             match self.evidence_of(rpc, batch, inclusion) {
@@ -278,9 +278,8 @@ impl EvmDriver {
         const METHOD: &str = "eth_getBlockReceipts";
         const ONE: &str = "eth_getTransactionReceipt";
         let receipts: Vec<Receipt> = match rpc.call(METHOD, json!([quantity(block.number.to::<u64>())])) {
-            Ok(receipts) => {
-                serde_json::from_value(receipts).map_err(|_| rpc.bad(METHOD, "is not what was asked for"))?
-            }
+            Ok(receipts) => serde_json::from_value(receipts)
+                .map_err(|_| rpc.bad(METHOD, "is not of the expected form"))?,
             // Not every node has it: then one after the other.
             Err(CallError::Node(_)) => {
                 let one = |id: &alloy_primitives::B256| {

@@ -50,7 +50,7 @@ mod tests {
                         prop_assert!(u128::from(fees.max_priority_fee) * 10 > u128::from(above.max_priority_fee) * 11);
                     }
                 }
-                Err(Failure::FeesAboveCap { needed, cap: told }) => prop_assert!(needed > cap && told == cap),
+                Err(Failure::FeesAboveCap { needed, cap: reported }) => prop_assert!(needed > cap && reported == cap),
                 Err(other) => prop_assert!(false, "{other}"),
             }
         }

@@ -97,7 +97,7 @@ impl Rpc {
     /// As [`Rpc::call`], with the result read as `T`; an error of the node is a failure.
     pub fn get<T: DeserializeOwned>(&self, method: &'static str, params: Value) -> Result<T, Failure> {
         let result = self.call(method, params).map_err(|error| self.failure(method, error))?;
-        serde_json::from_value(result).map_err(|_| self.bad(method, "is not what was asked for"))
+        serde_json::from_value(result).map_err(|_| self.bad(method, "is not of the expected form"))
     }
 
     /// The failure that an error is.
@@ -141,7 +141,7 @@ impl Rpc {
     }
 
     fn unreachable(&self, error: &ureq::Error) -> CallError {
-        CallError::Failure(Failure::Unreachable { endpoint: self.number, reason: failure::told(error) })
+        CallError::Failure(Failure::Unreachable { endpoint: self.number, reason: failure::describe(error) })
     }
 }
 

@@ -70,8 +70,8 @@ impl Chain {
     /// What they say of the block with this number and hash on this chain, and how many of them were asked: those that are on it. An
     /// endpoint of another chain has no say; when there is no other, that is the failure.
     pub fn standing(&self, chain_id: u64, number: u64, hash: &Hash) -> Result<(Standing, usize), Failure> {
-        let mut said: Option<Standing> = None;
-        let (mut asked, mut elsewhere) = (0, None);
+        let mut common: Option<Standing> = None;
+        let (mut queried, mut elsewhere) = (0, None);
         for rpc in &self.rpcs {
             match rpc.require_chain(chain_id) {
                 Err(failure @ Failure::WrongChain { .. }) => {
@@ -80,9 +80,9 @@ impl Chain {
                 }
                 other => other?,
             }
-            asked += 1;
+            queried += 1;
             let one = self.one(rpc, number, B256::from(hash.0))?;
-            said = Some(match said {
+            common = Some(match common {
                 None => one,
                 Some(before) if before == one => one,
                 // One of them lags.
@@ -95,7 +95,7 @@ impl Chain {
             });
         }
         let nobody = || Failure::Configuration { problem: "names no endpoint".into() };
-        said.map(|standing| (standing, asked)).ok_or_else(|| elsewhere.unwrap_or_else(nobody))
+        common.map(|standing| (standing, queried)).ok_or_else(|| elsewhere.unwrap_or_else(nobody))
     }
 
     fn one(&self, rpc: &Rpc, number: u64, hash: B256) -> Result<Standing, Failure> {

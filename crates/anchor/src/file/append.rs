@@ -21,7 +21,7 @@ pub(super) struct Locked {
     pub(super) bytes: Vec<u8>,
 }
 
-fn told(what: &str, error: &std::io::Error) -> String {
+fn describe(what: &str, error: &std::io::Error) -> String {
     format!("cannot {what} the anchor file: {error}")
 }
 
@@ -35,17 +35,17 @@ pub(super) fn open(path: &Path) -> Result<Locked, String> {
     let open = |flags| rustix::fs::open(path, flags, Mode::from_bits_truncate(0o644)).map(File::from);
     let mut file = match open(flags) {
         Err(rustix::io::Errno::NOENT) => {
-            let file = open(flags | OFlags::CREATE).map_err(|error| told("make", &error.into()))?;
+            let file = open(flags | OFlags::CREATE).map_err(|error| describe("make", &error.into()))?;
             // Without this a crash of the machine could take the name away, and with it the entries.
             let folder = path.parent().unwrap_or(Path::new("/"));
             File::open(folder)
                 .and_then(|folder| folder.sync_all())
-                .map_err(|error| told("make durable", &error))?;
+                .map_err(|error| describe("make durable", &error))?;
             file
         }
-        opened => opened.map_err(|error| told("open", &error.into()))?,
+        opened => opened.map_err(|error| describe("open", &error.into()))?,
     };
-    let meta = file.metadata().map_err(|error| told("look at", &error))?;
+    let meta = file.metadata().map_err(|error| describe("look at", &error))?;
     if !meta.is_file() {
         return Err("the anchor file is not a regular file".into());
     }
@@ -60,9 +60,9 @@ pub(super) fn open(path: &Path) -> Result<Locked, String> {
     }
     lock(&file)?;
     // An earlier writer may have died between writing and making it durable.
-    file.sync_all().map_err(|error| told("make durable", &error))?;
+    file.sync_all().map_err(|error| describe("make durable", &error))?;
     let mut bytes = Vec::new();
-    (&mut file).take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(|error| told("read", &error))?;
+    (&mut file).take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(|error| describe("read", &error))?;
     if bytes.len() as u64 > MOST_BYTES {
         return Err("the anchor file is larger than 256 MiB".into());
     }
@@ -78,7 +78,7 @@ fn lock(file: &File) -> Result<(), String> {
                 sleep(Duration::from_millis(20))
             }
             Err(rustix::io::Errno::WOULDBLOCK) => return Err("another process holds the anchor file".into()),
-            Err(error) => return Err(told("lock", &error.into())),
+            Err(error) => return Err(describe("lock", &error.into())),
         }
     }
 }
@@ -91,8 +91,8 @@ impl Locked {
         let bytes = format!("{start}{line}\n");
         self.file.write_all(bytes.as_bytes()).map_err(|error| match error.kind() {
             ErrorKind::StorageFull => "cannot write the anchor file: no space left".into(),
-            _ => told("write", &error),
+            _ => describe("write", &error),
         })?;
-        self.file.sync_all().map_err(|error| told("make durable", &error))
+        self.file.sync_all().map_err(|error| describe("make durable", &error))
     }
 }

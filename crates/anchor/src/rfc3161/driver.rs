@@ -72,7 +72,7 @@ impl Rfc3161Driver {
 
     fn ask(&self, request: &[u8]) -> Result<Vec<u8>, Failure> {
         let unreachable =
-            |error: &ureq::Error| Failure::Unreachable { endpoint: 1, reason: failure::told(error) };
+            |error: &ureq::Error| Failure::Unreachable { endpoint: 1, reason: failure::describe(error) };
         let mut post =
             self.agent.post(&self.endpoint.uri).header("Content-Type", "application/timestamp-query");
         if let Some(authorization) = &self.endpoint.authorization {
@@ -139,14 +139,14 @@ impl Driver for Rfc3161Driver {
         let token = response.time_stamp_token.and_then(|token| write(&token));
         let token = token.ok_or_else(|| bad("grants, and has no token"))?;
         let nonce = request.nonce.as_ref().map(|nonce| nonce.as_bytes());
-        let told = token::verify(&token, &hash.0, nonce, &self.authorities)
+        let verified = token::verify(&token, &hash.0, nonce, &self.authorities)
             .map_err(|error| Failure::Unverified { problem: error.to_string() })?;
         Ok(Sent::Anchored(Inclusion {
             seal: batch.seal(),
-            id: told.serial,
+            id: verified.serial,
             block_number: None,
             block_hash: None,
-            anchored_at: Moment(i64::try_from(told.seconds).unwrap_or(i64::MAX)),
+            anchored_at: Moment(i64::try_from(verified.seconds).unwrap_or(i64::MAX)),
             // What is signed cannot be unsigned.
             finalized: true,
             token: Some(hex::encode(token)),

@@ -40,7 +40,7 @@ pub const MOST_BYTES: usize = 256 << 10;
 
 /// What a token says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct VerifiedToken {
     /// When, in whole seconds since 1970.
     pub seconds: u64,
     /// The authority's number of the token, in hexadecimal digits.
@@ -125,7 +125,7 @@ pub fn verify(
     hash: &[u8; 32],
     nonce: Option<&[u8]>,
     trusted: &Authorities,
-) -> Result<Told, Error> {
+) -> Result<VerifiedToken, Error> {
     use Error::{DoesNotHold as Bad, Malformed, NotTrusted};
     if token.len() > MOST_BYTES {
         return Err(Malformed("the token is too large"));
@@ -225,7 +225,7 @@ pub fn verify(
             })
         },
     )?;
-    Ok(Told {
+    Ok(VerifiedToken {
         seconds,
         serial: hex::encode(info.serial_number.as_bytes()),
         policy: info.policy.to_string(),

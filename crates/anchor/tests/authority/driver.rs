@@ -220,10 +220,10 @@ fn answers_that_are_no_token_of_ours_are_refused_and_told_apart() {
         (Box::new(|_| ok(&vec![0x30; 1 << 20])), "endpoint 1: the answer to the request is too large"),
         (Box::new(|_| Vec::new()), "endpoint 1: the server closed the connection"),
     ];
-    for (answer, told) in cases {
+    for (answer, expected) in cases {
         live.server.behave(answer);
         live.run();
-        assert_eq!(live.trouble(), told);
+        assert_eq!(live.trouble(), expected);
         assert_ne!(live.state().phase, Phase::Finalized);
         live.now += 3600;
     }

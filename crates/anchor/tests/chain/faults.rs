@@ -449,8 +449,8 @@ fn every_call_may_be_done_and_its_answer_lost_at_both_endpoints() {
         let events = live.events();
         assert_eq!(events.len() as u64, epoch, "{method}");
     }
-    let asked = live.first.methods();
-    let unknown: Vec<_> = asked
+    let called = live.first.methods();
+    let unknown: Vec<_> = called
         .iter()
         .filter(|method| !METHODS.contains(&method.as_str()) && *method != "eth_getTransactionByHash")
         .collect();
