@@ -100,38 +100,38 @@ pub extern "C-unwind" fn zeroauth_audit_worker_main(argument: pg_sys::Datum) {
 /// Runs jobs until the process has to go.
 fn serve(database: u32) -> End {
     show(true, "starting");
-    let mut troubles = Troubles::default();
+    let mut errors = ErrorLog::default();
     match schedule::settle() {
         Err(WorkerError::Gone) => return End::NothingToDo,
-        Err(WorkerError::Error(message)) => troubles.log("settling jobs", &message),
+        Err(WorkerError::Error(message)) => errors.log("settling jobs", &message),
         Ok(()) => {}
     }
     work::settle(database);
     let mut delivery = match Delivery::new() {
         Ok(delivery) => delivery,
         Err(error) => {
-            troubles.log("preparing delivery", &error.to_string());
+            errors.log("preparing delivery", &error.to_string());
             return End::Ended;
         }
     };
     let mut publication = match Publication::new() {
         Ok(publication) => publication,
         Err(error) => {
-            troubles.log("preparing publication", &error.to_string());
+            errors.log("preparing publication", &error.to_string());
             return End::Ended;
         }
     };
     let mut anchoring = match Anchoring::new() {
         Ok(anchoring) => anchoring,
         Err(error) => {
-            troubles.log("preparing anchors", &error.to_string());
+            errors.log("preparing anchors", &error.to_string());
             return End::Ended;
         }
     };
     let wake = match Wake::of(&[delivery.wake_fd(), publication.wake_fd(), anchoring.wake_fd()]) {
         Ok(wake) => wake,
         Err(error) => {
-            troubles.log("preparing to wait", &error.to_string());
+            errors.log("preparing to wait", &error.to_string());
             return End::Ended;
         }
     };
@@ -151,7 +151,7 @@ fn serve(database: u32) -> End {
             match plan.load() {
                 Err(WorkerError::Gone) => return End::NothingToDo,
                 Err(WorkerError::Error(message)) => {
-                    troubles.log("reading audit_jobs", &message);
+                    errors.log("reading audit_jobs", &message);
                     wait(Some(PAUSE_AFTER_TROUBLE));
                     continue;
                 }
@@ -164,7 +164,7 @@ fn serve(database: u32) -> End {
                 .tick(|body| owner_transaction::run(DELIVERY_LIMIT, |open| body(&open.session, open.schema)))
             {
                 Err(WorkerError::Gone) => return End::NothingToDo,
-                Err(WorkerError::Error(message)) => troubles.log("delivering alerts", &message),
+                Err(WorkerError::Error(message)) => errors.log("delivering alerts", &message),
                 Ok(()) => {}
             }
         }
@@ -177,7 +177,7 @@ fn serve(database: u32) -> End {
                 .tick(|body| owner_transaction::run(DELIVERY_LIMIT, |open| body(&open.session, open.schema)))
             {
                 Err(WorkerError::Gone) => return End::NothingToDo,
-                Err(WorkerError::Error(message)) => troubles.log("publishing checkpoints", &message),
+                Err(WorkerError::Error(message)) => errors.log("publishing checkpoints", &message),
                 Ok(()) => {}
             }
         }
@@ -190,7 +190,7 @@ fn serve(database: u32) -> End {
                 .tick(|body| owner_transaction::run(DELIVERY_LIMIT, |open| body(&open.session, open.schema)))
             {
                 Err(WorkerError::Gone) => return End::NothingToDo,
-                Err(WorkerError::Error(message)) => troubles.log("anchoring", &message),
+                Err(WorkerError::Error(message)) => errors.log("anchoring", &message),
                 Ok(()) => {}
             }
         }
@@ -207,7 +207,7 @@ fn serve(database: u32) -> End {
                 Ok(None) => plan.postpone(&job, PAUSE_AFTER_TROUBLE),
                 Err(WorkerError::Gone) => return End::NothingToDo,
                 Err(WorkerError::Error(message)) => {
-                    troubles.log(&format!("beginning job {job}"), &message);
+                    errors.log(&format!("beginning job {job}"), &message);
                     plan.postpone(&job, PAUSE_AFTER_TROUBLE);
                 }
             }
@@ -232,7 +232,7 @@ fn serve(database: u32) -> End {
                 }
                 Err(WorkerError::Gone) => return End::NothingToDo,
                 Err(WorkerError::Error(message)) => {
-                    troubles.log(&runs[0].activity(), &message);
+                    errors.log(&runs[0].activity(), &message);
                     if runs[0].gave_up() {
                         runs.remove(0);
                     }
@@ -256,11 +256,11 @@ fn serve(database: u32) -> End {
 
 /// Errors around the jobs, each said once a minute at most.
 #[derive(Default)]
-struct Troubles {
+struct ErrorLog {
     last: Option<(String, Instant)>,
 }
 
-impl Troubles {
+impl ErrorLog {
     fn log(&mut self, doing: &str, message: &str) {
         let line = format!("zeroauth_audit: error while {doing}: {message}");
         let repeated = self

@@ -39,7 +39,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_that_cannot_be_used_is_told_with_what_is_wrong() {
+    fn the_error_of_an_unusable_configuration_names_the_problem() {
         assert_eq!(
             error_of("pigeon", &json!({})),
             "the configuration of the target is of no known kind: evm, file, rfc3161"

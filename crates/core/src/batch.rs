@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_cut_off_anywhere_is_told_from_a_short_one() {
+    fn a_file_that_was_cut_off_anywhere_is_distinguished_from_a_short_one() {
         let file = write(["one\n", "end 1\n"]);
         for length in 0..file.len() {
             assert_eq!(error(&file[..length]), Error::Truncated { at: length }, "{length}");

@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn two_endpoints_are_asked_for_unless_one_is_allowed() {
+    fn two_endpoints_are_required_unless_one_is_allowed() {
         let problem = |config: &Config| match config.check() {
             Err(Failure::Configuration { problem }) => problem,
             other => panic!("{other:?}"),

@@ -395,7 +395,7 @@ fn caps_on_fees_and_gas_are_kept() {
 }
 
 #[test]
-fn an_epoch_that_a_thief_of_the_key_used_is_told_and_the_root_goes_out_under_the_next() {
+fn an_epoch_that_a_thief_of_the_key_used_is_reported_and_the_root_goes_out_under_the_next() {
     let mut live = Live::start();
     let garbage = zeroauth_audit_anchor::Batch { root: Hash::sha256(b"garbage"), ..batch(1) };
     let receipt = live.anvil.send(&live.anchorer, Some(&live.contract), &contract::anchor_call(&garbage));
@@ -495,7 +495,7 @@ fn the_account_pays_for_one_transaction_a_batch() {
 }
 
 #[test]
-fn a_key_file_that_is_none_is_told_without_its_content() {
+fn the_error_of_an_invalid_key_file_does_not_show_its_content() {
     let live = Live::start();
     for content in ["", "0x12", "zz", &KEY[..62], &"0".repeat(64), &"f".repeat(64)] {
         secret(live.folder(), "key2", content);

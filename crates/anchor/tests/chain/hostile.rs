@@ -38,7 +38,7 @@ fn an_endpoint_that_hangs_is_given_up_in_time() {
 }
 
 #[test]
-fn answers_that_are_no_answers_are_told_apart() {
+fn answers_that_are_no_answers_have_errors_of_their_own() {
     assert_eq!(says(with_body("<html>")), "endpoint 2: the answer to eth_chainId is no JSON");
     assert_eq!(says(with_body("{\"id\":1}")), "endpoint 2: the answer to eth_chainId is no JSON-RPC");
     assert_eq!(

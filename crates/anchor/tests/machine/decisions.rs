@@ -293,7 +293,7 @@ fn failed_evidence_is_fetched_again_and_takes_nothing_from_finalized() {
 }
 
 #[test]
-fn an_attempt_that_is_not_the_one_that_was_asked_for_is_neither_stored_nor_sent() {
+fn an_attempt_other_than_the_requested_one_is_neither_stored_nor_sent() {
     let mut worker = Worker::new(batch(1));
     worker.run(None);
     let state = worker.state();
