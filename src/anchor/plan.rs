@@ -121,7 +121,7 @@ struct Sealed {
 fn sealed(session: &Session) -> Result<Vec<Sealed>, Failure> {
     let sql = include_str!("../../sql/queries/newest_signed_checkpoints.sql");
     let mut sealed = Vec::new();
-    session.change(&sql, &[], |row| {
+    session.change(sql, &[], |row| {
         let note = row.text(4)?.unwrap_or_default();
         // The body ends before the empty line, with its own newline.
         let body = note.find("\n\n").map_or(note.as_str(), |at| &note[..=at]);

@@ -265,7 +265,7 @@ impl Publication {
     ) -> Result<Option<Order>, Failure> {
         let sql = include_str!("../../sql/queries/checkpoints_for_witness.sql");
         let mut exhibits = Vec::new();
-        session.all(&sql, &[Parameter::Text(name), Parameter::Int8(MOST_SHOWN)], |row| {
+        session.all(sql, &[Parameter::Text(name), Parameter::Int8(MOST_SHOWN)], |row| {
             let origin = row.text(2)?.unwrap_or_default();
             let recorded = row.int8(5).and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
             exhibits.push(Exhibit {
@@ -320,7 +320,7 @@ fn written(session: &Session, name: &str) -> Result<Option<Order>, Failure> {
     let sql = include_str!("../../sql/queries/checkpoints_for_directory.sql");
     let (mut signed, mut to) = (Vec::new(), 0);
     let mut stamp = Stamp { day: String::new(), time: String::new() };
-    session.all(&sql, &[Parameter::Text(name), Parameter::Int8(MOST_WRITTEN)], |row| {
+    session.all(sql, &[Parameter::Text(name), Parameter::Int8(MOST_WRITTEN)], |row| {
         signed.push(Sealed {
             origin: row.text(0)?.unwrap_or_default(),
             size: row.int8(1).and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
