@@ -2,7 +2,7 @@
 //! PostgreSQL, and recorded in the next one. No transaction is open while something is sent.
 //!
 //! The worker's loop owns a [`Delivery`]. It waits on [`Delivery::wake_fd`] besides its latch, for no longer than
-//! [`Delivery::next_due`], and calls [`Delivery::tick`]. Nothing here waits: a process that has to end just ends, and what
+//! [`Delivery::next_due`], and calls [`Delivery::tick`]. Nothing here waits: a process that must end simply ends, and what
 //! was being sent then is sent again after the next start, since nobody knows whether it arrived.
 
 use std::collections::{BTreeSet, HashMap};
@@ -28,16 +28,16 @@ pub struct Delivery {
     pace: Pace,
     /// How often each delivery under way was tried before.
     attempts: HashMap<i64, u32>,
-    /// What has come back and is not recorded yet.
+    /// Outcomes that have come back and are not recorded yet.
     settled: Vec<Settlement>,
-    /// The routes that it came back from.
+    /// The routes that reported.
     reported: BTreeSet<String>,
-    /// What was being sent when the last worker ended is queued again.
+    /// Whether the deliveries that the previous worker left under way are queued again.
     requeued: bool,
     next_due: Option<Instant>,
 }
 
-/// What one transaction found to do.
+/// What one transaction found for the worker to do.
 #[derive(Default)]
 struct ToDo {
     batches: Vec<Batch>,
@@ -69,13 +69,13 @@ impl Delivery {
         self.senders.wake_fd().as_raw_fd()
     }
 
-    /// When to call [`Delivery::tick`] at the latest, if nothing wakes the worker before; `None` is not at all. Whoever
+    /// When to call [`Delivery::tick`] at the latest, if nothing wakes the worker before; `None`: never. A session that
     /// raises or acknowledges an alert wakes the worker.
     pub fn next_due(&self) -> Option<Instant> {
         self.next_due
     }
 
-    /// Records what has come back, escalates, takes what is due, and sends it. `transaction` runs its argument in one
+    /// Records outcomes, escalates, takes the deliveries that are due, and sends them. `transaction` runs its argument in one
     /// transaction, with a connection to SPI and the extension's schema, quoted; it must not have committed when it returns
     /// an error. Call it outside of any transaction.
     pub fn tick<E>(
@@ -90,7 +90,7 @@ impl Delivery {
             self.settled.extend(settled);
             self.reported.insert(report.route);
         }
-        // Routes of 63 bytes at most, of letters, digits and `_.-`: nothing in them has to be quoted.
+        // Routes of 63 bytes at most, of letters, digits and `_.-`: no character needs quoting.
         let not_on: BTreeSet<&str> = self.senders.busy().chain(self.pace.resting(now)).collect();
         let not_on = format!("{{{}}}", not_on.into_iter().collect::<Vec<_>>().join(","));
         let mut found = ToDo::default();
@@ -99,7 +99,7 @@ impl Delivery {
             Ok(())
         });
         if let Err(error) = done {
-            // Nothing was taken and nothing recorded: the same again, after a while.
+            // The transaction took and recorded nothing: retry after a pause.
             self.next_due = Some(now + Duration::from_secs(5));
             return Err(error);
         }
@@ -149,7 +149,7 @@ impl Delivery {
             &[Parameter::Text(not_on), Parameter::Int8(room), Parameter::Int8(MOST_EACH)],
             |row| found.add(row),
         )?;
-        // Those just taken are under way: a report of theirs wakes the worker.
+        // The deliveries just taken are under way: their reports wake the worker.
         let mut busy: Vec<&str> = found.batches.iter().map(|batch| batch.route.name.as_str()).collect();
         let before = not_on.trim_matches(['{', '}']);
         busy.extend((!before.is_empty()).then_some(before));
@@ -167,7 +167,7 @@ impl Delivery {
         let no_room = found.batches.len() >= self.senders.room();
         found.next_due = milliseconds
             .filter(|_| !no_room)
-            // What is due already is due now; NULL is nothing at all.
+            // A time in the past means now; NULL means that nothing is queued.
             .map(|milliseconds| Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0)));
         Ok(found)
     }

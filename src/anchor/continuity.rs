@@ -1,6 +1,6 @@
-//! Whether each anchor continues the one before it at its target: only then it says something of the days in between.
+//! Whether each anchor continues the one before it at its target: only then does it cover the days in between.
 //!
-//! The consistency proof comes from the tiles. Where they give none, the log as it is does not continue what was anchored: that is a
+//! The consistency proof comes from the tiles. If the tiles give none, the log does not continue what was anchored, which is a
 //! finding at once.
 
 use std::time::Instant;
@@ -15,7 +15,7 @@ use crate::pg::spi::{Parameter, Session};
 /// Anchors that a step looks at.
 const MOST: i64 = 500;
 
-/// What a step did.
+/// The outcome of one step.
 #[derive(Default)]
 pub struct Links {
     /// Anchors that continue the one before.
@@ -37,7 +37,7 @@ struct Pair {
     before: Option<(u64, Digest)>,
 }
 
-/// Ties anchors until the time is over.
+/// Links anchors to their predecessors, until `until`.
 pub fn link(session: &Session, schema: &str, until: Instant) -> Result<Links, Failure> {
     let sql = include_str!("../../sql/queries/anchors_to_link.sql");
     let (mut pairs, mut rows) = (Vec::new(), 0);

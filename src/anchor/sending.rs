@@ -1,9 +1,9 @@
-//! Anchors leave the machine: the worker's part in it. What is known of a batch is stored in one short transaction; only then a thread
-//! that knows nothing of PostgreSQL makes the call that it leads to, and what comes back is stored in the next one.
+//! The worker's part in sending anchors. One short transaction stores the state of a batch; only then does a thread that knows nothing
+//! of PostgreSQL make the call that follows from it, and the next transaction stores the outcome.
 //!
-//! The worker's loop owns an [`Anchoring`], as it owns a [`crate::log::publish::Publication`]: one lane for each target, and no transaction
-//! open while one is asked. What to do is decided by [`zeroauth_audit_anchor::machine`]; nothing that it needs is kept in this
-//! process. So the way after a crash is the way of every day: the state is read, and a look outside comes first.
+//! The worker's loop owns an [`Anchoring`], as it owns a [`crate::log::publish::Publication`]: one thread for each target, and no
+//! transaction open during a call. [`zeroauth_audit_anchor::machine`] decides what to do, and nothing that it needs is kept in this
+//! process. So recovery after a crash is normal running: read the state, and look at the target first.
 //!
 //! | file | what it does |
 //! |---|---|
@@ -32,30 +32,30 @@ use super::{batches, driver_thread, target};
 use crate::pg::error::Failure;
 use crate::pg::spi::{Parameter, Session};
 
-/// How often it is looked whether a day was missed, if nothing happens.
+/// How often the worker checks for missed days, if nothing happens.
 const STATUS_EVERY: Duration = Duration::from_secs(3600);
-/// How long to leave something alone that went wrong, or that somebody else has locked.
+/// How long to wait after an error, or for a batch that another session has locked.
 const PAUSE: Duration = Duration::from_secs(5);
-/// How long nothing is looked at while the database is empty or being restored.
+/// How long to wait while jobs are paused: the database is empty or being restored.
 const WHILE_PAUSED: Duration = Duration::from_secs(60);
 
-/// A target as the lane knows it.
+/// What the worker knows of a target and its thread.
 struct TargetState {
     config: Config,
     given: Option<Given>,
-    /// How far the answer to the job `anchor_check` is.
+    /// The query of the job `anchor_check`, and how far its answer is.
     question: Option<Question>,
 }
 
-/// Takes outside what `anchor_batches` holds.
+/// Sends the batches in `anchor_batches`.
 pub struct Anchoring {
     threads: PartyThreads<Work, DriverReport>,
     targets: BTreeMap<String, TargetState>,
-    /// What has come back and is not stored yet.
+    /// Reports that are not stored yet.
     reports: Vec<(String, Option<DriverReport>)>,
     next_due: Option<Instant>,
     status_due: Instant,
-    /// Whether what the last worker left was looked after.
+    /// Whether the batches that the previous worker left are resumed.
     resumed: bool,
 }
 
@@ -93,7 +93,7 @@ impl Anchoring {
         self.next_due = Some(Instant::now());
     }
 
-    /// Stores what has come back, and hands out what is to be done. `transaction` as in [`crate::alert::delivery::Delivery::tick`].
+    /// Stores reports, and hands out new work. `transaction` as in [`crate::alert::delivery::Delivery::tick`].
     pub fn tick<E>(
         &mut self,
         transaction: impl FnOnce(&mut dyn FnMut(&Session, &str) -> Result<(), Failure>) -> Result<(), E>,
@@ -106,7 +106,7 @@ impl Anchoring {
             Ok(())
         });
         if let Err(error) = done {
-            // Nothing was stored: the same again, after a while.
+            // Nothing was stored: retry after a pause.
             self.next_due = Some(Instant::now() + PAUSE);
             let pause = if says { STATUS_EVERY / 12 } else { PAUSE };
             self.status_due = self.status_due.max(Instant::now() + pause);
@@ -117,7 +117,7 @@ impl Anchoring {
         Ok(())
     }
 
-    /// How tenants are is said in a transaction of its own, so that nothing waits for it and nothing fails with it.
+    /// The status of tenants is updated in a transaction of its own, so that nothing waits for it and nothing fails with it.
     fn is_status_due(&self) -> bool {
         self.reports.is_empty() && self.status_due <= Instant::now()
     }
@@ -125,7 +125,7 @@ impl Anchoring {
     fn transact(&self, session: &Session, schema: &str) -> Result<ToDo, Failure> {
         let mut found = ToDo::default();
         if !may_run(session, schema)? {
-            // What a restore brings is not looked at before it is all there.
+            // A restore must be complete before its batches are read.
             found.paused = true;
             return Ok(found);
         }
@@ -151,7 +151,7 @@ impl Anchoring {
         Ok(found)
     }
 
-    /// Stores what a lane said.
+    /// Stores the report of a thread.
     fn record_report(
         &self,
         session: &Session,
@@ -164,7 +164,7 @@ impl Anchoring {
         let same =
             |known: &&TargetState| targets.get(name).is_some_and(|target| target.config == known.config);
         let Some(known) = known.filter(same) else {
-            // Said of a target as it was before: the next look tells.
+            // The report is about the target's previous configuration: the next look replaces it.
             return Ok(());
         };
         match (known.given, report) {
@@ -172,7 +172,7 @@ impl Anchoring {
                 let Some(Open { batch, state: Some(state) }) = batches::lock(session, schema, name, epoch)?
                 else {
                     if batches::is_open(session, schema, name, epoch)? {
-                        // Somebody has it locked: what was said is kept until they are done.
+                        // Another session has the batch locked: keep the report until it is done.
                         found.later = true;
                         return Ok(());
                     }
@@ -218,7 +218,7 @@ impl Anchoring {
         Ok(())
     }
 
-    /// Finds out what a target that is idle has to do.
+    /// Finds the next work for an idle target.
     fn next_of(
         &self,
         session: &Session,
@@ -232,7 +232,7 @@ impl Anchoring {
                 unreadable(session, schema, name, open.batch.epoch)?;
                 break;
             };
-            // Woken too early it says until when to wait.
+            // Resumed too early, the machine says until when to wait.
             if state.next <= moment() {
                 let Some(Open { batch, state: Some(state) }) =
                     batches::lock(session, schema, name, open.batch.epoch)?
@@ -253,7 +253,7 @@ impl Anchoring {
                 continue;
             }
             found.at(state.next);
-            // An epoch that overtook this one would make it impossible.
+            // A later epoch that overtook this one would make it impossible.
             if !state.lets_the_next_start() {
                 break;
             }
@@ -274,7 +274,7 @@ impl Anchoring {
         Ok(())
     }
 
-    /// What goes on in memory, once the transaction has committed.
+    /// Updates this process's memory, once the transaction has committed.
     fn settle(&mut self, found: ToDo) {
         if found.paused {
             self.next_due = Some(Instant::now() + WHILE_PAUSED);
@@ -282,7 +282,7 @@ impl Anchoring {
             return;
         }
         self.reports.retain(|(name, _)| {
-            // Kept is only what could not be stored yet.
+            // Keep only reports that could not be stored yet.
             found.later
                 && !found.reported.contains(name)
                 && self.targets.get(name).is_some_and(|known| found.targets.get(name) == Some(&known.config))
@@ -311,7 +311,7 @@ impl Anchoring {
             later |= !self.give(order);
         }
         for (target, batch, state) in found.stored {
-            // It is durable now: this is the point of no return.
+            // The state is durable now. Sending is the point of no return.
             let step = machine::step(&Policy::default(), &batch, state.clone(), Event::Stored, moment());
             if step.state == state && step.notices.is_empty() && step.action == Action::Send {
                 let given = Given::Act(batch.epoch, Call::Send);
@@ -332,7 +332,7 @@ impl Anchoring {
         self.next_due = next.into_iter().chain(again).chain(later.then(|| Instant::now() + PAUSE)).min();
     }
 
-    /// Whether the lane took it.
+    /// Hands an order to its thread; whether the thread took it.
     fn give(&mut self, order: Order) -> bool {
         let Some(known) = self.targets.get_mut(&order.target) else { return false };
         let config = known.config.clone();
@@ -344,10 +344,10 @@ impl Anchoring {
     }
 }
 
-/// Whether there are anchors in this database, and nobody is restoring it.
+/// Whether this database has tables of anchors, and jobs are not paused.
 fn may_run(session: &Session, schema: &str) -> Result<bool, Failure> {
     let mut there = false;
-    // A database whose extension is older has none.
+    // An older version of the extension has no such table.
     session.all(
         "SELECT pg_catalog.to_regclass($1) IS NOT NULL",
         &[Parameter::Text(&format!("{schema}.anchor_batches"))],
@@ -365,7 +365,7 @@ fn may_run(session: &Session, schema: &str) -> Result<bool, Failure> {
     Ok(there)
 }
 
-/// A state that cannot be read is for a person.
+/// Raises an alert for a state that cannot be read: only a person can repair it.
 fn unreadable(session: &Session, schema: &str, target: &str, epoch: u64) -> Result<(), Failure> {
     let sql = format!(
         "SELECT {schema}.anchor_notice($1, $2, 'anchor_failing', 1::pg_catalog.int2, $1, 'what is stored of batch ' || $2 || ' for target ' || $1 || ' cannot be read', NULL)"

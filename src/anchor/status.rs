@@ -1,8 +1,8 @@
-//! Missed days: how the anchors of each tenant are, written to `tenant_status`. What counts as missed is decided in
-//! [`zeroauth_audit_anchor::missed`]; here its arguments are read, for all tenants in one pass.
+//! Missed days: the state of each tenant's anchors, written to `tenant_status`. [`zeroauth_audit_anchor::missed`] decides
+//! what counts as missed; its arguments are read here, for all tenants at once.
 //!
-//! Of each target only what can still count is read: its newest final batch covers every day before it, so the days since then and a
-//! few before are enough. One that was never final is looked at from where it was enabled.
+//! Only batches that can still matter are read: a target's newest final batch covers every day before it, so the days since then and
+//! a few before are enough. A target without a final batch is read from the day it was enabled.
 
 use std::collections::BTreeMap;
 
@@ -24,7 +24,7 @@ const BEFORE_FINAL: i64 = 4;
 /// Tenants that an alert names.
 const NAMED: usize = 20;
 
-/// What is found.
+/// The job's summary.
 #[derive(Default, Serialize)]
 struct StatusSummary {
     tenants: u64,
@@ -263,7 +263,7 @@ fn due(schedule: &Schedule, targets: &[Target], now: Moment) -> Vec<Moment> {
     due
 }
 
-/// The worst that any target says.
+/// The worst state at any target.
 fn worst<'a>(
     all: impl Iterator<Item = (&'a str, Health)>,
     now: Moment,
@@ -285,7 +285,7 @@ fn worst<'a>(
     worst
 }
 
-/// A state that goes on began when it did; what is looked at does not reach back for ever.
+/// A state that persists keeps its first time: the batches that are read do not reach back for ever.
 fn continued(row: Row, known: Option<&Row>) -> Row {
     match known {
         Some(known) if known.state == row.state && known.state != "anchor-late" => {

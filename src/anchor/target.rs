@@ -21,7 +21,7 @@ use crate::pg::error::{Failure, Kind};
 use crate::pg::settings;
 use crate::pg::spi::Session;
 
-/// The folder of anchor files that nobody chose a place for.
+/// The folder of anchor files without a configured place.
 const FOLDER: &str = "zeroauth_audit_anchors";
 
 /// What a `file` target says; what it does not say is the extension's own.
@@ -47,7 +47,7 @@ pub enum Config {
 }
 
 impl Config {
-    /// Opens the driver: reads files, and calls nobody.
+    /// Opens the driver: reads files, and makes no call.
     pub fn open(&self) -> Result<Box<dyn Driver>, DriverFailure> {
         match self {
             Self::File { config, own_folder } => {
@@ -62,7 +62,7 @@ impl Config {
         }
     }
 
-    /// Whether the target itself keeps what was anchored, and can be asked for it.
+    /// Whether the target itself keeps anchors, and can be queried for them.
     pub fn keeps(&self) -> bool {
         !matches!(self, Self::Rfc3161(_))
     }
@@ -83,7 +83,7 @@ pub struct Target {
     pub config: Config,
     /// The highest epoch that a batch was given.
     pub last_epoch: u64,
-    /// The question of the job `anchor_check` that is not answered yet.
+    /// When the job `anchor_check` made its query, if that is not answered yet.
     pub queried_at: Option<String>,
 }
 

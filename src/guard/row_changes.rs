@@ -1,4 +1,4 @@
-//! Refuses UPDATE, DELETE and TRUNCATE of `audit_events`: two triggers that fire for everybody, in replica role too.
+//! Refuses UPDATE, DELETE and TRUNCATE of `audit_events`: two triggers that fire for every role, in replica role too.
 //!
 //! The statement trigger catches the attempt before any row is looked for, and writes one line to the server log; the
 //! row trigger is for what fires no statement triggers (logical replication).

@@ -46,7 +46,7 @@ pub fn newest_signed(
 }
 
 /// The anchors that cover the event at `leaf`: at each target the first final one, which says how long it has been there, and the
-/// newest. Each is checked before it is handed out; one that does not fit is for the job `anchor_check` to name.
+/// newest. Each is checked before it is handed out; the job `anchor_check` names one that does not fit.
 pub fn anchors(
     session: &Session,
     (tenant, epoch): (&str, i32),

@@ -1,9 +1,9 @@
-//! Checkpoints leave the machine: the worker's part in it. What is to go out is read in one short transaction, written or sent by
-//! threads that know nothing of PostgreSQL ([`zeroauth_audit_checkpoint_sinks`]), and recorded in the next one.
+//! The worker's part in publishing checkpoints. One short transaction reads what is to be published, threads that know nothing of
+//! PostgreSQL ([`zeroauth_audit_checkpoint_sinks`]) write or send it, and the next transaction records the outcome.
 //!
-//! The worker's loop owns a [`Publication`], as it owns a [`crate::alert::delivery::Delivery`]. Nothing leaves before what it covers is
-//! flushed, here and on every synchronous standby: an outsider must not know more than what survives a crash. What a sink holds
-//! is believed more than this database: a log that does not agree with it is held, and signed no more.
+//! The worker's loop owns a [`Publication`], as it owns a [`crate::alert::delivery::Delivery`]. A checkpoint is published only after the
+//! events it covers are flushed, here and on every synchronous standby: nobody outside may know more than what survives a crash.
+//! A sink is trusted more than this database: a log that contradicts a sink is held, and signed no more.
 
 mod reports;
 mod standbys;
@@ -26,10 +26,10 @@ use reports::{Exhibit, Given};
 /// Checkpoints that one file or one round of requests takes.
 const MOST_WRITTEN: i64 = 10_000;
 const MOST_SHOWN: i64 = 50;
-/// A failed attempt is repeated so much later, twice as much each time.
+/// A failed attempt is repeated after this pause, which doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// How often a synchronous standby is asked how far it is.
+/// How often the positions of synchronous standbys are queried.
 const STANDBY_PAUSE: Duration = Duration::from_secs(1);
 
 /// A sink as its row says.
@@ -46,7 +46,7 @@ struct Settings {
 struct Sink {
     settings: Option<Settings>,
     given: Option<Given>,
-    /// Whether the thread knows what is in the directory.
+    /// Whether the thread has read the directory.
     opened: bool,
     /// Whether it was tried.
     tried: bool,
@@ -56,13 +56,13 @@ struct Sink {
     saw: HashMap<String, u64>,
 }
 
-/// Publishes what `audit_checkpoints` holds.
+/// Publishes checkpoints to the enabled sinks.
 pub struct Publication {
     threads: PartyThreads<SinkWork, SinkReport>,
     sinks: BTreeMap<String, Sink>,
-    /// What has come back and is not recorded yet.
+    /// Reports that are not recorded yet.
     reports: Vec<(String, Option<SinkReport>)>,
-    /// What may go out once every synchronous standby has flushed up to here.
+    /// Orders that may go out once every synchronous standby has flushed up to this position.
     waiting: Option<(u64, Vec<Order>)>,
     next_due: Option<Instant>,
 }
@@ -74,13 +74,13 @@ struct Order {
     given: Given,
 }
 
-/// What one transaction found to do.
+/// What one transaction found for the worker to do.
 #[derive(Default)]
 struct ToDo {
     settings: BTreeMap<String, Settings>,
     open: Vec<Order>,
     publish: Vec<Order>,
-    /// By sink: what recording its report came to.
+    /// The outcome of recording each sink's report.
     recorded: Vec<(String, reports::Outcome)>,
     standbys: standbys::Standbys,
 }
@@ -117,8 +117,8 @@ impl Publication {
         self.next_due = Some(Instant::now());
     }
 
-    /// Whether every directory was read, or could not be: checkpoints may be signed. What a restored database would sign is
-    /// compared with what was published before it is signed.
+    /// Whether checkpoints may be signed: every directory was read, or could not be. A restored database is so compared with
+    /// what was published before it signs.
     pub fn is_ready(&self) -> bool {
         self.next_due.is_none_or(|due| due > Instant::now())
             && self.sinks.values().all(|sink| {
@@ -128,7 +128,7 @@ impl Publication {
             })
     }
 
-    /// Records what has come back, and hands out what is to be published. `transaction` as in [`crate::alert::delivery::Delivery::tick`].
+    /// Records reports, and hands out what is to be published. `transaction` as in [`crate::alert::delivery::Delivery::tick`].
     pub fn tick<E>(
         &mut self,
         transaction: impl FnOnce(&mut dyn FnMut(&Session, &str) -> Result<(), Failure>) -> Result<(), E>,
@@ -140,7 +140,7 @@ impl Publication {
             Ok(())
         });
         if let Err(error) = done {
-            // Nothing was recorded: the same again, after a while.
+            // Nothing was recorded: retry after a pause.
             self.next_due = Some(Instant::now() + Duration::from_secs(5));
             return Err(error);
         }
@@ -193,7 +193,7 @@ impl Publication {
         self.waiting.as_ref().is_some_and(|(_, orders)| orders.iter().any(|order| order.sink == sink))
     }
 
-    /// What goes on in memory, once the transaction has committed.
+    /// Updates this process's memory, once the transaction has committed.
     fn settle(&mut self, found: ToDo) {
         let mut again = false;
         for (name, outcome) in found.recorded {
@@ -205,7 +205,7 @@ impl Publication {
                 sink.failures = sink.failures.saturating_add(1);
                 let pause = FIRST_PAUSE.saturating_mul(1 << sink.failures.min(10)).min(LONGEST_PAUSE);
                 sink.retry_at = Some(Instant::now() + pause);
-                // What is there is read anew before anything is written.
+                // The directory is read anew before anything is written.
                 sink.opened = false;
             } else {
                 (sink.failures, sink.retry_at) = (0, None);
@@ -254,7 +254,7 @@ impl Publication {
         }
     }
 
-    /// What a witness has not seen.
+    /// Checkpoints that a witness has not seen.
     fn exhibits(
         &self,
         session: &Session,
@@ -281,7 +281,7 @@ impl Publication {
         let mut shown = Vec::new();
         for (number, exhibit) in exhibits.iter().enumerate() {
             let tiles = Tiles::new(session, schema, &exhibit.tenant, exhibit.epoch);
-            // What the tiles cannot prove is for the next replay to name; the witness is shown it when it can.
+            // If the tiles give no proof, the next replay reports it; the witness is shown the checkpoint once they do.
             let Ok(proof) = tiles.consistency(exhibit.old_size, exhibit.size)? else { continue };
             shown.push((number, Shown { old_size: exhibit.old_size, proof, note: exhibit.note.clone() }));
         }
@@ -315,7 +315,7 @@ fn settings(session: &Session, schema: &str) -> Result<BTreeMap<String, Settings
     Ok(found)
 }
 
-/// What a directory does not have yet.
+/// Checkpoints that a directory does not have yet.
 fn written(session: &Session, name: &str) -> Result<Option<Order>, Failure> {
     let sql = include_str!("../../sql/queries/checkpoints_for_directory.sql");
     let (mut signed, mut to) = (Vec::new(), 0);

@@ -1,12 +1,12 @@
-//! The job `checkpoint`: adds the new events of each tenant to its log, and signs what the log is then.
+//! The job `checkpoint`: adds the new events of each tenant to its log, and signs the log's new state.
 //!
-//! One step is one transaction: it takes some tenants in order and leaves the rest to the next. Whatever the step's snapshot sees
-//! of a chain is a prefix of it, so what is sealed has no holes. Before a log grows, its end is compared with what was sealed: the
-//! first new event of a chain has to follow the last one that the log holds. A log that does not pass is left as it is, and people
-//! are told; nothing is signed over a doubt.
+//! One step is one transaction: it takes some tenants in order and leaves the rest to the next. The step's snapshot sees
+//! a prefix of each chain, so a sealed log has no holes. Before a log grows, its end is compared with what was sealed: the first new
+//! event of a chain must follow the last one in the log. A log that fails the comparison is refused: it stays as it is, is not
+//! signed, and raises an alert.
 //!
-//! The place in the list of tenants is kept in this process alone: a run that is interrupted begins anew, and finds nothing to do
-//! for those that are done.
+//! The place in the list of tenants is kept in this process alone: a run that is interrupted starts over, and finds nothing to do
+//! for tenants that are done.
 
 mod writes;
 
@@ -34,7 +34,7 @@ use crate::trail::finding::Finding;
 use crate::trail::membership::INTERNAL;
 pub use writes::Writes;
 
-/// A step takes about so long: other jobs have their turn in between.
+/// A step takes about this long, so that other jobs have their turn in between.
 const STEP: Duration = Duration::from_millis(300);
 /// Chains that a step looks at.
 const MOST_CHAINS: usize = 2000;
@@ -54,7 +54,7 @@ pub struct Chain {
     covered: i64,
 }
 
-/// What a step did.
+/// The job's summary of one step.
 #[derive(Default, Serialize)]
 struct SealSummary {
     logs: u64,
@@ -68,15 +68,15 @@ struct JobStep {
     done: SealSummary,
 }
 
-/// Why a log is not added to.
+/// Why a log is refused: nothing is added to it.
 pub enum Refusal {
     /// Events behind this one are not there.
     Gap(i16, i64),
-    /// The chain does not go on from what was sealed, at this event.
+    /// The chain does not continue the sealed events, at this event.
     Rewritten(i16, i64),
     /// The log's own tables do not fit together.
     Log(String),
-    /// What was sealed is not there as it was: a class of finding, and words.
+    /// Sealed events are changed or gone: a class of finding, and words.
     Sealed(&'static str, String),
 }
 
@@ -90,7 +90,7 @@ impl Refusal {
         Self::Sealed(finding.class, place + &finding.detail)
     }
 
-    /// What it is about.
+    /// The reason in words.
     pub fn words(&self) -> String {
         match self {
             Self::Gap(chain, seq) => format!("event {seq} of chain {chain} is not there"),
@@ -118,7 +118,7 @@ fn step(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let sealer = Sealer::start(&session, &trail, INTERNAL, signer)?;
     let refused = sealer.refused()?;
     let (tenants, mut complete) = sealer.grown(&after)?;
-    // To find them may take as long as a step, when few of many tenants have grown: some are done in each all the same.
+    // Finding them may take as long as a step, when few of many tenants have grown: each step still seals some.
     let begun = Instant::now();
     let mut done = SealSummary::default();
     let mut last = String::new();
@@ -132,7 +132,7 @@ fn step(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
                 done.logs += 1;
                 done.events += events;
                 if !whole {
-                    // The same tenant once more: there is more than fits one checkpoint.
+                    // The same tenant comes again: it has more than fits one checkpoint.
                     complete = false;
                     break;
                 }
@@ -165,11 +165,11 @@ pub struct Sealer<'a> {
     trail: &'a Trail,
     /// Schema of the logs' tables.
     schema: &'a str,
-    /// Who signs; `None`: nobody, for now.
+    /// The signer; `None`: nobody signs for now.
     signer: Option<Signer>,
-    /// What is asked before a log grows.
+    /// The comparison that is made before a log grows.
     comparison: Comparison<'a>,
-    /// What is to be stored: nothing is before it is flushed.
+    /// Rows to be stored: nothing is stored before they are flushed.
     pub writes: Writes<'a>,
 }
 
@@ -191,7 +191,7 @@ impl<'a> Sealer<'a> {
         Ok(Self { session, trail, schema, signer, comparison, writes: Writes::new(session, schema) })
     }
 
-    /// Tenants behind `after` with something to do, and whether those are all.
+    /// Tenants behind `after` with something to do, and whether the list is complete.
     pub fn grown(&self, after: &str) -> Result<(Grown, bool), Failure> {
         let sql = include_str!("../../sql/queries/grown_chains.sql")
             .replace("@trail@", &self.trail.name)
@@ -223,7 +223,7 @@ impl<'a> Sealer<'a> {
         Ok((tenants, complete))
     }
 
-    /// Adds what is new and signs. How many events, and whether those were all.
+    /// Adds new events and signs. Returns how many events, and whether no new event is left.
     pub fn seal(&self, tenant: &str, chains: &[Chain]) -> Result<Result<(i64, bool), Refusal>, Failure> {
         let (log, root, ends, tiles) = match self.compare(tenant, false)? {
             Err(refusal) => return Ok(Err(refusal)),
@@ -238,14 +238,14 @@ impl<'a> Sealer<'a> {
             }
         };
         if self.signer.is_none() && log.origin.is_some() {
-            // It waits for its key: an unsigned checkpoint behind signed ones is what tampering looks like.
+            // The log waits for its key: an unsigned checkpoint behind signed ones looks like tampering.
             return Ok(Ok((0, true)));
         }
         let mut builder = match tiles.builder(log.size)? {
             Ok(builder) => builder,
             Err(why) => return Ok(Err(Refusal::Log(why))),
         };
-        // The tiles come from where others could have written: nothing is added to what is not as it was sealed.
+        // Others could have written to the tiles: nothing is added to a log that is not as it was sealed.
         if log.size > 0 && root != Some(builder.root()) {
             return Ok(Err(Refusal::Log("the log's root is not the one that was sealed".to_owned())));
         }
@@ -281,7 +281,7 @@ impl<'a> Sealer<'a> {
         Ok(Ok((events, whole)))
     }
 
-    /// What was sealed of a tenant, unless something of it is not as it was; `empty`: none of its events is there.
+    /// The sealed state of a tenant, or the reason to refuse its log; `empty`: none of its events is there.
     fn compare<'t>(
         &'t self,
         tenant: &'t str,
@@ -366,7 +366,7 @@ impl<'a> Sealer<'a> {
         Ok(Log { epoch: 0, size: 0, state: "open".to_owned(), origin: None })
     }
 
-    /// Signs the log as it is, if there is a key: that is its checkpoint.
+    /// Stores the log's checkpoint, signed if there is a key.
     fn sign(&self, tenant: &str, log: Log, size: u64, root: &Digest) -> Result<(), Failure> {
         let origin = match (&self.signer, log.origin) {
             (Some(signer), None) => Some(signer.origin(tenant, log.epoch)?),
@@ -379,7 +379,7 @@ impl<'a> Sealer<'a> {
         self.writes.checkpoint((tenant, log.epoch), size, root, origin, note)
     }
 
-    /// Tenants whose logs people were told not to be sealed any more.
+    /// Tenants with an open alert that their log is refused.
     fn refused(&self) -> Result<HashSet<String>, Failure> {
         let sql = format!(
             "SELECT tenant FROM {}.alerts WHERE fingerprint LIKE 'checkpoint\\_refused:%' AND state <> 'resolved'",
@@ -404,7 +404,7 @@ impl<'a> Sealer<'a> {
         self.session.change_again(&sql, &parameters, |_| Ok(()))
     }
 
-    /// What a log was refused for is gone when it was sealed.
+    /// Resolves the alert about a refused log: it was sealed again.
     fn settled(&self, tenant: &str) -> Result<(), Failure> {
         let sql = format!(
             "SELECT {0}.resolve_alert(a.fingerprint, 'the log was sealed') FROM {0}.alerts a
@@ -415,7 +415,7 @@ impl<'a> Sealer<'a> {
     }
 }
 
-/// The leaf of the last event of a chain that the log holds.
+/// The leaf of the last event of a chain in the log.
 fn sealed_leaf(
     tiles: &Tiles<'_>,
     ends: &[End],

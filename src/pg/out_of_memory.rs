@@ -2,13 +2,13 @@
 //!
 //! PostgreSQL raises an error when its own allocator gets nothing. Rust's ends the process, and with it every session of the
 //! server; and so does an error that is raised while pgrx copies the first one. So each backend that runs a function of this
-//! library keeps some [`RESERVE`] that nobody uses. It is given back to the system when memory runs out: one piece in the middle of
+//! library keeps an emergency [`RESERVE`] of memory. The reserve goes back to the system when memory runs out: one piece in the middle of
 //! Rust's allocation, so that a row can be finished, the other in the middle of PostgreSQL's error, so that it can be handled.
 //!
-//! That is enough for small pieces. Whatever is as large as its input is palloc'ed or asked for first ([`room`], [`grow`]),
-//! and whoever loops over rows asks [`check`] after each of them.
+//! The reserve is enough for small allocations. A buffer as large as its input is palloc'ed or requested first ([`room`], [`grow`]),
+//! and a loop over rows calls [`check`] after each of them.
 //!
-//! All of it belongs to the one thread of a backend; the atomics only make that sayable.
+//! The reserve belongs to the one thread of a backend; the atomics only make that expressible in safe Rust.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ffi::{c_int, c_void};
@@ -34,7 +34,7 @@ const fn layout(bytes: usize) -> Layout {
 static PIECES: [AtomicPtr<u8>; 2] =
     [AtomicPtr::new(std::ptr::null_mut()), AtomicPtr::new(std::ptr::null_mut())];
 
-/// Takes what ballast is not held already. Whether all of it is held now.
+/// Allocates the pieces of the reserve that are missing. Whether the reserve is whole now.
 #[inline]
 pub fn take_reserve() -> bool {
     for (piece, layout) in PIECES.iter().zip(RESERVE) {
@@ -46,7 +46,7 @@ pub fn take_reserve() -> bool {
     !is_short()
 }
 
-/// Gives one piece back. Whether there was one.
+/// Gives one piece of the reserve back to the system. Whether there was one.
 #[cold]
 fn release_reserve() -> bool {
     PIECES.iter().zip(RESERVE).any(|(piece, layout)| {
@@ -59,7 +59,7 @@ fn release_reserve() -> bool {
     })
 }
 
-/// Rust's allocator: the system's, with the ballast for bad times.
+/// Rust's allocator: the system's, with the emergency reserve behind it.
 struct WithReserve;
 
 #[global_allocator]
@@ -132,7 +132,7 @@ pub fn failure() -> Failure {
         .hint("Give the server more memory, or run fewer sessions at once.")
 }
 
-/// Makes sure that so many bytes can be had, for the lines below that take them.
+/// Makes sure that `bytes` can be allocated, for the lines below that do so.
 pub fn room(bytes: usize) -> Result<(), Failure> {
     let mut room: Vec<u8> = Vec::new();
     room.try_reserve_exact(bytes).map_err(|_| failure())
@@ -143,7 +143,7 @@ pub fn grow<T>(vec: &mut Vec<T>) -> Result<(), Failure> {
     vec.try_reserve(1).map_err(|_| failure())
 }
 
-/// An owned copy of a stored text: of any length, so its room, and that of the few copies made of it later, is asked for.
+/// An owned copy of a stored text: of any length, so room for it, and for the few copies made of it later, is checked first.
 pub fn text(bytes: &[u8]) -> Result<String, Failure> {
     const SHORT: usize = 1024;
     const COPIES: usize = 4;

@@ -1,5 +1,5 @@
-//! One transaction of a worker, as the extension's owner and restricted: whatever a user's trigger does in it, it does with no
-//! more rights than the owner's, and cannot change the session.
+//! One transaction of a worker, as the extension's owner and restricted: a user's trigger in it has no more rights than the
+//! owner, and cannot change the session.
 //!
 //! An error ends the transaction and is the caller's to record. SIGTERM ends the process.
 
@@ -48,7 +48,7 @@ pub fn run<T>(
         .execute();
     if done.is_err() {
         versions::statement_timeout(None);
-        // SAFETY: outside of every guarded frame; ends whatever is left of the transaction, and its rights with it.
+        // SAFETY: outside of every guarded frame; ends the rest of the transaction, and its rights with it.
         unsafe { pg_sys::AbortCurrentTransaction() };
         // SAFETY: a cancel that came too late was for the transaction that is gone.
         unsafe { pg_sys::QueryCancelPending = 0 };

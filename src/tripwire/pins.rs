@@ -2,7 +2,7 @@
 //! what the digest of a folder is, is decided in the crate `zeroauth-audit-tripwire`.
 //!
 //! The board in shared memory is what health reads: it is written by the postmaster before any other process is there, and by
-//! whoever runs the job, under its lock, which is never held while a file is read.
+//! the process that runs the job, under its lock, which is never held while a file is read.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -21,7 +21,7 @@ use crate::pg::settings;
 use crate::pg::shmem;
 use crate::pg::time::now;
 
-/// What is read at once: between two pieces a session can be cancelled.
+/// Bytes that are read at once: between two reads a session can be cancelled.
 const PIECE: usize = 1 << 20;
 
 /// The pins, as the server started with them. The other processes are forked with it.
@@ -38,7 +38,7 @@ struct Board {
 // SAFETY: named once, initialised by pg_shmem_init! below; the board has no pointers and a fixed layout.
 static BOARD: PgLwLock<AssertPGRXSharedMemory<Board>> = unsafe { PgLwLock::new(c"zeroauth_audit_pins") };
 
-/// Asks for the shared memory. To be called while the server loads the library, after [`check_at_start`].
+/// Requests the shared memory. To be called while the server loads the library, after [`check_at_start`].
 pub fn request_shared_memory() {
     pgrx::pg_shmem_init!(BOARD = board_at_start());
 }
@@ -49,7 +49,7 @@ fn board_at_start() -> AssertPGRXSharedMemory<Board> {
     unsafe { AssertPGRXSharedMemory::new(board) }
 }
 
-/// What became of one pin.
+/// The result of checking one pin.
 enum PinResult {
     Same,
     Other(String),

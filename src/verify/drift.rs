@@ -3,7 +3,7 @@
 //! Nothing is written here. What a step saw goes back as JSON to `job_drift()` (`sql/schema/verify/drift.sql`), which keeps
 //! it in tables, raises alerts and decides what comes next. Everything that one call compares, watermarks included, is read
 //! from the snapshot of the statement that made the call: what a watermark remembers was visible when it was written, so
-//! it is visible in every later snapshot, unless somebody removed it.
+//! it is visible in every later snapshot, unless it was removed.
 
 mod findings;
 mod tenants;
@@ -63,7 +63,7 @@ fn replay_tenants(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     jsonb(&replayed)
 }
 
-/// What a walk along one chain came to.
+/// The outcome of a replay of one chain.
 #[derive(Serialize)]
 struct ChainReplayed {
     events: i64,
@@ -71,7 +71,7 @@ struct ChainReplayed {
     last: Option<PlacedEvent>,
     /// The event before the first of them.
     before: Option<PlacedEvent>,
-    /// Whether the walk came to its end.
+    /// Whether the replay came to the end of the chain.
     complete: bool,
     findings: Vec<DriftFinding>,
 }

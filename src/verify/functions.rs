@@ -1,8 +1,8 @@
 //! `audit_verify` and `audit_findings`: what is checked, and the verdict.
 //!
-//! All of one call is read from the snapshot of the statement that made it. A whole tenant, or every tenant, goes
-//! through the one pass ([`crate::verify::aggregate`]); only a chain whose sums differ is walked ([`crate::verify::replay`]). The last n events
-//! of a tenant are walked at once, through the primary key.
+//! All of one call is read from the snapshot of the statement that made it. The scan
+//! ([`crate::verify::aggregate`]) checks a whole tenant, or every tenant; only a chain whose sums differ is replayed ([`crate::verify::replay`]).
+//! The last n events of a tenant are replayed directly, through the primary key.
 
 use std::collections::BTreeMap;
 
@@ -25,7 +25,7 @@ use crate::verify::newest;
 use crate::verify::progress::Progress;
 use crate::verify::replay::{ChainSlice, replay_slice};
 
-/// What a check of one tenant came to.
+/// The outcome of checking one tenant.
 #[derive(Default)]
 struct Verdict {
     events: i64,
@@ -82,11 +82,11 @@ fn finding_row(finding: Finding) -> Vec<Value> {
     ]
 }
 
-/// One check: a session, the table, and how far it is.
+/// One check: a session, the table, and its progress.
 struct Check<'a> {
     session: &'a Session,
     trail: &'a Trail,
-    /// With what was sealed; `None` where there are no logs.
+    /// The comparison with the logs; `None` where there are none.
     comparison: Option<Comparison<'a>>,
     progress: Progress,
 }
@@ -100,7 +100,7 @@ impl<'a> Check<'a> {
         Ok(Self { session, trail, comparison, progress: Progress::start(tenant, total) })
     }
 
-    /// The one pass over a tenant, or over all.
+    /// Scans one tenant, or all.
     fn scan(&self, halves: [i64; 2], tenant: Option<&str>) -> Result<ByTenant<Vec<Sum>>, Failure> {
         let filter = if tenant.is_some() { "WHERE tenant_id = $3" } else { "" };
         // The key is a parameter, not text of the query: it must not reach a log.
@@ -131,7 +131,7 @@ impl<'a> Check<'a> {
         Ok(sums)
     }
 
-    /// The pass, and a walk of every chain whose sums differ.
+    /// Scans, and replays every chain whose sums differ.
     fn whole(
         &mut self,
         tenant: Option<&str>,
@@ -191,7 +191,7 @@ impl<'a> Check<'a> {
         Ok(verdict)
     }
 
-    /// What of a tenant is not as it was sealed; `empty`: no event of it is there.
+    /// Reports how a tenant differs from its log; `empty`: it has no event.
     fn compare(
         &self,
         tenant: &str,
@@ -252,7 +252,7 @@ impl<'a> Check<'a> {
     }
 }
 
-/// What the pass says of one chain.
+/// The scan's state of one chain.
 struct Sum {
     chain: Option<i16>,
     state: ChainState,

@@ -1,4 +1,4 @@
-//! Which events of a tenant are its newest: the heads of its chains, and from where on each chain has to be read.
+//! Which events of a tenant are its newest: the heads of its chains, and from where on each chain must be read.
 //!
 //! Everything is found by descending the primary key, so that the cost depends on the number of chains and on n, not on
 //! the length of the trail.
@@ -47,7 +47,7 @@ pub fn chain_ends(session: &Session, trail: &Trail, tenant: &str) -> Result<Vec<
     Ok(ends)
 }
 
-/// For each of `ends`, the stretch of its chain that holds those of the tenant's newest `n` events that are in it, and its head.
+/// For each of `ends`, the slice of its chain that contains its share of the tenant's newest `n` events, and its head.
 pub fn slices(
     session: &Session,
     trail: &Trail,
@@ -110,7 +110,7 @@ struct Depth {
     more: bool,
 }
 
-/// The smallest `seq` of each chain among the newest `n` events, by `recorded_at`; `None` for a chain that has to be read whole.
+/// The smallest `seq` of each chain among the newest `n` events, by `recorded_at`; `None` for a chain that must be read whole.
 ///
 /// Each chain is first read as deep as its share of the events; those that are among the newest with all that was read
 /// are read four times as deep, until none is. So about n events are read in each of a few rounds, and not n of each chain.
@@ -170,7 +170,7 @@ fn read(
         let place = row.int8(0).and_then(|place| usize::try_from(place).ok());
         if let Some(chain) = place.and_then(|place| chains.get_mut(place)) {
             out_of_memory::grow(&mut chain.events)?;
-            // What has no time is looked at first.
+            // Events without a time count as the newest.
             chain.events.push((row.int8(1).unwrap_or(i64::MAX), row.int8(2).unwrap_or(i64::MAX)));
         }
         Ok(())

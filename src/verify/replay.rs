@@ -1,4 +1,4 @@
-//! Walks one chain in order and names every defect: what the pass only counts.
+//! Replays one chain in order and names every defect that the scan only counts.
 
 use std::ops::ControlFlow;
 
@@ -10,7 +10,7 @@ use crate::trail::access::Trail;
 use crate::trail::columns::{self, ContentFinding, at};
 use crate::trail::finding::Finding;
 
-/// One chain, or the part of it from a `seq` on.
+/// A slice of a chain: all of it, or the part from a `seq` on.
 pub struct ChainSlice {
     /// The tenant; `None` for rows without one.
     pub tenant: Option<String>,
@@ -23,23 +23,23 @@ pub struct ChainSlice {
 /// An event that was read: its `seq` and its stored `event_hash`.
 pub type ReadEvent = (i64, [u8; 32]);
 
-/// What a walk came to.
+/// The outcome of a replay.
 #[derive(Default)]
 pub struct SliceReplayed {
     /// How many events were checked.
     pub events: i64,
-    /// The last of them that has a place in the chain.
+    /// The last checked event that has a place in the chain.
     pub last: Option<ReadEvent>,
-    /// The event before the stretch, if it is there.
+    /// The event before the slice, if it is there.
     pub before: Option<ReadEvent>,
-    /// Whether the walk was broken off before the end of the stretch.
+    /// Whether `go_on` ended the replay before the end of the slice.
     pub broken_off: bool,
 }
 
-/// Walks `stretch` up to `upto` (`None`: to the end of the chain), and hands every defect to `report`.
+/// Replays `slice` up to `upto` (`None`: to the end of the chain), and hands every defect to `report`.
 ///
-/// The event before the stretch, if there is one, only serves to judge the first link: it is not checked itself. After each
-/// event `go_on` is asked; when it says no, the walk is over, and another can take it up from there.
+/// The event before the slice, if there is one, only serves to judge the first link: it is not checked itself. Calls `go_on` after
+/// each event; if it returns false, the replay ends, and another can continue from there.
 pub fn replay_slice(
     session: &Session,
     trail: &Trail,

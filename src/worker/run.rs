@@ -10,7 +10,7 @@ use crate::trail::owner_transaction::{self, WorkerError};
 use crate::tripwire::definitions;
 use crate::worker::jobs::Exclusive;
 
-/// How often it is tried to record a run's end before it is left to the next worker.
+/// Attempts to record a run's end before that is left to the next worker.
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(2);
 /// The statement timeout counts in whole milliseconds, and fires that much before the deadline.
@@ -107,7 +107,7 @@ impl Run {
         self.tries >= TRIES
     }
 
-    /// Does one step, and records the end after the last. True when the run is over.
+    /// Does one step, and records the end after the last. True when the run has ended.
     pub fn step(&mut self) -> Result<bool, WorkerError> {
         if self.end.is_none() {
             self.end = self.advance()?;
@@ -146,7 +146,7 @@ impl Run {
         });
         self.steps += 1;
         let failed = |code: Option<String>, message: String| {
-            // A cancelled step of a run whose time is over: the timeout did it.
+            // A step was cancelled after the run's deadline: the timeout did it.
             if self.deadline <= Instant::now() + SLACK {
                 timed_out()
             } else {

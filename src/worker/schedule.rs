@@ -21,10 +21,10 @@ struct Job {
 
 /// The jobs, as last read.
 pub struct Plan {
-    /// Whether the table has to be read again.
+    /// Whether the table must be read again.
     pub outdated: bool,
     jobs: Vec<Job>,
-    /// Jobs to leave alone for a while.
+    /// Jobs that are not tried again before this time.
     postponed: HashMap<String, Instant>,
     overdue_checked: i64,
 }
@@ -40,7 +40,7 @@ impl Plan {
     pub fn load(&mut self) -> Result<(), WorkerError> {
         self.jobs = owner_transaction::run(None, |open| {
             let mut jobs = Vec::new();
-            // A database whose extension is older than its jobs has none.
+            // An older version of the extension has no jobs.
             let mut there = false;
             let table = format!("{}.jobs", open.schema);
             open.session.all(
@@ -94,7 +94,7 @@ impl Plan {
         self.jobs.iter().find(|known| known.name == job).map_or(Duration::from_secs(1), |known| known.timeout)
     }
 
-    /// Leaves `job` alone for a while.
+    /// Does not try `job` again for a while.
     pub fn postpone(&mut self, job: &str, pause: Duration) {
         self.postponed.insert(job.to_owned(), Instant::now() + pause);
     }
@@ -116,7 +116,7 @@ impl Plan {
         }
     }
 
-    /// Whether a job became overdue that nobody has looked at.
+    /// Whether a job became overdue that was not reported yet.
     pub fn overdue_to_check(&self) -> bool {
         let now = time::now();
         self.jobs.iter().filter_map(|job| job.overdue_at).any(|at| at <= now && at > self.overdue_checked)
@@ -141,7 +141,7 @@ impl Plan {
     }
 }
 
-/// Notices a clock that is set back: its times are then later than any that were planned from it.
+/// Notices a clock that is set back: planned times are then too far in the future.
 pub struct Clock {
     wall: i64,
     steady: Instant,
@@ -161,7 +161,7 @@ impl Clock {
     }
 }
 
-/// Calls one of the functions that look after the jobs, if this version of the extension has it.
+/// Calls one of the functions that maintain the jobs, if this version of the extension has it.
 fn call(function: &str) -> Result<(), WorkerError> {
     owner_transaction::run(None, |open| {
         let name = format!("{}.{function}()", open.schema);

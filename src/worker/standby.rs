@@ -1,5 +1,5 @@
 //! The worker of a database on a hot standby: verifies every hour, and writes what it finds to the server log, since it can
-//! write nowhere else. A promotion sends it away, and the launcher starts a full worker.
+//! write nowhere else. A promotion stops it, and the launcher starts a full worker.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ struct Line {
     first_finding: Option<serde_json::Value>,
 }
 
-/// Verifies until the process has to go.
+/// Verifies until the process must stop.
 pub fn serve(database: u32) -> End {
     show(true, "looking for the extension");
     if let Err(WorkerError::Gone) = owner_transaction::run(None, |_| Ok(())) {

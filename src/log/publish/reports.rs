@@ -1,4 +1,4 @@
-//! What a sink's report means, written to the tables: what is out, what a witness signed, and what does not agree.
+//! Records a sink's report in the tables: what is published, what a witness signed, and what contradicts a log.
 
 use std::collections::BTreeSet;
 
@@ -9,10 +9,10 @@ use crate::log::store::{Log, Tiles};
 use crate::pg::error::Failure;
 use crate::pg::spi::{Parameter, Session};
 
-/// What a sink was given and has not reported on.
+/// The work that a sink's thread has and has not reported on.
 #[derive(Clone)]
 pub enum Given {
-    /// What is in the directory is to be read.
+    /// The directory is to be read.
     Open,
     /// Checkpoints up to this number are to be written to the directory.
     Write { to: i64 },
@@ -37,10 +37,10 @@ pub struct Exhibit {
     pub note: String,
 }
 
-/// What goes on in the worker's memory afterwards.
+/// What the worker remembers of a report.
 #[derive(Default)]
 pub struct Outcome {
-    /// Whether it has to be tried again, later.
+    /// Whether to retry later.
     pub failed: bool,
     /// What the witness saw last, by origin.
     pub saw: Vec<(String, u64)>,
@@ -107,7 +107,7 @@ impl Recorder<'_> {
         self.session.change(&sql, &parameters, |_| Ok(()))
     }
 
-    /// Compares what is in a directory with the logs.
+    /// Compares the newest checkpoints of a directory with the logs.
     fn opened(&self, newest: &[Sealed]) -> Result<Outcome, Failure> {
         let mut missing = BTreeSet::new();
         for sealed in newest {
@@ -160,7 +160,7 @@ impl Recorder<'_> {
                     Ok((line, at)) => self.cosigned(exhibit, &line, at)?,
                     Err(why) => trouble = Some(why),
                 },
-                // It saw what we do not have, or the same size with another root: it was shown that very size before.
+                // The witness saw a larger log than this one, or the same size with another root: it was shown that very size before.
                 Answer::SawSize(size)
                     if *size > exhibit.size || *size == exhibit.size && exhibit.old_size == *size =>
                 {

@@ -1,14 +1,14 @@
-//! What a replay or a watermark says is wrong, put together by class and chain: one finding each, however many events it is
+//! The defects that a replay or a watermark shows, grouped by class and chain: one finding each, however many events it is
 //! about.
 
 use serde::Serialize;
 
 use crate::trail::finding::Finding;
 
-/// So many events of a finding are named; the rest is counted.
+/// This many events of a finding are named; the rest is counted.
 const NAMED: usize = 5;
 
-/// An event that is, or shall be, at a place.
+/// An event at its place in a chain.
 #[derive(Serialize, Clone)]
 pub struct PlacedEvent {
     /// The chain; -1 for rows without one.
@@ -29,15 +29,15 @@ struct Named {
     detail: String,
 }
 
-/// What tells that something is wrong.
+/// The source of a finding.
 #[derive(Serialize, Clone, Copy, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
     /// The events contradict each other, or themselves.
     Replay,
-    /// They contradict what was there before.
+    /// The events contradict a watermark.
     Memory,
-    /// They contradict what was sealed, or the log contradicts itself.
+    /// The events contradict the log, or the log contradicts itself.
     Log,
 }
 
@@ -46,7 +46,7 @@ pub enum Source {
 pub struct DriftFinding {
     /// The class.
     pub kind: &'static str,
-    /// What tells it.
+    /// Its source.
     pub source: Source,
     /// The tenant.
     pub tenant: String,
@@ -57,7 +57,7 @@ pub struct DriftFinding {
     last_seq: i64,
     /// Of a class that says that events are not there: the first that are not.
     absent: Option<[i64; 2]>,
-    /// What was there.
+    /// The events that were there.
     pub expected: Vec<PlacedEvent>,
     places: Vec<Named>,
 }
@@ -71,7 +71,7 @@ pub fn hex(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// Adds a defect that a walk, or the comparison with the log, named.
+/// Adds a defect that a replay, or the comparison with the log, named.
 pub fn collect(findings: &mut Vec<DriftFinding>, source: Source, tenant: &str, finding: &Finding) {
     let chain = finding.chain.unwrap_or(-1);
     // A chain that is missing is missing from its first event on.
@@ -104,7 +104,7 @@ pub fn collect(findings: &mut Vec<DriftFinding>, source: Source, tenant: &str, f
         source,
         tenant: tenant.to_owned(),
         chain,
-        // A walk counts what it comes past, the log what it holds.
+        // A replay reports one event at a time, the log a range.
         count: if source == Source::Log { end.saturating_sub(seq).saturating_add(1) } else { 1 },
         first_seq: seq,
         last_seq: end,
@@ -114,7 +114,7 @@ pub fn collect(findings: &mut Vec<DriftFinding>, source: Source, tenant: &str, f
     });
 }
 
-/// The event of a watermark is another one now.
+/// The finding that the event of a watermark is another one now.
 pub fn rewritten(tenant: &str, was: PlacedEvent, is: Option<String>) -> DriftFinding {
     let place = Named {
         seq: Some(was.seq),
@@ -138,7 +138,7 @@ pub fn rewritten(tenant: &str, was: PlacedEvent, is: Option<String>) -> DriftFin
     }
 }
 
-/// Events that were there are not: those from `from` to the watermark's.
+/// The finding that events are gone: those from `from` to the watermark's.
 pub fn missing(
     kind: &'static str,
     tenant: &str,

@@ -1,5 +1,5 @@
 //! The first part of a drift run: of each tenant the newest events are recomputed, and each watermark and the newest checkpoint are
-//! compared with what is there now.
+//! compared with the trail.
 
 use std::collections::HashMap;
 
@@ -21,12 +21,12 @@ use crate::verify::replay::{ReadEvent, replay_slice};
 const TENANTS: i64 = 64;
 /// Chains of one tenant that are looked at before the clock is.
 const CHAINS: usize = 256;
-/// With more findings than this the step ends: each is an alert to raise.
+/// A step with more findings than this ends: each is an alert to raise.
 const MOST_FINDINGS: usize = 100;
 /// More watermarks than this are not remembered in the finding that a whole tenant is missing.
 const MOST_EXPECTED: usize = 1000;
 
-/// How far the run is: behind this tenant, or behind this chain of it.
+/// The place of a run: behind this tenant, or behind this chain of it.
 #[derive(Serialize, Clone)]
 pub struct Place {
     /// The tenant; empty: before the first.
@@ -35,7 +35,7 @@ pub struct Place {
     pub chain: Option<i16>,
 }
 
-/// What one step came to.
+/// The outcome of one step.
 #[derive(Serialize)]
 pub struct TenantsReplayed {
     place: Place,
@@ -50,7 +50,7 @@ pub struct TenantsReplayed {
     compared: Vec<String>,
 }
 
-/// One chain, as it was seen.
+/// The head of a replayed chain.
 #[derive(Serialize)]
 struct Head {
     tenant: String,
@@ -74,20 +74,20 @@ struct Tenant {
     drift_rows: Option<i64>,
 }
 
-/// A watermark, and what is at its place now.
+/// A watermark, and the event at its place now.
 struct Watermark {
     known: PlacedEvent,
     own: bool,
     trail: String,
     /// Whether an event is there.
     there: bool,
-    /// Whether it is the one that was.
+    /// Whether it is the event of the watermark.
     same: bool,
     hash: Option<String>,
 }
 
 impl Watermark {
-    /// Of another trail, brought by a dump whose events are not here.
+    /// Whether a dump brought it from another trail, whose events are not here.
     fn is_unconfirmed(&self) -> bool {
         !self.own && !self.same
     }
@@ -143,7 +143,7 @@ pub fn replay(
 struct DriftStep<'a> {
     session: &'a Session,
     trail: &'a Trail,
-    /// With what was sealed; `None` where there are no logs, or they cannot be read.
+    /// The comparison with the logs; `None` where there are no logs, or they cannot be read.
     comparison: Option<Comparison<'a>>,
     n: i64,
     done: TenantsReplayed,
@@ -196,7 +196,7 @@ impl DriftStep<'_> {
         Ok(watermarks)
     }
 
-    /// Looks at the next chains of a tenant; true when those were the last.
+    /// Replays the next chains of a tenant; true when they were the last.
     fn tenant(&mut self, tenant: &Tenant) -> Result<bool, Failure> {
         let name = tenant.name.as_str();
         let after = if self.done.place.tenant == name { self.done.place.chain } else { None };
@@ -237,7 +237,7 @@ impl DriftStep<'_> {
             self.done.chains.push(Head { tenant: name.to_owned(), chain, seq, hash: hex(&hash), from, keep });
         }
         if last.is_none() {
-            // The chains before were in the steps before.
+            // Earlier steps had the earlier chains.
             let before = if after < 0 { Vec::new() } else { self.watermarks(name, -1)? };
             self.sealed(name, false, incomplete || before.iter().any(Watermark::is_unconfirmed))?;
             return Ok(self.whole(name));
@@ -252,7 +252,7 @@ impl DriftStep<'_> {
         true
     }
 
-    /// A tenant that has watermarks and no event. Those of a dump may be here before its events: they say nothing.
+    /// A tenant that has watermarks and no event. A dump may bring watermarks before their events: ignore them.
     fn gone(&mut self, name: &str, watermarks: &[Watermark]) {
         let own = watermarks.iter().filter(|mark| mark.own);
         let was: Vec<PlacedEvent> = own.map(|mark| mark.known.clone()).take(MOST_EXPECTED).collect();
@@ -261,8 +261,8 @@ impl DriftStep<'_> {
         }
     }
 
-    /// Compares a tenant with what was sealed of it. `empty`: no event of it is there. `incomplete`: a restore may not have
-    /// brought all of it yet, which is said as such; so events that are missing say nothing.
+    /// Compares a tenant with its log. `empty`: no event of it is there. `incomplete`: a restore may not have
+    /// brought all of it yet, which is reported as such; so missing events are no findings.
     fn sealed(&mut self, name: &str, empty: bool, incomplete: bool) -> Result<(), Failure> {
         let Some(comparison) = &self.comparison else { return Ok(()) };
         let findings = &mut self.done.findings;
@@ -277,7 +277,7 @@ impl DriftStep<'_> {
         Ok(())
     }
 
-    /// Compares watermarks with what is at their places. Returns the chains whose watermarks have to stay.
+    /// Compares watermarks with the events at their places. Returns the chains whose watermarks must stay.
     fn compare(
         &mut self,
         name: &str,
