@@ -1,4 +1,4 @@
-//! When to try again: a pure function of how often it failed.
+//! When to retry: a pure function of the number of failures.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use std::time::Duration;
 pub const FIRST: Duration = Duration::from_secs(2);
 /// The longest pause, before jitter.
 pub const LONGEST: Duration = Duration::from_secs(15 * 60);
-/// A server that asks for more patience than this is asked again after it.
+/// The longest pause that a server may ask for: it is tried again after this one.
 pub const MOST_PATIENCE: Duration = Duration::from_secs(60 * 60);
 
 /// The pause after `failures` failures in a row: doubled each time up to [`LONGEST`], or what the server asked for within
 /// one second and [`MOST_PATIENCE`], if that is longer. `jitter`, a random number from 0 to 1, shortens it by at most a
-/// fifth, so that the endpoint is not met by everybody at once.
+/// fifth, so that not every sender returns at once.
 #[must_use]
 pub fn pause(failures: u32, requested: Option<Duration>, jitter: f64) -> Duration {
     let doubled = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST);
@@ -57,7 +57,7 @@ mod tests {
         let requested = |seconds| pause(1, Some(Duration::from_secs(seconds)), 0.0);
         assert_eq!(requested(30), Duration::from_secs(30));
         assert_eq!(requested(u64::MAX), MOST_PATIENCE);
-        // Asked for less than our own pause, we keep ours.
+        // If the server asks for less than our own pause, ours applies.
         assert_eq!(requested(0), FIRST);
     }
 }

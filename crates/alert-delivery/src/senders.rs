@@ -33,18 +33,18 @@ pub struct Batch {
     pub shipments: Vec<Shipment>,
 }
 
-/// What came of a batch.
+/// The outcome of a batch.
 #[derive(Debug)]
 pub struct Report {
     /// The route's name.
     pub route: String,
-    /// Each delivery that was tried, by its number. The others were not: the route is in trouble, or time was up.
+    /// Each delivery that was tried, by its number. The others were not tried: the route is failing, or time was up.
     pub outcomes: Vec<(i64, Outcome)>,
     /// The numbers of those that were not tried.
     pub untried: Vec<i64>,
 }
 
-/// A report, and whether a thread made it: then its route is free again.
+/// A report, and whether a thread made it, so that its route is free again.
 struct Message(bool, Report);
 
 /// The threads, and the way back from them.
@@ -54,7 +54,7 @@ pub struct Senders {
     deadline: Duration,
     reports: Receiver<Message>,
     report: Sender<Message>,
-    /// Whether there is a report that nobody took.
+    /// Whether there is a report that was not taken.
     news: Arc<AtomicBool>,
     wake: PipeReader,
     waker: Arc<PipeWriter>,
@@ -119,7 +119,7 @@ impl Senders {
         let started = free
             && unsignalled(|| {
                 thread::Builder::new().name("audit delivery".into()).spawn(move || {
-                    // The owner is gone when nobody listens: so is the need to tell.
+                    // If nobody receives, the owner is gone.
                     let _ = report.send(Message(true, attempted(&batch, deadline)));
                     news.store(true, Ordering::Release);
                     let _ = (&*waker).write(&[1]);
@@ -137,9 +137,9 @@ impl Senders {
         }
     }
 
-    /// What has come back since the last call.
+    /// The reports since the last call.
     pub fn reports(&mut self) -> Vec<Report> {
-        // Before the reports are taken: one that comes meanwhile is news again.
+        // Cleared before the reports are taken: a report that comes meanwhile sets it again.
         self.news.store(false, Ordering::Release);
         let mut bytes = [0; 256];
         while matches!((&self.wake).read(&mut bytes), Ok(n) if n > 0) {}

@@ -12,7 +12,7 @@ use crate::rfc3161::Rfc3161Driver;
 /// Every kind of target.
 pub const KINDS: [&str; 3] = ["evm", "file", "rfc3161"];
 
-/// The driver of a target. Reads the files that the configuration names, and calls nobody.
+/// The driver of a target. Reads the files that the configuration names, and makes no call.
 pub fn open(kind: &str, config: &Value) -> Result<Box<dyn Driver>, Failure> {
     match kind {
         "evm" => Ok(Box::new(EvmDriver::open(read(config)?)?)),

@@ -1,4 +1,4 @@
-//! What the thread of a sink does: see `zeroauth-audit-outside-threads`.
+//! The body of a sink's thread: see `zeroauth-audit-outside-threads`.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,7 @@ use crate::directory::{Directory, ReadNote, Stamp};
 use crate::witness::{Answer, Shown, Witness};
 use crate::{Conflict, Sealed};
 
-/// What a sink has to do.
+/// Work for the thread of a sink.
 pub enum SinkWork {
     /// Read a directory.
     Open(PathBuf, Box<ReadNote>),
@@ -18,23 +18,23 @@ pub enum SinkWork {
         url_file: PathBuf,
         /// The only authorities to trust.
         ca_file: Option<PathBuf>,
-        /// What is shown.
+        /// The checkpoints.
         shown: Vec<(usize, Shown)>,
     },
 }
 
-/// What came of it.
+/// The outcome of the work.
 #[derive(Debug)]
 pub enum SinkReport {
     /// The newest checkpoint of each origin in the directory.
     Opened(Result<Vec<Sealed>, String>),
-    /// What was not written, because the directory holds what does not agree with it.
+    /// The directory's checkpoints that contradict the given ones, which were not written.
     Written(Result<Vec<Conflict>, String>),
-    /// Answers, as far as it got; why not further.
+    /// The answers, and the error that ended them early.
     Shown(Vec<(usize, Answer)>, Option<String>),
 }
 
-/// What a new thread does with its work.
+/// The body of a new thread.
 #[must_use]
 pub fn begin() -> Box<dyn FnMut(SinkWork) -> SinkReport + Send> {
     let mut open: Option<Directory> = None;

@@ -1,4 +1,4 @@
-//! The real Alertmanager: what it shows, and what it tells people by a receiver of its own.
+//! The real Alertmanager: what it shows, and what it sends to a receiver of its own.
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -30,7 +30,7 @@ impl Drop for Alertmanager {
 }
 
 impl Alertmanager {
-    /// One that tells `receiver` of everything at once.
+    /// An Alertmanager that notifies `receiver` of everything at once.
     fn start(receiver: &Server) -> Self {
         let home = tempfile::tempdir().unwrap();
         let config = format!(
@@ -123,7 +123,7 @@ fn alertmanager_takes_an_alert_tells_of_each_escalation_and_of_the_end() {
     assert_eq!(alert["startsAt"], "2026-01-02T03:04:05.000Z");
     assert!(alert["endsAt"].as_str().unwrap().starts_with("2999"), "it does not time out: {alert}");
     wait("people are notified", || notified(&receiver) == ["firing 1"]);
-    // Sent again, as after a restart: nobody is told again.
+    // Sent again, as after a restart: nobody is notified again.
     assert_eq!(files.attempt(&notice("raised", 1, 1, None)), Outcome::Delivered);
     assert_eq!(files.attempt(&notice("escalated", 2, 2, None)), Outcome::Delivered);
     wait("people are notified of the escalation", || notified(&receiver) == ["firing 1", "firing 2"]);

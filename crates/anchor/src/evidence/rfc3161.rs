@@ -30,7 +30,7 @@ impl Evidence {
         Self { version: 1, log_id: batch.log_id, epoch: batch.epoch, seal: batch.seal(), token }
     }
 
-    /// Checks all of it; `root` is what has to be stamped, and `trusted` vouch for the authority.
+    /// Checks all of it; `root` is the root that must be stamped, and `trusted` vouch for the authority.
     pub fn verify(&self, root: &Hash, trusted: &Authorities) -> Result<Verdict, Error> {
         if self.version != 1 {
             return Err(Error::Unknown);

@@ -18,7 +18,7 @@ const MOST_BYTES: u64 = 1 << 20;
 /// All receipts of a block.
 const MOST_RECEIPTS: u64 = 64 << 20;
 
-/// Why a call came to nothing.
+/// Why a call failed.
 #[derive(Debug)]
 pub enum CallError {
     /// No answer, or none that can be read.
@@ -57,7 +57,7 @@ impl Rpc {
         open().map_err(|reason| Failure::File { reason })
     }
 
-    /// Whether both are the same URL: then the second is no second opinion.
+    /// Whether both are the same URL: a second opinion needs another URL.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         self.endpoint.uri == other.endpoint.uri

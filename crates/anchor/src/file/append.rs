@@ -1,4 +1,4 @@
-//! Adding a line to the anchor file. One writer at a time, by a lock on the file itself; what was there stays as it is, byte for
+//! Adding a line to the anchor file. One writer at a time, by a lock on the file itself; earlier lines stay as they are, byte for
 //! byte, so that the file may be on a medium that only appends.
 
 use std::fs::File;
@@ -25,12 +25,12 @@ fn describe(what: &str, error: &std::io::Error) -> String {
     format!("cannot {what} the anchor file: {error}")
 }
 
-/// Opens the file, makes it if need be, locks it and reads it. What was read is durable.
+/// Opens the file, makes it if need be, locks it and reads it. The content read is durable.
 pub(super) fn open(path: &Path) -> Result<Locked, String> {
     if !path.is_absolute() {
         return Err("the path of the anchor file is not absolute".into());
     }
-    // Not blocking: a pipe without a reader would hang the open. Not following: somebody else's link would choose the file.
+    // Not blocking: a pipe without a reader would hang the open. Not following links: another user's link would choose the file.
     let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let open = |flags| rustix::fs::open(path, flags, Mode::from_bits_truncate(0o644)).map(File::from);
     let mut file = match open(flags) {
@@ -86,7 +86,7 @@ fn lock(file: &File) -> Result<(), String> {
 impl Locked {
     /// Adds a line; when this returns it is durable. `is_ended`: whether the file ends with a newline.
     pub(super) fn append(mut self, line: &str, is_ended: bool) -> Result<(), String> {
-        // What a dead writer left is ended first. One write, so that nothing comes in between.
+        // A line that a dead writer left is ended first. One write, so that nothing comes in between.
         let start = if is_ended { "" } else { "\n" };
         let bytes = format!("{start}{line}\n");
         self.file.write_all(bytes.as_bytes()).map_err(|error| match error.kind() {

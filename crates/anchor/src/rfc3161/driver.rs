@@ -1,4 +1,4 @@
-//! The driver: asks an authority for a token, and takes it only if it holds.
+//! The driver: requests a token of an authority, and takes it only if it verifies.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -50,7 +50,7 @@ pub struct Rfc3161Driver {
 }
 
 impl Rfc3161Driver {
-    /// Reads the files of the configuration, and calls nobody.
+    /// Reads the files of the configuration, and makes no call.
     pub fn open(config: &Config) -> Result<Self, Failure> {
         let open = || {
             let url = file::secret(&config.url_file, "URL")?;
@@ -100,7 +100,7 @@ fn defect(what: &str) -> Failure {
 }
 
 impl Driver for Rfc3161Driver {
-    /// An authority keeps nothing that could be asked for: a token that was lost is asked for again.
+    /// An authority keeps no tokens: a lost one is requested again.
     fn look(&self, _: &Batch, _: &[&Attempt]) -> Result<View, Failure> {
         Ok(View { place: Place::Free, waiting: false, nonces: None, reverted: false })
     }
@@ -147,7 +147,7 @@ impl Driver for Rfc3161Driver {
             block_number: None,
             block_hash: None,
             anchored_at: Moment(i64::try_from(verified.seconds).unwrap_or(i64::MAX)),
-            // What is signed cannot be unsigned.
+            // A signature cannot be undone.
             finalized: true,
             token: Some(hex::encode(token)),
         }))

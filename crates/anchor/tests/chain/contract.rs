@@ -59,7 +59,7 @@ enum Epoch {
     Exactly(u64),
 }
 
-/// What the contract has to be, as plainly as it can be said.
+/// A model of the contract, as plain as possible.
 #[derive(Clone, Debug, Default)]
 struct Model {
     owner: usize,

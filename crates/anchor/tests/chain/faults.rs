@@ -105,7 +105,7 @@ fn an_attempt_that_was_replaced_and_included_all_the_same_counts() {
     live.behave(&Behaviour::lies(|method, _, answer| {
         if method == "eth_sendRawTransaction" { error(-32000, "no room") } else { answer }
     }));
-    // What is sent to a liar does arrive here: it is the chain's own pool that has to be without it.
+    // A transaction sent to a liar does arrive here, so it must be missing from the chain's own pool.
     live.now += 601;
     live.run();
     let after = live.state().attempt.unwrap();
@@ -227,7 +227,7 @@ fn an_endpoint_that_lies_about_anything_makes_nothing_final() {
         }
         assert_eq!(live.trouble(), format!("the endpoints disagree about {about}"));
         assert!(live.memory.notices.is_empty());
-        // It goes on until somebody is called; nothing is sent meanwhile.
+        // The trouble lasts until a person is called; nothing is sent meanwhile.
         live.now += 6 * HOUR;
         live.run();
         assert!(matches!(live.memory.notices[..], [Notice::Page { .. }]), "{:?}", live.memory.notices);
@@ -273,7 +273,7 @@ fn an_endpoint_on_another_chain_is_not_used() {
     live.anvil.call("evm_setAutomine", json!([false]));
     let calls = std::sync::atomic::AtomicUsize::new(0);
     live.second.behave(Behaviour::lies(move |method, _, mut answer| {
-        // Asked once to look, once to prepare, once to send.
+        // One call each to look, to prepare and to send.
         if method == "eth_chainId" && calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 2 {
             answer["result"] = json!("0x5");
         }

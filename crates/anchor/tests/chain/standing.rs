@@ -1,4 +1,4 @@
-//! Whether a block is on the chain and final, as endpoints that may lag or lie tell it.
+//! Whether a block is on the chain and final, by the answers of endpoints that may lag or lie.
 
 use std::time::Duration;
 

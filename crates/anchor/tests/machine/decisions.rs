@@ -221,7 +221,7 @@ fn an_epoch_that_holds_something_else_is_given_up_only_when_that_is_final() {
     assert_eq!((worker.state().phase, worker.last.clone()), (Phase::Failed, Action::Replan { above: 1 }));
     assert!(matches!(&worker.notices[..], [Notice::EpochTaken { epoch: 1, seal, .. }] if *seal == garbage()));
     assert_eq!(worker.notices[0].severity(), 1);
-    // Asked again after a crash, the answer is the same, and nobody is told twice.
+    // Resumed after a crash, the decision is the same, and nobody is notified twice.
     worker.run(None);
     assert_eq!((worker.last.clone(), worker.notices.len()), (Action::Replan { above: 1 }, 1));
     // Under the next epoch the same root is anchored, once.
@@ -309,7 +309,7 @@ fn an_attempt_other_than_the_requested_one_is_neither_stored_nor_sent() {
     assert!(matches!(refused.action, Action::Wait(_)));
     assert_eq!(refused.state.attempt.as_ref(), Some(&attempt));
     assert!(matches!(refused.state.trouble.unwrap().last, Failure::Defect { .. }));
-    // And one that nobody asked for is none at all.
+    // A replacement that was not requested is ignored.
     let mut unrequested = replacing.state;
     unrequested.need = None;
     let ignored = at(unrequested, Event::Prepared(other), 701);

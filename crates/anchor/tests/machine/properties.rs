@@ -103,7 +103,7 @@ proptest! {
         }
         let chain = worker.driver.chain();
         prop_assert_eq!(chain.anchored_for_good(batch(1).root), [epoch]);
-        // People are called once for each trouble, and told when it is over.
+        // A person is called once for each trouble, and notified of its end.
         let pages = worker.notices.iter().filter(|notice| matches!(notice, Notice::Page { .. })).count();
         let recovered = worker.notices.iter().filter(|notice| matches!(notice, Notice::Recovered { .. })).count();
         prop_assert_eq!(pages, recovered);
