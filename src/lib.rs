@@ -104,6 +104,7 @@ pgrx::extension_sql_file!(
     name = "tenants_public",
     requires = ["anchor_public"]
 );
+pgrx::extension_sql_file!(
     "../sql/schema/trail/public_events.sql",
     name = "public_events",
     requires = ["tenants_public"]
@@ -123,7 +124,7 @@ pub extern "C-unwind" fn _PG_init() {
     unsafe { pg::settings::define(shared::privileged_use::maintenance_assigned) };
     // SAFETY: read by the only thread, set before any library is loaded.
     if unsafe { pgrx::pg_sys::IsBinaryUpgrade } {
-        return; // pg_upgrade moves files and recreates the catalog: nothing of ours may stand in its way.
+        return; // pg_upgrade moves files and recreates the catalog: this library must not interfere.
     }
     guard::ddl::install_hooks();
     // SAFETY: set by PostgreSQL around the loading of the libraries.
@@ -137,7 +138,7 @@ pub extern "C-unwind" fn _PG_init() {
     }
 }
 
-/// Every module that has shared memory asks for its own. Pinned files are looked at first: the server may refuse to start.
+/// Every module that has shared memory requests its own. Pinned files are looked at first: the server may refuse to start.
 fn request_shared_memory() {
     tripwire::pins::check_at_start();
     tripwire::pins::request_shared_memory();

@@ -1,7 +1,7 @@
-//! `audit_prove` and `audit_prove_consistency`: what an outsider needs to check an event, or that a log only grew.
+//! `audit_prove` and `audit_prove_consistency`: what an auditor needs to check an event, or that a log only grew.
 //!
-//! A proof reads the tiles and nothing of the other events. It is checked here before it is handed out: an outsider who gets a wrong
-//! one could not tell a damaged log from a forged event.
+//! A proof reads the tiles and nothing of the other events. It is checked here before it is handed out: an auditor who gets a wrong
+//! one could not distinguish a damaged log from a forged event.
 
 use pgrx::pg_sys;
 use zeroauth_audit_core::Digest;

@@ -87,7 +87,7 @@ fn datum(value: Value) -> pg_sys::Datum {
         }
         Value::Jsonb(json) => {
             let json = std::ffi::CString::new(json).unwrap_or_default();
-            // SAFETY: jsonb_in takes one cstring; raises for what is no JSON.
+            // SAFETY: jsonb_in takes one cstring; raises an error for invalid JSON.
             unsafe {
                 pgrx::direct_function_call_as_datum(
                     pg_sys::jsonb_in,

@@ -201,7 +201,7 @@ fn nobody_there_is_said_as_such() {
 }
 
 #[test]
-fn a_route_with_a_bad_file_is_told_apart_without_showing_what_is_in_it() {
+fn each_bad_file_of_a_route_has_its_own_error_which_does_not_show_its_content() {
     let open = |files: &Files| Target::open(&files.route).unwrap_err();
     let mut files = Files::webhook("http://example.org");
     assert_eq!(open(&files), "the URL is not https:// (http:// is for loopback addresses only)");
@@ -218,7 +218,7 @@ fn a_route_with_a_bad_file_is_told_apart_without_showing_what_is_in_it() {
     assert_eq!(format!("{target:?}"), "Target { kind: Webhook, .. }");
 }
 
-/// Set for the process that [`a_proxy_of_the_environment_is_not_asked`] starts.
+/// Set for the process that [`a_proxy_of_the_environment_is_not_used`] starts.
 const HELPER: &str = "ZEROAUTH_AUDIT_TEST_TO";
 
 #[test]
@@ -229,7 +229,7 @@ fn helper_sends_once_when_started_for_it() {
 }
 
 #[test]
-fn a_proxy_of_the_environment_is_not_asked() {
+fn a_proxy_of_the_environment_is_not_used() {
     let (server, proxy) = (Server::status("200 OK"), Server::status("200 OK"));
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "answers::helper_sends_once_when_started_for_it"]);
