@@ -1,27 +1,21 @@
-//! `zeroauth_audit`: a tamper-evident audit trail for PostgreSQL. This file only wires the modules together.
+//! `zeroauth_audit`: a tamper-evident audit trail for PostgreSQL. This file only wires: hooks, settings, shared memory, SQL files.
 //!
-//! | module | what it does |
+//! Folders in the order of dependency: a file imports from its own folder and from those below, `cargo xtask tree` keeps it so, and nothing
+//! imports from here. `docs/architecture.md` is the map.
+//!
+//! | folder | what is in it |
 //! |---|---|
-//! | [`chain`] | BEFORE INSERT trigger: gives every event its place and its hash |
-//! | [`lock`], [`head`] | which chain a transaction may append to, and where that chain ends |
-//! | [`shared_heads`], [`ending`] | ends of chains in shared memory, and what follows a transaction's end |
-//! | [`guard`], [`ddl`], [`statements`], [`member`] | refuse changes of rows, and of the table itself |
-//! | [`verify`], [`pass`], [`walk`] | replay: SQL functions, the one pass in any order, the walk in order |
-//! | [`newest`], [`drift`] | the newest events of a tenant; the reading part of the job that replays on a schedule |
-//! | [`drill`] | the scratch table that `audit_drill()` plays attacks on |
-//! | [`columns`], [`jsonb`], [`hashes`] | stored values as the core sees them; the two hashes as SQL functions |
-//! | [`definitions`], [`uses`], [`clock`], [`pins`] | what the tripwires look at: definitions, who opened the trail, the clock, pinned files |
-//! | [`alerts`] | what an alert leaves behind besides its row: an event of our own, a log line |
-//! | [`deliver`] | the worker's part in sending alerts |
-//! | [`log`], [`seal`], [`keys`], [`publish`] | the Merkle log: reading it, sealing it, keys, and how checkpoints leave the machine |
-//! | [`compare`] | the trail against what was sealed |
-//! | [`prove`], [`proofs`] | proof bundles and consistency proofs |
-//! | [`anchoring`] | anchors: planning them, the worker's part, missed days, the daily check |
-//! | [`query`], [`access`], [`progress`], [`srf`] | reading through SQL, who may check what, how far a check is, returning rows |
-//! | [`launcher`], [`registry`], [`process`] | one background worker for each database that has the extension |
-//! | [`worker`], [`schedule`], [`run`], [`transaction`], [`standby`], [`jobs`], [`pg_cron`] | what a worker does: jobs, when they are due |
-//! | [`tell`], [`hold`] | what sessions tell launcher and workers, and statements that a worker must make way for |
-//! | [`call`], [`error`], [`memory`], [`settings`], [`random`], [`compat`] | the edge to PostgreSQL |
+//! | `worker` | the launcher, the worker of one database, its jobs and when they are due |
+//! | `anchor` | anchors: planning, sending, missed days, the daily check |
+//! | `alert` | what an alert leaves behind, and its delivery |
+//! | `tripwire` | installed definitions, pinned files, clocks |
+//! | `verify` | `audit_verify` and its kin: aggregate, replay, newest events, drift, progress |
+//! | `log` | the Merkle log of each tenant: reading, sealing, comparing, proofs, publishing, keys |
+//! | `guard` | refusing changes of stored events, and of the table itself |
+//! | `chain` | the chaining trigger: lock, head, heads in shared memory, what a commit does |
+//! | `shared` | shared memory between processes: databases and their workers, restores, privileged use |
+//! | `trail` | which table is the trail, its columns as fields, what a finding is |
+//! | `pg` | the edge to PostgreSQL: nothing there knows what an event is |
 
 mod alert;
 mod anchor;
@@ -82,16 +76,31 @@ pgrx::extension_sql_file!(
 #[allow(non_snake_case)]
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
-    pg::settings::define();
+    // SAFETY: the hook raises nothing.
+    unsafe { pg::settings::define(shared::privileged_use::maintenance_assigned) };
     // SAFETY: read by the only thread, set before any library is loaded.
     if unsafe { pgrx::pg_sys::IsBinaryUpgrade } {
         return; // pg_upgrade moves files and recreates the catalog: nothing of ours may stand in its way.
     }
     guard::ddl::install_hooks();
-    verify::progress::request_shared_memory();
-    shared::notices::install();
     // SAFETY: set by PostgreSQL around the loading of the libraries.
-    if unsafe { pgrx::pg_sys::process_shared_preload_libraries_in_progress } {
+    let preloaded = unsafe { pgrx::pg_sys::process_shared_preload_libraries_in_progress };
+    if preloaded {
+        request_shared_memory();
+    }
+    shared::notices::install();
+    if preloaded {
         worker::launcher::register();
     }
+}
+
+/// Every module that has shared memory asks for its own. Pinned files are looked at first: the server may refuse to start.
+fn request_shared_memory() {
+    tripwire::pins::check_at_start();
+    tripwire::pins::request_shared_memory();
+    verify::progress::request_shared_memory();
+    shared::privileged_use::request_shared_memory();
+    chain::shared_heads::request_shared_memory();
+    shared::databases::request_shared_memory();
+    pg::shmem::requested();
 }

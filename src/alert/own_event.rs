@@ -8,6 +8,7 @@ use pgrx::pg_sys;
 use crate::pg::call::{Arguments, enter, raw_sql_function, sql_function};
 use crate::pg::error::{Failure, Kind, log_line, throw};
 use crate::pg::random;
+use crate::pg::time;
 use crate::shared::notices;
 use crate::trail::membership::{OWN_TENANT, extension_schema, trail_oid};
 
@@ -55,7 +56,7 @@ fn prepare(arguments: &Arguments) -> Result<Prepared, Failure> {
     // SAFETY: reads the clock.
     let now = unsafe { pg_sys::GetCurrentTimestamp() };
     // Ours, so that the table's owner needs no right on the default's function.
-    let id = pgrx::datum::Uuid::from_bytes(random::uuid_v7(now + random::POSTGRES_EPOCH)).to_string();
+    let id = pgrx::datum::Uuid::from_bytes(random::uuid_v7(now + time::EPOCH)).to_string();
     let action = text(arguments, 0)?;
     // SAFETY: live for the length of the call.
     let named = unsafe { (*arguments.raw()).nargs } > 4;

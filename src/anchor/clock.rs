@@ -2,10 +2,9 @@
 
 use zeroauth_audit_anchor::Moment;
 
-use crate::shared::databases;
-use crate::trail::columns::unix_micros;
+use crate::pg::time;
 
 /// The database's clock, in whole seconds.
 pub(super) fn moment() -> Moment {
-    Moment(unix_micros(databases::now()).div_euclid(1_000_000))
+    Moment(time::unix_micros(time::now()).div_euclid(1_000_000))
 }

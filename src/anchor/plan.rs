@@ -1,7 +1,7 @@
 //! The job `anchor`: what is new is sealed first; then one batch is planned for each enabled target, in one transaction; then each anchor
 //! is tied to the one before it, and it is said how tenants are. Nothing leaves the machine here.
 //!
-//! The stage of a run is kept in this process alone. A run that is interrupted is made up for by another ([`super::Anchoring`]), and a
+//! The stage of a run is kept in this process alone. A run that is interrupted is made up for by another ([`super::sending::Anchoring`]), and a
 //! batch that nobody has begun with gives way to a newer one.
 
 use std::cell::Cell;

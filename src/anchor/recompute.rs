@@ -17,8 +17,8 @@ use zeroauth_audit_core::range::Frontier;
 use crate::pg::call::{self, Arguments, jsonb, sql_function};
 use crate::pg::error::{Failure, Kind};
 use crate::pg::spi::{Parameter, Session};
+use crate::pg::varlena;
 use crate::trail::access::Trail;
-use crate::trail::columns;
 use crate::trail::membership::INTERNAL;
 
 /// Intervals that are read at once.
@@ -40,7 +40,7 @@ fn recompute(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let until = Instant::now() + Duration::from_millis(u64::try_from(int4(5)).unwrap_or(0));
     let leaf = arguments.int8(2).and_then(|leaf| u64::try_from(leaf).ok()).unwrap_or(0);
     // SAFETY: declared as bytea, STRICT.
-    let nodes = arguments.datum(3).map(|datum| unsafe { columns::varlena_bytes(datum) }).unwrap_or_default();
+    let nodes = arguments.datum(3).map(|datum| unsafe { varlena::bytes(datum) }).unwrap_or_default();
     let nodes = nodes.chunks_exact(32).filter_map(Digest::from_slice).collect();
     let frontier = Frontier::from_parts(leaf, nodes).map_err(|error| {
         Failure::new(Kind::InvalidArgument, error.to_string()).hint("It is called by the job anchor_check.")

@@ -5,13 +5,13 @@
 //! open while one is asked. What to do is decided by [`zeroauth_audit_anchor::machine`]; nothing that it needs is kept in this
 //! process. So the way after a crash is the way of every day: the state is read, and a look outside comes first.
 //!
-//! | module | what it does |
+//! | file | what it does |
 //! |---|---|
-//! | `target`, `lane` | configurations, and the thread that calls a driver |
-//! | `batches`, `found` | batches as they are stored and one step of the machine; what a transaction found to do |
-//! | `plan`, `ties` | the job `anchor`: what is anchored, and whether it continues what was anchored before |
+//! | `target`, `driver_thread` | configurations, and the thread that calls a driver |
+//! | `batches`, `work` | batches as they are stored and one step of the machine; what a transaction found to do |
+//! | `plan`, `continuity` | the job `anchor`: what is anchored, and whether it continues what was anchored before |
 //! | `status` | missed days: `tenant_status` |
-//! | `asked`, `recompute` | the job `anchor_check`: what targets have, and what the events say |
+//! | `target_check`, `recompute` | the job `anchor_check`: what targets have, and what the events say |
 
 use std::collections::BTreeMap;
 use std::io;

@@ -28,7 +28,7 @@ unsafe extern "C-unwind" fn transaction_ends(event: pg_sys::XactEvent::Type, _: 
             head::committed();
             shared_heads::outsider_ended();
         }
-        // A prepared transaction keeps its chains locked, and commits as somebody else's statement: see `ddl`.
+        // A prepared transaction keeps its chains locked, and commits as somebody else's statement: see [`crate::guard::ddl`].
         pg_sys::XactEvent::XACT_EVENT_ABORT | pg_sys::XactEvent::XACT_EVENT_PREPARE => {
             head::not_committed();
             shared_heads::outsider_ended();

@@ -19,30 +19,19 @@ use std::ptr::NonNull;
 use pgrx::pg_sys;
 use zeroauth_audit_core::Digest;
 
-use crate::chain::at_commit;
+use crate::chain::chain_end::Head;
 use crate::chain::lock::Claim;
 use crate::chain::shared_heads::{self, Place, State};
-use crate::log::drill;
 use crate::pg::error::{Failure, Kind};
 use crate::pg::out_of_memory;
 use crate::pg::versions;
 use crate::trail::columns::{self, at};
+use crate::trail::scratch;
 
 // Never raise: called without pgrx's guard, which costs more than they do.
 unsafe extern "C-unwind" {
     fn GetCurrentSubTransactionId() -> u32;
     fn GetCurrentTransactionNestLevel() -> i32;
-}
-
-/// The end of a chain: its newest event.
-#[derive(Clone, Copy, Debug)]
-pub struct Head {
-    /// The chain.
-    pub chain: u16,
-    /// `seq` of the newest event, 0 when there is none.
-    pub seq: i64,
-    /// Its `event_hash`, [`Digest::GENESIS`] when there is none.
-    pub hash: Digest,
 }
 
 /// What this transaction has stored in the relation, as PostgreSQL counts it for the statistics views.
@@ -159,7 +148,7 @@ pub unsafe fn recall(relation: pg_sys::Relation, tenant: &[u8]) -> Option<Head> 
         place,
         // Rows of a table that this transaction created have no locks, so none are held when it commits.
         // SAFETY: open by contract.
-        outsiders: if unsafe { drill::is_created_here(relation) } { State::LOUD } else { place.state() },
+        outsiders: if unsafe { scratch::is_created_here(relation) } { State::LOUD } else { place.state() },
     };
     // SAFETY: open by contract.
     let counters = unsafe { Counters::read(counted(relation)) };
@@ -175,12 +164,12 @@ pub unsafe fn recall(relation: pg_sys::Relation, tenant: &[u8]) -> Option<Head> 
     })
 }
 
-/// Remembers that `head` is what the row about to be stored makes of `tenant`'s chain.
+/// Remembers that `head` is what the row about to be stored makes of `tenant`'s chain. It reaches shared memory only if the end of the
+/// transaction is watched ([`crate::chain::at_commit`]).
 ///
 /// # Safety
 /// `relation` must be open; to be called once, last, for every row that [`recall`] was called for.
 pub unsafe fn remember(relation: pg_sys::Relation, tenant: &[u8], head: Head) {
-    at_commit::watch();
     // SAFETY: open by contract.
     let counted = unsafe { counted(relation) };
     // SAFETY: the counters of an open relation.

@@ -26,7 +26,8 @@ use siphasher::sip128::{Hasher128 as _, SipHasher13};
 use std::hash::Hasher as _;
 use zeroauth_audit_core::Digest;
 
-use crate::chain::head::Head;
+use crate::chain::chain_end::Head;
+use crate::pg::shmem;
 
 /// Two heads of one slot put each other out, which costs a look into the index and nothing else.
 const SLOTS: usize = 8192;
@@ -115,7 +116,7 @@ fn empty() -> AssertPGRXSharedMemory<Shared> {
 fn shared() -> Option<&'static Shared> {
     static ADDRESS: OnceLock<Option<&'static Shared>> = OnceLock::new();
     *ADDRESS.get_or_init(|| {
-        crate::verify::progress::is_shared().then(|| {
+        shmem::is_shared().then(|| {
             let guard = SHARED.share();
             let address: *const Shared = &raw const **guard;
             // SAFETY: PostgreSQL's main shared memory stays where it is as long as the process lives, and every field that changes

@@ -11,19 +11,21 @@ use zeroauth_audit_core::hash::HASH_VERSION;
 use zeroauth_audit_core::{Salt, event_hash, private_hash};
 
 use crate::chain::at_commit;
-use crate::chain::head::{self, Head};
+use crate::chain::chain_end::Head;
+use crate::chain::head;
 use crate::chain::lock;
 use crate::chain::lock::Claim;
 use crate::chain::shared_heads;
-use crate::guard::row_changes;
-use crate::log::drill;
-use crate::pg::call::{Arguments, sql_function};
+use crate::pg::call::{Arguments, sql_function, trigger_data};
 use crate::pg::error::{Failure, Kind};
 use crate::pg::random;
 use crate::pg::settings;
+use crate::pg::time;
+use crate::pg::varlena::{self, ShortVarlena};
 use crate::shared::databases::restores;
 use crate::shared::privileged_use::{self, What};
-use crate::trail::columns::{self, COLUMNS, COUNT, ContentFinding, Scratch, ShortVarlena, at};
+use crate::trail::columns::{self, COLUMNS, COUNT, ContentFinding, Scratch, at};
+use crate::trail::scratch;
 
 /// Columns that only the server sets.
 const SERVER_SET: [usize; 9] = [
@@ -69,7 +71,7 @@ impl Row {
 }
 
 fn chain_event(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
-    let trigger = row_changes::trigger_data(arguments)?;
+    let trigger = trigger_data(arguments)?;
     let relation = trigger.tg_relation;
     // SAFETY: the executor holds the relation open while its triggers run.
     unsafe { privileged_use::note_replica(relation, What::ReplicaInsert) };
@@ -100,7 +102,7 @@ fn chain_event(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         return Ok(unchanged); // the NOT NULL constraint says it best
     };
     // SAFETY: a text column.
-    let tenant_bytes: &[u8] = unsafe { columns::varlena_bytes(tenant) };
+    let tenant_bytes: &[u8] = unsafe { varlena::bytes(tenant) };
     if tenant_bytes.is_empty() || tenant_bytes.len() > MOST_TENANT_BYTES {
         return Err(Failure::new(
             Kind::InvalidEvent,
@@ -128,7 +130,7 @@ fn chain_event(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
             let place = unsafe { head::place(relation) };
             // A table that nobody else sees yet needs no lock: loading it, or a drill, disturbs no other transaction.
             // SAFETY: the relation is open.
-            let alone = unsafe { drill::is_created_here(relation) };
+            let alone = unsafe { scratch::is_created_here(relation) };
             let claim = if alone { Claim::default() } else { lock::claim_chain(tenant_bytes) };
             let known = if alone { None } else { shared_heads::take(place, tenant_bytes, claim.chain) };
             match known {
@@ -156,7 +158,7 @@ unsafe fn append(
     let now = unsafe { pg_sys::GetCurrentTimestamp() };
     let seq = head.seq + 1;
     let salt = Salt::new(random::bytes());
-    let event_id = random::uuid_v7(columns::unix_micros(now));
+    let event_id = random::uuid_v7(time::unix_micros(now));
     row.set(at::CHAIN, pg_sys::Datum::from(head.chain as i16));
     row.set(at::SEQ, pg_sys::Datum::from(seq));
     row.set(at::RECORDED_AT, pg_sys::Datum::from(now));
@@ -193,6 +195,7 @@ unsafe fn append(
     row.set(at::SALT, salt.datum());
     row.set(at::PREV_HASH, prev.datum());
     row.set(at::EVENT_HASH, hash_value.datum());
+    at_commit::watch();
     // SAFETY: open by contract; called once for this row, after which nothing can fail but the forming of the tuple.
     unsafe { head::remember(relation, tenant, Head { chain: head.chain, seq, hash }) };
     lock::appended(tenant, head.chain, seq);
@@ -251,7 +254,7 @@ fn place(row: &Row) -> String {
     let number = |n: usize| row.value(n).map_or(0, |datum| datum.value() as i64);
     let tenant = row.value(at::TENANT_ID).map_or_else(String::new, |tenant| {
         // SAFETY: a text column.
-        String::from_utf8_lossy(unsafe { columns::varlena_bytes(tenant) }).into_owned()
+        String::from_utf8_lossy(unsafe { varlena::bytes(tenant) }).into_owned()
     });
     format!("tenant {tenant:?}, chain {}, seq {}", number(at::CHAIN) as i16, number(at::SEQ))
 }

@@ -18,7 +18,6 @@ use crate::chain::shared_heads;
 use crate::guard::exclusive_database;
 use crate::guard::row_changes::Attempt;
 use crate::guard::statements;
-use crate::log::drill;
 use crate::pg::call::guarded;
 use crate::pg::error::{Failure, Kind};
 use crate::pg::out_of_memory;
@@ -26,6 +25,7 @@ use crate::pg::settings;
 use crate::shared::notices;
 use crate::shared::privileged_use::{self, What};
 use crate::trail::membership::{is_member, is_trail, trail_name};
+use crate::trail::scratch;
 
 static PREVIOUS_UTILITY: OnceLock<pg_sys::ProcessUtility_hook_type> = OnceLock::new();
 static PREVIOUS_ACCESS: OnceLock<pg_sys::object_access_hook_type> = OnceLock::new();
@@ -161,7 +161,7 @@ fn refused(operation: &str) -> Failure {
 /// Logs an attempt; `Err` unless it is let through.
 fn attempt(operation: &str, object: &str) -> Result<(), Failure> {
     if settings::maintenance() {
-        if !object.starts_with(drill::SCHEMA_PREFIX) {
+        if !object.starts_with(scratch::SCHEMA_PREFIX) {
             privileged_use::note(What::MaintenanceDdl);
         }
         Attempt::log("ddl_allowed", operation, object);

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use pgrx::pg_sys;
 
-use crate::guard::statements::nodes;
+use crate::pg::list::nodes;
+use crate::pg::shmem;
 use crate::pg::versions;
 use crate::shared::databases;
 use crate::shared::notices;
 use crate::trail::membership::{EXTENSION, our_extension};
-use crate::verify::progress;
 
 /// PostgreSQL itself waits 5 s for other sessions to go; a worker that takes longer is in its hands.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -25,7 +25,7 @@ const STEP: Duration = Duration::from_millis(5);
 /// # Safety
 /// `statement` must be NULL or a live utility statement.
 pub unsafe fn make_way(statement: *mut pg_sys::Node) {
-    if statement.is_null() || !progress::is_shared() {
+    if statement.is_null() || !shmem::is_shared() {
         return;
     }
     // SAFETY: passed on from the caller.

@@ -9,24 +9,11 @@ use serde::Serialize;
 use crate::chain::at_commit;
 use crate::chain::head;
 use crate::chain::shared_heads;
-use crate::pg::call::{Arguments, sql_function};
+use crate::pg::call::{Arguments, sql_function, trigger_data};
 use crate::pg::error::{Failure, Kind, log_line};
 use crate::pg::settings;
 use crate::shared::privileged_use::{self, What};
 use crate::trail::membership::trail_name;
-
-/// The trigger's part of the call.
-pub fn trigger_data(arguments: &Arguments) -> Result<&pg_sys::TriggerData, Failure> {
-    // SAFETY: context is NULL or a node.
-    let context = unsafe { (*arguments.raw()).context };
-    // SAFETY: a node begins with its tag.
-    if context.is_null() || unsafe { (*context).type_ } != pg_sys::NodeTag::T_TriggerData {
-        return Err(Failure::new(Kind::InvalidArgument, "this function can only be called as a trigger")
-            .hint("It is called by the triggers of audit_events."));
-    }
-    // SAFETY: the tag says so; lives as long as the call.
-    Ok(unsafe { &*context.cast::<pg_sys::TriggerData>() })
-}
 
 /// One line of the server log about an attempt on the trail.
 #[derive(Serialize)]

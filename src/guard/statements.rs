@@ -7,8 +7,9 @@ use std::ffi::{CStr, c_char};
 
 use pgrx::pg_sys;
 
-use crate::log::drill;
+use crate::pg::list::nodes;
 use crate::trail::membership::{EXTENSION, extension_schema, is_member, is_trail, our_extension, trail_oid};
+use crate::trail::scratch;
 
 /// Our triggers on the table; a user's own AFTER triggers may be dropped.
 const OUR_TRIGGERS: [&CStr; 3] =
@@ -207,7 +208,7 @@ unsafe fn names_ours(name: *const pg_sys::RangeVar) -> Option<String> {
     if !ours {
         return None;
     }
-    let schema = drill::scratch_schema(oid).map(|schema| schema + ".");
+    let schema = scratch::schema_of(oid).map(|schema| schema + ".");
     // SAFETY: a relation name is NUL-terminated.
     let name = unsafe { CStr::from_ptr((*name).relname) }.to_string_lossy();
     Some(schema.unwrap_or_default() + &name)
@@ -247,17 +248,6 @@ fn enforces(index: pg_sys::Oid) -> bool {
         let table = pg_sys::IndexGetRelation(index, true);
         ours && (is_member(pg_sys::RelationRelationId, table) || is_trail(table))
     }
-}
-
-/// The nodes of a list.
-///
-/// # Safety
-/// `list` must be NULL or a list of nodes.
-pub unsafe fn nodes(list: *mut pg_sys::List) -> impl Iterator<Item = *mut pg_sys::Node> {
-    // SAFETY: by contract.
-    let length = if list.is_null() { 0 } else { unsafe { (*list).length as usize } };
-    // SAFETY: a list of nodes has pointers in its cells, and as many as its length says.
-    (0..length).map(move |n| unsafe { (*(*list).elements.add(n)).ptr_value.cast() })
 }
 
 /// # Safety

@@ -18,8 +18,8 @@ use crate::log::store::{Interval, Log, Tiles};
 use crate::pg::error::Failure;
 use crate::pg::spi::{Parameter, Session};
 use crate::trail::access::Trail;
+use crate::trail::finding::Finding;
 use crate::trail::membership::INTERNAL;
-use crate::verify::replay::Finding;
 
 /// Compares tenants of one trail with their logs.
 pub struct Comparison<'a> {

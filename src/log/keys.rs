@@ -20,8 +20,8 @@ use crate::pg::error::{Failure, Kind};
 use crate::pg::random;
 use crate::pg::settings;
 use crate::pg::spi::{Parameter, Session};
+use crate::pg::time;
 use crate::shared::databases;
-use crate::trail::columns::unix_micros;
 
 /// Keys that sign at once, at most.
 const MOST_KEYS: usize = 4;
@@ -74,7 +74,7 @@ impl Signer {
 
     /// The signed checkpoint, as of now.
     pub fn sign(&self, origin: &str, size: u64, root: &Digest) -> Result<String, Failure> {
-        let seconds = u64::try_from(unix_micros(databases::now()).div_euclid(1_000_000)).unwrap_or(0);
+        let seconds = u64::try_from(time::unix_micros(time::now()).div_euclid(1_000_000)).unwrap_or(0);
         let checkpoint = Checkpoint { origin: origin.to_owned(), size, root: *root };
         let body = checkpoint.body();
         let mut note = format!("{body}\n");

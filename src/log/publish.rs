@@ -18,9 +18,10 @@ use zeroauth_audit_checkpoint_sinks::{self as outside, Report, Sealed, Shown, St
 use zeroauth_audit_outside_threads::Lanes;
 
 use crate::log::keys;
-use crate::log::store::{Log, Tiles};
+use crate::log::store::Tiles;
 use crate::pg::error::Failure;
 use crate::pg::spi::{Parameter, Session};
+use reports::{Exhibit, Given};
 
 /// Checkpoints that one file or one round of requests takes.
 const MOST_WRITTEN: i64 = 10_000;
@@ -39,25 +40,6 @@ struct Settings {
     url_file: Option<String>,
     ca_file: Option<String>,
     vkey: Option<String>,
-}
-
-/// What a sink was given and has not reported on.
-#[derive(Clone)]
-enum Given {
-    Open,
-    Write { to: i64 },
-    Show(Vec<Exhibit>),
-}
-
-/// A checkpoint that was shown to a witness.
-#[derive(Clone)]
-struct Exhibit {
-    tenant: String,
-    epoch: i32,
-    origin: String,
-    old_size: u64,
-    size: u64,
-    note: String,
 }
 
 #[derive(Default)]
@@ -355,9 +337,4 @@ fn written(session: &Session, name: &str) -> Result<Option<Order>, Failure> {
         given: Given::Write { to },
     };
     Ok((to > 0).then(order))
-}
-
-/// The log that a row of a sink is about, for [`recorded`].
-fn log_of(session: &Session, schema: &str, origin: &str) -> Result<Option<(String, Log)>, Failure> {
-    Log::by_origin(session, schema, origin)
 }

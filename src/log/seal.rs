@@ -30,8 +30,8 @@ use crate::pg::error::{Failure, Kind};
 use crate::pg::out_of_memory;
 use crate::pg::spi::{Parameter, Session};
 use crate::trail::access::Trail;
+use crate::trail::finding::Finding;
 use crate::trail::membership::INTERNAL;
-use crate::verify::replay::Finding;
 pub use writes::Writes;
 
 /// A step takes about so long: other jobs have their turn in between.

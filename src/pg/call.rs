@@ -8,7 +8,7 @@ use pgrx::pg_sys::panic::pgrx_extern_c_guard;
 
 use crate::pg::error::{Failure, Kind, throw, without_memory_errors};
 use crate::pg::out_of_memory;
-use crate::trail::columns;
+use crate::pg::varlena;
 
 /// The arguments of one call.
 pub struct Arguments {
@@ -45,7 +45,7 @@ impl Arguments {
     /// Argument `n`, declared as text.
     pub fn text(&self, n: usize) -> Result<Option<String>, Failure> {
         // SAFETY: declared as text, so a valid one.
-        let bytes = self.datum(n).map(|datum| unsafe { columns::varlena_bytes(datum) });
+        let bytes = self.datum(n).map(|datum| unsafe { varlena::bytes(datum) });
         bytes.map(out_of_memory::text).transpose()
     }
 
@@ -65,6 +65,19 @@ impl Arguments {
         unsafe { (*self.fcinfo).isnull = true };
         pg_sys::Datum::from(0)
     }
+}
+
+/// The trigger's part of the call.
+pub fn trigger_data(arguments: &Arguments) -> Result<&pg_sys::TriggerData, Failure> {
+    // SAFETY: context is NULL or a node.
+    let context = unsafe { (*arguments.raw()).context };
+    // SAFETY: a node begins with its tag.
+    if context.is_null() || unsafe { (*context).type_ } != pg_sys::NodeTag::T_TriggerData {
+        return Err(Failure::new(Kind::InvalidArgument, "this function can only be called as a trigger")
+            .hint("It is called by the triggers of audit_events."));
+    }
+    // SAFETY: the tag says so; lives as long as the call.
+    Ok(unsafe { &*context.cast::<pg_sys::TriggerData>() })
 }
 
 /// A result of type jsonb.

@@ -1,10 +1,18 @@
-//! The edge to PostgreSQL: calling conventions, errors, memory, SPI. Nothing here knows what an event is.
+//! The edge to PostgreSQL: calling conventions, errors, memory, SPI, time, settings. Nothing here knows what an event is, and
+//! nothing here imports from another folder.
+//!
+//! Takes no locks. Its state belongs to one process: random bytes in store, memory kept for an emergency, and whether the server itself
+//! loaded the library, which processes inherit from the postmaster.
 
 pub(crate) mod call;
 pub(crate) mod error;
+pub(crate) mod list;
 pub(crate) mod out_of_memory;
 pub(crate) mod random;
 pub(crate) mod result_rows;
 pub(crate) mod settings;
+pub(crate) mod shmem;
 pub(crate) mod spi;
+pub(crate) mod time;
+pub(crate) mod varlena;
 pub(crate) mod versions;

@@ -6,6 +6,7 @@ use pgrx::pg_sys;
 
 use crate::pg::call::{Arguments, sql_function};
 use crate::pg::error::Failure;
+use crate::pg::time;
 
 /// Bytes asked for at once: the system call costs more than the bytes.
 const BATCH: usize = 1024;
@@ -40,9 +41,6 @@ pub fn bytes<const N: usize>() -> [u8; N] {
     })
 }
 
-/// Microseconds from 1970 to PostgreSQL's epoch, 2000.
-pub const POSTGRES_EPOCH: i64 = 946_684_800_000_000;
-
 /// A UUID of version 7 (RFC 9562): 48 bits of Unix milliseconds, then random bits.
 pub fn uuid_v7(unix_micros: i64) -> [u8; 16] {
     let mut uuid: [u8; 16] = bytes();
@@ -56,7 +54,7 @@ pub fn uuid_v7(unix_micros: i64) -> [u8; 16] {
 fn audit_uuid_v7(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
     // SAFETY: reads the clock.
     let now = unsafe { pg_sys::GetCurrentTimestamp() };
-    let uuid = uuid_v7(now + POSTGRES_EPOCH);
+    let uuid = uuid_v7(now + time::EPOCH);
     // SAFETY: 16 bytes of the current memory context, filled at once.
     let out = unsafe { pg_sys::palloc(16) }.cast::<[u8; 16]>();
     // SAFETY: just allocated, of that size; bytes need no alignment.

@@ -3,6 +3,7 @@
 use pgrx::pg_sys;
 
 use crate::pg::call::Arguments;
+use crate::pg::varlena;
 
 /// The result of a set-returning function.
 pub struct Rows {
@@ -80,7 +81,7 @@ fn datum(value: Value) -> pg_sys::Datum {
         Value::Int8(number) => pg_sys::Datum::from(number),
         Value::Text(string) => text(&string),
         Value::Texts(strings) => strings.into_datum().unwrap_or(pg_sys::Datum::null()),
-        Value::Bytea(bytes) => crate::trail::columns::bytea(&bytes),
+        Value::Bytea(bytes) => varlena::bytea(&bytes),
         Value::Uuid(bytes) => {
             pgrx::datum::Uuid::from_bytes(bytes).into_datum().unwrap_or(pg_sys::Datum::null())
         }

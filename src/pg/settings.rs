@@ -1,10 +1,8 @@
 //! The settings `zeroauth_audit.*`. The README documents each under its own heading.
 
-use std::ffi::CString;
+use std::ffi::{CString, c_void};
 
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting, pg_sys};
-
-use crate::shared::privileged_use;
 
 static MAX_CHAINS: GucSetting<i32> = GucSetting::<i32>::new(0);
 static MAX_DETAILS_BYTES: GucSetting<i32> = GucSetting::<i32>::new(1024 * 1024);
@@ -95,8 +93,14 @@ pub fn maintenance() -> bool {
     MAINTENANCE.get() && unsafe { pg_sys::superuser() }
 }
 
+/// Called by PostgreSQL when `zeroauth_audit.maintenance` gets a value.
+pub type MaintenanceAssigned = unsafe extern "C-unwind" fn(on: bool, extra: *mut c_void);
+
 /// Defines the settings and reserves their prefix.
-pub fn define() {
+///
+/// # Safety
+/// `on_maintenance` must raise nothing.
+pub unsafe fn define(on_maintenance: MaintenanceAssigned) {
     GucRegistry::define_int_guc(
         c"zeroauth_audit.max_chains",
         c"Most chains a tenant may have.",
@@ -117,7 +121,7 @@ pub fn define() {
         GucContext::Suset,
         GucFlags::UNIT_BYTE,
     );
-    // SAFETY: the hook raises nothing.
+    // SAFETY: the hook raises nothing, by contract.
     unsafe {
         GucRegistry::define_bool_guc_with_hooks(
             c"zeroauth_audit.maintenance",
@@ -127,7 +131,7 @@ pub fn define() {
             GucContext::Suset,
             GucFlags::default(),
             None,
-            Some(privileged_use::maintenance_assigned),
+            Some(on_maintenance),
             None,
         );
     }

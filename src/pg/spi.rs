@@ -13,6 +13,7 @@ use pgrx::{IntoDatum, pg_sys};
 
 use crate::pg::error::Failure;
 use crate::pg::out_of_memory;
+use crate::pg::varlena;
 
 /// A query parameter.
 #[derive(Clone, Copy)]
@@ -81,13 +82,13 @@ impl Row<'_> {
     /// A `bytea` column; lives as long as the row.
     pub fn bytes(&self, n: usize) -> Option<&[u8]> {
         // SAFETY: the query selects a bytea there; what is fetched for it lives in the batch's memory context.
-        self.datum(n).map(|datum| unsafe { crate::trail::columns::varlena_bytes(datum) })
+        self.datum(n).map(|datum| unsafe { varlena::bytes(datum) })
     }
 
     /// A `text` column.
     pub fn text(&self, n: usize) -> Result<Option<String>, Failure> {
         // SAFETY: the query selects a text there.
-        let bytes = self.datum(n).map(|datum| unsafe { crate::trail::columns::varlena_bytes(datum) });
+        let bytes = self.datum(n).map(|datum| unsafe { varlena::bytes(datum) });
         bytes.map(out_of_memory::text).transpose()
     }
 }
@@ -355,7 +356,7 @@ impl Bound {
                     let stored = pgrx::varlena::rust_str_to_text_p(text).into_pg();
                     (pg_sys::TEXTOID, pg_sys::Datum::from(stored))
                 }
-                Parameter::Bytes(bytes) => (pg_sys::BYTEAOID, crate::trail::columns::bytea(bytes)),
+                Parameter::Bytes(bytes) => (pg_sys::BYTEAOID, varlena::bytea(bytes)),
                 Parameter::Int8s(numbers) => (pg_sys::INT8ARRAYOID, array(numbers.iter().copied())),
                 Parameter::Texts(texts) => (pg_sys::TEXTARRAYOID, array(texts.iter().map(String::as_str))),
                 Parameter::Byteas(pieces) => (pg_sys::BYTEAARRAYOID, array(pieces.iter().map(Vec::as_slice))),

@@ -6,8 +6,8 @@
 //! | `state` from `Starting` on, `pid`, `since`, `standby` | the worker of that database |
 //! | `state` to `Asked`, `stop`, `wake`; the holds | any session, in its hooks and at the end of its transaction |
 //! | `launcher` | the launcher |
-//! | an entry's `key` | whoever signs in that database: see [`keys`] |
-//! | `loaders` | sessions that restore events: see [`loading`] |
+//! | an entry's `key` | whoever signs in that database: see [`signing_keys`] |
+//! | `loaders` | sessions that restore events: see [`restores`] |
 //!
 //! All under one lock, held for a few loads and stores, never across anything that can raise or wait. A crash of any process
 //! rebuilds the board empty; the launcher, started anew, then asks for every database again.
@@ -17,6 +17,7 @@ pub mod restores;
 pub mod signing_keys;
 pub mod work;
 
+use crate::pg::time::{SECOND, now};
 use pgrx::{AssertPGRXSharedMemory, PgLwLock, pg_guard, pg_sys};
 
 /// Databases that have a worker, or are asked for, at once. A worker is a process: this is far beyond what a server has.
@@ -29,9 +30,6 @@ const LOADERS: usize = 64;
 const SETTLED: i64 = 60 * SECOND;
 /// The longest wait before a worker that fails is started again.
 const LONGEST_WAIT: i64 = 60;
-/// Microseconds of a second: PostgreSQL's unit of time.
-pub const SECOND: i64 = 1_000_000;
-
 /// How far a database is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -158,12 +156,6 @@ fn empty_board() -> AssertPGRXSharedMemory<Board> {
     };
     // SAFETY: a board has no pointers and a fixed layout.
     unsafe { AssertPGRXSharedMemory::new(board) }
-}
-
-/// The clock, microseconds since 2000.
-pub fn now() -> i64 {
-    // SAFETY: reads the clock.
-    unsafe { pg_sys::GetCurrentTimestamp() }
 }
 
 fn me() -> i32 {

@@ -10,9 +10,9 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use pgrx::{pg_guard, pg_sys};
 
+use crate::pg::shmem;
 use crate::shared::databases;
 use crate::trail::membership::our_extension;
-use crate::verify::progress;
 
 static EXTENSION_TOUCHED: AtomicBool = AtomicBool::new(false);
 static JOBS_TOUCHED: AtomicBool = AtomicBool::new(false);
@@ -24,7 +24,7 @@ thread_local! {
 
 /// Registers for the end of transactions. To be called once in a process that others are forked from, or by a session.
 pub fn install() {
-    if !progress::is_shared() {
+    if !shmem::is_shared() {
         return;
     }
     // SAFETY: the callbacks stay for ever.
@@ -55,7 +55,7 @@ pub fn holding() {
 
 /// A prepared transaction was committed: it may have created or dropped the extension, or changed jobs.
 pub fn after_commit_prepared() {
-    if progress::is_shared() && (our_extension().is_some() || databases::look_up(here()).is_some()) {
+    if shmem::is_shared() && (our_extension().is_some() || databases::look_up(here()).is_some()) {
         databases::ask(here());
     }
 }

@@ -12,13 +12,13 @@ use std::cell::Cell;
 
 use pgrx::{AssertPGRXSharedMemory, PgLwLock, pg_guard, pg_sys};
 
-use crate::log::drill;
 use crate::pg::call::{Arguments, sql_function};
 use crate::pg::error::Failure;
 use crate::pg::result_rows::{Rows, Value};
+use crate::pg::shmem;
+use crate::pg::time::now;
 use crate::pg::versions;
-use crate::shared::databases::now;
-use crate::verify::progress;
+use crate::trail::scratch;
 
 /// What was used, and for what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +99,7 @@ pub fn note(what: What) {
     thread_local!(static LAST: [Cell<u32>; What::COUNT] = const { [const { Cell::new(0) }; What::COUNT] });
     // The setting gets its value from the configuration before a process is anything else.
     let database = here();
-    if !progress::is_shared() || database == 0 {
+    if !shmem::is_shared() || database == 0 {
         return;
     }
     let transaction = versions::local_transaction();
@@ -147,7 +147,7 @@ pub unsafe fn note_replica(relation: pg_sys::Relation, what: What) {
 #[cold]
 pub unsafe fn note_on(relation: pg_sys::Relation, what: What) {
     // SAFETY: by contract; the other looks at this process.
-    if unsafe { !drill::is_created_here(relation) && !pg_sys::IsLogicalWorker() } {
+    if unsafe { !scratch::is_created_here(relation) && !pg_sys::IsLogicalWorker() } {
         note(what);
     }
 }
@@ -169,7 +169,7 @@ fn here() -> u32 {
 /// `privileged_uses(epoch, number)`: the notes of this database that are newer than a number, of that board; all of another board's.
 fn audit_uses(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let mut rows = Rows::start(arguments);
-    if !progress::is_shared() {
+    if !shmem::is_shared() {
         return Ok(pg_sys::Datum::null());
     }
     let (epoch, notes) = {
@@ -197,7 +197,7 @@ fn audit_uses(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
 /// `forget_privileged_uses(epoch, number)`: takes the notes of this database up to that number off the board. To be called with
 /// numbers that an earlier transaction has committed as dealt with.
 fn forget(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
-    if progress::is_shared() {
+    if shmem::is_shared() {
         let mut board = BOARD.exclusive();
         if arguments.int8(0) == Some(board.epoch) {
             let seen = arguments.int8(1).unwrap_or(0);

@@ -7,11 +7,11 @@ use std::ffi::{CStr, c_char};
 
 use pgrx::pg_sys;
 
-use crate::log::drill;
 use crate::pg::call::{Arguments, sql_function};
 use crate::pg::error::{Failure, Kind};
 use crate::trail::columns;
 use crate::trail::membership::{INTERNAL, extension_schema};
+use crate::trail::scratch;
 
 /// `audit_events` of the extension that the called function belongs to.
 pub struct Trail {
@@ -59,7 +59,7 @@ impl Trail {
             if relation.is_null() {
                 return Err(refused());
             }
-            let found = (drill::is_created_here(relation), columns::check_layout((*relation).rd_att));
+            let found = (scratch::is_created_here(relation), columns::check_layout((*relation).rd_att));
             pg_sys::table_close(relation, pg_sys::NoLock as i32);
             found
         };
@@ -77,7 +77,7 @@ impl Trail {
         let schema = unsafe { quoted(pg_sys::get_namespace_name(extension)) };
         let name = format!("{around}.{table}");
         // The logs of the trail itself are never taken for those of a scratch table.
-        let of_a_drill = namespace != extension && drill::scratch_schema(oid).is_some();
+        let of_a_drill = namespace != extension && scratch::schema_of(oid).is_some();
         Ok(Self { oid, schema, name, logs: of_a_drill.then_some(around) })
     }
 }
@@ -141,10 +141,3 @@ sql_function!(
     pg_finfo_zeroauth_audit_require_every_row,
     audit_require_every_row
 );
-
-/// `preloaded()`: whether the library was loaded by the server itself.
-fn audit_preloaded(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
-    Ok(pg_sys::Datum::from(crate::verify::progress::is_shared()))
-}
-
-sql_function!(zeroauth_audit_preloaded, pg_finfo_zeroauth_audit_preloaded, audit_preloaded);

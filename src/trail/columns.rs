@@ -8,7 +8,8 @@ use pgrx::pg_sys;
 use zeroauth_audit_core::{Digest, PrivateFields, PublicFields, Salt};
 
 use crate::pg::error::{Failure, Kind};
-use crate::pg::random::POSTGRES_EPOCH;
+use crate::pg::time;
+use crate::pg::varlena;
 use crate::pg::versions;
 use crate::trail::jsonb;
 
@@ -98,38 +99,6 @@ pub unsafe fn check_layout(desc: pg_sys::TupleDesc) -> Result<(), Failure> {
         .hint("Run ALTER EXTENSION zeroauth_audit UPDATE, or restore the columns."))
 }
 
-/// The stored bytes of a variable-length value, fetched and decompressed if need be.
-///
-/// # Safety
-/// `datum` must be a valid varlena; the bytes live as long as it, or as the current memory context.
-#[inline(always)]
-pub unsafe fn varlena_bytes<'a>(datum: pg_sys::Datum) -> &'a [u8] {
-    let pointer = datum.cast_mut_ptr::<pg_sys::varlena>();
-    // SAFETY: valid by contract. Nearly every value is short: one byte of header, whose low bit says so on a
-    // little-endian machine, and whose other bits are the length; 1 alone stands for a value stored elsewhere.
-    unsafe {
-        let header = *pointer.cast::<u8>();
-        if cfg!(target_endian = "little") && header & 1 == 1 && header != 1 {
-            return std::slice::from_raw_parts(pointer.cast::<u8>().add(1), usize::from(header >> 1) - 1);
-        }
-        long_varlena_bytes(pointer)
-    }
-}
-
-/// # Safety
-/// As for [`varlena_bytes`].
-#[inline(never)]
-unsafe fn long_varlena_bytes<'a>(mut pointer: *mut pg_sys::varlena) -> &'a [u8] {
-    // SAFETY: valid by contract.
-    unsafe {
-        if pgrx::varlena::varatt_is_4b_c(pointer) || pgrx::varlena::varatt_is_1b_e(pointer) {
-            pointer = pg_sys::pg_detoast_datum_packed(pointer);
-        }
-        let length = pgrx::varlena::varsize_any_exhdr(pointer);
-        std::slice::from_raw_parts(pgrx::varlena::vardata_any(pointer).cast::<u8>(), length)
-    }
-}
-
 /// Room for texts that are made of stored values, so that they need no allocation.
 #[derive(Default)]
 pub struct Scratch {
@@ -143,7 +112,7 @@ pub struct Scratch {
 /// `datum` must be a valid inet.
 unsafe fn inet_text(datum: pg_sys::Datum, room: &mut [u8; 24]) -> &[u8] {
     // SAFETY: valid by contract. Layout of inet_struct: family, bits, address.
-    let stored = unsafe { varlena_bytes(datum) };
+    let stored = unsafe { varlena::bytes(datum) };
     if let [2, bits, a, b, c, d] = *stored {
         let mut end = 0;
         for (octet, after) in [(a, b'.'), (b, b'.'), (c, b'.'), (d, b'/'), (bits, 0)] {
@@ -161,7 +130,7 @@ unsafe fn inet_text(datum: pg_sys::Datum, room: &mut [u8; 24]) -> &[u8] {
     // SAFETY: network_show is the cast inet::text; it takes one inet and returns a text.
     unsafe {
         pgrx::direct_function_call_as_datum(pg_sys::network_show, &[Some(datum)])
-            .map_or(&[][..], |text| varlena_bytes(text))
+            .map_or(&[][..], |text| varlena::bytes(text))
     }
 }
 
@@ -171,7 +140,7 @@ unsafe fn inet_text(datum: pg_sys::Datum, room: &mut [u8; 24]) -> &[u8] {
 /// `datum` must be a valid jsonb; the text lives as long as the current memory context.
 unsafe fn jsonb_text(datum: pg_sys::Datum, room: &mut jsonb::Text) -> &[u8] {
     // SAFETY: valid by contract.
-    if jsonb::write(unsafe { varlena_bytes(datum) }, room).is_some() {
+    if jsonb::write(unsafe { varlena::bytes(datum) }, room).is_some() {
         return room;
     }
     // SAFETY: valid by contract; a whole, uncompressed value is what JsonbToCString reads.
@@ -180,14 +149,6 @@ unsafe fn jsonb_text(datum: pg_sys::Datum, room: &mut jsonb::Text) -> &[u8] {
         let length = pgrx::varlena::varsize(jsonb.cast());
         let text = pg_sys::JsonbToCString(std::ptr::null_mut(), &raw mut (*jsonb).root, length as i32);
         std::ffi::CStr::from_ptr(text).to_bytes()
-    }
-}
-
-/// A stored time as the core counts it.
-pub const fn unix_micros(stored: i64) -> i64 {
-    match stored {
-        i64::MIN | i64::MAX => stored,
-        finite => finite + POSTGRES_EPOCH,
     }
 }
 
@@ -201,10 +162,10 @@ pub unsafe fn fields<'a>(
     scratch: &'a mut Scratch,
 ) -> (PublicFields<'a>, PrivateFields<'a>) {
     // SAFETY: text columns hold varlenas, by contract.
-    let text = |n| value(n).map(|datum| unsafe { varlena_bytes(datum) });
+    let text = |n| value(n).map(|datum| unsafe { varlena::bytes(datum) });
     let int8 = |n| value(n).map(|datum| datum.value() as i64);
     let int4 = |n| value(n).map(|datum| i64::from(datum.value() as i32));
-    let time = |n| int8(n).map(unix_micros).unwrap_or_default();
+    let time = |n| int8(n).map(time::unix_micros).unwrap_or_default();
     let public = PublicFields {
         tenant_id: text(at::TENANT_ID),
         chain: value(at::CHAIN).map_or(0, |datum| i64::from(datum.value() as i16)),
@@ -246,7 +207,7 @@ pub unsafe fn private_fields<'a>(
     scratch: &'a mut Scratch,
 ) -> PrivateFields<'a> {
     // SAFETY: text columns hold varlenas, by contract.
-    let text = |n| value(n).map(|datum| unsafe { varlena_bytes(datum) });
+    let text = |n| value(n).map(|datum| unsafe { varlena::bytes(datum) });
     PrivateFields {
         actor_type: text(0),
         actor_id: text(1),
@@ -265,7 +226,7 @@ pub unsafe fn private_fields<'a>(
 /// `datum` must be a valid bytea.
 pub unsafe fn digest(datum: Option<pg_sys::Datum>) -> Option<Digest> {
     // SAFETY: valid by contract.
-    datum.and_then(|datum| Digest::from_slice(unsafe { varlena_bytes(datum) }))
+    datum.and_then(|datum| Digest::from_slice(unsafe { varlena::bytes(datum) }))
 }
 
 /// A salt column.
@@ -274,43 +235,7 @@ pub unsafe fn digest(datum: Option<pg_sys::Datum>) -> Option<Digest> {
 /// `datum` must be a valid bytea.
 pub unsafe fn salt(datum: Option<pg_sys::Datum>) -> Option<Salt> {
     // SAFETY: valid by contract.
-    datum.and_then(|datum| Salt::from_slice(unsafe { varlena_bytes(datum) }))
-}
-
-/// A `bytea` or `text` of a known short length, laid out as PostgreSQL stores it, on the stack.
-///
-/// `N` is the payload's room plus one; payloads are at most 126 bytes.
-#[repr(C)]
-pub struct ShortVarlena<const N: usize> {
-    bytes: [u8; N],
-}
-
-impl<const N: usize> ShortVarlena<N> {
-    /// Holds `payload`, cut to the room there is.
-    pub fn new(payload: &[u8]) -> Self {
-        const { assert!(N >= 1 && N <= 127) };
-        let length = payload.len().min(N - 1);
-        let mut bytes = [0; N];
-        // The one-byte header of a short varlena: its whole length, shifted, with the low bit set
-        // (little-endian) or the high bit set (big-endian).
-        bytes[0] = if cfg!(target_endian = "little") {
-            ((length as u8 + 1) << 1) | 1
-        } else {
-            (length as u8 + 1) | 0x80
-        };
-        bytes[1..=length].copy_from_slice(&payload[..length]);
-        Self { bytes }
-    }
-
-    /// The value, which lives as long as `self`.
-    pub fn datum(&self) -> pg_sys::Datum {
-        pg_sys::Datum::from(self.bytes.as_ptr())
-    }
-}
-
-/// A `bytea` in the current memory context.
-pub fn bytea(payload: &[u8]) -> pg_sys::Datum {
-    pg_sys::Datum::from(pgrx::varlena::rust_byte_slice_to_bytea(payload).into_pg())
+    datum.and_then(|datum| Salt::from_slice(unsafe { varlena::bytes(datum) }))
 }
 
 /// What is wrong with the content of one stored event.

@@ -4,6 +4,7 @@ use pgrx::pg_sys;
 
 use crate::pg::call::{Arguments, sql_function};
 use crate::pg::error::{Failure, Kind};
+use crate::pg::varlena;
 use crate::trail::columns::{self, Scratch};
 
 fn not_of_size(name: &str, bytes: usize) -> Failure {
@@ -18,7 +19,7 @@ fn audit_private_hash(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let mut scratch = Scratch::default();
     // SAFETY: arguments 1 to 6 are declared with the types of the private columns.
     let private = unsafe { columns::private_fields(|n| arguments.datum(1 + n), &mut scratch) };
-    Ok(columns::bytea(zeroauth_audit_core::private_hash(&salt, &private).as_bytes()))
+    Ok(varlena::bytea(zeroauth_audit_core::private_hash(&salt, &private).as_bytes()))
 }
 
 /// `event_hash(prev_hash, <public fields>, private_hash)`
@@ -39,7 +40,7 @@ fn audit_event_hash(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let value = |n| if n < 23 { arguments.datum(1 + n) } else { None };
     // SAFETY: arguments 1 to 23 are declared with the types of the public columns.
     let (public, _) = unsafe { columns::fields(value, &mut scratch) };
-    Ok(columns::bytea(zeroauth_audit_core::event_hash(&prev, &public, &private).as_bytes()))
+    Ok(varlena::bytea(zeroauth_audit_core::event_hash(&prev, &public, &private).as_bytes()))
 }
 
 sql_function!(zeroauth_audit_private_hash, pg_finfo_zeroauth_audit_private_hash, audit_private_hash);

@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
-use crate::log::drill;
+use crate::trail::scratch;
 
 /// The schema of everything that no person calls. Its name is fixed, whatever schema the extension was created in.
 pub const INTERNAL: &str = "zeroauth_audit_internal";
@@ -41,13 +41,13 @@ pub fn is_trail(relation: pg_sys::Oid) -> bool {
 
 /// A drill's table is guarded only if the trail is: otherwise the drill would pass what the trail fails.
 fn stands_for_trail(relation: pg_sys::Oid) -> bool {
-    drill::scratch_schema(relation).is_some()
+    scratch::schema_of(relation).is_some()
         && trail_oid().is_some_and(|trail| is_member(pg_sys::RelationRelationId, trail))
 }
 
 /// What a log line calls the trail that was tried: a drill's with its schema, so that it alarms nobody.
 pub fn trail_name(relation: pg_sys::Oid) -> String {
-    let schema = drill::scratch_schema(relation).map(|schema| schema + ".");
+    let schema = scratch::schema_of(relation).map(|schema| schema + ".");
     schema.unwrap_or_default() + "audit_events"
 }
 

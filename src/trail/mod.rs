@@ -1,8 +1,13 @@
-//! Which table is the trail, who may read it, and its columns as the fields that are hashed.
+//! Which table is the trail, who may read it, its columns as the fields that are hashed, what a finding is, and a transaction as the
+//! extension's owner.
+//!
+//! No shared state and no locks of its own: whatever is asked here is asked of the catalogs, each time. Imports from pg/ alone.
 
 pub(crate) mod access;
 pub(crate) mod columns;
+pub(crate) mod finding;
 pub(crate) mod hashes;
 pub(crate) mod jsonb;
 pub(crate) mod membership;
 pub(crate) mod owner_transaction;
+pub(crate) mod scratch;

@@ -18,8 +18,8 @@ use crate::pg::call::{Arguments, sql_function};
 use crate::pg::error::{Failure, Kind, refuse_to_start};
 use crate::pg::result_rows::{Rows, Value};
 use crate::pg::settings;
-use crate::shared::databases::now;
-use crate::verify::progress;
+use crate::pg::shmem;
+use crate::pg::time::now;
 
 /// What is read at once: between two pieces a session can be cancelled.
 const PIECE: usize = 1 << 20;
@@ -161,7 +161,7 @@ fn pins() -> &'static [Pin] {
 /// `audit_verify_pins()`: looks at every pin now; one row each.
 fn audit_check_pins(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let mut rows = Rows::start(arguments);
-    if !progress::is_shared() {
+    if !shmem::is_shared() {
         return Ok(pg_sys::Datum::null());
     }
     let mut wrong = 0;
@@ -190,7 +190,7 @@ fn audit_check_pins(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
 /// `pin_status()`: how many pins there are, and how many were wrong when last looked at; one row.
 fn audit_pin_status(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let mut rows = Rows::start(arguments);
-    if !progress::is_shared() {
+    if !shmem::is_shared() {
         return Ok(pg_sys::Datum::null());
     }
     let (wrong, checked_at) = {

@@ -9,6 +9,7 @@ use zeroauth_audit_core::multiset::{ChainState, Key};
 
 use crate::pg::call::{Arguments, sql_function};
 use crate::pg::error::{Failure, Kind};
+use crate::pg::varlena;
 use crate::trail::columns;
 use crate::verify::progress;
 
@@ -100,12 +101,12 @@ fn to_bytes(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     };
     aggregate_context(arguments)?;
     // SAFETY: a state of this aggregate.
-    Ok(columns::bytea(&unsafe { (*state_of(datum)).chain }.to_bytes()))
+    Ok(varlena::bytea(&unsafe { (*state_of(datum)).chain }.to_bytes()))
 }
 
 fn from_bytes(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     // SAFETY: declared as bytea.
-    let bytes = arguments.datum(0).map(|datum| unsafe { columns::varlena_bytes(datum) });
+    let bytes = arguments.datum(0).map(|datum| unsafe { varlena::bytes(datum) });
     let chain = bytes.and_then(ChainState::from_bytes).ok_or_else(|| {
         Failure::new(Kind::InvalidArgument, "not the state of a chain")
             .hint("Use audit_verify or audit_findings.")

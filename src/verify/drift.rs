@@ -17,7 +17,6 @@ use crate::pg::call::{Arguments, jsonb, sql_function};
 use crate::pg::error::{Failure, Kind};
 use crate::pg::spi::Session;
 use crate::trail::access::Trail;
-use crate::trail::columns;
 use crate::verify::replay::{Stretch, walk};
 use findings::{Found, Known, Source, hex};
 use tenants::Place;
@@ -131,12 +130,3 @@ fn process_cpu(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
 sql_function!(zeroauth_audit_replay_tenants, pg_finfo_zeroauth_audit_replay_tenants, replay_tenants);
 sql_function!(zeroauth_audit_replay_chain, pg_finfo_zeroauth_audit_replay_chain, replay_chain);
 sql_function!(zeroauth_audit_process_cpu, pg_finfo_zeroauth_audit_process_cpu, process_cpu);
-
-/// A stored hash.
-///
-/// # Safety
-/// `datum` must be a valid bytea.
-unsafe fn digest(datum: Option<pg_sys::Datum>) -> Option<[u8; 32]> {
-    // SAFETY: by contract.
-    unsafe { columns::digest(datum) }.map(|digest| *digest.as_bytes())
-}

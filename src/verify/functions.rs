@@ -16,12 +16,14 @@ use crate::pg::out_of_memory;
 use crate::pg::random;
 use crate::pg::result_rows::{Rows, Value};
 use crate::pg::spi::{Parameter, Session, Settings};
+use crate::pg::varlena;
 use crate::trail::access::Trail;
 use crate::trail::columns;
+use crate::trail::finding::Finding;
 use crate::trail::membership::{INTERNAL, OWN_TENANT};
 use crate::verify::newest;
 use crate::verify::progress::Progress;
-use crate::verify::replay::{Finding, Stretch, walk};
+use crate::verify::replay::{Stretch, walk};
 
 /// What a check of one tenant came to.
 #[derive(Default)]
@@ -114,9 +116,8 @@ impl<'a> Check<'a> {
         let mut sums: ByTenant<Vec<Sum>> = BTreeMap::new();
         self.session.all(&sql, &parameters, |row| {
             // SAFETY: the aggregate returns a bytea.
-            let state = row
-                .datum(2)
-                .and_then(|datum| ChainState::from_bytes(unsafe { columns::varlena_bytes(datum) }));
+            let state =
+                row.datum(2).and_then(|datum| ChainState::from_bytes(unsafe { varlena::bytes(datum) }));
             let state = state.ok_or_else(|| {
                 Failure::new(Kind::UnexpectedTable, "chain_check is not ours")
                     .hint("Drop and create the extension, or restore its aggregate.")
@@ -307,7 +308,7 @@ fn unknown(tenant: &str) -> Failure {
 /// Argument `n` as text.
 fn text(arguments: &Arguments, n: usize) -> Result<Option<String>, Failure> {
     // SAFETY: declared as text.
-    let bytes = arguments.datum(n).map(|datum| unsafe { columns::varlena_bytes(datum) });
+    let bytes = arguments.datum(n).map(|datum| unsafe { varlena::bytes(datum) });
     bytes.map(out_of_memory::text).transpose()
 }
 

@@ -8,13 +8,15 @@
 //! A backend that died without freeing its slot left a pid that no backend has: the next claim takes it over. Without
 //! `shared_preload_libraries` there is no shared memory: verification works, progress is not shown.
 
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
 
 use pgrx::{AssertPGRXSharedMemory, PgLwLock, pg_guard, pg_sys};
 
 use crate::pg::call::{Arguments, sql_function};
 use crate::pg::error::Failure;
 use crate::pg::result_rows::{Rows, Value};
+use crate::pg::shmem;
+use crate::pg::versions;
 
 const SLOTS: usize = 64;
 const TENANT_BYTES: usize = 128;
@@ -55,31 +57,14 @@ impl Default for Board {
 // SAFETY: named once, initialised by pg_shmem_init! below; the board has no pointers and a fixed layout.
 static BOARD: PgLwLock<AssertPGRXSharedMemory<Board>> = unsafe { PgLwLock::new(c"zeroauth_audit_progress") };
 
-static SHARED: AtomicBool = AtomicBool::new(false);
-
-/// Asks for the shared memory, when the server itself is loading the library.
+/// Asks for the shared memory. To be called while the server loads the library.
 pub fn request_shared_memory() {
-    // SAFETY: set by PostgreSQL around the loading of the libraries.
-    if !unsafe { pg_sys::process_shared_preload_libraries_in_progress } {
-        return;
-    }
     pgrx::pg_shmem_init!(BOARD = empty_board());
-    crate::tripwire::pins::check_at_start();
-    crate::tripwire::pins::request_shared_memory();
-    crate::shared::privileged_use::request_shared_memory();
-    crate::chain::shared_heads::request_shared_memory();
-    crate::shared::databases::request_shared_memory();
-    SHARED.store(true, Ordering::Relaxed);
 }
 
 fn empty_board() -> AssertPGRXSharedMemory<Board> {
     // SAFETY: a board has no pointers and a fixed layout.
     unsafe { AssertPGRXSharedMemory::new(Board::default()) }
-}
-
-/// Whether the library was loaded by the server itself.
-pub fn is_shared() -> bool {
-    SHARED.load(Ordering::Relaxed)
 }
 
 /// The slot of one verification, freed when dropped.
@@ -91,7 +76,7 @@ pub struct Progress {
 impl Progress {
     /// Shows that `tenant` (`None`: every tenant) is being verified; `total` is an estimate.
     pub fn start(tenant: Option<&str>, total: Option<i64>) -> Self {
-        if !is_shared() {
+        if !shmem::is_shared() {
             return Self { slot: None, pending: 0 };
         }
         let mut bytes = [0; TENANT_BYTES];
@@ -151,10 +136,10 @@ impl Drop for Progress {
 /// Counts [`STEP`] events for the verification that this process works for, as its leader or a parallel worker.
 #[cold]
 pub fn add_step_for_leader() {
-    if !is_shared() {
+    if !shmem::is_shared() {
         return;
     }
-    let leader = crate::pg::versions::leader_pid();
+    let leader = versions::leader_pid();
     let board = BOARD.share();
     if let Some(slot) = board.slots.iter().find(|slot| slot.pid.load(Ordering::Relaxed) == leader) {
         slot.done.fetch_add(i64::from(STEP), Ordering::Relaxed);
@@ -164,7 +149,7 @@ pub fn add_step_for_leader() {
 /// `progress_slots()`: one row for each running verification of this database.
 fn audit_progress_slots(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let mut rows = Rows::start(arguments);
-    if !is_shared() {
+    if !shmem::is_shared() {
         return Ok(pg_sys::Datum::null());
     }
     // Copied out first: rows are built with no lock held.

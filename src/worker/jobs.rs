@@ -4,22 +4,20 @@
 use pgrx::pg_sys;
 use zeroauth_audit_schedule::Schedule;
 
-use crate::pg::call::{Arguments, sql_function};
+use crate::pg::call::{Arguments, sql_function, trigger_data};
 use crate::pg::error::{Failure, Kind};
+use crate::pg::shmem;
+use crate::pg::time::{EPOCH_SECONDS, SECOND};
+use crate::pg::varlena;
 use crate::shared::databases;
-use crate::shared::databases::SECOND;
 use crate::shared::notices;
-use crate::trail::columns::varlena_bytes;
-use crate::verify::progress;
 
-/// Seconds from 1970 to 2000, where PostgreSQL's time begins.
-const EPOCH: i64 = 946_684_800;
 /// The fourth field of the advisory locks of jobs: see [`crate::chain::lock`] for the others.
 const JOB_LOCK: u16 = 0x5A43;
 
 fn text(arguments: &Arguments, n: usize) -> String {
     // SAFETY: the functions are declared STRICT, with a text there.
-    let bytes = arguments.datum(n).map(|datum| unsafe { varlena_bytes(datum) });
+    let bytes = arguments.datum(n).map(|datum| unsafe { varlena::bytes(datum) });
     String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
 }
 
@@ -33,11 +31,11 @@ fn schedule(arguments: &Arguments) -> Result<Schedule, Failure> {
 
 /// Argument `n`, a timestamptz, in seconds since 1970. Infinite times are as far away as any.
 fn seconds(arguments: &Arguments, n: usize) -> i64 {
-    arguments.int8(n).unwrap_or(0).div_euclid(SECOND) + EPOCH
+    arguments.int8(n).unwrap_or(0).div_euclid(SECOND) + EPOCH_SECONDS
 }
 
 fn time(arguments: &Arguments, seconds: Option<i64>) -> pg_sys::Datum {
-    match seconds.and_then(|seconds| (seconds - EPOCH).checked_mul(SECOND)) {
+    match seconds.and_then(|seconds| (seconds - EPOCH_SECONDS).checked_mul(SECOND)) {
         Some(time) => pg_sys::Datum::from(time),
         None => arguments.return_null(),
     }
@@ -105,12 +103,12 @@ fn job_lock(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
 fn restore_runs(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
     // SAFETY: set when the backend connected.
     let here = unsafe { pg_sys::MyDatabaseId }.to_u32();
-    Ok(pg_sys::Datum::from(progress::is_shared() && databases::restores::runs_in(here)))
+    Ok(pg_sys::Datum::from(shmem::is_shared() && databases::restores::runs_in(here)))
 }
 
 fn jobs_changed(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
-    crate::guard::row_changes::trigger_data(arguments)?;
-    if progress::is_shared() {
+    trigger_data(arguments)?;
+    if shmem::is_shared() {
         notices::jobs_touched();
     }
     Ok(pg_sys::Datum::null())
@@ -121,7 +119,7 @@ fn worker_status(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     use crate::pg::result_rows::{Rows, Value};
     use crate::shared::databases::State;
     let mut rows = Rows::start(arguments);
-    if !progress::is_shared() {
+    if !shmem::is_shared() {
         return Ok(pg_sys::Datum::null());
     }
     // SAFETY: set when the backend connected.

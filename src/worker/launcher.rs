@@ -13,8 +13,8 @@ use pgrx::pg_sys::panic::ErrorReport;
 use pgrx::{PgLogLevel, PgSqlErrorCode, pg_guard, pg_sys};
 
 use crate::pg::settings;
+use crate::pg::time::{self, SECOND};
 use crate::shared::databases::launch::{self, Next};
-use crate::shared::databases::{self, SECOND};
 use crate::worker::process::{accept_signals, describe, dying, leave, reload_if_asked, show, wait};
 
 /// How the processes are called in `pg_stat_activity.backend_type`.
@@ -86,7 +86,7 @@ fn run(standby: bool) -> ! {
         if reload_if_asked() {
             launch::ask_all();
         }
-        let now = databases::now();
+        let now = time::now();
         match launch::due(now) {
             Next::Databases => {
                 show(true, "looking at the list of databases");
@@ -138,7 +138,7 @@ impl Room {
         }
         let wait = (NO_ROOM.0 << self.refused.min(8)).min(NO_ROOM.1);
         self.refused += 1;
-        launch::postpone(database, databases::now() + wait * SECOND);
+        launch::postpone(database, time::now() + wait * SECOND);
     }
 }
 

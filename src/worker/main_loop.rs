@@ -13,7 +13,7 @@ use pgrx::{pg_guard, pg_sys};
 use crate::alert::delivery::Delivery;
 use crate::anchor::sending::Anchoring;
 use crate::log::publish::Publication;
-use crate::shared::databases::{self, End, work};
+use crate::shared::databases::{End, work};
 use crate::trail::owner_transaction::{self, Trouble};
 use crate::worker::jobs::Exclusive;
 use crate::worker::process::{
@@ -272,9 +272,4 @@ impl Troubles {
             self.last = Some((line, Instant::now()));
         }
     }
-}
-
-/// A moment from now, `None` when it has passed.
-pub fn until(time: i64) -> Duration {
-    Duration::from_micros(u64::try_from(time - databases::now()).unwrap_or(0))
 }

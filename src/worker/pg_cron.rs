@@ -9,13 +9,11 @@ use zeroauth_audit_schedule::Schedule;
 use crate::pg::call::{Arguments, sql_function};
 use crate::pg::error::{Failure, Kind};
 use crate::pg::spi::{Parameter, Session};
-use crate::shared::databases::{self, SECOND};
+use crate::pg::time::{self, EPOCH_SECONDS, SECOND};
 use crate::trail::membership::INTERNAL;
 
 /// What our jobs are called in pg_cron, before their own name.
 const PREFIX: &str = "zeroauth_audit ";
-/// Seconds from 1970 to 2000, where PostgreSQL's time begins.
-const EPOCH: i64 = 946_684_800;
 
 /// pg_cron in this database.
 struct PgCron<'a> {
@@ -108,7 +106,7 @@ fn use_pg_cron(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
         Ok(())
     })?;
     cron.unschedule_ours()?;
-    let now = databases::now() / SECOND + EPOCH;
+    let now = time::now() / SECOND + EPOCH_SECONDS;
     let mut handed_over = 0;
     for (name, expression, job_zone, enabled) in jobs {
         let schedule = Schedule::new(&expression, &job_zone)

@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::pg::spi::Parameter;
-use crate::shared::databases::{self, SECOND};
+use crate::pg::time::{self, SECOND};
 use crate::trail::owner_transaction::{self, Trouble};
-use crate::worker::main_loop::until;
 use crate::worker::run::Run;
 
 /// Wall clock and steady clock do not drift apart by this much unless one is set.
@@ -76,7 +75,7 @@ impl Plan {
 
     /// The job that is due longest, and not running.
     pub fn due(&self, runs: &[Run]) -> Option<&str> {
-        let now = databases::now();
+        let now = time::now();
         let due = self.waiting().filter(|(_, at)| *at <= now);
         let idle = due.filter(|(job, _)| !runs.iter().any(|run| run.job == job.name));
         idle.min_by_key(|(_, at)| *at).map(|(job, _)| job.name.as_str())
@@ -111,7 +110,7 @@ impl Plan {
     /// The outcome of something that changed the table: tried again later when it failed.
     pub fn note(&mut self, outcome: Result<(), Trouble>) {
         self.outdated = true;
-        self.overdue_checked = databases::now();
+        self.overdue_checked = time::now();
         if let Err(Trouble::Error(message)) = outcome {
             pgrx::warning!("zeroauth_audit: error while looking after the jobs: {message}");
         }
@@ -119,15 +118,16 @@ impl Plan {
 
     /// Whether a job became overdue that nobody has looked at.
     pub fn overdue_to_check(&self) -> bool {
-        let now = databases::now();
+        let now = time::now();
         self.jobs.iter().filter_map(|job| job.overdue_at).any(|at| at <= now && at > self.overdue_checked)
     }
 
     /// How long there is nothing to do.
     pub fn sleep(&self) -> Option<Duration> {
-        let now = databases::now();
-        let runs = self.waiting().map(|(_, at)| until(at));
-        let overdue = self.jobs.iter().filter_map(|job| job.overdue_at).filter(|at| *at > now).map(until);
+        let now = time::now();
+        let runs = self.waiting().map(|(_, at)| time::until(at));
+        let overdue =
+            self.jobs.iter().filter_map(|job| job.overdue_at).filter(|at| *at > now).map(time::until);
         let postponed = self.postponed.values().map(|at| at.saturating_duration_since(Instant::now()));
         runs.chain(overdue).chain(postponed.filter(|pause| !pause.is_zero())).min()
     }
@@ -150,7 +150,7 @@ pub struct Clock {
 impl Clock {
     /// Begins now.
     pub fn start() -> Self {
-        Self { wall: databases::now(), steady: Instant::now() }
+        Self { wall: time::now(), steady: Instant::now() }
     }
 
     /// Whether the clock was set back since the last call.

@@ -12,6 +12,7 @@ mod process;
 mod setup;
 mod soak;
 mod test;
+mod tree;
 mod versions;
 
 use std::process::ExitCode;
@@ -58,6 +59,8 @@ enum Task {
         #[arg(long, hide = true, requires = "inside")]
         different: bool,
     },
+    /// Check that imports in src/ run downwards through its folders, and that no files form a circle.
+    Tree,
     /// Random queries, fuzz targets, the storm and crashes, for longer than a test has time for.
     Soak {
         /// For how long, about.
@@ -84,6 +87,7 @@ fn main() -> ExitCode {
         Task::Test { filter, deny, pg, also_pg, inside, different } => {
             test::run(filter.as_deref(), &test::Where { pg, also_pg, inside, different }, deny)
         }
+        Task::Tree => tree::run(),
         Task::Soak { minutes } => soak::run(minutes),
         Task::Docs => documents::run(),
         Task::Bench { quick, filter } => bench::run(quick, filter.as_deref()),

@@ -369,7 +369,7 @@ fn alerts_are_guarded_against_ddl_like_the_trail() {
         "ALTER TABLE zeroauth_audit_internal.alerts ADD COLUMN x int",
         "ALTER TABLE zeroauth_audit_internal.alert_deliveries RENAME TO x",
         "DROP TABLE zeroauth_audit_internal.alerts CASCADE",
-        "DROP INDEX alerts_unresolved",
+        "DROP INDEX zeroauth_audit_internal.alerts_unresolved",
         "CREATE RULE r AS ON INSERT TO zeroauth_audit_internal.alerts DO INSTEAD NOTHING",
         "CREATE TRIGGER t BEFORE INSERT ON zeroauth_audit_internal.alerts FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()",
         "DROP FUNCTION zeroauth_audit_internal.raise_alert",
@@ -420,7 +420,7 @@ fn an_alert_in_another_schema_and_under_a_tiny_details_limit_is_told_all_the_sam
     client.run("CREATE SCHEMA \"Odd schema\"; CREATE EXTENSION zeroauth_audit SCHEMA \"Odd schema\"");
     let sql = |n: u8| {
         format!(
-            "SELECT \"Odd schema\".zeroauth_audit_internal.raise_alert('gap', 1::smallint, NULL, 'gap::{n}', 'x', NULL)"
+            "SELECT zeroauth_audit_internal.raise_alert('gap', 1::smallint, NULL, 'gap::{n}', 'x', NULL)"
         )
     };
     client.run(&sql(1));
@@ -431,7 +431,7 @@ fn an_alert_in_another_schema_and_under_a_tiny_details_limit_is_told_all_the_sam
     client.run("SET zeroauth_audit.max_details_bytes = 10");
     client.run(&sql(2));
     assert_eq!(
-        client.lines("SELECT fingerprint, left(trail_error, 5) FROM \"Odd schema\".zeroauth_audit_internal.alerts ORDER BY id"),
+        client.lines("SELECT fingerprint, left(trail_error, 5) FROM zeroauth_audit_internal.alerts ORDER BY id"),
         ["gap::1|~", "gap::2|ZA007"]
     );
     assert_eq!(shared().log().lines().filter(|line| line.contains("PANIC")).count(), 0);

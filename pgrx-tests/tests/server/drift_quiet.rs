@@ -209,7 +209,7 @@ fn a_run_in_the_middle_of_a_restore_neither_alarms_nor_stops_it() {
     restore(
         &path,
         &to,
-        &["--data-only", "-t", "zeroauth_audit_internal.watermarks", "-t", "zeroauth_audit_internal.tenants"],
+        &["--data-only", "-t", "watermarks", "-t", "tenants"],
     );
     drift(&mut client);
     assert_eq!(alerts(&mut client), [] as [&str; 0]);
@@ -232,7 +232,7 @@ fn a_run_in_the_middle_of_a_restore_neither_alarms_nor_stops_it() {
     restore(
         &path,
         &to,
-        &["--data-only", "-t", "zeroauth_audit_internal.watermarks", "-t", "zeroauth_audit_internal.tenants"],
+        &["--data-only", "-t", "watermarks", "-t", "tenants"],
     );
     drift(&mut client);
     assert_eq!(alerts(&mut client), [] as [&str; 0]);

@@ -71,8 +71,8 @@ fn pitfall_23_a_verification_that_finds_nothing_or_only_says_broken_fails_the_dr
         client.run(&format!(
             "SET zeroauth_audit.maintenance = on;
              CREATE OR REPLACE FUNCTION zeroauth_audit_internal.drill_findings(scratch regclass) RETURNS TABLE (
-                 class text, tenant_id text, chain smallint, seq bigint, event_id uuid, expected bytea, actual bytea, detail text)
-             LANGUAGE sql AS $$ SELECT '{says}', '', 0::smallint, 0::bigint, NULL::uuid, NULL::bytea, NULL::bytea, '' WHERE {when} $$;
+                 tenant_id text, class text, chain smallint, seq bigint, event_id uuid, detail text, expected bytea, actual bytea)
+             LANGUAGE sql AS $$ SELECT '', '{says}', 0::smallint, 0::bigint, NULL::uuid, '', NULL::bytea, NULL::bytea WHERE {when} $$;
              RESET zeroauth_audit.maintenance"
         ));
         let failed = failed(&mut client);
@@ -211,7 +211,7 @@ fn pitfall_25_silence_that_is_not_sealed_fails_the_drill() {
     client.run(
         "SET zeroauth_audit.maintenance = on;
          CREATE TABLE list AS SELECT * FROM zeroauth_audit_internal.drill_attacks();
-         UPDATE list SET played[1] = replace(played[1], 'zeroauth_audit_internal.drill_seal(', 'to_regclass(') WHERE pitfall = 25;
+         UPDATE list SET played[1] = replace(played[1], '{ours}.drill_seal(', 'to_regclass(') WHERE pitfall = 25;
          CREATE OR REPLACE FUNCTION zeroauth_audit_internal.drill_attacks() RETURNS TABLE (
              pitfall integer, attack text, expected text, guarded boolean, played text[], then_true text, not_played text)
          LANGUAGE sql AS $$ SELECT * FROM public.list ORDER BY pitfall $$;

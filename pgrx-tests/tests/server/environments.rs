@@ -27,7 +27,8 @@ fn it_lives_in_the_schema_named_at_create_extension() {
             "SELECT count(*) FROM pg_depend d
              CROSS JOIN LATERAL pg_identify_object(d.classid, d.objid, 0) o
              WHERE d.deptype = 'e' AND d.refclassid = 'pg_extension'::regclass AND d.refobjid = (SELECT oid FROM pg_extension WHERE extname = 'zeroauth_audit')
-               AND o.schema IS DISTINCT FROM 'audit' AND d.classid <> 'pg_extension'::regclass"
+               AND o.schema IS DISTINCT FROM CASE WHEN o.name LIKE 'audit\_%' OR o.identity LIKE '%audit.audit\_%' THEN 'audit' ELSE 'zeroauth_audit_internal' END
+               AND d.classid NOT IN ('pg_extension'::regclass, 'pg_namespace'::regclass)"
         ),
         "0",
         "every object is in that schema"

@@ -100,7 +100,7 @@ fn it_works_in_another_schema_and_in_a_session_that_has_loaded_nothing() {
     let mut client = database.client();
     assert_eq!(client.line("SELECT state FROM \"Odd schema\".audit_integrity()"), "unchecked");
     assert_eq!(
-        client.line("SELECT \"Odd schema\".zeroauth_audit_internal.run_job('drift') ->> 'status'"),
+        client.line("SELECT zeroauth_audit_internal.run_job('drift') ->> 'status'"),
         "succeeded"
     );
     assert_eq!(client.line("SELECT state FROM \"Odd schema\".audit_integrity()"), "ok");

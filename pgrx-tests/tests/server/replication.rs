@@ -40,8 +40,8 @@ fn unsubscribe(name: &str, subscriber: &mut Client) {
 fn forge(tenant: &str) -> String {
     format!(
         "BEGIN; SET LOCAL zeroauth_audit.maintenance = on; ALTER TABLE audit_events DISABLE TRIGGER ALL;
-         INSERT INTO audit_events (tenant_id, chain, seq, recorded_at, action, db_role, salt, prev_hash, event_hash, hash_version)
-           SELECT '{tenant}', 0, 999, now(), 'forged', 'postgres', salt, event_hash, sha256(event_hash), 1 FROM audit_events WHERE tenant_id = '{tenant}' LIMIT 1;
+         INSERT INTO audit_events (event_id, tenant_id, chain, seq, recorded_at, action, db_role, salt, prev_hash, event_hash, hash_version)
+           SELECT gen_random_uuid(), '{tenant}', 0, 999, now(), 'forged', 'postgres', salt, event_hash, sha256(event_hash), 1 FROM audit_events WHERE tenant_id = '{tenant}' LIMIT 1;
          ALTER TABLE audit_events ENABLE ALWAYS TRIGGER zzz_zeroauth_audit_chain; ALTER TABLE audit_events ENABLE ALWAYS TRIGGER zeroauth_audit_refuse_row;
          ALTER TABLE audit_events ENABLE ALWAYS TRIGGER zeroauth_audit_refuse_statement; COMMIT"
     )

@@ -240,7 +240,7 @@ const CATALOG: [(&str, &str); 21] = [
     ("UPDATE pg_class SET relhasindex = false WHERE relname = 'audit_events'", "table audit_events|flags"),
     ("UPDATE pg_class SET relchecks = 0 WHERE relname = 'audit_events'", "table audit_events|flags"),
     (
-        "UPDATE pg_class SET relowner = 'pg_monitor'::regrole WHERE relname = 'zeroauth_audit_internal.alert_deliveries'",
+        "UPDATE pg_class SET relowner = 'pg_monitor'::regrole WHERE relname = 'alert_deliveries'",
         "table zeroauth_audit_internal.alert_deliveries|owner",
     ),
     (
@@ -248,23 +248,23 @@ const CATALOG: [(&str, &str); 21] = [
         "table audit_events|granted",
     ),
     (
-        "UPDATE pg_proc SET prosrc = 'BEGIN RETURN 0; END' WHERE proname = 'zeroauth_audit_internal.tripwire_definitions'",
+        "UPDATE pg_proc SET prosrc = 'BEGIN RETURN 0; END' WHERE proname = 'tripwire_definitions' AND pronamespace = 'zeroauth_audit_internal'::regnamespace",
         "function zeroauth_audit_internal.tripwire_definitions()|body",
     ),
     (
-        "UPDATE pg_proc SET prosrc = 'zeroauth_audit_preloaded' WHERE proname = 'zeroauth_audit_internal.refuse_statement'",
+        "UPDATE pg_proc SET prosrc = 'zeroauth_audit_preloaded' WHERE proname = 'refuse_statement' AND pronamespace = 'zeroauth_audit_internal'::regnamespace",
         "function zeroauth_audit_internal.refuse_statement()|body",
     ),
     (
-        "UPDATE pg_proc SET probin = '/tmp/mine.so' WHERE proname = 'zeroauth_audit_internal.chain'",
+        "UPDATE pg_proc SET probin = '/tmp/mine.so' WHERE proname = 'chain' AND pronamespace = 'zeroauth_audit_internal'::regnamespace",
         "function zeroauth_audit_internal.chain()|attributes",
     ),
     (
-        "UPDATE pg_proc SET proconfig = NULL, prosecdef = true WHERE proname = 'zeroauth_audit_internal.escalate'",
+        "UPDATE pg_proc SET proconfig = NULL, prosecdef = true WHERE proname = 'escalate' AND pronamespace = 'zeroauth_audit_internal'::regnamespace",
         "function zeroauth_audit_internal.escalate()|attributes",
     ),
     (
-        "UPDATE pg_proc SET proleakproof = true WHERE proname = 'zeroauth_audit_internal.event_hash'",
+        "UPDATE pg_proc SET proleakproof = true WHERE proname = 'event_hash' AND pronamespace = 'zeroauth_audit_internal'::regnamespace",
         "function zeroauth_audit_internal.event_hash(prev_hash bytea, tenant_id text, chain smallint, seq bigint, event_id uuid, occurred_at timestamp with time zone, recorded_at timestamp with time zone, category text, action text, outcome text, severity text, resource text, service_name text, env text, provider text, request_id text, correlation_id text, trace_id text, span_id text, status_code integer, latency_ms integer, payload_size bigint, error_code text, db_role text, private_hash bytea)|attributes",
     ),
     (

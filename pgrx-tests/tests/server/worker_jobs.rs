@@ -19,7 +19,7 @@ fn cluster(name: &str, jobs: &str) -> Cluster {
 /// A function that is a job, in the extension's schema.
 fn job(name: &str, body: &str) -> String {
     format!(
-        "CREATE FUNCTION audit_job_{name}() RETURNS jsonb LANGUAGE plpgsql SET search_path = public AS $f$ BEGIN {body} END $f$; INSERT INTO zeroauth_audit_internal.jobs (name, schedule) VALUES ('{name}', '0 0 1 1 *');"
+        "CREATE FUNCTION zeroauth_audit_internal.job_{name}() RETURNS jsonb LANGUAGE plpgsql SET search_path = public AS $f$ BEGIN {body} END $f$; INSERT INTO zeroauth_audit_internal.jobs (name, schedule) VALUES ('{name}', '0 0 1 1 *');"
     )
 }
 
@@ -225,7 +225,7 @@ fn a_run_that_the_worker_could_not_end_is_settled_by_the_next() {
     wait_until(DEADLINE, "the job to run", || {
         client.line("SELECT count(*) FROM zeroauth_audit_internal.job_runs WHERE status = 'running'") == "1"
     });
-    client.run("DROP FUNCTION audit_job_long()");
+    client.run("DROP FUNCTION zeroauth_audit_internal.job_long()");
     assert!(
         timed(|| client.run("SET zeroauth_audit.maintenance = on; DROP EXTENSION zeroauth_audit")) < ENDS
     );

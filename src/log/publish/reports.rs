@@ -4,11 +4,38 @@ use std::collections::BTreeSet;
 
 use zeroauth_audit_checkpoint_sinks::{Answer, Conflict, Report, Sealed};
 
-use super::{Exhibit, Given, log_of};
 use crate::log::keys;
-use crate::log::store::Tiles;
+use crate::log::store::{Log, Tiles};
 use crate::pg::error::Failure;
 use crate::pg::spi::{Parameter, Session};
+
+/// What a sink was given and has not reported on.
+#[derive(Clone)]
+pub enum Given {
+    /// What is in the directory is to be read.
+    Open,
+    /// Checkpoints up to this number are to be written to the directory.
+    Write { to: i64 },
+    /// These are to be shown to the witness.
+    Show(Vec<Exhibit>),
+}
+
+/// A checkpoint that was shown to a witness.
+#[derive(Clone)]
+pub struct Exhibit {
+    /// Whose log it is of.
+    pub tenant: String,
+    /// The epoch of the log.
+    pub epoch: i32,
+    /// Its origin.
+    pub origin: String,
+    /// The size that the witness saw last.
+    pub old_size: u64,
+    /// Its own size.
+    pub size: u64,
+    /// The signed note.
+    pub note: String,
+}
 
 /// What goes on in the worker's memory afterwards.
 #[derive(Default)]
@@ -84,7 +111,7 @@ impl Recorder<'_> {
     fn opened(&self, newest: &[Sealed]) -> Result<Outcome, Failure> {
         let mut missing = BTreeSet::new();
         for sealed in newest {
-            match log_of(self.session, self.schema, &sealed.origin)? {
+            match Log::by_origin(self.session, self.schema, &sealed.origin)? {
                 None => {
                     missing.insert(sealed.origin.as_str());
                 }
@@ -137,7 +164,7 @@ impl Recorder<'_> {
                 Answer::SawSize(size)
                     if *size > exhibit.size || *size == exhibit.size && exhibit.old_size == *size =>
                 {
-                    let current = log_of(self.session, self.schema, &exhibit.origin)?;
+                    let current = Log::by_origin(self.session, self.schema, &exhibit.origin)?;
                     if current.is_none_or(|(_, log)| *size > log.size || *size == exhibit.size) {
                         self.hold(&exhibit.origin, *size, None)?;
                     } else {

@@ -1,6 +1,7 @@
 //! The launcher's side of the board: what it has to start, and when.
 
-use super::{BOARD, Board, Entry, NO_ENTRY, SECOND, State, me};
+use super::{BOARD, Board, Entry, NO_ENTRY, State, me};
+use crate::pg::time::SECOND;
 
 /// This process is the launcher now. Workers that only verify, and a launcher of them, were a standby's: they are sent away.
 pub fn begin(standby: bool) {

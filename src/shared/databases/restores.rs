@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 
 use pgrx::pg_sys;
 
-use super::{BOARD, Loader, SECOND, me, now};
-use crate::verify::progress;
+use super::{BOARD, Loader, me};
+use crate::pg::shmem;
+use crate::pg::time::{SECOND, now};
 
 /// A session that is gone counts for so long: a parallel restore goes on in others.
 const AFTERWARDS: i64 = 60 * SECOND;
@@ -23,7 +24,7 @@ const EVERY: i64 = SECOND;
 pub fn note() {
     static NOTED: AtomicI64 = AtomicI64::new(i64::MIN);
     let at = now();
-    if !progress::is_shared() || NOTED.load(Relaxed).saturating_add(EVERY) > at {
+    if !shmem::is_shared() || NOTED.load(Relaxed).saturating_add(EVERY) > at {
         return;
     }
     NOTED.store(at, Relaxed);

@@ -2,13 +2,14 @@
 //! contradict each other outside.
 
 use super::{BOARD, State};
+use crate::pg::shmem;
 
 /// Says that `database` signs with this public key. False when another database with a worker does.
 pub fn claim(database: u32, public_key: &[u8; 32]) -> bool {
     let mut key = [0; 8];
     key.copy_from_slice(&public_key[..8]);
     let key = u64::from_le_bytes(key);
-    if !crate::verify::progress::is_shared() {
+    if !shmem::is_shared() {
         return true;
     }
     let mut board = BOARD.exclusive();

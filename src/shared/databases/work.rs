@@ -1,6 +1,7 @@
 //! A worker's side of the board: it claims its database, says how far it is, and gives it back.
 
-use super::{BOARD, End, LONGEST_WAIT, NO_ENTRY, SECOND, SETTLED, State, me, now, set_latch};
+use super::{BOARD, End, LONGEST_WAIT, NO_ENTRY, SETTLED, State, me, set_latch};
+use crate::pg::time::{SECOND, now};
 
 /// This process becomes the worker of `database`. False when it is not wanted: somebody holds the database, or there is
 /// another worker. To be called before connecting, so that a hold need not wait for a process that only starts.

@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use crate::verify::replay::Finding;
+use crate::trail::finding::Finding;
 
 /// So many events of a finding are named; the rest is counted.
 const NAMED: usize = 5;

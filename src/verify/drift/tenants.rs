@@ -5,12 +5,15 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
+use pgrx::pg_sys;
+
 use super::findings::{Found, Known, Source, collect, hex, missing, rewritten};
 use crate::log::compare::Comparison;
 use crate::pg::error::Failure;
 use crate::pg::out_of_memory;
 use crate::pg::spi::{Parameter, Session};
 use crate::trail::access::Trail;
+use crate::trail::columns;
 use crate::verify::newest::{self, ChainEnd};
 use crate::verify::replay::{Seen, walk};
 
@@ -174,7 +177,7 @@ impl Step<'_> {
             .replace("@extschema@", &self.trail.schema);
         self.session.again(&sql, &[Parameter::Text(tenant), Parameter::Int8(after)], |row| {
             // SAFETY: the query selects byteas there.
-            let (was, is) = unsafe { (super::digest(row.datum(2)), super::digest(row.datum(7))) };
+            let (was, is) = unsafe { (digest(row.datum(2)), digest(row.datum(7))) };
             out_of_memory::grow(&mut watermarks)?;
             watermarks.push(Watermark {
                 known: Known {
@@ -308,4 +311,13 @@ impl Step<'_> {
         }
         kept
     }
+}
+
+/// A stored hash.
+///
+/// # Safety
+/// `datum` must be a valid bytea.
+unsafe fn digest(datum: Option<pg_sys::Datum>) -> Option<[u8; 32]> {
+    // SAFETY: by contract.
+    unsafe { columns::digest(datum) }.map(|digest| *digest.as_bytes())
 }
