@@ -68,11 +68,12 @@ fn kinds(workspace: &Path) -> Result<BTreeSet<String>> {
         for before in KINDS {
             for (at, _) in text.match_indices(before) {
                 let prefix = if before.ends_with("anchor_") { "anchor_" } else { "" };
-                let word: String = text[at + before.len()..]
-                    .chars()
-                    .take_while(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || *c == '_')
-                    .collect();
-                if !word.is_empty() {
+                let rest = &text[at + before.len()..];
+                let end = rest.find(|c: char| !(c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'));
+                // A sentence is no word.
+                if let Some(word) = end.and_then(|end| rest.get(..end))
+                    && rest[word.len()..].starts_with(['\'', '"'])
+                {
                     found.insert(format!("{prefix}{word}"));
                 }
             }
