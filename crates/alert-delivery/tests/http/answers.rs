@@ -35,9 +35,10 @@ fn a_webhook_gets_the_very_body_with_a_signature_that_a_receiver_can_check() {
         signature::verify(KEY.as_bytes(), signed, timestamp, b"forged", now),
         Err(signature::Error::Mismatch)
     );
-    // By the README's recipe, whose copy of a request is refused when it is forged or old.
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md")).unwrap();
-    let recipe = readme.split("```python\n").nth(1).unwrap().split("```").next().unwrap();
+    // By the recipe of docs/alerts.md, whose copy of a request is refused when it is forged or old.
+    let document =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/alerts.md")).unwrap();
+    let recipe = document.split("```python\n").nth(1).unwrap().split("```").next().unwrap();
     for (body, timestamp, genuine) in [
         ("{\"é\": 1}", timestamp, "True"),
         ("{\"é\": 2}", timestamp, "False"),
