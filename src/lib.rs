@@ -40,7 +40,8 @@ pgrx::extension_sql_file!(
     requires = ["trail_functions"]
 );
 pgrx::extension_sql_file!("../sql/schema/verify/verify.sql", name = "verify", requires = ["trail_events"]);
-pgrx::extension_sql_file!("../sql/schema/verify/drill.sql", name = "drill", requires = ["verify"]);
+pgrx::extension_sql_file!("../sql/schema/verify/export.sql", name = "export", requires = ["verify"]);
+pgrx::extension_sql_file!("../sql/schema/verify/drill.sql", name = "drill", requires = ["export"]);
 pgrx::extension_sql_file!("../sql/schema/alert/alerts.sql", name = "alerts", requires = ["drill"]);
 pgrx::extension_sql_file!("../sql/schema/worker/jobs.sql", name = "jobs", requires = ["alerts"]);
 pgrx::extension_sql_file!("../sql/schema/verify/drift.sql", name = "drift", requires = ["jobs"]);
@@ -115,6 +116,10 @@ pgrx::extension_sql_file!("../sql/schema/duty/ends.sql", name = "duty_ends", req
 pgrx::extension_sql_file!("../sql/schema/duty/grant.sql", name = "duty_grant", requires = ["duty_ends"]);
 pgrx::extension_sql_file!("../sql/schema/duty/upkeep.sql", name = "duty_upkeep", requires = ["duty_grant"]);
 pgrx::extension_sql_file!("../sql/schema/duty/duties.sql", name = "duties", requires = ["duty_upkeep"]);
+pgrx::extension_sql_file!("../sql/schema/worker/status.sql", name = "status", requires = ["duties"]);
+pgrx::extension_sql_file!("../sql/schema/worker/help.sql", name = "help", requires = ["status"]);
+// The last: it says that everything is there.
+pgrx::extension_sql_file!("../sql/schema/worker/installed.sql", name = "installed", requires = ["help"]);
 
 /// Called by PostgreSQL when the library is loaded: at server start, or by the first session that needs it.
 #[allow(non_snake_case)]

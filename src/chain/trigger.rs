@@ -220,7 +220,9 @@ fn check_supplied(row: &Row) -> Result<(), Failure> {
             Kind::ServerColumnSupplied,
             format!("the server sets {}", names(&mut row.supplied())),
         )
-        .hint("Leave these columns out of the INSERT."));
+        .hint(
+            "Leave out what the server sets: the column list of INSERT or COPY shall name only the others.",
+        ));
     }
     let missing = |&n: &usize| row.value(n).is_none() && n != at::PRIVATE_HASH && n != at::SALT;
     if SERVER_SET.iter().any(missing) {
@@ -237,7 +239,7 @@ fn check_supplied(row: &Row) -> Result<(), Failure> {
         Ok(checked) => match checked.finding {
             None => return Ok(()),
             Some(ContentFinding::Mismatch { recomputed, stored }) => {
-                format!("Its fields hash to {recomputed}, not to {stored}.")
+                format!("Recorded {}, recomputed {}.", short(&stored), short(&recomputed))
             }
             Some(ContentFinding::Unreadable(why) | ContentFinding::Private(why)) => format!("Reason: {why}."),
         },
@@ -245,9 +247,12 @@ fn check_supplied(row: &Row) -> Result<(), Failure> {
     };
     Err(Failure::new(Kind::SuppliedRowMismatch, format!("event does not match its hash: {}", place(row)))
         .detail(problem)
-        .hint(
-            "The row was changed after it was written: find out where, and load it from an unchanged copy.",
-        ))
+        .hint("It was changed after it was written: in the dump, the archive or at the publisher. Load an unchanged copy."))
+}
+
+/// The beginning of a hash: enough to tell it from another.
+fn short(hash: &zeroauth_audit_core::Digest) -> String {
+    format!("{:.8}..", hash.to_string())
 }
 
 fn place(row: &Row) -> String {

@@ -153,9 +153,10 @@ unsafe extern "C-unwind" fn access(
     }
 }
 
-fn refused(operation: &str) -> Failure {
-    Failure::new(Kind::DdlRefused, format!("{operation} is refused on the audit trail"))
-        .hint("A superuser can SET zeroauth_audit.maintenance = on; the change is logged.")
+fn refused(operation: &str, object: &str) -> Failure {
+    Failure::new(Kind::DdlRefused, format!("{operation} of {object} is refused"))
+        .detail("It would change what events are stored or how they are guarded.")
+        .hint("docs/ddl.md lists what is allowed, such as CREATE INDEX.")
 }
 
 /// Logs an attempt; `Err` unless it is let through.
@@ -168,7 +169,7 @@ fn attempt(operation: &str, object: &str) -> Result<(), Failure> {
         return Ok(());
     }
     Attempt::log("ddl_refused", operation, object);
-    Err(refused(operation))
+    Err(refused(operation, object))
 }
 
 /// # Safety

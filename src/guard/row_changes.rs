@@ -74,8 +74,12 @@ fn object(trigger: &pg_sys::TriggerData) -> String {
 
 fn refused(operation: &str) -> Failure {
     Failure::new(Kind::ChangeRefused, format!("{operation} of audit_events is refused"))
-        .detail("Events can only be added.")
-        .hint("A superuser can SET zeroauth_audit.maintenance = on; the change is logged and the next replay finds it.")
+        .detail("Events can only be added. The attempt is in the server log.")
+        .hint(if settings::may_open_maintenance() {
+            "For repairs: SET zeroauth_audit.maintenance = on. It is an alert."
+        } else {
+            "Record a correcting event."
+        })
 }
 
 fn refuse_statement(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {

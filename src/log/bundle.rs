@@ -1,7 +1,7 @@
-//! `audit_prove` and `audit_prove_consistency`: what an auditor needs to check an event, or that a log only grew.
+//! `audit_prove` and `audit_prove_consistency`: what somebody without the database needs to check an event, or that a log only grew.
 //!
-//! A proof reads the tiles and nothing of the other events. It is checked here before it is handed out: an auditor who gets a wrong
-//! one could not distinguish a damaged log from a forged event.
+//! A proof reads the tiles and nothing of the other events. It is checked here before it is handed out: a reader who gets a wrong
+//! one could not distinguish a damaged log from a forged event. It shows of the event what its caller may read, and is made as the owner.
 
 use pgrx::pg_sys;
 use zeroauth_audit_core::Digest;
@@ -13,30 +13,67 @@ use crate::log::store::{Interval, Log, Tiles};
 use crate::pg::call::{self, Arguments, sql_function};
 use crate::pg::error::{Failure, Kind};
 use crate::pg::spi::{Parameter, Session};
-use crate::trail::access;
+use crate::trail::access::{self, Trail};
+use crate::trail::caller::{AsOwner, Caller};
 use crate::trail::membership::INTERNAL;
+use crate::trail::tenants;
 
 fn no_log(tenant: &str) -> Failure {
-    Failure::new(Kind::UnknownTenant, format!("no log of tenant {tenant:?}"))
-        .hint("Tenant names are compared byte for byte; a tenant has a log once the job checkpoint has run.")
+    Failure::new(Kind::UnknownTenant, format!("no log of tenant {}", tenants::shown(tenant)))
+        .hint("Names are compared byte for byte; a tenant has a log once the job checkpoint has run.")
 }
 
 /// The log's tables do not fit together.
 pub fn damaged(why: impl std::fmt::Display) -> Failure {
     Failure::new(Kind::DamagedLog, format!("the log does not agree with itself: {why}"))
-        .hint("Somebody changed tiles, log_intervals or audit_checkpoints: audit_verify() says more.")
+        .hint("Tiles, intervals or checkpoints of the log were changed: audit_verify() says more.")
 }
 
-/// `audit_prove(tenant, event_id)`
-fn prove(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
-    let tenant = arguments.text(0)?.unwrap_or_default();
-    let trail = access::Trail::open()?;
+/// Argument `n` from 0, an event's id as it is printed.
+pub fn event_id(arguments: &Arguments, n: usize) -> Result<String, Failure> {
     // SAFETY: a uuid is 16 bytes by reference.
-    let event_id = arguments.datum(1).map(|datum| unsafe { *datum.cast_mut_ptr::<[u8; 16]>() });
-    let event_id = pgrx::datum::Uuid::from_bytes(event_id.unwrap_or_default()).to_string();
+    let id = arguments.datum(n).map(|datum| unsafe { *datum.cast_mut_ptr::<[u8; 16]>() });
+    let id = id.ok_or_else(|| tenants::is_null("event"))?;
+    Ok(pgrx::datum::Uuid::from_bytes(id).to_string())
+}
+
+/// The event is not there, or its tenant is not.
+pub fn no_event(
+    session: &Session,
+    trail: &Trail,
+    (tenant, event_id): (&str, &str),
+    may_see_tenants: bool,
+) -> Result<Failure, Failure> {
+    let sql = format!("SELECT FROM {} WHERE tenant_id = $1 LIMIT 1", trail.name);
+    let mut known = false;
+    session.all(&sql, &[Parameter::Text(tenant)], |_| {
+        known = true;
+        Ok(())
+    })?;
+    if !known {
+        return Ok(tenants::unknown(session, trail, "events", tenant, may_see_tenants));
+    }
+    let message = format!("no event {event_id} of tenant {}", tenants::shown(tenant));
+    Ok(Failure::new(Kind::UnknownTenant, message).hint("Look for its event_id in audit_events."))
+}
+
+/// `audit_prove(tenant, event, private_fields)`, as the caller.
+fn prove(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
+    let tenant = arguments.text(0)?.ok_or_else(|| tenants::is_null("tenant"))?;
+    let event_id = event_id(arguments, 1)?;
+    let (caller, table) = (Caller::now(), access::table()?);
+    caller.require_no_policy(table)?;
+    let private = caller.private_fields(table, arguments.datum(2).map(|datum| datum.value() != 0))?;
+    let may_see_tenants = caller.may_see_tenants(table);
+    let owner = AsOwner::begin()?;
+    let trail = Trail::open()?;
     let session = Session::connect();
-    let bundle = bundle(&session, &trail.name, &tenant, &event_id)?;
+    let Some(event) = event(&session, &trail.name, (&tenant, &event_id), private)? else {
+        return Err(no_event(&session, &trail, (&tenant, &event_id), may_see_tenants)?);
+    };
+    let bundle = bundle(&session, &tenant, &event_id, event)?;
     drop(session);
+    drop(owner);
     Ok(call::text(&bundle.format()))
 }
 
@@ -48,11 +85,7 @@ struct Event {
     exported: String,
 }
 
-fn bundle(session: &Session, trail: &str, tenant: &str, event_id: &str) -> Result<Bundle, Failure> {
-    let Some(event) = event(session, trail, tenant, event_id)? else {
-        return Err(Failure::new(Kind::UnknownTenant, format!("no event {event_id} of tenant {tenant:?}"))
-            .hint("Tenant names are compared byte for byte."));
-    };
+fn bundle(session: &Session, tenant: &str, event_id: &str, event: Event) -> Result<Bundle, Failure> {
     let log = Log::current(session, INTERNAL, tenant)?.ok_or_else(|| no_log(tenant))?;
     let place = (tenant, log.epoch);
     let uncovered = || {
@@ -72,9 +105,15 @@ fn bundle(session: &Session, trail: &str, tenant: &str, event_id: &str) -> Resul
     Ok(Bundle { index, path, extra: None, checkpoint: checkpoint.note, event: Some(event.exported), anchors })
 }
 
-fn event(session: &Session, trail: &str, tenant: &str, event_id: &str) -> Result<Option<Event>, Failure> {
+fn event(
+    session: &Session,
+    trail: &str,
+    (tenant, event_id): (&str, &str),
+    private: bool,
+) -> Result<Option<Event>, Failure> {
+    let shown = if private { "event" } else { "public_event" };
     let sql = format!(
-        "SELECT e.chain, e.seq, e.event_hash, x.event
+        "SELECT e.chain, e.seq, e.event_hash, x.{shown}
          FROM {trail} e JOIN {INTERNAL}.exported x ON x.tenant_id = e.tenant_id AND x.event_id = e.event_id
          WHERE e.tenant_id = $1 AND e.event_id = $2::pg_catalog.uuid"
     );
@@ -94,17 +133,19 @@ fn event(session: &Session, trail: &str, tenant: &str, event_id: &str) -> Result
 
 /// `audit_prove_consistency(tenant, from_size, to_size)`
 fn prove_consistency(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
-    let tenant = arguments.text(0)?.unwrap_or_default();
-    let size = |n: usize| u64::try_from(arguments.int8(n).unwrap_or(-1)).ok();
+    let tenant = arguments.text(0)?.ok_or_else(|| tenants::is_null("tenant"))?;
+    let given = |n: usize, name| arguments.int8(n).ok_or_else(|| tenants::is_null(name));
+    let (from_size, to_size) = (given(1, "from_size")?, given(2, "to_size")?);
     let session = Session::connect();
     let log = Log::current(&session, INTERNAL, &tenant)?.ok_or_else(|| no_log(&tenant))?;
-    let sizes = size(1).zip(size(2)).filter(|(from, to)| from <= to && *to <= log.size);
+    let sizes = u64::try_from(from_size).ok().zip(u64::try_from(to_size).ok());
+    let sizes = sizes.filter(|(from, to)| from <= to && *to <= log.size);
     let Some((from, to)) = sizes else {
         return Err(Failure::new(
             Kind::InvalidArgument,
-            format!("not two sizes of a log of {} events", log.size),
+            format!("{from_size} and {to_size} are not two sizes of a log of {} events", log.size),
         )
-        .hint("from_size is at most to_size, and that at most the log's size: see checkpoints."));
+        .hint("from_size is at most to_size, and to_size at most the log's size: see audit_checkpoints."));
     };
     let tiles = Tiles::new(&session, INTERNAL, &tenant, log.epoch);
     let proof = tiles.consistency(from, to)?.map_err(damaged)?;

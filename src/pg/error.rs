@@ -40,6 +40,8 @@ pub enum Kind {
     InvalidArgument,
     /// `audit_events` is not the table that the extension created.
     UnexpectedTable,
+    /// A right that the caller does not have; PostgreSQL's own SQLSTATE.
+    InsufficientPrivilege,
     /// No memory of the process, or no room in the lock table; PostgreSQL's own SQLSTATE.
     OutOfMemory,
     /// A schedule that is not a cron expression, or an unknown time zone.
@@ -73,6 +75,7 @@ impl Kind {
             // ZA008, a database that is not UTF-8, is raised by the install script.
             Kind::InvalidArgument => b"ZA009",
             Kind::UnexpectedTable => b"ZA010",
+            Kind::InsufficientPrivilege => b"42501",
             Kind::OutOfMemory => b"53200",
             Kind::InvalidSchedule => b"ZA021",
             // ZA022 and ZA023, about jobs, are raised by functions written in SQL.

@@ -33,8 +33,6 @@ pub enum Value {
     Bytea([u8; 32]),
     /// `uuid`
     Uuid([u8; 16]),
-    /// `jsonb`, from its text
-    Jsonb(String),
 }
 
 impl Rows {
@@ -84,17 +82,6 @@ fn datum(value: Value) -> pg_sys::Datum {
         Value::Bytea(bytes) => varlena::bytea(&bytes),
         Value::Uuid(bytes) => {
             pgrx::datum::Uuid::from_bytes(bytes).into_datum().unwrap_or(pg_sys::Datum::null())
-        }
-        Value::Jsonb(json) => {
-            let json = std::ffi::CString::new(json).unwrap_or_default();
-            // SAFETY: jsonb_in takes one cstring; raises an error for invalid JSON.
-            unsafe {
-                pgrx::direct_function_call_as_datum(
-                    pg_sys::jsonb_in,
-                    &[Some(pg_sys::Datum::from(json.as_ptr()))],
-                )
-            }
-            .unwrap_or(pg_sys::Datum::null())
         }
     }
 }

@@ -93,6 +93,12 @@ pub fn maintenance() -> bool {
     MAINTENANCE.get() && unsafe { pg_sys::superuser() }
 }
 
+/// Whether who is logged in could open it: only those are told how.
+pub fn may_open_maintenance() -> bool {
+    // SAFETY: look at the roles of this process.
+    unsafe { pg_sys::superuser() && pg_sys::superuser_arg(pg_sys::GetSessionUserId()) }
+}
+
 /// Called by PostgreSQL when `zeroauth_audit.maintenance` gets a value.
 pub type MaintenanceAssigned = unsafe extern "C-unwind" fn(on: bool, extra: *mut c_void);
 

@@ -1,4 +1,4 @@
-//! Which table is checked, and whether the caller sees all of it.
+//! Which table is checked, and whether the current role sees all of it: the extension's owner, since what verifies is SECURITY DEFINER.
 //!
 //! A verifier that some rows are hidden from would report gaps that are not there, or miss those that are. So it is
 //! refused up front, as "could not check", and so is one whose snapshot cannot show a whole trail.
@@ -9,8 +9,9 @@ use pgrx::pg_sys;
 
 use crate::pg::call::{Arguments, sql_function};
 use crate::pg::error::{Failure, Kind};
+use crate::trail::caller::Caller;
 use crate::trail::columns;
-use crate::trail::membership::{INTERNAL, extension_schema};
+use crate::trail::membership::{INTERNAL, extension_schema, trail_oid};
 use crate::trail::scratch;
 
 /// `audit_events` of the extension that the called function belongs to.
@@ -25,18 +26,21 @@ pub struct Trail {
     pub logs: Option<String>,
 }
 
+/// The oid of `audit_events`, whoever may read it.
+pub fn table() -> Result<pg_sys::Oid, Failure> {
+    trail_oid().ok_or_else(|| {
+        Failure::new(Kind::UnexpectedTable, "table audit_events is not there")
+            .hint("Restore it from a backup, or drop and create the extension.")
+    })
+}
+
 impl Trail {
-    /// Finds the table, and makes sure that the caller sees every row.
+    /// Finds the table, and makes sure that the current role sees every row.
     pub fn open() -> Result<Self, Failure> {
-        let schema = extension_schema().unwrap_or(pg_sys::Oid::INVALID);
-        // SAFETY: a catalog look-up by name and schema.
-        let oid = unsafe { pg_sys::get_relname_relid(c"audit_events".as_ptr(), schema) };
-        if oid == pg_sys::Oid::INVALID {
-            return Err(Failure::new(Kind::UnexpectedTable, "table audit_events is not there")
-                .hint("Restore it from a backup, or drop and create the extension."));
-        }
+        let oid = table()?;
         require_every_row(oid)?;
         require_whole_snapshot()?;
+        let schema = extension_schema().unwrap_or(pg_sys::Oid::INVALID);
         // SAFETY: the schema exists: the extension is in it.
         let schema = unsafe { quoted(pg_sys::get_namespace_name(schema)) };
         Ok(Self { oid, name: format!("{schema}.audit_events"), logs: Some(INTERNAL.to_owned()), schema })
@@ -90,27 +94,9 @@ unsafe fn quoted(name: *const c_char) -> String {
 }
 
 fn require_every_row(table: pg_sys::Oid) -> Result<(), Failure> {
-    // SAFETY: catalog look-ups by oid for the current role.
-    let (acl, rls) = unsafe {
-        let acl =
-            pg_sys::pg_class_aclcheck(table, pg_sys::GetUserId(), pg_sys::ACL_SELECT as pg_sys::AclMode);
-        (acl, pg_sys::check_enable_rls(table, pg_sys::Oid::INVALID, true))
-    };
-    if acl != pg_sys::AclResult::ACLCHECK_OK {
-        return Err(Failure::new(
-            Kind::CouldNotCheck,
-            "could not check: no SELECT privilege on audit_events",
-        )
-        .hint("GRANT SELECT ON audit_events to the role that verifies."));
-    }
-    if rls as u32 == pg_sys::CheckEnableRlsResult::RLS_ENABLED {
-        return Err(Failure::new(
-            Kind::CouldNotCheck,
-            "could not check: row-level security may hide rows of audit_events",
-        )
-        .hint("Verify as a role with BYPASSRLS, or as the owner of the table."));
-    }
-    Ok(())
+    let caller = Caller::now();
+    caller.require_select(table)?;
+    caller.require_no_policy(table)
 }
 
 /// At REPEATABLE READ and above a transaction sees its own events but not those that others committed since it began,

@@ -4,10 +4,13 @@
 //! No shared state and no locks of its own: every answer comes from the catalogs, each time. Imports from pg/ alone.
 
 pub(crate) mod access;
+pub(crate) mod caller;
 pub(crate) mod columns;
 pub(crate) mod finding;
+pub(crate) mod handed_over;
 pub(crate) mod hashes;
 pub(crate) mod jsonb;
 pub(crate) mod membership;
 pub(crate) mod owner_transaction;
 pub(crate) mod scratch;
+pub(crate) mod tenants;

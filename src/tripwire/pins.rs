@@ -181,7 +181,13 @@ fn audit_check_pins(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
                 (Value::Null, Value::Text(problem))
             }
         };
-        rows.push(vec![Value::Text(pin.path.clone()), Value::Text(pin.digest.clone()), found, problem]);
+        rows.push(vec![
+            Value::Text(pin.path.clone()),
+            Value::Bool(matches!(problem, Value::Null)),
+            problem,
+            Value::Text(pin.digest.clone()),
+            found,
+        ]);
     }
     let at = now();
     let mut board = BOARD.exclusive();

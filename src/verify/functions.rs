@@ -21,6 +21,7 @@ use crate::trail::access::Trail;
 use crate::trail::columns;
 use crate::trail::finding::Finding;
 use crate::trail::membership::{INTERNAL, OWN_TENANT};
+use crate::trail::tenants;
 use crate::verify::newest;
 use crate::verify::progress::Progress;
 use crate::verify::replay::{ChainSlice, replay_slice};
@@ -288,44 +289,24 @@ fn disagreement(slice: &ChainSlice) -> Failure {
         Kind::CouldNotCheck,
         "could not check: audit_events and its primary key do not show the same rows",
     )
-    .detail(format!("Tenant {tenant:?}, chain {}.", slice.chain.unwrap_or_default()))
+    .detail(format!("Tenant \"{tenant}\", chain {}.", slice.chain.unwrap_or_default()))
     .hint("Check the index with amcheck (bt_index_check), REINDEX it, and verify again.")
-}
-
-/// As many characters of a tenant's name are shown in an error.
-const SHOWN: usize = 128;
-
-fn unknown(tenant: &str) -> Failure {
-    // No tenant's name is that long: the error shows where it begins.
-    let (shown, more) = match tenant.char_indices().nth(SHOWN) {
-        Some((end, _)) => (&tenant[..end], ".."),
-        None => (tenant, ""),
-    };
-    Failure::new(Kind::UnknownTenant, format!("no events of tenant {shown:?}{more}"))
-        .hint("Tenant names are compared byte for byte.")
-}
-
-/// Argument `n` as text.
-fn text(arguments: &Arguments, n: usize) -> Result<Option<String>, Failure> {
-    // SAFETY: declared as text.
-    let bytes = arguments.datum(n).map(|datum| unsafe { varlena::bytes(datum) });
-    bytes.map(out_of_memory::text).transpose()
 }
 
 /// Argument `n` as a number of events.
 fn limit(arguments: &Arguments, n: usize) -> Result<Option<i64>, Failure> {
     match arguments.int4(n) {
         Some(events) if events < 1 => {
-            Err(Failure::new(Kind::InvalidArgument, format!("n is {events}, not at least 1"))
-                .hint("Leave n out to check the whole trail."))
+            Err(Failure::new(Kind::InvalidArgument, format!("newest is {events}, not at least 1"))
+                .hint("Leave newest out to check the whole trail."))
         }
         events => Ok(events.map(i64::from)),
     }
 }
 
-/// `audit_verify(tenant, n)`
+/// `audit_verify(tenant, newest)`
 fn audit_verify(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
-    let tenant = text(arguments, 0)?;
+    let tenant = arguments.text(0)?;
     let n = limit(arguments, 1)?;
     let trail = Trail::open()?;
     let mut rows = Rows::start(arguments);
@@ -339,7 +320,7 @@ fn audit_verify(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         Some(n) => check.last(&tenant, n, &mut |_| ())?,
     };
     if verdict.chains == 0 && verdict.findings == 0 {
-        return Err(unknown(&tenant));
+        return Err(tenants::unknown(&session, &trail, "events", &tenant, true));
     }
     rows.push(verdict.row(Some(tenant)));
     Ok(pg_sys::Datum::null())
@@ -362,12 +343,16 @@ fn every_tenant(check: &mut Check<'_>, n: Option<i64>, rows: &mut Rows) -> Resul
     verdicts.sort_by_key(|(tenant, verdict)| (verdict.findings == 0, tenant.as_deref() == Some(OWN_TENANT)));
     let wrong = verdicts.iter().filter(|(_, verdict)| verdict.findings > 0).count();
     if verdicts.is_empty() {
-        notice("there is no event yet: nothing was checked", "Verify again when there are events.");
+        nothing_checked();
     } else if wrong > 0 {
         let is = if wrong == 1 { "is" } else { "are" };
+        let only = verdicts.first().and_then(|(tenant, _)| tenant.as_deref()).filter(|_| wrong == 1);
+        let only = only.map(|tenant| format!("'{}'", tenant.replace('\'', "''"))).unwrap_or_default();
         notice(
             &format!("{wrong} of {} tenants {is} not what was written", verdicts.len()),
-            "Do not repair anything yet. SELECT * FROM audit_findings(); then docs/runbook.md.",
+            &format!(
+                "Do not repair anything yet. SELECT * FROM audit_findings({only}); then docs/runbook.md."
+            ),
         );
     }
     for (tenant, verdict) in verdicts {
@@ -376,9 +361,14 @@ fn every_tenant(check: &mut Check<'_>, n: Option<i64>, rows: &mut Rows) -> Resul
     Ok(pg_sys::Datum::null())
 }
 
-/// `audit_findings(tenant, n)`
+/// No row at all must not be read as "nothing is wrong".
+fn nothing_checked() {
+    notice("there is no event yet: nothing was checked", "Verify again when there are events.");
+}
+
+/// `audit_findings(tenant, newest)`
 fn audit_findings(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
-    let tenant = text(arguments, 0)?;
+    let tenant = arguments.text(0)?;
     let n = limit(arguments, 1)?;
     let trail = Trail::open()?;
     let mut rows = Rows::start(arguments);
@@ -403,7 +393,13 @@ fn audit_findings(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         }
     };
     match tenant {
-        Some(tenant) if events == 0 && found == 0 => Err(unknown(&tenant)),
+        Some(tenant) if events == 0 && found == 0 => {
+            Err(tenants::unknown(&session, &trail, "events", &tenant, true))
+        }
+        None if events == 0 && found == 0 => {
+            nothing_checked();
+            Ok(pg_sys::Datum::null())
+        }
         _ => Ok(pg_sys::Datum::null()),
     }
 }

@@ -1,4 +1,4 @@
-//! The progress of each running verification: one slot in shared memory for each, read by `verify_progress`.
+//! How far each running verification is: one slot in shared memory for each, read by `audit_progress()`.
 //!
 //! | field | written by | under |
 //! |---|---|---|

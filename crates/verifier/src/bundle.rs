@@ -44,6 +44,9 @@ pub fn verify(bytes: &[u8], name: &str, trust: &Trust, evidence: &dyn Evidence, 
     };
     (verdict.events, verdict.tenants, verdict.chains) = (1, 1, 1);
     content(&event, name, verdict);
+    if event.withheld {
+        verdict.note("the event is without its private fields: only the hash of those was checked");
+    }
     let believed = match sealed::believed(bundle.checkpoint.as_bytes(), trust) {
         Ok(believed) => believed,
         Err(Unbelieved::Trust(error)) if error.is_forgery() => {

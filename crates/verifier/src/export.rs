@@ -39,7 +39,7 @@ pub fn verify(
     verdict: &mut Verdict,
     progress: &mut Progress,
 ) {
-    let mut reading = Reading { name, chain: None, coverage: None, sealings, verdict };
+    let mut reading = Reading { name, chain: None, coverage: None, sealings, verdict, withheld: 0 };
     let mut lines = Lines::new(source, max_line);
     let mut values = Values::default();
     let complete = loop {
@@ -84,6 +84,8 @@ struct Reading<'a> {
     coverage: Option<Coverage>,
     sealings: Sealings,
     verdict: &'a mut Verdict,
+    /// Events whose private fields were left out.
+    withheld: u64,
 }
 
 impl Reading<'_> {
@@ -99,6 +101,7 @@ impl Reading<'_> {
             return false;
         }
         self.verdict.events += 1;
+        self.withheld += u64::from(event.withheld);
         let (tenant, id) = (event.tenant, event.event_id.as_ref());
         if let Content::UnknownVersion(version) = event.content {
             self.trouble(place, 0, format!("hash_version {version} is not known to this program"));
@@ -163,6 +166,12 @@ impl Reading<'_> {
 
     /// The end of the file, or of what could be read of it.
     fn end(mut self, complete: bool) {
+        if self.withheld > 0 {
+            self.verdict.note(format!(
+                "{} of {} events are without their private fields: only the hash of those was checked",
+                self.withheld, self.verdict.events
+            ));
+        }
         if !complete {
             // What is missing behind is not missing from the trail.
             self.verdict.note(

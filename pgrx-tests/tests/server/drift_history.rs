@@ -130,12 +130,15 @@ fn all_history_is_recomputed_in_every_period_and_the_share_says_so() {
     let (_cluster, mut client) = cluster("history_whole", "1min");
     // The next run is far away: all of it is due.
     client.run("UPDATE zeroauth_audit_internal.jobs SET schedule = '0 0 1 1 *' WHERE name = 'drift'");
-    let share = "SELECT tenant_id, history_share FROM audit_integrity() ORDER BY 1";
+    let share = "SELECT tenant_id, history FROM audit_integrity() ORDER BY 1";
     assert_eq!(client.lines(share), ["acme|0.0000", "globex|0.0000"]);
     let summary = drift(&mut client);
     assert_eq!(summary["history_events"], 2 * (5000 - 9), "{summary}");
     assert_eq!(client.lines(share), ["acme|1.0000", "globex|1.0000"]);
-    assert_eq!(client.line("SELECT pass_share, phase FROM zeroauth_audit_internal.drift_progress"), "1|idle");
+    assert_eq!(
+        client.line("SELECT pass_started_at, phase FROM zeroauth_audit_internal.drift_state"),
+        "~|idle"
+    );
     // New events and new chains join.
     client
         .run("INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'x' FROM generate_series(1, 5000)");

@@ -48,9 +48,8 @@ fn ten_thousand_tenants_are_one_run_of_short_steps() {
     client.run("INSERT INTO audit_events (tenant_id, action) SELECT 'tenant ' || i % 10000, 'x' FROM generate_series(1, 30000) i");
     assert_short(&step_by_step(&mut client));
     assert_eq!(
-        client.line(
-            "SELECT tenants_done, tenants_total, events_done FROM zeroauth_audit_internal.drift_progress"
-        ),
+        client
+            .line("SELECT tenants_done, tenants_total, events_done FROM zeroauth_audit_internal.drift_state"),
         "10000|10000|30000"
     );
     client.run("SET zeroauth_audit.maintenance = on; DELETE FROM audit_events WHERE tenant_id = 'tenant 77' OR tenant_id = 'tenant 7777' AND seq = 3; UPDATE audit_events SET action = 'y' WHERE tenant_id = 'tenant 9999' AND seq = 1");
@@ -87,7 +86,7 @@ fn a_thousand_chains_of_one_tenant_are_looked_at_part_by_part() {
     assert!(looked_at < 100 * u64::from(CHAINS), "{looked_at} pages for {CHAINS} chains");
     // Every head, and the newest hundred.
     let done: u32 =
-        client.line("SELECT events_done FROM zeroauth_audit_internal.drift_progress").parse().unwrap();
+        client.line("SELECT events_done FROM zeroauth_audit_internal.drift_state").parse().unwrap();
     assert!((CHAINS..=CHAINS + 100).contains(&done), "{done}");
     client.run("SET zeroauth_audit.maintenance = on; DELETE FROM audit_events WHERE chain = 1000 OR chain = 1100 AND seq = 3; UPDATE audit_events SET action = 'y' WHERE chain = 900 AND seq = 3");
     step_by_step(&mut client);

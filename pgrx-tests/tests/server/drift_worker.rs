@@ -85,7 +85,7 @@ fn a_run_interrupted_by_a_crash_goes_on_where_it_was() {
     client.run("DELETE FROM zeroauth_audit_internal.jobs WHERE name <> 'drift'");
     client.run("INSERT INTO audit_events (tenant_id, action) SELECT 'tenant ' || lpad((i % 3000)::text, 4, '0'), 'x' FROM generate_series(1, 15000) i");
     client.run("UPDATE zeroauth_audit_internal.jobs SET next_run = now() WHERE name = 'drift'");
-    let progress = "SELECT phase, tenants_done FROM zeroauth_audit_internal.drift_progress";
+    let progress = "SELECT phase, tenants_done FROM zeroauth_audit_internal.drift_state";
     wait_until(DEADLINE, "the run to be in the middle", || {
         let line = client.line(progress);
         line.starts_with("recent|") && line != "recent|0"

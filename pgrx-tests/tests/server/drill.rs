@@ -6,7 +6,7 @@ use postgres::Client;
 use zeroauth_audit_tests::{wait_until, workspace};
 
 use crate::guards::log_lines;
-use crate::support::{DEADLINE, Database, Sql, assert_whole};
+use crate::support::{DEADLINE, Database, Sql, assert_whole, quoted};
 
 /// Every row that was played, as `pitfall|attack|expected|found`, where it did not pass.
 #[track_caller]
@@ -27,7 +27,8 @@ pub const WELL: &str = "47|0|7";
 fn every_pitfall_has_a_row_and_what_is_played_passes_within_seconds() {
     let database = Database::audited("drill_rows");
     let mut client = database.client();
-    let rows = client.rows("SELECT pitfall, attack, expected, found, detected_in > '0s' AND detected_in < '10s', passed FROM audit_drill()");
+    let rows = client
+        .rows("SELECT pitfall, attack, expected, found, ms >= 0 AND ms < 10000, passed FROM audit_drill()");
     let cell = |row: &[Option<String>], n: usize| row[n].clone().unwrap_or_else(|| "~".into());
     let pitfalls: BTreeSet<String> = rows.iter().map(|row| cell(row, 0)).collect();
     assert_eq!(pitfalls, (1..=28).map(|n| n.to_string()).collect(), "every row of the list");
@@ -266,6 +267,33 @@ fn auditors_and_operators_drill_and_need_no_right_but_that() {
         database.client_as(&database.on_duty(duty)).refused("42501", "SELECT * FROM audit_drill()");
     }
     assert_whole(&mut admin);
+}
+
+#[test]
+fn an_owner_without_superuser_s_rights_drills_what_it_can() {
+    let database = Database::empty("drill owner");
+    let owner = database.role("owner");
+    let mut admin = database.client();
+    admin.run(&format!("ALTER ROLE {} SUPERUSER", quoted(&owner)));
+    database.client_as(&owner).run("CREATE EXTENSION zeroauth_audit");
+    admin.run(&format!(
+        "ALTER ROLE {0} NOSUPERUSER; GRANT CREATE ON DATABASE {1} TO {0}",
+        quoted(&owner),
+        quoted(&database.name)
+    ));
+    let mut client = database.client_as(&owner);
+    // Replica role is out of its reach, and so are events that bring their hashes.
+    assert_eq!(counts(&mut client), "45|0|9");
+    assert_eq!(
+        client.lines("SELECT attack, expected, found FROM audit_drill() WHERE pitfall IN (19, 20)"),
+        [
+            "events are added in replica role|none|not played: needs SET on session_replication_role",
+            "events are changed in replica role|ZA003|not played: needs SET on session_replication_role",
+            "an event comes with a hash that is not its own|ZA001|ZA001",
+            "the events are copied out and restored|ZA001|ZA001",
+            "the same, with one event changed in between|ZA001|ZA001",
+        ]
+    );
 }
 
 #[test]

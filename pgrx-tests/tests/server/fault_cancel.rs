@@ -161,7 +161,7 @@ fn a_verification_or_an_export_that_is_ended_in_the_middle_gives_everything_back
              RESET statement_timeout"
         ));
         assert_eq!(
-            client.line("SELECT count(*) FROM zeroauth_audit_internal.verify_progress"),
+            client.line("SELECT count(*) FROM audit_progress() WHERE what = 'verification'"),
             "0",
             "no progress is left behind: {sql}"
         );

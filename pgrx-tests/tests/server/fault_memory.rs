@@ -50,7 +50,7 @@ fn sweep(cluster: &Cluster, before: &str, sql: &str, limits: impl Iterator<Item 
         outcomes.add(&mut client, sql, limit);
         backend.limit_memory(None);
         assert_eq!(
-            client.line("SELECT count(*) FROM zeroauth_audit_internal.verify_progress"),
+            client.line("SELECT count(*) FROM audit_progress() WHERE what = 'verification'"),
             "0",
             "progress is over"
         );

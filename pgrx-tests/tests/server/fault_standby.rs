@@ -45,7 +45,7 @@ const READERS: [&str; 10] = [
     "SELECT count(*) FROM audit_findings('tenant 1', 5)",
     "SELECT count(*) FROM audit_export()",
     "SELECT count(*) FROM audit_export('tenant 1')",
-    "SELECT count(*) FROM zeroauth_audit_internal.verify_progress",
+    "SELECT count(*) FROM audit_progress() WHERE what = 'verification'",
     "SELECT count(*) FROM audit_guards()",
     "SELECT count(*) FROM (SELECT zeroauth_audit_internal.uuid_v7(), zeroauth_audit_internal.private_hash('\\x00112233445566778899aabbccddeeff', NULL, NULL, NULL, NULL, NULL, NULL)) x",
 ];

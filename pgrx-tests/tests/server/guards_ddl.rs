@@ -4,7 +4,7 @@ use crate::guards::{assert_logged, owned};
 use crate::support::{Database, Sql, assert_whole, shared};
 
 /// Refused to an owner and to a superuser alike.
-const REFUSED: [&str; 51] = [
+const REFUSED: [&str; 50] = [
     "ALTER TABLE audit_events DISABLE TRIGGER ALL",
     "ALTER TABLE audit_events DISABLE TRIGGER USER",
     "ALTER TABLE audit_events DISABLE TRIGGER zzz_zeroauth_audit_chain",
@@ -53,13 +53,13 @@ const REFUSED: [&str; 51] = [
     "CREATE OR REPLACE TRIGGER zzz_zeroauth_audit_chain BEFORE INSERT ON audit_events FOR EACH ROW EXECUTE FUNCTION nothing()",
     "CREATE OR REPLACE TRIGGER zeroauth_audit_refuse_row AFTER UPDATE ON audit_events FOR EACH ROW EXECUTE FUNCTION nothing()",
     "DROP FUNCTION audit_verify(text, integer)",
-    "DROP FUNCTION zeroauth_audit_internal.uuid_v7() CASCADE",
     "ALTER TABLE audit_events ATTACH PARTITION unrelated DEFAULT",
     "ALTER TABLE parted ATTACH PARTITION audit_events DEFAULT",
 ];
 
 /// What only a superuser could try at all.
-const REFUSED_TO_SUPERUSERS: [&str; 24] = [
+const REFUSED_TO_SUPERUSERS: [&str; 25] = [
+    "DROP FUNCTION zeroauth_audit_internal.uuid_v7() CASCADE",
     "ALTER EXTENSION zeroauth_audit DROP TABLE audit_events",
     "ALTER EXTENSION zeroauth_audit DROP FUNCTION audit_verify(text, integer)",
     "DROP EXTENSION zeroauth_audit",
@@ -68,22 +68,22 @@ const REFUSED_TO_SUPERUSERS: [&str; 24] = [
     "DROP SCHEMA public CASCADE",
     "DROP OWNED BY \"OWNER\" CASCADE",
     "REASSIGN OWNED BY \"OWNER\" TO other",
-    "CREATE OR REPLACE FUNCTION audit_verify(tenant text DEFAULT NULL, n integer DEFAULT NULL) RETURNS TABLE (tenant_id text, ok boolean, events bigint, findings bigint, classes text[], chains integer, first_finding text) LANGUAGE sql AS $$ SELECT tenant, true, 1::bigint, 0::bigint, '{}'::text[], 1, NULL::text $$",
+    "CREATE OR REPLACE FUNCTION audit_verify(tenant text DEFAULT NULL, newest integer DEFAULT NULL) RETURNS TABLE (tenant_id text, ok boolean, events bigint, findings bigint, classes text[], chains integer, first_finding text) LANGUAGE sql AS $$ SELECT tenant, true, 1::bigint, 0::bigint, '{}'::text[], 1, NULL::text $$",
     "CREATE OR REPLACE FUNCTION zeroauth_audit_internal.uuid_v7() RETURNS uuid LANGUAGE sql AS $$ SELECT gen_random_uuid() $$",
     "ALTER FUNCTION audit_verify(text, integer) RENAME TO other",
     "ALTER FUNCTION audit_verify(text, integer) SET search_path = pg_temp",
     "ALTER FUNCTION audit_verify(text, integer) OWNER TO other",
-    "ALTER FUNCTION audit_verify() SET SCHEMA elsewhere",
+    "ALTER FUNCTION audit_verify(text, integer) SET SCHEMA elsewhere",
     "ALTER TABLE audit_events OWNER TO other",
     "ALTER TABLE audit_events SET SCHEMA elsewhere",
     "ALTER SCHEMA public RENAME TO elsewhere_public",
-    "DROP VIEW zeroauth_audit_internal.verify_progress",
-    "ALTER VIEW zeroauth_audit_internal.verify_progress RENAME TO other",
-    "ALTER TABLE zeroauth_audit_internal.verify_progress RENAME COLUMN pid TO other",
-    "DROP ROUTINE audit_verify()",
-    "ALTER ROUTINE audit_verify() RENAME TO other",
+    "DROP VIEW zeroauth_audit_internal.exported",
+    "ALTER VIEW zeroauth_audit_internal.exported RENAME TO other",
+    "ALTER TABLE zeroauth_audit_internal.exported RENAME COLUMN event TO other",
+    "DROP ROUTINE audit_verify(text, integer)",
+    "ALTER ROUTINE audit_verify(text, integer) RENAME TO other",
     "ALTER FUNCTION audit_verify(text, integer) DEPENDS ON EXTENSION plpgsql",
-    "CREATE OR REPLACE VIEW zeroauth_audit_internal.verify_progress AS SELECT 1 AS pid, 'x'::name AS datname, 'x'::text AS tenant_id, 1::bigint AS events_done, 1::bigint AS events_total, now() AS started_at",
+    "CREATE OR REPLACE VIEW zeroauth_audit_internal.exported AS SELECT 'x'::text COLLATE \"C\" AS tenant_id, 1::smallint AS chain, 1::bigint AS seq, gen_random_uuid() AS event_id, '{}'::text AS event, '{}'::text AS public_event",
 ];
 
 /// Weakens nothing, and people need it.

@@ -62,6 +62,7 @@ mod offline;
 mod phones_home;
 mod pins;
 mod prepared;
+mod public_calls;
 mod public_views;
 mod publish;
 mod reference;

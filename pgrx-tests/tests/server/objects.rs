@@ -42,7 +42,7 @@ fn nothing_is_granted_to_public() {
     let mut nobody = database.client_as(&nobody);
     for sql in [
         "SELECT * FROM audit_events",
-        "SELECT * FROM zeroauth_audit_internal.verify_progress",
+        "SELECT * FROM audit_progress()",
         "SELECT zeroauth_audit_internal.uuid_v7()",
         "SELECT * FROM audit_guards()",
         "SELECT audit_verify()",
@@ -55,7 +55,7 @@ fn nothing_is_granted_to_public() {
 }
 
 #[test]
-fn functions_have_a_fixed_search_path_and_only_what_people_call_runs_as_its_definer() {
+fn functions_have_a_fixed_search_path_and_what_people_call_runs_as_the_owner() {
     let database = Database::audited("objects_functions");
     let mut client = database.client();
     // A C function names its objects itself, and a body that was parsed at CREATE FUNCTION holds them; any other would
@@ -67,10 +67,28 @@ fn functions_have_a_fixed_search_path_and_only_what_people_call_runs_as_its_defi
         )),
         [] as [&str; 0]
     );
+    // Who calls one needs no right but EXECUTE: what looks at its caller first becomes the owner by itself.
     assert_eq!(
-        client.lines(&format!("SELECT p.oid::regprocedure FROM ({MEMBERS}) m JOIN pg_proc p ON classid = 'pg_proc'::regclass AND p.oid = objid WHERE p.prosecdef AND p.proname NOT LIKE 'audit\\_%'")),
-        [] as [&str; 0],
-        "nothing internal lends anybody the owner's rights"
+        client.lines(&format!(
+            "SELECT p.oid::regprocedure FROM ({MEMBERS}) m JOIN pg_proc p ON classid = 'pg_proc'::regclass AND p.oid = objid
+             WHERE p.prosecdef <> (p.pronamespace = 'public'::regnamespace) AND p.proname <> 'audit_anchor_retry' ORDER BY p.proname"
+        )),
+        [
+            "audit_export(text,boolean)",
+            "audit_help(text)",
+            "audit_prove(text,uuid,boolean)",
+            "zeroauth_audit_internal.export_lines(text,boolean)",
+            "zeroauth_audit_internal.help(text,oid)",
+        ]
+    );
+    let strict = format!(
+        "SELECT p.oid::regprocedure FROM ({MEMBERS}) m JOIN pg_proc p ON classid = 'pg_proc'::regclass AND p.oid = objid WHERE p.proisstrict AND p.pronamespace = 'public'::regnamespace"
+    );
+    assert_eq!(client.lines(&strict), [] as [&str; 0], "a NULL that means nothing is an error");
+    // A function that calls a volatile one is volatile, but for those that only say what time it is.
+    assert_eq!(
+        client.lines("SELECT proname FROM pg_proc WHERE proname IN ('audit_health', 'audit_status', 'audit_integrity', 'audit_progress', 'audit_verify_pins', 'health_worker', 'health_jobs', 'health_pins', 'health_time') AND provolatile <> 'v'"),
+        [] as [&str; 0]
     );
 }
 
@@ -89,6 +107,14 @@ fn the_table_is_as_documented() {
     assert_eq!(
         client.lines("SELECT attname FROM pg_attribute WHERE attrelid = 'audit_events'::regclass AND attnum > 0 AND attnotnull ORDER BY attnum"),
         ["tenant_id", "chain", "seq", "event_id", "occurred_at", "recorded_at", "action", "outcome", "severity", "db_role", "prev_hash", "event_hash", "hash_version"]
+    );
+    assert_eq!(
+        client.lines("SELECT a.attname, pg_get_expr(d.adbin, d.adrelid) FROM pg_attrdef d JOIN pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum WHERE d.adrelid = 'audit_events'::regclass ORDER BY a.attnum"),
+        ["occurred_at|now()", "outcome|'success'::text", "severity|'info'::text"]
+    );
+    assert_eq!(
+        client.lines("SELECT DISTINCT t.tgfoid::regproc FROM pg_trigger t WHERE t.tgrelid = 'audit_events'::regclass AND NOT t.tgisinternal ORDER BY 1"),
+        ["zeroauth_audit_internal.chain", "zeroauth_audit_internal.refuse_row", "zeroauth_audit_internal.refuse_statement"]
     );
     assert_eq!(client.line("SELECT extrelocatable, extconfig @> ARRAY['audit_events'::regclass::oid] FROM pg_extension WHERE extname = 'zeroauth_audit'"), "f|t");
     assert_eq!(client.line("SELECT collname FROM pg_attribute a JOIN pg_collation c ON c.oid = attcollation WHERE attrelid = 'audit_events'::regclass AND attname = 'tenant_id'"), "C");

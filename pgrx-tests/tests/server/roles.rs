@@ -1,9 +1,12 @@
 //! Least privilege: what a writer, a reader and an auditor do with their duty, and nothing else; and that a verifier who is
 //! shown less than the table says so.
 
+use std::collections::BTreeSet;
+
 use postgres::Client;
 use zeroauth_audit_core::proof::Bundle;
 
+use crate::support::audit::{export, place, reference_places, verifier_places};
 use crate::support::sealed::{ORIGIN, key_file, trust};
 use crate::support::{Database, Sql, assert_whole, quoted, shared};
 
@@ -43,12 +46,6 @@ const CALLS: [&str; 4] = [
     "SELECT * FROM audit_findings()",
     "SELECT audit_export()",
 ];
-
-/// An auditor sees no event, so it cannot count them either.
-#[track_caller]
-fn assert_finds_nothing(client: &mut Client) {
-    assert_eq!(client.line("SELECT count(*) > 0, bool_and(ok), sum(findings) FROM audit_verify()"), "t|t|0");
-}
 
 fn refused_all(client: &mut Client, statements: &[&str]) {
     for sql in statements {
@@ -150,11 +147,19 @@ fn a_reader_sees_through_the_view_what_a_policy_lets_it_see() {
     assert_eq!(reader.lines("SELECT tenant_id, action FROM audit_public_events"), ["globex|z"]);
 }
 
+/// Every way of verifying, to a role that may not read the table.
+#[track_caller]
+fn assert_verified(client: &mut Client) {
+    assert_eq!(client.lines("SELECT tenant_id FROM audit_verify() WHERE ok IS NOT TRUE"), [] as [&str; 0]);
+    assert_eq!(client.lines("SELECT * FROM audit_findings()"), [] as [&str; 0]);
+    assert_eq!(reference_places(&export(client)), BTreeSet::new());
+}
+
 #[test]
 fn an_auditor_verifies_and_exports_and_writes_nothing() {
     let roles = roles("roles_auditor");
     let mut auditor = roles.database.client_as(&roles.auditor);
-    assert_finds_nothing(&mut auditor);
+    assert_verified(&mut auditor);
     assert_eq!(auditor.line("SELECT ok, events FROM audit_verify('acme')"), "t|2");
     assert_eq!(auditor.line("SELECT ok, events FROM audit_verify('acme', 1)"), "t|1");
     assert_eq!(auditor.lines("SELECT guard FROM audit_guards() WHERE NOT active"), [] as [&str; 0]);
@@ -192,12 +197,11 @@ fn an_auditor_compares_with_the_log_and_makes_proofs_of_it_but_cannot_touch_it()
     let trust = trust(&[&key_file(&path, ORIGIN, 61)]);
     admin.run(&format!("SET zeroauth_audit.checkpoint_key_file = '{}'", path.display()));
     admin.run("SELECT zeroauth_audit_internal.run_job('checkpoint')");
+    let event = admin.line("SELECT event_id FROM audit_events WHERE tenant_id = 'acme' AND seq = 2");
     let mut auditor = roles.database.client_as(&roles.auditor);
-    assert_finds_nothing(&mut auditor);
+    assert_verified(&mut auditor);
     let believed = |note: &str| trust.open(note.as_bytes()).unwrap().checkpoint.size;
     let one = |client: &mut Client, sql: &str| client.rows(sql)[0][0].clone().unwrap();
-    // Which event is for somebody else to know.
-    let event = admin.line("SELECT event_id FROM audit_events WHERE tenant_id = 'acme' AND seq = 2");
     let prove = format!("SELECT audit_prove('acme', '{event}')");
     let bundle = one(&mut auditor, &prove);
     let bundle = Bundle::parse(bundle.as_bytes()).unwrap();
@@ -213,8 +217,6 @@ fn an_auditor_compares_with_the_log_and_makes_proofs_of_it_but_cannot_touch_it()
             "DELETE FROM zeroauth_audit_internal.log_intervals",
             "UPDATE zeroauth_audit_internal.tiles SET hashes = sha256('x')",
             "DELETE FROM zeroauth_audit_internal.checkpoints",
-            "DELETE FROM zeroauth_audit_internal.cosignatures",
-            "DELETE FROM zeroauth_audit_internal.keys",
             "SELECT * FROM zeroauth_audit_internal.sinks",
             "SELECT * FROM audit_alert_routes",
             "SELECT nextval('zeroauth_audit_internal.checkpoints_seal_seq')",
@@ -236,6 +238,92 @@ fn an_auditor_compares_with_the_log_and_makes_proofs_of_it_but_cannot_touch_it()
         "SET zeroauth_audit.maintenance = on; DELETE FROM audit_events WHERE tenant_id = 'acme' AND seq = 2",
     );
     assert_eq!(auditor.line("SELECT ok, classes FROM audit_verify('acme')"), "f|{tail_truncated}");
+}
+
+#[test]
+fn exports_and_proofs_show_what_their_caller_may_read() {
+    let roles = roles("roles_private");
+    let mut admin = roles.database.client();
+    let path = shared().data_dir().with_file_name("roles_private.key");
+    key_file(&path, ORIGIN, 63);
+    admin.run(&format!("SET zeroauth_audit.checkpoint_key_file = '{}'", path.display()));
+    admin.run("INSERT INTO audit_events (tenant_id, action, actor_id, details) VALUES ('initech', 'x', 'zoe', '{\"secret\": 1}')");
+    admin.run("SELECT zeroauth_audit_internal.run_job('checkpoint')");
+    let event = admin.line("SELECT event_id FROM audit_events WHERE tenant_id = 'initech'");
+    let calls = |private_fields: &str| {
+        [
+            format!("SELECT audit_export('initech'{private_fields})"),
+            format!("SELECT audit_prove('initech', '{event}'{private_fields})"),
+        ]
+    };
+    let shows = |text: &str| text.contains("zoe") || text.contains("secret") || text.contains("salt");
+    let mut auditor = roles.database.client_as(&roles.auditor);
+    for sql in calls("").iter().chain(&calls(", private_fields => false")) {
+        assert!(!shows(&auditor.line(sql)), "{sql}");
+    }
+    for sql in calls(", true") {
+        let refusal = auditor.refused("42501", &sql);
+        assert!(refusal.message.contains("private fields of audit_events"), "{refusal:?}");
+        assert!(refusal.hint.contains("private_hash"), "{refusal:?}");
+    }
+    // All six, and no less; the salt comes with them.
+    let grant =
+        |columns: &str| format!("GRANT SELECT ({columns}) ON audit_events TO {}", quoted(&roles.auditor));
+    admin.run(&grant("actor_type, actor_id, ip, user_agent, error_message"));
+    assert!(!shows(&auditor.line(&calls("")[0])));
+    admin.run(&grant("details"));
+    for sql in calls("").iter().chain(&calls(", true")) {
+        let text = auditor.line(sql);
+        assert!(
+            text.contains("zoe") && text.contains("secret") && text.contains("\"salt\":\""),
+            "{sql}: {text}"
+        );
+    }
+    for sql in calls(", false") {
+        assert!(!shows(&auditor.line(&sql)), "{sql}");
+    }
+    auditor.refused("42501", "SELECT salt FROM audit_events");
+    // The one who acts counts, not the one who logged in.
+    admin.run(&format!("SET ROLE {}", quoted(&roles.auditor)));
+    assert!(shows(&admin.line(&calls("")[0])));
+    admin.run(&format!(
+        "RESET ROLE; REVOKE SELECT (details) ON audit_events FROM {0}; SET ROLE {0}",
+        quoted(&roles.auditor)
+    ));
+    assert!(!shows(&admin.line(&calls("")[0])));
+    admin.run("RESET ROLE");
+    assert!(shows(&admin.line(&calls("")[0])));
+    for lines in [export(&mut auditor), export(&mut admin)] {
+        assert_eq!(reference_places(&lines), BTreeSet::new());
+    }
+}
+
+#[test]
+fn an_event_that_contradicts_itself_does_not_look_whole_without_its_private_part() {
+    let roles = roles("roles_contradicts");
+    let mut admin = roles.database.client();
+    let unguarded = "ALTER TABLE audit_events DROP CONSTRAINT audit_events_salt_check, DROP CONSTRAINT audit_events_private_hash_check";
+    admin.run(&format!("SET zeroauth_audit.maintenance = on; {unguarded}"));
+    let hash = "zeroauth_audit_internal.private_hash(salt, actor_type, actor_id, ip, user_agent, error_message, details)";
+    let mut auditor = roles.database.client_as(&roles.auditor);
+    for change in [
+        format!("private_hash = {hash}"),
+        format!("private_hash = {hash}, salt = NULL, actor_id = 'somebody else'"),
+        "salt = NULL".to_owned(),
+        "salt = salt || salt".to_owned(),
+    ] {
+        admin.run(&format!(
+            "BEGIN; UPDATE audit_events SET {change} WHERE tenant_id = 'acme' AND seq = 1; COMMIT"
+        ));
+        let lines = export(&mut auditor);
+        assert!(!lines.concat().contains("somebody"), "{change}");
+        assert_eq!(
+            verifier_places(&lines),
+            BTreeSet::from([place("content_mismatch", "acme", 0, 1)]),
+            "{change}"
+        );
+        admin.run("DELETE FROM audit_events; INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x'), ('acme', 'y')");
+    }
 }
 
 #[test]
@@ -265,7 +353,7 @@ fn pitfall_23_rows_hidden_by_row_level_security_are_could_not_check_never_ok_nev
     // Who sees everything goes on: superuser, and a role that bypasses row security.
     assert_whole(&mut admin);
     admin.run(&format!("ALTER ROLE {} BYPASSRLS", quoted(&roles.auditor)));
-    assert_ne!(roles.database.client_as(&roles.auditor).lines("SELECT audit_export()").len(), 0);
+    assert_verified(&mut roles.database.client_as(&roles.auditor));
 
     // Policies reach writers as they would on any table, and the chain has no gap from what they refuse.
     let mut writer = roles.database.client_as(&roles.writer);
@@ -313,23 +401,28 @@ fn a_policy_that_hides_the_head_does_not_mislead_the_chain() {
 }
 
 #[test]
-fn forced_row_security_holds_for_what_the_table_s_owner_exports() {
-    let database = Database::audited("roles_forced");
-    let owner = database.on_duty("auditor");
+fn forced_row_security_holds_for_the_owner_and_for_all_who_read_as_the_owner() {
+    let database = Database::empty("roles_forced");
+    let [owner, auditor] = ["owner", "auditor"].map(|what| database.role(what));
     let mut admin = database.client();
+    admin.run(&format!("ALTER ROLE {} SUPERUSER", quoted(&owner)));
+    database.client_as(&owner).run("CREATE EXTENSION zeroauth_audit");
     admin.run(&format!(
-        "INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x');
-         SET zeroauth_audit.maintenance = on; ALTER TABLE audit_events OWNER TO {}; RESET zeroauth_audit.maintenance",
-        quoted(&owner)
+        "ALTER ROLE {} NOSUPERUSER; INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x'); SELECT audit_grant('{}', 'auditor')",
+        quoted(&owner),
+        auditor
     ));
-    let mut client = database.client_as(&owner);
-    client.run("ALTER TABLE audit_events ENABLE ROW LEVEL SECURITY");
-    assert_finds_nothing(&mut client);
-    assert_eq!(client.lines("SELECT audit_export('acme')").len(), 1);
-    client.run("ALTER TABLE audit_events FORCE ROW LEVEL SECURITY");
-    client.refused("ZA006", "SELECT audit_export('acme')");
-    // The extension belongs to somebody else, to whom no policy applies.
-    assert_finds_nothing(&mut client);
+    let (mut owner, mut auditor) = (database.client_as(&owner), database.client_as(&auditor));
+    assert_whole(&mut owner);
+    assert_verified(&mut auditor);
+    owner.run("ALTER TABLE audit_events ENABLE ROW LEVEL SECURITY");
+    assert_whole(&mut owner);
+    assert_eq!(auditor.line("SELECT ok FROM audit_verify('acme')"), "t");
+    owner.run("ALTER TABLE audit_events FORCE ROW LEVEL SECURITY");
+    for call in CALLS.into_iter().chain(["SELECT * FROM audit_integrity()"]) {
+        owner.refused("ZA006", call);
+        auditor.refused("ZA006", call);
+    }
 }
 
 #[test]

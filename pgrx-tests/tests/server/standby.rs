@@ -30,7 +30,7 @@ fn a_hot_standby_verifies_and_exports_and_goes_on_after_promotion() {
     on_standby.run("SET max_parallel_workers_per_gather = 4; SET min_parallel_table_scan_size = 0; SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0");
     assert_eq!(on_standby.line("SELECT bool_and(ok), sum(events) FROM audit_verify()"), "t|20001");
     on_standby.run(
-        "SELECT * FROM zeroauth_audit_internal.verify_progress; SELECT * FROM audit_guards(); SELECT zeroauth_audit_internal.uuid_v7()",
+        "SELECT * FROM audit_progress(); SELECT * FROM audit_guards(); SELECT zeroauth_audit_internal.uuid_v7()",
     );
     on_standby.refused("25006", "INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')");
     on_standby.refused("ZA005", "SELECT * FROM audit_verify('nobody')");

@@ -93,7 +93,7 @@ fn a_clean_trail_has_no_findings() {
     let (_database, mut client) = trail("tamper_clean");
     assert_eq!(
         client.lines("SELECT * FROM audit_verify() ORDER BY tenant_id"),
-        ["acme|t|30|3|0|{}|~", "globex|t|30|3|0|{}|~"]
+        ["acme|t|30|0|{}|3|~", "globex|t|30|0|{}|3|~"]
     );
     assert_eq!(verdict(&mut client, "acme"), "t|30|3|0|{}");
     let empty = Database::audited("tamper_empty");

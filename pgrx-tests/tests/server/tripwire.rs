@@ -69,7 +69,7 @@ const TAMPERS: [(&str, &str); 61] = [
     ),
     (
         "CREATE TRIGGER aaa BEFORE UPDATE ON zeroauth_audit_internal.alerts FOR EACH ROW EXECUTE FUNCTION nothing()",
-        "trigger aaa on zeroauth_audit_internal.alerts|definition",
+        "trigger aaa on alerts|definition",
     ),
     (
         "ALTER TRIGGER zzz_zeroauth_audit_chain ON audit_events RENAME TO aaa",
@@ -77,27 +77,27 @@ const TAMPERS: [(&str, &str); 61] = [
     ),
     (
         "ALTER TABLE zeroauth_audit_internal.jobs DISABLE TRIGGER zeroauth_audit_jobs_changed",
-        "trigger zeroauth_audit_jobs_changed on zeroauth_audit_internal.jobs|definition",
+        "trigger zeroauth_audit_jobs_changed on jobs|definition",
     ),
     (
         "CREATE OR REPLACE FUNCTION zeroauth_audit_internal.job_tripwire() RETURNS jsonb LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS 'BEGIN RETURN NULL; END'",
-        "function zeroauth_audit_internal.job_tripwire()|body",
+        "function job_tripwire()|body",
     ),
     (
         "CREATE OR REPLACE FUNCTION zeroauth_audit_internal.uuid_v7() RETURNS uuid LANGUAGE sql VOLATILE STRICT PARALLEL SAFE AS 'SELECT gen_random_uuid()'",
-        "function zeroauth_audit_internal.uuid_v7()|attributes",
+        "function uuid_v7()|attributes",
     ),
     (
-        "CREATE OR REPLACE FUNCTION audit_guards() RETURNS TABLE (guard text, active boolean, detail text) LANGUAGE sql STABLE PARALLEL RESTRICTED BEGIN ATOMIC SELECT 'all'::text, true, ''::text; END",
+        "CREATE OR REPLACE FUNCTION audit_guards() RETURNS TABLE (guard text, active boolean, detail text) LANGUAGE sql STABLE PARALLEL RESTRICTED SECURITY DEFINER BEGIN ATOMIC SELECT 'all'::text, true, ''::text; END",
         "function audit_guards()|body",
     ),
     (
         "ALTER FUNCTION zeroauth_audit_internal.raise_alert(text, smallint, text, text, text, jsonb) SECURITY DEFINER",
-        "function zeroauth_audit_internal.raise_alert(kind text, severity smallint, tenant text, fingerprint text, message text, evidence jsonb)|attributes",
+        "function raise_alert(kind text, severity smallint, tenant text, fingerprint text, message text, evidence jsonb)|attributes",
     ),
     (
         "ALTER FUNCTION zeroauth_audit_internal.resolve_alert(text, text) STABLE",
-        "function zeroauth_audit_internal.resolve_alert(fingerprint text, note text)|attributes",
+        "function resolve_alert(fingerprint text, note text)|attributes",
     ),
     (
         "ALTER FUNCTION audit_alert_acknowledge(bigint, text) SET search_path = public",
@@ -107,15 +107,30 @@ const TAMPERS: [(&str, &str); 61] = [
         "ALTER FUNCTION audit_alert_acknowledge(bigint, text) RESET ALL",
         "function audit_alert_acknowledge(id bigint, note text)|attributes",
     ),
-    ("ALTER FUNCTION audit_verify() PARALLEL SAFE", "function audit_verify()|attributes"),
-    ("ALTER FUNCTION audit_verify() OWNER TO ROLE", "function audit_verify()|owner"),
-    ("ALTER FUNCTION audit_verify() SET SCHEMA elsewhere", "function audit_verify()|schema"),
-    ("ALTER FUNCTION audit_verify() RENAME TO other", "function audit_verify()|attributes"),
+    (
+        "ALTER FUNCTION audit_verify(text, integer) PARALLEL SAFE",
+        "function audit_verify(tenant text, newest integer)|attributes",
+    ),
+    (
+        "ALTER FUNCTION audit_verify(text, integer) OWNER TO ROLE",
+        "function audit_verify(tenant text, newest integer)|owner",
+    ),
+    (
+        "ALTER FUNCTION audit_verify(text, integer) SET SCHEMA elsewhere",
+        "function audit_verify(tenant text, newest integer)|schema",
+    ),
+    (
+        "ALTER FUNCTION audit_verify(text, integer) RENAME TO other",
+        "function audit_verify(tenant text, newest integer)|attributes",
+    ),
     (
         "GRANT EXECUTE ON FUNCTION audit_alert_acknowledge TO PUBLIC",
         "function audit_alert_acknowledge(id bigint, note text)|granted",
     ),
-    ("ALTER EXTENSION zeroauth_audit DROP FUNCTION audit_verify()", "function audit_verify()|attributes"),
+    (
+        "ALTER EXTENSION zeroauth_audit DROP FUNCTION audit_verify(text, integer)",
+        "function audit_verify(tenant text, newest integer)|attributes",
+    ),
     ("ALTER EXTENSION zeroauth_audit ADD FUNCTION nothing()", "function nothing()|attributes"),
     (
         "CREATE TYPE of_others AS (x int); ALTER EXTENSION zeroauth_audit ADD TYPE of_others",
@@ -127,11 +142,11 @@ const TAMPERS: [(&str, &str); 61] = [
     ("GRANT UPDATE (action) ON audit_events TO ROLE", "table audit_events|granted"),
     ("GRANT SELECT ON audit_events TO PUBLIC", "table audit_events|granted"),
     ("GRANT SELECT (details) ON audit_events TO PUBLIC", "table audit_events|granted"),
+    ("GRANT INSERT ON zeroauth_audit_internal.alert_routes TO ROLE", "table alert_routes|granted"),
     (
-        "GRANT INSERT ON zeroauth_audit_internal.alert_routes TO ROLE",
-        "table zeroauth_audit_internal.alert_routes|granted",
+        "GRANT UPDATE ON SEQUENCE zeroauth_audit_internal.alerts_id_seq TO ROLE",
+        "sequence alerts_id_seq|granted",
     ),
-    ("GRANT UPDATE ON SEQUENCE alerts_id_seq TO ROLE", "sequence alerts_id_seq|granted"),
     ("ALTER TABLE audit_events OWNER TO ROLE", "table audit_events|owner"),
     ("ALTER TABLE audit_events SET SCHEMA elsewhere", "table audit_events|schema"),
     ("ALTER TABLE audit_events RENAME COLUMN details TO other", "column audit_events.details|definition"),
@@ -144,8 +159,8 @@ const TAMPERS: [(&str, &str); 61] = [
         "column audit_events.outcome|definition",
     ),
     (
-        "ALTER TABLE audit_events ALTER COLUMN event_id DROP DEFAULT",
-        "column audit_events.event_id|definition",
+        "ALTER TABLE audit_events ALTER COLUMN occurred_at DROP DEFAULT",
+        "column audit_events.occurred_at|definition",
     ),
     (
         "ALTER TABLE zeroauth_audit_internal.alerts ALTER COLUMN message TYPE varchar(2000)",
@@ -168,36 +183,36 @@ const TAMPERS: [(&str, &str); 61] = [
         "ALTER TABLE audit_events DROP CONSTRAINT audit_events_pkey",
         "constraint audit_events_pkey on audit_events|definition",
     ),
-    ("DROP INDEX alerts_unresolved", "index alerts_unresolved on zeroauth_audit_internal.alerts|definition"),
-    ("ALTER SEQUENCE alerts_id_seq CYCLE MAXVALUE 10", "sequence alerts_id_seq|numbers"),
+    ("DROP INDEX zeroauth_audit_internal.alerts_unresolved", "index alerts_unresolved on alerts|definition"),
+    (
+        "ALTER SEQUENCE zeroauth_audit_internal.alerts_id_seq CYCLE MAXVALUE 10",
+        "sequence alerts_id_seq|numbers",
+    ),
     (
         "ALTER TABLE zeroauth_audit_internal.alerts ENABLE ROW LEVEL SECURITY; ALTER TABLE zeroauth_audit_internal.alerts FORCE ROW LEVEL SECURITY",
-        "table zeroauth_audit_internal.alerts|row security",
+        "table alerts|row security",
     ),
-    (
-        "ALTER TABLE zeroauth_audit_internal.alert_deliveries SET UNLOGGED",
-        "table zeroauth_audit_internal.alert_deliveries|kind",
-    ),
+    ("ALTER TABLE zeroauth_audit_internal.alert_deliveries SET UNLOGGED", "table alert_deliveries|kind"),
     (
         "CREATE RULE lose AS ON INSERT TO audit_events DO INSTEAD NOTHING",
         "rule lose on audit_events|definition",
     ),
     ("CREATE TABLE child () INHERITS (audit_events)", "table audit_events|inheritance"),
     (
-        "CREATE OR REPLACE VIEW zeroauth_audit_internal.verify_progress AS SELECT 1 AS pid, 'x'::name AS datname, 'x'::text AS tenant_id, 1::bigint AS events_done, 1::bigint AS events_total, now() AS started_at",
-        "view zeroauth_audit_internal.verify_progress|query",
+        "CREATE OR REPLACE VIEW zeroauth_audit_internal.exported AS SELECT 'x'::text COLLATE \"C\" AS tenant_id, 1::smallint AS chain, 1::bigint AS seq, gen_random_uuid() AS event_id, '{}'::text AS event, '{}'::text AS public_event",
+        "view exported|query",
     ),
     (
-        "ALTER EXTENSION zeroauth_audit DROP VIEW zeroauth_audit_internal.verify_progress; DROP VIEW zeroauth_audit_internal.verify_progress",
-        "view zeroauth_audit_internal.verify_progress|kind",
+        "ALTER EXTENSION zeroauth_audit DROP VIEW zeroauth_audit_internal.exported; ALTER EXTENSION zeroauth_audit DROP FUNCTION zeroauth_audit_internal.export_lines(text, boolean); DROP VIEW zeroauth_audit_internal.exported CASCADE",
+        "view exported|kind",
     ),
     (
         "ALTER EXTENSION zeroauth_audit DROP FUNCTION zeroauth_audit_internal.uuid_v7(); DROP FUNCTION zeroauth_audit_internal.uuid_v7() CASCADE",
-        "function zeroauth_audit_internal.uuid_v7()|attributes",
+        "function uuid_v7()|attributes",
     ),
     (
         "ALTER TABLE zeroauth_audit_internal.tripwire_state DISABLE TRIGGER ALL; ALTER TABLE zeroauth_audit_internal.tripwire_state DROP CONSTRAINT tripwire_state_pkey",
-        "constraint tripwire_state_pkey on zeroauth_audit_internal.tripwire_state|definition",
+        "constraint tripwire_state_pkey on tripwire_state|definition",
     ),
     (
         "CREATE TABLE parted (LIKE audit_events) PARTITION BY LIST (tenant_id); ALTER TABLE parted ATTACH PARTITION audit_events DEFAULT",
@@ -241,7 +256,7 @@ const CATALOG: [(&str, &str); 21] = [
     ("UPDATE pg_class SET relchecks = 0 WHERE relname = 'audit_events'", "table audit_events|flags"),
     (
         "UPDATE pg_class SET relowner = 'pg_monitor'::regrole WHERE relname = 'alert_deliveries'",
-        "table zeroauth_audit_internal.alert_deliveries|owner",
+        "table alert_deliveries|owner",
     ),
     (
         "UPDATE pg_class SET relacl = array_append(relacl, '=w/postgres'::aclitem) WHERE relname = 'audit_events'",
@@ -249,23 +264,23 @@ const CATALOG: [(&str, &str); 21] = [
     ),
     (
         "UPDATE pg_proc SET prosrc = 'BEGIN RETURN 0; END' WHERE proname = 'tripwire_definitions' AND pronamespace = 'zeroauth_audit_internal'::regnamespace",
-        "function zeroauth_audit_internal.tripwire_definitions()|body",
+        "function tripwire_definitions()|body",
     ),
     (
         "UPDATE pg_proc SET prosrc = 'zeroauth_audit_preloaded' WHERE proname = 'refuse_statement' AND pronamespace = 'zeroauth_audit_internal'::regnamespace",
-        "function zeroauth_audit_internal.refuse_statement()|body",
+        "function refuse_statement()|body",
     ),
     (
         "UPDATE pg_proc SET probin = '/tmp/mine.so' WHERE proname = 'chain' AND pronamespace = 'zeroauth_audit_internal'::regnamespace",
-        "function zeroauth_audit_internal.chain()|attributes",
+        "function chain()|attributes",
     ),
     (
         "UPDATE pg_proc SET proconfig = NULL, prosecdef = true WHERE proname = 'escalate' AND pronamespace = 'zeroauth_audit_internal'::regnamespace",
-        "function zeroauth_audit_internal.escalate()|attributes",
+        "function escalate()|attributes",
     ),
     (
         "UPDATE pg_proc SET proleakproof = true WHERE proname = 'event_hash' AND pronamespace = 'zeroauth_audit_internal'::regnamespace",
-        "function zeroauth_audit_internal.event_hash(prev_hash bytea, tenant_id text, chain smallint, seq bigint, event_id uuid, occurred_at timestamp with time zone, recorded_at timestamp with time zone, category text, action text, outcome text, severity text, resource text, service_name text, env text, provider text, request_id text, correlation_id text, trace_id text, span_id text, status_code integer, latency_ms integer, payload_size bigint, error_code text, db_role text, private_hash bytea)|attributes",
+        "function event_hash(prev_hash bytea, tenant_id text, chain smallint, seq bigint, event_id uuid, occurred_at timestamp with time zone, recorded_at timestamp with time zone, category text, action text, outcome text, severity text, resource text, service_name text, env text, provider text, request_id text, correlation_id text, trace_id text, span_id text, status_code integer, latency_ms integer, payload_size bigint, error_code text, db_role text, private_hash bytea)|attributes",
     ),
     (
         "UPDATE pg_aggregate SET aggfinalfn = 'zeroauth_audit_internal.check_serialize' WHERE aggfnoid::text LIKE '%zeroauth_audit_internal.chain_check'",
@@ -327,11 +342,11 @@ fn evidence_says_what_was_and_what_is_and_stays_small() {
         client.lines(evidence),
         [
             r#"column audit_events.outcome is not as installed: definition|[{"is": "9 text NOT NULL DEFAULT 'failure'::text", "was": "9 text NOT NULL DEFAULT 'success'::text", "part": "definition"}]"#,
-            r#"function zeroauth_audit_internal.escalate() is not as installed: attributes|[{"is": "plpgsql stable parallel-unsafe SET search_path=pg_catalog, pg_temp", "was": "plpgsql volatile parallel-unsafe SET search_path=pg_catalog, pg_temp", "part": "attributes"}]"#
+            r#"function escalate() is not as installed: attributes|[{"is": "plpgsql stable parallel-unsafe SET search_path=pg_catalog, pg_temp", "was": "plpgsql volatile parallel-unsafe SET search_path=pg_catalog, pg_temp", "part": "attributes"}]"#
         ]
     );
     // Everything at once: each of the first is an alert of its own, and the rest one more.
-    client.run("GRANT ALL ON ALL FUNCTIONS IN SCHEMA public TO PUBLIC; GRANT ALL ON ALL TABLES IN SCHEMA public TO PUBLIC");
+    client.run("GRANT ALL ON ALL FUNCTIONS IN SCHEMA public, zeroauth_audit_internal TO PUBLIC; GRANT ALL ON ALL TABLES IN SCHEMA public, zeroauth_audit_internal TO PUBLIC");
     look(&mut client);
     assert_eq!(
         client.line("SELECT count(*), count(*) FILTER (WHERE fingerprint LIKE '%:and others'), max(octet_length(evidence::text)) < 32768, bool_or(evidence ? 'cut'), bool_or(fingerprint LIKE '%:table audit_events:%') FROM zeroauth_audit_internal.alerts WHERE kind = 'guard_disabled' AND condition_gone_at IS NULL"),
@@ -369,7 +384,7 @@ fn what_anybody_may_do_raises_nothing() {
         "CREATE PUBLICATION mine FOR TABLE audit_events; DROP PUBLICATION mine",
         "UPDATE zeroauth_audit_internal.jobs SET schedule = '7 * * * *' WHERE name = 'prune'",
         "SELECT count(*) FROM audit_drill()",
-        "COMMENT ON FUNCTION audit_verify() IS 'ours'",
+        "COMMENT ON FUNCTION audit_verify(text, integer) IS 'ours'",
         "CREATE VIEW a_view AS SELECT * FROM audit_events; DROP VIEW a_view",
         "CREATE MATERIALIZED VIEW kept AS SELECT * FROM audit_events; REFRESH MATERIALIZED VIEW kept",
         "SET quote_all_identifiers = on; SET TimeZone = 'Asia/Kolkata'; SET DateStyle = 'SQL, DMY'; SET search_path = public, pg_catalog; SET IntervalStyle = iso_8601",

@@ -55,9 +55,7 @@ fn cancel_stops_any_verification_within_a_second() {
         });
         assert!(elapsed < DEADLINE, "{elapsed:?}: {sql}");
         wait_until(DEADLINE, "its progress to be gone", || {
-            look.line(&format!(
-                "SELECT count(*) FROM zeroauth_audit_internal.verify_progress WHERE pid = {pid}"
-            )) == "0"
+            look.line(&format!("SELECT count(*) FROM audit_progress() WHERE pid = {pid}")) == "0"
         });
         assert_eq!(client.line("SELECT ok FROM audit_verify('small')"), "t", "the session goes on");
     }
@@ -66,7 +64,7 @@ fn cancel_stops_any_verification_within_a_second() {
     let pid = client.line("SELECT pg_backend_pid()");
     client
         .run("DO $$ BEGIN PERFORM audit_verify('nobody'); EXCEPTION WHEN SQLSTATE 'ZA005' THEN NULL; END $$");
-    let slots = format!("SELECT count(*) FROM zeroauth_audit_internal.verify_progress WHERE pid = {pid}");
+    let slots = format!("SELECT count(*) FROM audit_progress() WHERE pid = {pid}");
     assert_eq!(client.line(&slots), "0");
     thread::scope(|scope| {
         let running = scope.spawn(|| client.simple_query(ENDLESS[0]).unwrap_err());
@@ -91,7 +89,7 @@ fn a_long_verification_shows_its_progress_to_others() {
             let running = scope.spawn(|| client.refusal(sql).code);
             let (mut seen, mut highest) = (0, 0);
             wait_until(DEADLINE, "progress that grows", || {
-                for row in look.rows(&format!("SELECT events_done, events_total, datname = current_database(), tenant_id, started_at BETWEEN now() - interval '10 minutes' AND clock_timestamp() FROM zeroauth_audit_internal.verify_progress WHERE pid = {pid}")) {
+                for row in look.rows(&format!("SELECT done, total, what = 'verification', tenant_id, started_at BETWEEN now() - interval '10 minutes' AND clock_timestamp() FROM audit_progress() WHERE pid = {pid}")) {
                     let done: i64 = row[0].as_ref().unwrap().parse().unwrap();
                     if done > highest {
                         (highest, seen) = (done, seen + 1);

@@ -9,25 +9,27 @@ REVOKE ALL ON FUNCTION zeroauth_audit_internal.job_checkpoint() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.job_checkpoint() IS
     'The job checkpoint, one step of it: adds the new events of some tenants to their logs and signs what they are then; signs again what was last signed an hour ago. The worker publishes it afterwards.';
 
-CREATE FUNCTION @extschema@.audit_prove(tenant text, event_id uuid) RETURNS text
-    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED
+-- SECURITY INVOKER: it looks at the caller, and becomes the owner itself.
+CREATE FUNCTION @extschema@.audit_prove(tenant text, event uuid, private_fields boolean DEFAULT NULL) RETURNS text
+    LANGUAGE c STABLE PARALLEL RESTRICTED
     SET search_path = pg_catalog, @extschema@, pg_temp
     AS 'MODULE_PATHNAME', 'zeroauth_audit_prove';
-REVOKE ALL ON FUNCTION @extschema@.audit_prove(text, uuid) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_prove(text, uuid) IS
-    'The proof bundle of one event (docs/format.md): the event as audit_export() writes it, its inclusion proof, the newest signed checkpoint with its cosignatures, and the anchors that cover it. What zeroauth-audit verify-bundle reads. ZA005 for an event that is not there, ZA050 for one that no checkpoint covers yet, ZA051 when the log does not agree with itself.';
+REVOKE ALL ON FUNCTION @extschema@.audit_prove(text, uuid, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_prove(text, uuid, boolean) IS
+    'The proof of one event: a file for zeroauth-audit verify-bundle. It holds the event as audit_export() writes it, its inclusion proof, the newest signed checkpoint with its cosignatures, and the anchors that cover it (docs/format.md). private_fields as for audit_export(). ZA005 for a tenant or an event that is not there, ZA006 when a policy hides rows from the caller, ZA009 for NULL, ZA050 for an event that no signed checkpoint covers yet, ZA051 when the log does not agree with itself, 42501 when private fields are asked for without the right to read them.';
 
 CREATE FUNCTION @extschema@.audit_prove_consistency(tenant text, from_size bigint, to_size bigint) RETURNS text
-    LANGUAGE c STABLE STRICT PARALLEL RESTRICTED
+    LANGUAGE c STABLE PARALLEL RESTRICTED SECURITY DEFINER
     SET search_path = pg_catalog, @extschema@, pg_temp
     AS 'MODULE_PATHNAME', 'zeroauth_audit_prove_consistency';
 REVOKE ALL ON FUNCTION @extschema@.audit_prove_consistency(text, bigint, bigint) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_prove_consistency(text, bigint, bigint) IS
-    'The consistency proof (RFC 9162) from one tree size of a tenant''s current log to another, one base64 hash a line: that the larger tree begins with the smaller. ZA005 for a tenant without a log, ZA009 for sizes that the log does not have, ZA051 when the log does not agree with itself.';
+    'Proof that a log only grew (RFC 9162). from_size, to_size: two sizes of the tenant''s current log, in events, as two checkpoints have them. Returns one base64 hash a line. ZA005 for a tenant without a log, ZA009 for NULL and for sizes that the log does not have, ZA051 when the log does not agree with itself.';
 
 CREATE FUNCTION @extschema@.audit_export_intervals(tenant text DEFAULT NULL) RETURNS SETOF text
-    LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 1000
+    LANGUAGE sql STABLE PARALLEL RESTRICTED SECURITY DEFINER ROWS 1000
 BEGIN ATOMIC
+    SELECT zeroauth_audit_internal.require_tenant(audit_export_intervals.tenant, true);
     SELECT pg_catalog.row_to_json(exported)::text
     FROM (
         SELECT i.tenant_id AS tenant_id, i.epoch::text AS epoch, i.tree_size::text AS tree_size, i.chain::text AS chain, i.from_seq::text AS "from", i.to_seq::text AS "to"
@@ -38,7 +40,7 @@ BEGIN ATOMIC
 END;
 REVOKE ALL ON FUNCTION @extschema@.audit_export_intervals(text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_export_intervals(text) IS
-    'Which events each checkpoint of a tenant''s logs added (NULL: of every tenant''s), as JSON, one object a row: with it a verifier outside the database can lay an export out as the log has it, and recompute its root.';
+    'In which order events were sealed: a file beside an export. With it the offline verifier lays the export of a tenant with several chains out as its log has it, and recomputes the root. tenant: whose, NULL for every tenant. One JSON object a line: which events of a chain each checkpoint added. ZA005 for a tenant that is not there.';
 
 CREATE FUNCTION zeroauth_audit_internal.checkpoint(tenant text) RETURNS text
     LANGUAGE sql STABLE PARALLEL RESTRICTED
@@ -219,7 +221,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_restore_acknowledge(text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_restore_acknowledge(text) IS
-    'An earlier state was restored on purpose: begins a new epoch of each log that lost something. Every log that is held, or of which the job drift misses something, ends, and an event log.restored in the tenant''s own trail names what was lost. note: what was restored, and why; not empty. Returns how many logs. The alerts stay until they are acknowledged. ZA009 without a note, ZA052 when there is no such log.';
+    'An earlier state was restored on purpose: begins a new epoch of each log that lost something. note: what was restored, and why; not empty. Every log that is held, or of which the job drift misses something, ends, and an event log.restored in the tenant''s own trail names what was lost. Returns how many logs. The alerts stay until they are acknowledged. ZA009 without a note, ZA052 when no log waits for it. Cannot be taken back.';
 
 CREATE FUNCTION zeroauth_audit_internal.health_log() RETURNS jsonb
     LANGUAGE plpgsql STABLE

@@ -18,7 +18,7 @@ BEGIN
             ERRCODE = 'ZA013',
             MESSAGE = 'schema "zeroauth_audit_internal" exists already',
             DETAIL = pg_catalog.format('Its owner is "%s".', (SELECT pg_catalog.pg_get_userbyid(n.nspowner) FROM pg_catalog.pg_namespace n WHERE n.nspname OPERATOR(pg_catalog.=) 'zeroauth_audit_internal')),
-            HINT = 'The extension makes that schema itself: rename or drop the one that is there.';
+            HINT = 'The extension makes it itself: rename or drop that schema.';
     END IF;
 END
 $$;
@@ -34,7 +34,7 @@ CREATE FUNCTION zeroauth_audit_internal.uuid_v7() RETURNS uuid
     AS 'MODULE_PATHNAME', 'zeroauth_audit_uuid_v7';
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.uuid_v7() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.uuid_v7() IS
-    'A new UUID of version 7 (RFC 9562): its first 48 bits are the time in milliseconds. The default of audit_events.event_id; grant EXECUTE to every role that inserts.';
+    'A new UUID of version 7 (RFC 9562): its first 48 bits are the time in milliseconds. As the chaining trigger makes one where event_id is missing.';
 
 CREATE FUNCTION zeroauth_audit_internal.chain() RETURNS trigger
     LANGUAGE c

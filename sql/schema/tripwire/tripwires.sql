@@ -57,12 +57,12 @@ COMMENT ON FUNCTION zeroauth_audit_internal.definitions() IS
     'What the catalogs say of everything that belongs to the extension, as far as it must not change: functions, tables, columns, constraints, indexes, triggers, rules, owners, and grants that are too wide.';
 
 CREATE FUNCTION @extschema@.audit_verify_installation() RETURNS TABLE (object text, part text, was text, now text)
-    LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 10
+    LANGUAGE c STABLE PARALLEL RESTRICTED SECURITY DEFINER ROWS 10
     SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'zeroauth_audit_definition_differences';
 REVOKE ALL ON FUNCTION @extschema@.audit_verify_installation() FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_verify_installation() IS
-    'What is not as this version installs it: was is how it must be (NULL: there must be no such thing), now is how it is (NULL: it is gone); long texts as their SHA-256. No rows: nothing is wrong. While the library and the SQL objects are of different versions only the triggers of audit_events are compared. Works on a hot standby.';
+    'What is not as this version installs it; no rows: all is. was is how it must be (NULL: there must be no such thing), now is how it is (NULL: it is gone); long texts as their SHA-256. While the library and the SQL objects are of different versions only the triggers of audit_events are compared. Works on a hot standby.';
 
 CREATE FUNCTION zeroauth_audit_internal.privileged_uses(epoch bigint, number bigint) RETURNS TABLE (
     board bigint, at bigint, kind text, use text, role bigint, times bigint, first timestamptz, last timestamptz)
@@ -87,12 +87,13 @@ REVOKE ALL ON FUNCTION zeroauth_audit_internal.clock(text, bigint) FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.clock(text, bigint) IS
     'The clock of the server: the boot of the machine and when it was by the wall clock; step is by how many microseconds that was set since an earlier call of the same boot, NULL if by no more than zeroauth_audit.max_clock_error; what the kernel says of its synchronisation (adjtimex), and why that is not enough, NULL if it is or is not to be looked at. Works on a hot standby.';
 
-CREATE FUNCTION @extschema@.audit_verify_pins() RETURNS TABLE (path text, expected text, found text, problem text)
-    LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 5
+CREATE FUNCTION @extschema@.audit_verify_pins() RETURNS TABLE (path text, ok boolean, problem text, expected text, found text)
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED SECURITY DEFINER ROWS 5
+    SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'zeroauth_audit_check_pins';
 REVOKE ALL ON FUNCTION @extschema@.audit_verify_pins() FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_verify_pins() IS
-    'Reads every file of zeroauth_audit.pinned_files: its digest as pinned and as found, and what is wrong, NULL for nothing. No rows when the library is not in shared_preload_libraries.';
+    'Reads every pinned file now and compares its digest. One row for each file of zeroauth_audit.pinned_files: whether it is as pinned, what is wrong (NULL for nothing), and its SHA-256 as pinned and as found. No rows when the library is not in shared_preload_libraries.';
 
 CREATE FUNCTION zeroauth_audit_internal.pin_status() RETURNS TABLE (pinned integer, wrong integer, checked_at timestamptz)
     LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 1

@@ -238,8 +238,8 @@ COMMENT ON FUNCTION zeroauth_audit_internal.drill_attacks() IS
     'Part of audit_drill(): the attacks as they are played. {table} is the scratch table, guarded says whether it has the guards of audit_events; the variants in played are played each on an untouched trail; then_true must hold afterwards; not_played says why nothing is played.';
 
 CREATE FUNCTION @extschema@.audit_drill() RETURNS TABLE (
-    pitfall integer, attack text, expected text, found text, detected_in interval, passed boolean)
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE ROWS 50
+    passed boolean, attack text, expected text, found text, ms numeric, pitfall integer)
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER ROWS 50
     SET search_path = pg_catalog, pg_temp
     SET client_min_messages = warning
     SET standard_conforming_strings = on
@@ -329,7 +329,7 @@ BEGIN
         END;
         BEGIN
             -- Logs beside each: columns, places and no more, of the extension's own as they are now. They are read from the catalogs, so
-            -- that who drills need not be able to read the logs.
+            -- that no row of them is read.
             FOR item IN
                 SELECT c.oid, c.relname, coalesce(', ' || pg_get_constraintdef(k.oid), '') AS place,
                     (SELECT string_agg(format('%I %s', col.attname, format_type(col.atttypid, col.atttypmod)), ', ' ORDER BY col.attnum)
@@ -356,7 +356,7 @@ BEGIN
 
         FOR a IN SELECT list.* FROM zeroauth_audit_internal.drill_attacks() WITH ORDINALITY list ORDER BY list.ordinality LOOP
             IF a.not_played IS NOT NULL THEN
-                RETURN QUERY SELECT a.pitfall, a.attack, a.expected, a.not_played, NULL::interval, NULL::boolean;
+                RETURN QUERY SELECT NULL::boolean, a.attack, a.expected, a.not_played, NULL::numeric, a.pitfall;
                 CONTINUE;
             END IF;
             took := NULL;
@@ -393,7 +393,7 @@ BEGIN
             IF result <> a.expected AND no_trail IS NULL THEN
                 result := concat(result, no_log);
             END IF;
-            RETURN QUERY SELECT a.pitfall, a.attack, a.expected, result, took, result = a.expected;
+            RETURN QUERY SELECT result = a.expected, a.attack, a.expected, result, round(1000 * extract(epoch FROM took), 1), a.pitfall;
         END LOOP;
         RAISE EXCEPTION USING ERRCODE = 'ZAD00', MESSAGE = 'the scratch schema is taken back';
     EXCEPTION WHEN SQLSTATE 'ZAD00' THEN
@@ -403,4 +403,4 @@ END
 $drill$;
 REVOKE ALL ON FUNCTION @extschema@.audit_drill() FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_drill() IS
-    'Plays the known attacks on a scratch table that has the guards of audit_events, and gives one row for each: number of the pitfall, what was done, the class or SQLSTATE expected, what was found ("none": nothing), how long the verification or refusal took, passed (NULL: not played, found says why). Everything is rolled back before it returns. Needs CREATE on the database. 25006 in a read-only transaction.';
+    'Plays known attacks on a scratch table and says which are caught; nothing stays. The table has the guards that audit_events has now. One row an attack: passed (NULL: not played, found says why), the class or SQLSTATE that was expected, what was found ("none": nothing), how many milliseconds verification or refusal took, and the number of the pitfall in docs/threat-model.md. Runs as the owner, and rolls everything back before it returns. 25006 in a read-only transaction.';

@@ -1,25 +1,27 @@
--- What people ask: how far the job drift is, and whether a tenant's trail is what it was.
+-- What people ask: what is being verified, and whether a tenant's trail is what it was.
 
-CREATE VIEW zeroauth_audit_internal.drift_progress AS
-    SELECT s.phase, s.tenants_done, s.tenants_total, s.events_done, s.history_left, s.started_at, s.finished_at, s.resumed,
-        s.pass_started_at, s.pass_done, s.pass_total,
-        CASE WHEN s.pass_started_at IS NULL THEN 1 WHEN s.pass_total OPERATOR(pg_catalog.>) 0 THEN least(1, pg_catalog.round(s.pass_done::numeric OPERATOR(pg_catalog./) s.pass_total, 4)) ELSE 0 END AS pass_share
-    FROM zeroauth_audit_internal.drift_state s;
-REVOKE ALL ON TABLE zeroauth_audit_internal.drift_progress FROM PUBLIC;
-COMMENT ON VIEW zeroauth_audit_internal.drift_progress IS
-    'How far the job drift is, as of its last step: one row.';
-COMMENT ON COLUMN zeroauth_audit_internal.drift_progress.phase IS 'idle, recent, history, recheck, confirm or failing.';
-COMMENT ON COLUMN zeroauth_audit_internal.drift_progress.tenants_done IS 'Tenants whose newest events were recomputed in this run.';
-COMMENT ON COLUMN zeroauth_audit_internal.drift_progress.tenants_total IS 'Tenants there are.';
-COMMENT ON COLUMN zeroauth_audit_internal.drift_progress.events_done IS 'Events recomputed in this run, history included.';
-COMMENT ON COLUMN zeroauth_audit_internal.drift_progress.history_left IS 'Events of the history that this run still takes; NULL when it has not come to that.';
-COMMENT ON COLUMN zeroauth_audit_internal.drift_progress.started_at IS 'When the run began.';
-COMMENT ON COLUMN zeroauth_audit_internal.drift_progress.finished_at IS 'When a run last came to its end.';
-COMMENT ON COLUMN zeroauth_audit_internal.drift_progress.resumed IS 'Whether the run went on where another was interrupted.';
-COMMENT ON COLUMN zeroauth_audit_internal.drift_progress.pass_started_at IS 'When the pass through all history began; NULL: done, the next run begins another.';
-COMMENT ON COLUMN zeroauth_audit_internal.drift_progress.pass_done IS 'Events of the history that are done in this pass.';
-COMMENT ON COLUMN zeroauth_audit_internal.drift_progress.pass_total IS 'Events there are.';
-COMMENT ON COLUMN zeroauth_audit_internal.drift_progress.pass_share IS 'The part of the pass that is done, from 0 to 1.';
+CREATE FUNCTION @extschema@.audit_progress() RETURNS TABLE (
+    pid integer, what text, tenant_id text, done bigint, total bigint, percent numeric, started_at timestamptz)
+    LANGUAGE sql VOLATILE PARALLEL RESTRICTED SECURITY DEFINER ROWS 3
+BEGIN ATOMIC
+    SELECT r.pid, r.what, r.tenant_id, r.done, r.total,
+        CASE WHEN r.total > 0 THEN least(100, pg_catalog.round(100.0 * r.done / r.total, 1)) END, r.started_at
+    FROM (
+        SELECT 1 AS place, slot.pid, 'verification' AS what, slot.tenant_id, slot.events_done AS done, slot.events_total AS total, slot.started_at
+        FROM zeroauth_audit_internal.progress_slots() slot
+        UNION ALL
+        SELECT 2, NULL, CASE s.phase WHEN 'recent' THEN 'drift: newest events of tenants' WHEN 'history' THEN 'drift: a part of the history'
+                                     WHEN 'failing' THEN 'drift: something could not be checked' ELSE 'drift: earlier findings' END, NULL,
+            CASE WHEN s.phase = 'recent' THEN s.tenants_done END, CASE WHEN s.phase = 'recent' THEN s.tenants_total END, s.started_at
+        FROM zeroauth_audit_internal.drift_state s WHERE s.phase <> 'idle'
+        UNION ALL
+        SELECT 3, NULL, 'drift: all history', NULL, s.pass_done, s.pass_total, s.pass_started_at
+        FROM zeroauth_audit_internal.drift_state s WHERE s.pass_started_at IS NOT NULL
+    ) r ORDER BY r.place, r.started_at, r.pid;
+END;
+REVOKE ALL ON FUNCTION @extschema@.audit_progress() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_progress() IS
+    'What is being verified now, and how far it is. One row for each audit_verify() and audit_findings() that runs in this database (pid as in pg_stat_activity; tenant_id NULL: every tenant; at most 64 of a server, and none unless the library is in shared_preload_libraries), one for a run of the job drift as of its last step, and one for its pass through all history, which takes several runs. done and total are events, of the newest events of tenants they are tenants; total is an estimate, NULL when unknown. No rows: nothing is being verified.';
 
 CREATE FUNCTION zeroauth_audit_internal.replayed_part(upto bigint, started timestamptz, ended timestamptz, since timestamptz) RETURNS int8range
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -35,9 +37,8 @@ COMMENT ON FUNCTION zeroauth_audit_internal.replayed_part(bigint, timestamptz, t
     'Part of audit_integrity(): which events of a chain were recomputed since a time, when a replay from the first to this one began and ended then and went on evenly.';
 
 CREATE FUNCTION @extschema@.audit_integrity(tenant text DEFAULT NULL) RETURNS TABLE (
-    tenant_id text, state text, reasons text[], events bigint, chains integer, last_event_at timestamptz, last_drift_at timestamptz,
-    verified_up_to timestamptz, open_findings bigint, open_alerts bigint, history_share numeric)
-    LANGUAGE plpgsql STABLE
+    tenant_id text, state text, reasons text[], checked_at timestamptz, open_alerts bigint, events bigint, last_event_at timestamptz, history numeric)
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     SET jit = off
 AS $$
@@ -48,7 +49,7 @@ DECLARE
 BEGIN
     PERFORM zeroauth_audit_internal.require_every_row();
     since := clock_timestamp() - current_setting('zeroauth_audit.full_replay_period')::interval;
-    FOR tenant_id, state, reasons, events, chains, last_event_at, last_drift_at, verified_up_to, open_findings, open_alerts, history_share IN
+    FOR tenant_id, state, reasons, checked_at, open_alerts, events, last_event_at, history IN
         WITH RECURSIVE present AS (
             (SELECT e.tenant_id FROM @extschema@.audit_events e WHERE audit_integrity.tenant IS NULL ORDER BY e.tenant_id LIMIT 1)
             UNION ALL
@@ -73,14 +74,12 @@ BEGIN
                         SELECT e.chain, e.seq, e.recorded_at FROM @extschema@.audit_events e WHERE e.tenant_id = w.tenant_id AND e.chain < heads.chain ORDER BY e.chain DESC, e.seq DESC LIMIT 1) below)
                 SELECT least(coalesce(sum(x.seq), 0), 9223372036854775807)::bigint AS events, count(*)::integer AS chains, max(x.recorded_at) AS last_event_at FROM heads x) h
             CROSS JOIN LATERAL (
-                SELECT max(e.recorded_at) FILTER (WHERE own) AS verified_up_to,
-                    count(*) FILTER (WHERE NOT own) AS unconfirmed,
+                SELECT count(*) FILTER (WHERE NOT own) AS unconfirmed,
                     sum((SELECT sum(upper(r) - lower(r)) FROM unnest(int8multirange(
                         zeroauth_audit_internal.replayed_part(k.replayed_seq, k.replay_started_at, k.replayed_at, since),
                         zeroauth_audit_internal.replayed_part(least(k.whole_seq, k.head_seq), k.whole_started_at, k.whole_ended_at, since),
                         CASE WHEN k.verified_at >= since THEN int8range(k.verified_from, greatest(k.verified_from, least(k.head_seq, 9223372036854775806) + 1)) ELSE 'empty' END)) r)) FILTER (WHERE own) AS recomputed
-                FROM (SELECT k.*, k.trail = s.trail AS own FROM zeroauth_audit_internal.watermarks k CROSS JOIN zeroauth_audit_internal.drift_state s WHERE k.tenant_id = w.tenant_id) k
-                LEFT JOIN LATERAL (SELECT e.recorded_at FROM @extschema@.audit_events e WHERE e.tenant_id = k.tenant_id AND e.chain = k.chain AND e.seq = k.head_seq LIMIT 1) e ON true) m
+                FROM (SELECT k.*, k.trail = s.trail AS own FROM zeroauth_audit_internal.watermarks k CROSS JOIN zeroauth_audit_internal.drift_state s WHERE k.tenant_id = w.tenant_id) k) m
             CROSS JOIN LATERAL (
                 SELECT count(*) FILTER (WHERE d.alerted_at IS NOT NULL) AS open_findings, count(*) FILTER (WHERE d.alerted_at IS NULL) AS suspicions,
                     coalesce(array_agg(DISTINCT d.kind) FILTER (WHERE d.alerted_at IS NOT NULL), '{}') AS kinds
@@ -104,23 +103,24 @@ BEGIN
                         ELSE '{}' END AS reasons
             FROM facts
         )
-        SELECT r.tenant_id, CASE WHEN r.open_findings > 0 THEN 'tampered' WHEN r.unconfirmed > 0 THEN 'incomplete' WHEN r.reasons <> '{}' THEN 'unchecked' ELSE 'ok' END,
-            r.reasons, r.events, r.chains, r.last_event_at, r.checked_at, r.verified_up_to, r.open_findings, r.open_alerts,
+        SELECT r.tenant_id, judged.state, r.reasons, r.checked_at, r.open_alerts, r.events, r.last_event_at,
             CASE WHEN r.events > 0 THEN trunc(least(coalesce(r.recomputed, 0) / r.events, 1), 4) END
-        FROM reasoned r ORDER BY r.tenant_id
+        FROM reasoned r
+        CROSS JOIN LATERAL (SELECT CASE WHEN r.open_findings > 0 THEN 'tampered' WHEN r.unconfirmed > 0 THEN 'incomplete' WHEN r.reasons <> '{}' THEN 'unchecked' ELSE 'ok' END AS state) judged
+        ORDER BY array_position(ARRAY['tampered', 'incomplete', 'unchecked', 'ok'], judged.state), r.tenant_id = 'zeroauth_audit', r.tenant_id
     LOOP
         found := true;
         RETURN NEXT;
     END LOOP;
     IF audit_integrity.tenant IS NOT NULL AND NOT found THEN
-        RAISE EXCEPTION USING ERRCODE = 'ZA005', MESSAGE = format('no events of tenant %s', to_json(left(audit_integrity.tenant, 128))),
-            HINT = 'Tenant names are compared byte for byte.';
+        -- It has neither events nor a log: this is the error that says so.
+        PERFORM zeroauth_audit_internal.require_tenant(audit_integrity.tenant, true);
     END IF;
 END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_integrity(text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_integrity(text) IS
-    'The state of each tenant''s trail (NULL: of every tenant''s) as the worker''s jobs know it: tampered (there are open findings of drift, or a sink or an anchor disagrees), incomplete (a dump was restored whose end is not there), unchecked (see reasons) or ok; events and chains there are; when the newest event was recorded, when drift last checked the tenant, the newest event that it knew, and the part of the events that were recomputed within zeroauth_audit.full_replay_period. ZA005 for a tenant that was never there, ZA006 when rows may be hidden.';
+    'How each tenant''s trail stands, as the hourly checks know it; nothing is recomputed. Worst first. tenant: whose, NULL for every tenant. state: tampered (findings of drift, a sink or an anchor are open), incomplete (a dump was restored whose end is not there), unchecked (see reasons) or ok. checked_at: when drift last recomputed its newest events. history: the part of its events, from 0 to 1, that was recomputed within zeroauth_audit.full_replay_period. ZA005 for a tenant that was never there, ZA006 when it could not look.';
 
 CREATE FUNCTION zeroauth_audit_internal.health_drift() RETURNS jsonb
     LANGUAGE plpgsql STABLE

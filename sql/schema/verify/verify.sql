@@ -1,4 +1,4 @@
--- Hashes by hand, verification, export, status.
+-- Hashes by hand, verification, guards.
 
 CREATE FUNCTION zeroauth_audit_internal.event_hash(
     prev_hash bytea,
@@ -87,25 +87,33 @@ CREATE AGGREGATE zeroauth_audit_internal.chain_check(bigint, bigint, text, small
 );
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.chain_check(bigint, bigint, text, smallint, bigint, uuid, timestamptz, timestamptz, text, text, text, text, text, text, text, text, text, text, text, text, integer, integer, bigint, text, text, text, text, inet, text, text, jsonb, bytea, bytea, bytea, bytea, smallint) FROM PUBLIC;
 COMMENT ON AGGREGATE zeroauth_audit_internal.chain_check(bigint, bigint, text, smallint, bigint, uuid, timestamptz, timestamptz, text, text, text, text, text, text, text, text, text, text, text, text, integer, integer, bigint, text, text, text, text, inet, text, text, jsonb, bytea, bytea, bytea, bytea, smallint) IS
-    'The one pass of verification, grouped by tenant and chain: recomputes every event and sums up the links in any order, under the two random halves of a key. Used by audit_verify, verify_all and audit_findings, whose callers need EXECUTE on it.';
+    'The one pass of verification, grouped by tenant and chain: recomputes every event and sums up the links in any order, under the two random halves of a key. Used by audit_verify and audit_findings.';
 
-CREATE FUNCTION @extschema@.audit_verify(tenant text DEFAULT NULL, n integer DEFAULT NULL) RETURNS TABLE (
+CREATE FUNCTION @extschema@.audit_verify(tenant text DEFAULT NULL, newest integer DEFAULT NULL) RETURNS TABLE (
     tenant_id text, ok boolean, events bigint, findings bigint, classes text[], chains integer, first_finding text)
-    LANGUAGE c STABLE PARALLEL UNSAFE
+    LANGUAGE c STABLE PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, @extschema@, pg_temp
     AS 'MODULE_PATHNAME', 'zeroauth_audit_verify';
 REVOKE ALL ON FUNCTION @extschema@.audit_verify(text, integer) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_verify(text, integer) IS
-    'Is the trail what was written? Recomputes a tenant''s events (all tenants when left out) and says what is wrong. n: only the newest n events of each tenant, NULL for all. One row a tenant, those with findings first; all is read from one snapshot. ZA005 for a tenant without events, ZA006 when it could not check, ZA009 for n below 1. Works on a hot standby.';
+    'Is the trail what was written? Recomputes a tenant''s events (all tenants when left out) and says what is wrong. newest: only so many newest events of each tenant, NULL for all. One row a tenant, those with findings first, the extension''s own last; all is read from one snapshot, as the owner, whatever policies the caller has. A NOTICE says when something is wrong, or when there is no event at all. ZA005 for a tenant without events, ZA006 when it could not check, ZA009 for newest below 1. Works on a hot standby.';
 
-CREATE FUNCTION @extschema@.audit_findings(tenant text DEFAULT NULL, n integer DEFAULT NULL) RETURNS TABLE (
+CREATE FUNCTION @extschema@.audit_findings(tenant text DEFAULT NULL, newest integer DEFAULT NULL) RETURNS TABLE (
     tenant_id text, class text, chain smallint, seq bigint, event_id uuid, detail text, expected bytea, actual bytea)
-    LANGUAGE c STABLE PARALLEL UNSAFE
+    LANGUAGE c STABLE PARALLEL UNSAFE SECURITY DEFINER
     SET search_path = pg_catalog, @extschema@, pg_temp
     AS 'MODULE_PATHNAME', 'zeroauth_audit_findings';
 REVOKE ALL ON FUNCTION @extschema@.audit_findings(text, integer) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_findings(text, integer) IS
-    'Every defect, one a row; no rows: nothing is wrong. Arguments and errors as for audit_verify. expected and actual are hashes: of content_mismatch the recorded one and the one of the stored fields, of link_broken the hash of the event before and the stored prev_hash.';
+    'Every defect, one a row; no rows: nothing is wrong. Arguments, rights and errors as for audit_verify. expected and actual are hashes: of content_mismatch the recorded one and the one of the stored fields, of link_broken the hash of the event before and the stored prev_hash.';
+
+CREATE FUNCTION @extschema@.audit_event_state(tenant text, event uuid) RETURNS TABLE (step text, ok boolean, detail text)
+    LANGUAGE c STABLE PARALLEL UNSAFE SECURITY DEFINER ROWS 8
+    SET search_path = pg_catalog, @extschema@, pg_temp
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_event_state';
+REVOKE ALL ON FUNCTION @extschema@.audit_event_state(text, uuid) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_event_state(text, uuid) IS
+    'What protects one event: content, private part, link, log, checkpoint, witnesses, each anchor. One row a step, in this order; ok is NULL for what is not there yet or not configured. Hashes, links, inclusion and the log''s signature are recomputed; that a witness signed and a target holds an anchor is what the server was told, and what zeroauth-audit verify-bundle checks from audit_prove(). Times are of the session''s time zone. ZA005 for a tenant or an event that is not there, ZA006 when it could not check, ZA009 for NULL.';
 
 CREATE FUNCTION zeroauth_audit_internal.require_every_row() RETURNS boolean
     LANGUAGE c STABLE PARALLEL RESTRICTED
@@ -115,71 +123,13 @@ REVOKE ALL ON FUNCTION zeroauth_audit_internal.require_every_row() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.require_every_row() IS
     'True when the current role sees every row of audit_events; otherwise an error (ZA006) that says why rows may be hidden.';
 
--- Its columns are what a verifier outside the database reads; who asks must have the rights.
-CREATE VIEW zeroauth_audit_internal.exported WITH (security_invoker = true) AS
-    SELECT e.tenant_id, e.chain, e.seq, e.event_id, pg_catalog.row_to_json(exported)::text AS event
-    FROM @extschema@.audit_events e
-    CROSS JOIN LATERAL (
-        SELECT
-            e.tenant_id AS tenant_id,
-            e.chain::text AS chain,
-            e.seq::text AS seq,
-            e.event_id::text AS event_id,
-            CASE WHEN pg_catalog.isfinite(e.occurred_at) THEN pg_catalog.to_char(pg_catalog.timezone('UTC', e.occurred_at), 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"') ELSE e.occurred_at::text END AS occurred_at,
-            CASE WHEN pg_catalog.isfinite(e.recorded_at) THEN pg_catalog.to_char(pg_catalog.timezone('UTC', e.recorded_at), 'YYYY-MM-DD"T"HH24:MI:SS.US"+00:00"') ELSE e.recorded_at::text END AS recorded_at,
-            e.category AS category,
-            e.action AS action,
-            e.outcome AS outcome,
-            e.severity AS severity,
-            e.resource AS resource,
-            e.service_name AS service_name,
-            e.env AS env,
-            e.provider AS provider,
-            e.request_id AS request_id,
-            e.correlation_id AS correlation_id,
-            e.trace_id AS trace_id,
-            e.span_id AS span_id,
-            e.status_code::text AS status_code,
-            e.latency_ms::text AS latency_ms,
-            e.payload_size::text AS payload_size,
-            e.error_code AS error_code,
-            e.db_role AS db_role,
-            e.actor_type AS actor_type,
-            e.actor_id AS actor_id,
-            e.ip::text AS ip,
-            e.user_agent AS user_agent,
-            e.error_message AS error_message,
-            e.details::text AS details,
-            pg_catalog.encode(e.salt, 'hex') AS salt,
-            pg_catalog.encode(e.private_hash, 'hex') AS private_hash,
-            pg_catalog.encode(e.prev_hash, 'hex') AS prev_hash,
-            pg_catalog.encode(e.event_hash, 'hex') AS event_hash,
-            e.hash_version::text AS hash_version
-    ) exported;
-REVOKE ALL ON TABLE zeroauth_audit_internal.exported FROM PUBLIC;
-COMMENT ON VIEW zeroauth_audit_internal.exported IS
-    'Each event as JSON, every value a string or null: what a verifier outside the database reads (docs/format.md). audit_export() is the one to call.';
-COMMENT ON COLUMN zeroauth_audit_internal.exported.tenant_id IS 'Whose trail it is.';
-COMMENT ON COLUMN zeroauth_audit_internal.exported.chain IS 'Chain within the tenant.';
-COMMENT ON COLUMN zeroauth_audit_internal.exported.seq IS 'Position in the chain.';
-COMMENT ON COLUMN zeroauth_audit_internal.exported.event_id IS 'The producer''s idempotency key.';
-COMMENT ON COLUMN zeroauth_audit_internal.exported.event IS 'The event as one JSON object.';
-
-CREATE FUNCTION @extschema@.audit_export(tenant text DEFAULT NULL) RETURNS SETOF text
-    LANGUAGE sql STABLE PARALLEL RESTRICTED ROWS 100000
-    -- In the order of the primary key, without a sort: a sort would write the whole trail to temporary files first.
-    SET enable_sort = off
-BEGIN ATOMIC
-    -- A statement of its own: as a condition beside a policy's it is left out of a plan that knows that no row is visible.
-    SELECT zeroauth_audit_internal.require_every_row();
-    SELECT e.event
-    FROM zeroauth_audit_internal.exported e
-    WHERE audit_export.tenant IS NULL OR e.tenant_id = audit_export.tenant
-    ORDER BY e.tenant_id, e.chain, e.seq;
-END;
-REVOKE ALL ON FUNCTION @extschema@.audit_export(text) FROM PUBLIC;
-COMMENT ON FUNCTION @extschema@.audit_export(text) IS
-    'The events of a tenant (NULL: of every tenant) as JSON, one object a row, in the order of tenant, chain and seq, every value a string or null: what a verifier outside the database reads (docs/format.md). Streams when called in a select list (SELECT audit_export()). ZA006 when rows may be hidden.';
+CREATE FUNCTION zeroauth_audit_internal.require_tenant(tenant text, logs boolean) RETURNS boolean
+    LANGUAGE c STABLE PARALLEL RESTRICTED
+    SET search_path = pg_catalog, @extschema@, pg_temp
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_require_tenant';
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.require_tenant(text, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.require_tenant(text, boolean) IS
+    'True for NULL and for a tenant that has events, or with logs one that had some when its log was sealed; otherwise ZA005, with the tenant that may have been meant. ZA006 as for require_every_row.';
 
 CREATE FUNCTION zeroauth_audit_internal.progress_slots() RETURNS TABLE (
     pid integer, tenant_id text, events_done bigint, events_total bigint, started_at timestamptz)
@@ -187,27 +137,14 @@ CREATE FUNCTION zeroauth_audit_internal.progress_slots() RETURNS TABLE (
     AS 'MODULE_PATHNAME', 'zeroauth_audit_progress_slots';
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.progress_slots() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.progress_slots() IS
-    'What verify_progress shows.';
-
-CREATE VIEW zeroauth_audit_internal.verify_progress AS
-    SELECT slot.pid, pg_catalog.current_database() AS datname, slot.tenant_id, slot.events_done, slot.events_total, slot.started_at
-    FROM zeroauth_audit_internal.progress_slots() slot;
-REVOKE ALL ON TABLE zeroauth_audit_internal.verify_progress FROM PUBLIC;
-COMMENT ON VIEW zeroauth_audit_internal.verify_progress IS
-    'The verifications that are running in this database. Empty when the library is not in shared_preload_libraries.';
-COMMENT ON COLUMN zeroauth_audit_internal.verify_progress.pid IS 'Process that verifies, as in pg_stat_activity.';
-COMMENT ON COLUMN zeroauth_audit_internal.verify_progress.datname IS 'This database.';
-COMMENT ON COLUMN zeroauth_audit_internal.verify_progress.tenant_id IS 'Tenant that is verified, NULL for all.';
-COMMENT ON COLUMN zeroauth_audit_internal.verify_progress.events_done IS 'Events recomputed so far, in steps of about a thousand.';
-COMMENT ON COLUMN zeroauth_audit_internal.verify_progress.events_total IS 'Estimate of the events to recompute, NULL when unknown.';
-COMMENT ON COLUMN zeroauth_audit_internal.verify_progress.started_at IS 'When the verification began.';
+    'Part of audit_progress(): the verifications that are running in this database, from shared memory. No rows when the library is not in shared_preload_libraries.';
 
 CREATE FUNCTION @extschema@.audit_guards() RETURNS TABLE (guard text, active boolean, detail text)
-    LANGUAGE sql STABLE PARALLEL RESTRICTED
+    LANGUAGE sql STABLE PARALLEL RESTRICTED SECURITY DEFINER
 BEGIN ATOMIC
     SELECT expected.guard, COALESCE(t.tgenabled = 'A'::"char", false),
-        CASE WHEN t.tgenabled IS NULL THEN 'trigger ' || expected.name || ' is missing'
-             WHEN t.tgenabled <> 'A'::"char" THEN 'trigger ' || expected.name || ' is not ENABLE ALWAYS'
+        CASE WHEN t.tgenabled IS NULL THEN 'trigger "' || expected.name || '" is missing'
+             WHEN t.tgenabled <> 'A'::"char" THEN 'trigger "' || expected.name || '" is not ENABLE ALWAYS'
              ELSE expected.does END
     FROM (VALUES
         (1, 'chaining', 'zzz_zeroauth_audit_chain', 'every event is hash-chained as it is inserted'),
@@ -226,8 +163,8 @@ BEGIN ATOMIC
         CASE WHEN zeroauth_audit_internal.preloaded() THEN 'DDL that would weaken the trail is refused and logged'
              ELSE 'active only in sessions that called the library: add zeroauth_audit to shared_preload_libraries' END
     UNION ALL
-    SELECT 'progress view', zeroauth_audit_internal.preloaded(),
-        CASE WHEN zeroauth_audit_internal.preloaded() THEN 'verify_progress shows running verifications'
+    SELECT 'progress', zeroauth_audit_internal.preloaded(),
+        CASE WHEN zeroauth_audit_internal.preloaded() THEN 'audit_progress() shows running verifications'
              ELSE 'needs shared memory: add zeroauth_audit to shared_preload_libraries' END
     UNION ALL
     SELECT 'maintenance closed', NOT pg_catalog.current_setting('zeroauth_audit.maintenance')::boolean,
@@ -235,4 +172,4 @@ BEGIN ATOMIC
 END;
 REVOKE ALL ON FUNCTION @extschema@.audit_guards() FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_guards() IS
-    'What protects the trail, one row a guard, and whether it is active.';
+    'Which guards are active, in this session. One row a guard: what it does, or why it is not active and what to do. Asks the catalogs and this session, and raises nothing; what else is not as installed is in audit_verify_installation().';

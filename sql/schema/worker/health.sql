@@ -36,7 +36,7 @@ COMMENT ON FUNCTION zeroauth_audit_internal.health_database() IS
     'Part of audit_health(): this database, the version of the extension, and whether its library was loaded by the server. Degraded: not_preloaded, maintenance_open (in the session that asks).';
 
 CREATE FUNCTION zeroauth_audit_internal.health_worker() RETURNS jsonb
-    LANGUAGE plpgsql STABLE
+    LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -69,7 +69,7 @@ COMMENT ON FUNCTION zeroauth_audit_internal.health_worker() IS
     'Part of audit_health(): whether the worker is alive, and since when. Failing: worker_not_alive. Degraded: worker_starting, worker_off. On a standby without a worker: ok.';
 
 CREATE FUNCTION zeroauth_audit_internal.health_jobs() RETURNS jsonb
-    LANGUAGE plpgsql STABLE
+    LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -130,7 +130,7 @@ COMMENT ON FUNCTION zeroauth_audit_internal.health_tripwires() IS
     'Part of audit_health(): what the tripwires found when they last looked. Failing: not_as_installed (something of the extension is not as its version installs it). Degraded: tripwire_off (the job is not enabled), upgrade_pending (library and SQL objects are of different versions).';
 
 CREATE FUNCTION zeroauth_audit_internal.health_pins() RETURNS jsonb
-    LANGUAGE plpgsql STABLE
+    LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -155,7 +155,7 @@ COMMENT ON FUNCTION zeroauth_audit_internal.health_pins() IS
     'Part of audit_health(): how many files are pinned, and how many were wrong when this server last looked (on a standby: when it started). Failing: pin_mismatch. Degraded: pins_off (files are pinned, and the job is not enabled).';
 
 CREATE FUNCTION zeroauth_audit_internal.health_time() RETURNS jsonb
-    LANGUAGE plpgsql STABLE
+    LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -238,7 +238,7 @@ COMMENT ON FUNCTION zeroauth_audit_internal.health_alerts() IS
     'Part of audit_health(): open alerts by severity, and acknowledged ones (counted among the first 1000). Failing: alerts_open:1. Degraded: alerts_open:2, alerts_acknowledged:1 (somebody is at work on one of severity 1).';
 
 CREATE FUNCTION @extschema@.audit_health() RETURNS jsonb
-    LANGUAGE plpgsql STABLE
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
@@ -267,4 +267,4 @@ END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_health() FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_health() IS
-    'Whether the audit trail is looked after: state is ok, degraded or failing, with reasons, and the same for each part. Reads shared memory and small tables; meant to be asked every second.';
+    'The same for programs; may be asked every second. What audit_status() says to people, as one object: state is ok, degraded or failing, reasons is a list of words that are documented and stay as they are, and each part has the same with what it knows. Reads shared memory and small tables, of no tenant''s events. Raises nothing of its own. Works on a hot standby.';

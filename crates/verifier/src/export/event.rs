@@ -17,6 +17,7 @@ mod at {
     pub const EVENT_ID: usize = 3;
     pub const OCCURRED_AT: usize = 4;
     pub const RECORDED_AT: usize = 5;
+    pub const ACTOR_TYPE: usize = 23;
     pub const SALT: usize = 29;
     pub const PRIVATE_HASH: usize = 30;
     pub const PREV_HASH: usize = 31;
@@ -78,6 +79,8 @@ pub struct Event<'a> {
     pub links: Result<(Digest, Digest), &'static str>,
     /// What is wrong with its content.
     pub content: Content,
+    /// Whether the line leaves out the private fields, and has their hash instead: whoever exported it might not read them.
+    pub withheld: bool,
 }
 
 impl<'a> Event<'a> {
@@ -87,7 +90,9 @@ impl<'a> Event<'a> {
     /// Any [`Unreadable`].
     pub fn judge(values: &'a Values, line: &'a [u8]) -> Result<Self, Unreadable> {
         let row = Row { values, line };
-        if let Some(key) = values.absent() {
+        // All of the private part or nothing of it: a null is a value, and an erased event has nulls.
+        let withheld = values.lacks_just(at::ACTOR_TYPE..at::PRIVATE_HASH);
+        if let Some(key) = values.absent().filter(|_| !withheld) {
             return Err(Unreadable::Absent(key));
         }
         let (Some(tenant), Some(chain), Some(seq)) =
@@ -104,9 +109,9 @@ impl<'a> Event<'a> {
         let links = prev.and_then(|prev| Ok((Digest::new(prev), Digest::new(stored?))));
         let content = match links {
             Err(why) => Content::Wrong(why),
-            Ok((prev, stored)) => row.content(tenant, chain, seq, event_id, &prev, &stored)?,
+            Ok((prev, stored)) => row.content((tenant, chain, seq), event_id, withheld, &prev, &stored)?,
         };
-        Ok(Self { tenant, chain: place, seq, event_id, links, content })
+        Ok(Self { tenant, chain: place, seq, event_id, links, content, withheld })
     }
 }
 
@@ -118,10 +123,9 @@ struct Row<'a> {
 impl<'a> Row<'a> {
     fn content(
         &self,
-        tenant: &str,
-        chain: i64,
-        seq: i64,
+        (tenant, chain, seq): (&str, i64, i64),
         event_id: Option<[u8; 16]>,
+        withheld: bool,
         prev: &Digest,
         stored: &Digest,
     ) -> Result<Content, Unreadable> {
@@ -183,6 +187,7 @@ impl<'a> Row<'a> {
         }
         Ok(match erased {
             None => Content::Whole,
+            Some(_) if withheld => Content::Whole,
             Some(_) => Content::Wrong("the private part is gone and no chained event explains it"),
         })
     }

@@ -179,6 +179,11 @@ impl Values {
         self.slots.iter().position(|slot| *slot == Slot::Absent).map(|key| KEYS[key])
     }
 
+    /// Whether just the keys in `keys` were not in the line.
+    pub fn lacks_just(&self, keys: std::ops::Range<usize>) -> bool {
+        self.slots.iter().enumerate().all(|(key, slot)| keys.contains(&key) == (*slot == Slot::Absent))
+    }
+
     /// Reads one key and its value; returns the key that is expected next.
     #[inline]
     fn member(&mut self, at: &mut Cursor<'_>, expected: usize) -> Result<usize, Malformed> {

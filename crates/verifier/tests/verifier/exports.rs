@@ -111,6 +111,40 @@ fn an_erased_private_part_is_reported_as_inside_the_database() {
 }
 
 #[test]
+fn an_event_without_its_private_fields_verifies_by_their_hash() {
+    let (line, _) = event("acme", 0, 1, &Digest::GENESIS);
+    let commitment = reference(&format!(
+        "import json, audit_reference as r; print(r.private_hash(json.loads({line:?})).hex())"
+    ));
+    let without = |from: &str, private_hash: &str| {
+        let (begin, end) = (line.find(from).unwrap(), line.find("\"private_hash\"").unwrap());
+        let kept = line[end..].replace("\"private_hash\":null", &format!("\"private_hash\":{private_hash}"));
+        format!("{}{kept}\n", &line[..begin])
+    };
+    let whole = format!("\"{}\"", commitment.trim());
+    let verdict = judged(&without("\"actor_type\"", &whole), vec![], "");
+    assert_eq!((verdict.verdict, verdict.events), (Outcome::Verified, 1));
+    assert!(
+        verdict.notes[0].starts_with("1 of 1 events are without their private fields"),
+        "{:?}",
+        verdict.notes
+    );
+    // The hash that stands for them is bound by the event's own.
+    for (private_hash, detail) in [
+        (format!("\"{}\"", "0".repeat(64)), "do not have the recorded hash"),
+        ("null".into(), "contradict each other"),
+    ] {
+        let verdict = judged(&without("\"actor_type\"", &private_hash), vec![], "");
+        assert_eq!(places(&verdict), [("content_mismatch", Some(0), Some(1))]);
+        assert!(verdict.findings[0].detail.contains(detail), "{:?}", verdict.findings);
+    }
+    // A part of the private part is no form of an event.
+    let verdict = judged(&without("\"ip\"", &whole), vec![], "");
+    assert_eq!(verdict.verdict, Outcome::CouldNotCheck);
+    assert!(verdict.troubles[0].what.contains("ip is not there"), "{:?}", verdict.troubles);
+}
+
+#[test]
 fn a_version_that_is_not_known_could_not_be_checked() {
     let export = trail().export().replacen("\"hash_version\":\"1\"", "\"hash_version\":\"2\"", 1);
     let verdict = judged(&export, vec![], "");

@@ -47,7 +47,7 @@ fn hold(client: &mut Client, effort: &Effort) -> Result<()> {
     client.batch_execute("CHECKPOINT")?;
     run(client)?;
     let tenants: i64 =
-        client.query_one("SELECT tenants_done FROM zeroauth_audit_internal.drift_progress", &[])?.get(0);
+        client.query_one("SELECT tenants_done FROM zeroauth_audit_internal.drift_state", &[])?.get(0);
     ensure!(tenants.unsigned_abs() == u64::from(TENANTS), "{tenants} tenants instead of {TENANTS}");
     Ok(())
 }

@@ -107,7 +107,7 @@ pub fn reference_places(lines: &[String]) -> BTreeSet<Place> {
 
 /// What the offline verifier finds in exported lines, but for erased events, which the reference takes for whole.
 #[track_caller]
-fn verifier_places(lines: &[String]) -> BTreeSet<Place> {
+pub fn verifier_places(lines: &[String]) -> BTreeSet<Place> {
     let mut export = lines.join("\n");
     if !export.is_empty() {
         export.push('\n');
