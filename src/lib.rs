@@ -105,12 +105,10 @@ pgrx::extension_sql_file!(
     name = "tenants_public",
     requires = ["anchor_public"]
 );
-pgrx::extension_sql_file!("../sql/schema/worker/status.sql", name = "status", requires = ["tenants_public"]);
-pgrx::extension_sql_file!("../sql/schema/worker/help.sql", name = "help", requires = ["status"]);
 pgrx::extension_sql_file!(
     "../sql/schema/trail/public_events.sql",
     name = "public_events",
-    requires = ["help"]
+    requires = ["tenants_public"]
 );
 pgrx::extension_sql_file!("../sql/schema/duty/list.sql", name = "duty_list", requires = ["public_events"]);
 pgrx::extension_sql_file!("../sql/schema/duty/rights.sql", name = "duty_rights", requires = ["duty_list"]);
@@ -118,8 +116,20 @@ pgrx::extension_sql_file!("../sql/schema/duty/ends.sql", name = "duty_ends", req
 pgrx::extension_sql_file!("../sql/schema/duty/grant.sql", name = "duty_grant", requires = ["duty_ends"]);
 pgrx::extension_sql_file!("../sql/schema/duty/upkeep.sql", name = "duty_upkeep", requires = ["duty_grant"]);
 pgrx::extension_sql_file!("../sql/schema/duty/duties.sql", name = "duties", requires = ["duty_upkeep"]);
+pgrx::extension_sql_file!("../sql/schema/worker/status.sql", name = "status", requires = ["duties"]);
+pgrx::extension_sql_file!("../sql/schema/worker/help.sql", name = "help", requires = ["status"]);
+// After everything that is made.
+pgrx::extension_sql_file!(
+    "../sql/schema/duty/default_grants.sql",
+    name = "duty_default_grants",
+    requires = ["help"]
+);
 // The last: it says that everything is there.
-pgrx::extension_sql_file!("../sql/schema/worker/installed.sql", name = "installed", requires = ["duties"]);
+pgrx::extension_sql_file!(
+    "../sql/schema/worker/installed.sql",
+    name = "installed",
+    requires = ["duty_default_grants"]
+);
 
 /// Called by PostgreSQL when the library is loaded: at server start, or by the first session that needs it.
 #[allow(non_snake_case)]
@@ -129,7 +139,7 @@ pub extern "C-unwind" fn _PG_init() {
     unsafe { pg::settings::define(shared::privileged_use::maintenance_assigned) };
     // SAFETY: read by the only thread, set before any library is loaded.
     if unsafe { pgrx::pg_sys::IsBinaryUpgrade } {
-        return; // pg_upgrade moves files and recreates the catalog: nothing of ours may stand in its way.
+        return; // pg_upgrade moves files and recreates the catalog: this library must not interfere.
     }
     guard::ddl::install_hooks();
     // SAFETY: set by PostgreSQL around the loading of the libraries.
@@ -143,7 +153,7 @@ pub extern "C-unwind" fn _PG_init() {
     }
 }
 
-/// Every module that has shared memory asks for its own. Pinned files are looked at first: the server may refuse to start.
+/// Every module that has shared memory requests its own. Pinned files are looked at first: the server may refuse to start.
 fn request_shared_memory() {
     tripwire::pins::check_at_start();
     tripwire::pins::request_shared_memory();

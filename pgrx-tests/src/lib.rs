@@ -16,6 +16,7 @@ mod environment;
 mod installation;
 mod kept;
 mod postmaster;
+pub mod reference;
 mod stage;
 mod sweep;
 mod template;

@@ -2,7 +2,7 @@
 //! PostgreSQL, and recorded in the next one. No transaction is open while something is sent.
 //!
 //! The worker's loop owns a [`Delivery`]. It waits on [`Delivery::wake_fd`] besides its latch, for no longer than
-//! [`Delivery::next_due`], and calls [`Delivery::tick`]. Nothing here waits: a process that has to end just ends, and what
+//! [`Delivery::next_due`], and calls [`Delivery::tick`]. Nothing here waits: a process that must end simply ends, and what
 //! was being sent then is sent again after the next start, since nobody knows whether it arrived.
 
 use std::collections::{BTreeSet, HashMap};
@@ -28,18 +28,18 @@ pub struct Delivery {
     pace: Pace,
     /// How often each delivery under way was tried before.
     attempts: HashMap<i64, u32>,
-    /// What has come back and is not recorded yet.
+    /// Outcomes that have come back and are not recorded yet.
     settled: Vec<Settlement>,
-    /// The routes that it came back from.
-    heard_of: BTreeSet<String>,
-    /// What was being sent when the last worker ended is queued again.
+    /// The routes that reported.
+    reported: BTreeSet<String>,
+    /// Whether the deliveries that the previous worker left under way are queued again.
     requeued: bool,
     next_due: Option<Instant>,
 }
 
-/// What one transaction found to do.
+/// What one transaction found for the worker to do.
 #[derive(Default)]
-struct Found {
+struct ToDo {
     batches: Vec<Batch>,
     attempts: Vec<(i64, u32)>,
     next_due: Option<Duration>,
@@ -53,7 +53,7 @@ impl Delivery {
             pace: Pace::default(),
             attempts: HashMap::new(),
             settled: Vec::new(),
-            heard_of: BTreeSet::new(),
+            reported: BTreeSet::new(),
             requeued: false,
             next_due: Some(Instant::now()),
         })
@@ -69,13 +69,13 @@ impl Delivery {
         self.senders.wake_fd().as_raw_fd()
     }
 
-    /// When to call [`Delivery::tick`] at the latest, if nothing wakes the worker before; `None` is not at all. Whoever
+    /// When to call [`Delivery::tick`] at the latest, if nothing wakes the worker before; `None`: never. A session that
     /// raises or acknowledges an alert wakes the worker.
     pub fn next_due(&self) -> Option<Instant> {
         self.next_due
     }
 
-    /// Records what has come back, escalates, takes what is due, and sends it. `transaction` runs its argument in one
+    /// Records outcomes, escalates, takes the deliveries that are due, and sends them. `transaction` runs its argument in one
     /// transaction, with a connection to SPI and the extension's schema, quoted; it must not have committed when it returns
     /// an error. Call it outside of any transaction.
     pub fn tick<E>(
@@ -88,23 +88,23 @@ impl Delivery {
             let settled =
                 self.pace.after(&report, now, jitter(), |id| attempts.get(&id).copied().unwrap_or(0));
             self.settled.extend(settled);
-            self.heard_of.insert(report.route);
+            self.reported.insert(report.route);
         }
-        // Routes of 63 bytes at most, of letters, digits and `_.-`: nothing in them has to be quoted.
+        // Routes of 63 bytes at most, of letters, digits and `_.-`: no character needs quoting.
         let not_on: BTreeSet<&str> = self.senders.busy().chain(self.pace.resting(now)).collect();
         let not_on = format!("{{{}}}", not_on.into_iter().collect::<Vec<_>>().join(","));
-        let mut found = Found::default();
+        let mut found = ToDo::default();
         let done = transaction(&mut |session, schema| {
-            found = self.step(session, schema, &not_on)?;
+            found = self.transact(session, schema, &not_on)?;
             Ok(())
         });
         if let Err(error) = done {
-            // Nothing was taken and nothing recorded: the same again, after a while.
+            // The transaction took and recorded nothing: retry after a pause.
             self.next_due = Some(now + Duration::from_secs(5));
             return Err(error);
         }
         self.requeued = true;
-        self.heard_of.clear();
+        self.reported.clear();
         for settlement in take(&mut self.settled) {
             self.attempts.remove(&settlement.id);
         }
@@ -117,7 +117,7 @@ impl Delivery {
         Ok(())
     }
 
-    fn step(&self, session: &Session, schema: &str, not_on: &str) -> Result<Found, Failure> {
+    fn transact(&self, session: &Session, schema: &str, not_on: &str) -> Result<ToDo, Failure> {
         let nothing = |_: &Row<'_>| Ok(());
         if !self.requeued {
             session.change(&format!("SELECT {schema}.requeue_deliveries()"), &[], nothing)?;
@@ -134,12 +134,12 @@ impl Delivery {
             ];
             session.change(&settle, &parameters, nothing)?;
         }
-        for route in &self.heard_of {
+        for route in &self.reported {
             let check = format!("SELECT {schema}.check_route($1)");
             session.change(&check, &[Parameter::Text(route)], nothing)?;
         }
         session.change(&format!("SELECT {schema}.escalate()"), &[], nothing)?;
-        let mut found = Found::default();
+        let mut found = ToDo::default();
         let room = i64::try_from(self.senders.room()).unwrap_or(0);
         session.change(
             &format!(
@@ -149,7 +149,7 @@ impl Delivery {
             &[Parameter::Text(not_on), Parameter::Int8(room), Parameter::Int8(MOST_EACH)],
             |row| found.add(row),
         )?;
-        // Those just taken are under way: a report of theirs wakes the worker.
+        // The deliveries just taken are under way: their reports wake the worker.
         let mut busy: Vec<&str> = found.batches.iter().map(|batch| batch.route.name.as_str()).collect();
         let before = not_on.trim_matches(['{', '}']);
         busy.extend((!before.is_empty()).then_some(before));
@@ -167,13 +167,13 @@ impl Delivery {
         let no_room = found.batches.len() >= self.senders.room();
         found.next_due = milliseconds
             .filter(|_| !no_room)
-            // What is due already is due now; NULL is nothing at all.
+            // A time in the past means now; NULL means that nothing is queued.
             .map(|milliseconds| Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0)));
         Ok(found)
     }
 }
 
-impl Found {
+impl ToDo {
     /// Adds a delivery to its route's batch; rows come ordered by route.
     fn add(&mut self, row: &Row<'_>) -> Result<(), Failure> {
         let text = |n| Ok::<_, Failure>(row.text(n)?.unwrap_or_default());

@@ -1,5 +1,5 @@
 //! What an alert leaves behind besides its row and its deliveries: an event of the extension's own tenant, and a line in the
-//! server log. The rest of it is SQL (`sql/schema/alert/alerts.sql`).
+//! server log. Raising the alert is SQL (`sql/schema/alert/alerts.sql`).
 
 use std::ffi::{CStr, CString, c_char, c_int, c_long};
 
@@ -55,7 +55,7 @@ fn prepare(arguments: &Arguments) -> Result<Prepared, Failure> {
     let sql = CString::new(sql).unwrap_or_default();
     // SAFETY: reads the clock.
     let now = unsafe { pg_sys::GetCurrentTimestamp() };
-    // Ours, so that the table's owner needs no right on the default's function.
+    // Set here, so that the table's owner needs no right on the default's function.
     let id = pgrx::datum::Uuid::from_bytes(random::uuid_v7(now + time::EPOCH)).to_string();
     let action = text(arguments, 0)?;
     // SAFETY: live for the length of the call.
@@ -83,7 +83,7 @@ fn prepare(arguments: &Arguments) -> Result<Prepared, Failure> {
     }
 }
 
-// Called without pgrx's guard on purpose: what a trigger raises has to arrive with its own SQLSTATE.
+// Called without pgrx's guard on purpose: an error that a trigger raises must keep its own SQLSTATE.
 unsafe extern "C-unwind" {
     fn SPI_execute_plan(
         plan: pg_sys::SPIPlanPtr,

@@ -1,4 +1,4 @@
-//! Batches as they are stored: reading one, and storing what the machine made of it, with what people are told and what tenants see.
+//! Batches as they are stored: reading one, and storing the machine's new state, with the alerts it raises and what tenants see.
 
 use zeroauth_audit_anchor::machine::{self, Action, Event, Notice, Phase, Policy, State};
 use zeroauth_audit_anchor::{Batch, Hash, Moment};
@@ -6,14 +6,14 @@ use zeroauth_audit_anchor::{Batch, Hash, Moment};
 use crate::pg::error::Failure;
 use crate::pg::spi::{Parameter, Row, Session};
 
-/// So many batches of one target are on their way at most, unless finality takes weeks.
+/// At most so many batches of one target are under way, unless finality takes weeks.
 const MOST_OPEN: i64 = 20;
 
-/// A batch that is on its way.
+/// A batch that is under way.
 pub struct Open {
-    /// What is anchored.
+    /// The batch itself.
     pub batch: Batch,
-    /// What is known of it; `None` when it cannot be read.
+    /// The machine's state; `None` when the stored one cannot be read.
     pub state: Option<State>,
 }
 
@@ -37,7 +37,7 @@ pub fn batch_of(row: &Row<'_>) -> Result<Batch, Failure> {
     })
 }
 
-/// Those of a target, in the order of their epochs. What a dump brought without its target is nobody's: its epoch is too high.
+/// The batches of a target that are under way, by epoch. Skips batches that a dump brought without their target: their epochs are too high.
 pub fn open(session: &Session, schema: &str, target: &str) -> Result<Vec<Open>, Failure> {
     let sql = format!(
         "SELECT {COLUMNS} FROM {schema}.anchor_batches b JOIN {schema}.anchor_targets t ON t.name = b.target
@@ -52,7 +52,7 @@ pub fn open(session: &Session, schema: &str, target: &str) -> Result<Vec<Open>, 
     Ok(found)
 }
 
-/// One of them, locked; `Ok(None)` when it is not on its way any more, or somebody else has it locked.
+/// Locks one batch; `Ok(None)` when it is no longer under way, or another session has it locked.
 pub fn lock(session: &Session, schema: &str, target: &str, epoch: u64) -> Result<Option<Open>, Failure> {
     let sql = format!(
         "SELECT {COLUMNS} FROM {schema}.anchor_batches b WHERE b.target = $1 AND b.epoch = $2 AND b.next_at IS NOT NULL FOR UPDATE SKIP LOCKED"
@@ -65,7 +65,7 @@ pub fn lock(session: &Session, schema: &str, target: &str, epoch: u64) -> Result
     Ok(found)
 }
 
-/// Whether it is on its way, locked or not.
+/// Whether a batch is under way, locked or not.
 pub fn is_open(session: &Session, schema: &str, target: &str, epoch: u64) -> Result<bool, Failure> {
     let sql = format!(
         "SELECT true FROM {schema}.anchor_batches b WHERE b.target = $1 AND b.epoch = $2 AND b.next_at IS NOT NULL"
@@ -78,17 +78,17 @@ pub fn is_open(session: &Session, schema: &str, target: &str, epoch: u64) -> Res
     Ok(there)
 }
 
-/// What one step came to.
+/// The outcome of one step of the machine.
 pub struct Stepped {
     /// The state, which is stored.
     pub state: State,
-    /// What to do once that is durable.
+    /// What to do once the state is durable.
     pub action: Action,
     /// Whether tenants see a difference.
     pub turned: bool,
 }
 
-/// Takes one step, and stores all of it.
+/// Takes one step of the machine, and stores its state and its notices.
 pub fn step(
     session: &Session,
     schema: &str,
@@ -116,12 +116,12 @@ pub fn step(
         session.change_again(&sql, &parameters, |_| Ok(()))?;
     }
     for notice in &step.notices {
-        tell(session, schema, target, batch, notice)?;
+        notify(session, schema, target, batch, notice)?;
     }
     if let Action::Replan { above } = step.action {
         let sql = format!("SELECT {schema}.anchor_replan($1, $2, $3, $4::pg_catalog.jsonb)");
         let fresh = serde_json::to_string(&State::planned(now)).unwrap_or_default();
-        // No epoch of a target is as high as a bigint, unless somebody wants it to overflow.
+        // No honest epoch is as high as a bigint allows: refuse one that would overflow.
         let above = above.min(i64::MAX as u64 - 1_000_000);
         let parameters = [
             Parameter::Text(target),
@@ -137,8 +137,8 @@ pub fn step(
     Ok(Stepped { state: step.state, action: step.action, turned })
 }
 
-/// People are told what the machine notices.
-fn tell(
+/// Raises the alert that a notice of the machine calls for.
+fn notify(
     session: &Session,
     schema: &str,
     target: &str,

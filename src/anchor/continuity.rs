@@ -1,6 +1,6 @@
-//! Whether each anchor continues the one before it at its target: only then it says something of the days in between.
+//! Whether each anchor continues the one before it at its target: only then does it cover the days in between.
 //!
-//! The consistency proof comes from the tiles. Where they give none, the log as it is does not continue what was anchored: that is a
+//! The consistency proof comes from the tiles. If the tiles give none, the log does not continue what was anchored, which is a
 //! finding at once.
 
 use std::time::Instant;
@@ -15,13 +15,13 @@ use crate::pg::spi::{Parameter, Session};
 /// Anchors that a step looks at.
 const MOST: i64 = 500;
 
-/// What a step did.
+/// The outcome of one step.
 #[derive(Default)]
-pub struct Ties {
+pub struct Links {
     /// Anchors that continue the one before.
-    pub tied: u64,
+    pub linked: u64,
     /// Anchors that do not.
-    pub untied: u64,
+    pub unlinked: u64,
     /// Whether there are more.
     pub more: bool,
 }
@@ -37,11 +37,11 @@ struct Pair {
     before: Option<(u64, Digest)>,
 }
 
-/// Ties anchors until the time is over.
-pub fn tie(session: &Session, schema: &str, until: Instant) -> Result<Ties, Failure> {
+/// Links anchors to their predecessors, until `until`.
+pub fn link(session: &Session, schema: &str, until: Instant) -> Result<Links, Failure> {
     let sql = include_str!("../../sql/queries/anchors_to_link.sql");
     let (mut pairs, mut rows) = (Vec::new(), 0);
-    session.change(&sql, &[Parameter::Int8(MOST)], |row| {
+    session.change(sql, &[Parameter::Int8(MOST)], |row| {
         let size = |n: usize| row.int8(n).and_then(|size| u64::try_from(size).ok());
         let root = |n: usize| row.bytes(n).and_then(Digest::from_slice);
         rows += 1;
@@ -56,17 +56,17 @@ pub fn tie(session: &Session, schema: &str, until: Instant) -> Result<Ties, Fail
         });
         Ok(())
     })?;
-    let mut ties = Ties { more: rows >= MOST, ..Ties::default() };
+    let mut links = Links { more: rows >= MOST, ..Links::default() };
     for pair in &pairs {
         if Instant::now() > until {
-            ties.more = true;
+            links.more = true;
             break;
         }
         let why = difference(session, schema, pair)?;
         if why.is_none() {
-            ties.tied += 1;
+            links.linked += 1;
         } else {
-            ties.untied += 1;
+            links.unlinked += 1;
         }
         let sql = format!("SELECT {schema}.anchor_linked($1, $2::pg_catalog.int4, $3, $4, NULLIF($5, ''))");
         let parameters = [
@@ -78,7 +78,7 @@ pub fn tie(session: &Session, schema: &str, until: Instant) -> Result<Ties, Fail
         ];
         session.change_again(&sql, &parameters, |_| Ok(()))?;
     }
-    Ok(ties)
+    Ok(links)
 }
 
 /// Why an anchor does not continue the one before it.

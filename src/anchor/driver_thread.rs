@@ -11,7 +11,7 @@ use zeroauth_audit_outside_threads::Perform;
 
 use super::target::Config;
 
-/// Files of keys and URLs are read again after so long.
+/// A driver older than this is opened anew, which reads its key and URL files again.
 const DRIVER_AGE: Duration = Duration::from_secs(600);
 
 /// A batch that was anchored, to be read again.
@@ -22,36 +22,36 @@ pub struct Anchored {
     pub inclusion: Inclusion,
 }
 
-/// What a thread is given.
+/// Work for the thread.
 pub enum Work {
-    /// Do what the machine says.
+    /// Make the call that the machine decided on.
     Act { batch: Batch, state: Box<State>, action: Action, now: Moment },
-    /// Read what was anchored.
+    /// Read anchors again.
     Check(Vec<Anchored>),
-    /// Look for what nobody here knows of: these epochs of a log, of which the last is above all others.
+    /// Look for anchors that are unknown here: these epochs of a log, of which the last is above all others.
     Probe { log_id: Hash, epochs: Vec<u64>, above: u64 },
 }
 
-/// What a thread says.
-pub enum Told {
-    /// What came of an action, and the evidence if it was collected.
+/// What the thread reports.
+pub enum DriverReport {
+    /// The outcome of an action, and the evidence if it was collected.
     Acted(Event, Option<Value>),
-    /// What differs, by epoch; or why the rest could not be read.
+    /// The differences, by epoch; and why the rest could not be read.
     Checked(Vec<(u64, Option<String>)>, Option<String>),
 }
 
-/// What a new thread does.
-pub fn begin(config: Config) -> Perform<Work, Told> {
-    let mut lane = Lane { config, open: None };
-    Box::new(move |work| lane.take(work))
+/// The body of a new thread.
+pub fn begin(config: Config) -> Perform<Work, DriverReport> {
+    let mut thread = DriverThread { config, open: None };
+    Box::new(move |work| thread.take(work))
 }
 
-struct Lane {
+struct DriverThread {
     config: Config,
     open: Option<(Box<dyn Driver>, Instant)>,
 }
 
-impl Lane {
+impl DriverThread {
     fn driver(&mut self) -> Result<&dyn Driver, Failure> {
         if self.open.as_ref().is_none_or(|(_, since)| since.elapsed() > DRIVER_AGE) {
             self.open = Some((self.config.open()?, Instant::now()));
@@ -62,15 +62,15 @@ impl Lane {
         }
     }
 
-    fn take(&mut self, work: Work) -> Told {
+    fn take(&mut self, work: Work) -> DriverReport {
         match work {
             Work::Act { batch, state, action, now } => {
                 let (event, evidence) = self.act(&batch, &state, &action, now);
                 if matches!(event, Event::Failed(..)) {
-                    // Perhaps a file was mended meanwhile.
+                    // Someone may correct a file in the meantime.
                     self.open = None;
                 }
-                Told::Acted(event, evidence)
+                DriverReport::Acted(event, evidence)
             }
             Work::Check(anchored) => {
                 let keeps = self.config.keeps();
@@ -96,27 +96,27 @@ impl Lane {
         }
     }
 
-    /// Until one cannot be read: then neither can the others, and the endpoint is left alone.
+    /// Runs `look` for each, until one cannot be read: the others could not be read either, so the endpoint is left alone.
     fn each<T>(
         &mut self,
         all: impl Iterator<Item = (u64, T)>,
         look: impl Fn(&dyn Driver, T) -> Result<Option<String>, Failure>,
-    ) -> Told {
+    ) -> DriverReport {
         let mut found = Vec::new();
         let driver = match self.driver() {
             Ok(driver) => driver,
-            Err(failure) => return Told::Checked(found, Some(failure.to_string())),
+            Err(failure) => return DriverReport::Checked(found, Some(failure.to_string())),
         };
         for (epoch, one) in all {
             match look(driver, one) {
                 Ok(difference) => found.push((epoch, difference)),
                 Err(failure) => {
                     self.open = None;
-                    return Told::Checked(found, Some(failure.to_string()));
+                    return DriverReport::Checked(found, Some(failure.to_string()));
                 }
             }
         }
-        Told::Checked(found, None)
+        DriverReport::Checked(found, None)
     }
 }
 
@@ -130,11 +130,11 @@ pub fn call_of(action: &Action) -> Call {
     }
 }
 
-/// How an anchor differs from what was seen when it became final; an error when it cannot be read.
+/// How an anchor differs from its final state as stored; an error when it cannot be read.
 fn check(driver: &dyn Driver, anchored: &Anchored, keeps: bool) -> Result<Option<String>, Failure> {
     let Anchored { batch, inclusion } = anchored;
     if !keeps {
-        // What there is of it is the token: it has to hold still.
+        // All that exists of the anchor is the token, which must still verify.
         return match driver.evidence(batch, inclusion) {
             Err(Failure::Unverified { problem }) => Ok(Some(format!("its token does not hold: {problem}"))),
             other => other.map(|_| None),
@@ -158,7 +158,7 @@ fn check(driver: &dyn Driver, anchored: &Anchored, keeps: bool) -> Result<Option
     }
 }
 
-/// What the target has under an epoch that was never used here.
+/// Looks for an anchor under an epoch that was never used here.
 fn probe(driver: &dyn Driver, log_id: Hash, epoch: u64, above: u64) -> Result<Option<String>, Failure> {
     let nobody = Batch { log_id, epoch, root: Hash([0; 32]), size: 1, batch_time: Moment(0) };
     match driver.look(&nobody, &[]) {

@@ -1,8 +1,8 @@
-//! The job `anchor`: what is new is sealed first; then one batch is planned for each enabled target, in one transaction; then each anchor
-//! is tied to the one before it, and it is said how tenants are. Nothing leaves the machine here.
+//! The job `anchor`: seals new events; then plans one batch for each enabled target, in one transaction; then links each anchor
+//! to the one before it, and updates the status of tenants. Nothing leaves the machine here.
 //!
-//! The stage of a run is kept in this process alone. A run that is interrupted is made up for by another ([`super::sending::Anchoring`]), and a
-//! batch that nobody has begun with gives way to a newer one.
+//! The stage of a run is kept in this process alone. Another run makes up for one that is interrupted ([`super::sending::Anchoring`]), and a
+//! newer batch replaces one that is not begun.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -25,33 +25,33 @@ use crate::pg::settings;
 use crate::pg::spi::{Parameter, Session};
 use crate::trail::membership::INTERNAL;
 
-/// A step takes about so long: other jobs have their turn in between.
+/// A step takes about this long, so that other jobs have their turn in between.
 const STEP: Duration = Duration::from_millis(300);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Seal,
-    Tie,
+    Link,
 }
 
 thread_local! {
-    /// The run that this process is at, and how far it is.
+    /// The run that this process works on, and its stage.
     static AT: Cell<(i64, Stage)> = const { Cell::new((0, Stage::Seal)) };
 }
 
-/// What a step did.
+/// The job's summary of one step.
 #[derive(Default, Serialize)]
-struct Done {
+struct PlanSummary {
     batches: u64,
     logs: u64,
-    tied: u64,
-    untied: u64,
+    linked: u64,
+    unlinked: u64,
 }
 
 #[derive(Serialize)]
-struct Step {
+struct JobStep {
     more: bool,
-    done: Done,
+    done: PlanSummary,
 }
 
 fn job(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
@@ -59,28 +59,28 @@ fn job(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let session = Session::connect();
     let run = this_run(&session, INTERNAL)?;
     let stage = Some(AT.get()).filter(|(known, _)| *known == run).map_or(Stage::Seal, |(_, stage)| stage);
-    let mut done = Done::default();
+    let mut done = PlanSummary::default();
     let more = match stage {
         Stage::Seal => {
             let more = seal(&session, INTERNAL)?;
             if !more {
                 plan(&session, INTERNAL, &mut done)?;
             }
-            AT.set((run, if more { Stage::Seal } else { Stage::Tie }));
+            AT.set((run, if more { Stage::Seal } else { Stage::Link }));
             true
         }
-        Stage::Tie => {
-            let ties = continuity::tie(&session, INTERNAL, begun + STEP)?;
-            (done.tied, done.untied) = (ties.tied, ties.untied);
-            if !ties.more {
+        Stage::Link => {
+            let links = continuity::link(&session, INTERNAL, begun + STEP)?;
+            (done.linked, done.unlinked) = (links.linked, links.unlinked);
+            if !links.more {
                 session.change(&format!("SELECT {INTERNAL}.anchor_status()"), &[], |_| Ok(()))?;
                 AT.set((0, Stage::Seal));
             }
-            ties.more
+            links.more
         }
     };
     drop(session);
-    jsonb(&Step { more, done })
+    jsonb(&JobStep { more, done })
 }
 
 fn this_run(session: &Session, schema: &str) -> Result<i64, Failure> {
@@ -95,7 +95,7 @@ fn this_run(session: &Session, schema: &str) -> Result<i64, Failure> {
     Ok(run)
 }
 
-/// One step of the job `checkpoint`, if nobody else runs it: whoever does seals what is new just now. Whether there is more.
+/// One step of the job `checkpoint`, unless another process runs that job and so seals the new events itself. Whether there is more.
 fn seal(session: &Session, schema: &str) -> Result<bool, Failure> {
     let sql = format!(
         "SELECT CASE WHEN {schema}.job_lock('checkpoint') THEN COALESCE(({schema}.job_checkpoint() ->> 'more')::pg_catalog.bool, false) ELSE false END"
@@ -117,11 +117,11 @@ struct Sealed {
     leaf: Digest,
 }
 
-/// Of every open log, sorted by origin byte by byte.
+/// The newest signed checkpoint of every open log, sorted by origin byte by byte.
 fn sealed(session: &Session) -> Result<Vec<Sealed>, Failure> {
     let sql = include_str!("../../sql/queries/newest_signed_checkpoints.sql");
     let mut sealed = Vec::new();
-    session.change(&sql, &[], |row| {
+    session.change(sql, &[], |row| {
         let note = row.text(4)?.unwrap_or_default();
         // The body ends before the empty line, with its own newline.
         let body = note.find("\n\n").map_or(note.as_str(), |at| &note[..=at]);
@@ -159,8 +159,8 @@ fn targets(session: &Session, schema: &str) -> Result<Vec<String>, Failure> {
     Ok(names)
 }
 
-fn plan(session: &Session, schema: &str, done: &mut Done) -> Result<(), Failure> {
-    // What was signed by a key that is not here any more says nothing of today.
+fn plan(session: &Session, schema: &str, done: &mut PlanSummary) -> Result<(), Failure> {
+    // A checkpoint signed by a key that is no longer here is not evidence of the present state.
     if settings::checkpoint_key_file().is_empty() {
         return Ok(());
     }
@@ -226,7 +226,7 @@ fn begin(
     Ok(epoch)
 }
 
-/// What each tenant has of a batch.
+/// Stores each log's place in a batch: its leaf and its path to the root.
 fn rows(
     session: &Session,
     (target, batch): (&str, i64),

@@ -1,7 +1,7 @@
 //! The job `anchor_check`, the reading part: the root of a log from its events, in the order of its leaves, compared with every
 //! checkpoint of it that was anchored; and the root of a batch from what each tenant has of it.
 //!
-//! Nothing is written, and nothing of tiles or checkpoints is read: whoever changed those as well as the events gains nothing by it.
+//! Nothing is written, and neither tiles nor checkpoints are read: an attacker who changes them along with the events gains nothing.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -21,10 +21,10 @@ use crate::pg::varlena;
 use crate::trail::access::Trail;
 use crate::trail::membership::INTERNAL;
 
-/// Intervals that are read at once.
+/// Intervals that are read in one query.
 const MOST_INTERVALS: i64 = 200;
 
-/// How far it came.
+/// How far the recomputation is.
 #[derive(Serialize)]
 struct Recomputed {
     leaf: u64,
@@ -82,7 +82,7 @@ struct Anchored {
     root: Digest,
 }
 
-/// A stretch of a chain in the log.
+/// A slice of a chain in the log.
 struct Interval {
     chain: i16,
     from: i64,
@@ -91,7 +91,7 @@ struct Interval {
 }
 
 impl Log<'_> {
-    /// Every checkpoint of the log that was anchored since, behind where it is. What an acknowledged restore lost is not asked for.
+    /// The anchored checkpoints of the log that lie ahead. Leaves out those that an acknowledged restore lost.
     fn anchored(&self, since: i64) -> Result<Vec<Anchored>, Failure> {
         let sql = format!(
             "SELECT DISTINCT a.tree_size, a.root FROM {0}.anchors a
@@ -194,7 +194,7 @@ impl Log<'_> {
         Ok(intervals)
     }
 
-    /// Adds the events of an interval; which one is not there.
+    /// Adds the events of an interval; returns the `seq` of the first one that is missing.
     fn add(&mut self, interval: &Interval) -> Result<Option<String>, Failure> {
         let sql = format!(
             "SELECT seq, event_hash FROM {} WHERE tenant_id = $1 AND chain = $2 AND seq > $3 AND seq <= $4 ORDER BY seq",
@@ -251,7 +251,7 @@ fn difference(session: &Session, schema: &str, target: &str, batch: i64) -> Resu
     session.stream(&rows, &key, |row| {
         let tenant = row.text(0)?.unwrap_or_default();
         let epoch = row.int4(1).and_then(|epoch| u64::try_from(epoch).ok()).unwrap_or(0);
-        // Of a log that is gone the name is known all the same.
+        // The name of a log that is gone is still known.
         let named = || base.as_ref().and_then(|base| base.origin(&tenant, epoch).ok());
         let origin = row.text(5)?.or_else(named).unwrap_or_default();
         let size = row.int8(2).and_then(|size| u64::try_from(size).ok()).unwrap_or(0);

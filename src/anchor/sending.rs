@@ -1,9 +1,9 @@
-//! Anchors leave the machine: the worker's part in it. What is known of a batch is stored in one short transaction; only then a thread
-//! that knows nothing of PostgreSQL makes the call that it leads to, and what comes back is stored in the next one.
+//! The worker's part in sending anchors. One short transaction stores the state of a batch; only then does a thread that knows nothing
+//! of PostgreSQL make the call that follows from it, and the next transaction stores the outcome.
 //!
-//! The worker's loop owns an [`Anchoring`], as it owns a [`crate::log::publish::Publication`]: one lane for each target, and no transaction
-//! open while one is asked. What to do is decided by [`zeroauth_audit_anchor::machine`]; nothing that it needs is kept in this
-//! process. So the way after a crash is the way of every day: the state is read, and a look outside comes first.
+//! The worker's loop owns an [`Anchoring`], as it owns a [`crate::log::publish::Publication`]: one thread for each target, and no
+//! transaction open during a call. [`zeroauth_audit_anchor::machine`] decides what to do, and nothing that it needs is kept in this
+//! process. So recovery after a crash is normal running: read the state, and look at the target first.
 //!
 //! | file | what it does |
 //! |---|---|
@@ -18,44 +18,44 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::time::{Duration, Instant};
 
-use zeroauth_audit_anchor::Failure as Trouble;
+use zeroauth_audit_anchor::Failure as DriverFailure;
 use zeroauth_audit_anchor::machine::{self, Action, Call, Event, Policy};
-use zeroauth_audit_outside_threads::Lanes;
+use zeroauth_audit_outside_threads::PartyThreads;
 
 use super::batches::Open;
 use super::clock::moment;
-use super::driver_thread::{Told, Work};
+use super::driver_thread::{DriverReport, Work};
 use super::target::{Config, Target};
 use super::target_check::Question;
-use super::work::{Found, Given, Order, follow};
+use super::work::{Given, Order, ToDo, follow};
 use super::{batches, driver_thread, target};
 use crate::pg::error::Failure;
 use crate::pg::spi::{Parameter, Session};
 
-/// How often it is looked whether a day was missed, if nothing happens.
+/// How often the worker checks for missed days, if nothing happens.
 const STATUS_EVERY: Duration = Duration::from_secs(3600);
-/// How long to leave something alone that went wrong, or that somebody else has locked.
+/// How long to wait after an error, or for a batch that another session has locked.
 const PAUSE: Duration = Duration::from_secs(5);
-/// How long nothing is looked at while the database is empty or being restored.
-const HELD: Duration = Duration::from_secs(60);
+/// How long to wait while jobs are paused: the database is empty or being restored.
+const WHILE_PAUSED: Duration = Duration::from_secs(60);
 
-/// A target as the lane knows it.
-struct Known {
+/// What the worker knows of a target and its thread.
+struct TargetState {
     config: Config,
     given: Option<Given>,
-    /// How far the answer to the job `anchor_check` is.
+    /// The query of the job `anchor_check`, and how far its answer is.
     question: Option<Question>,
 }
 
-/// Takes outside what `anchor_batches` holds.
+/// Sends the batches in `anchor_batches`.
 pub struct Anchoring {
-    lanes: Lanes<Work, Told>,
-    targets: BTreeMap<String, Known>,
-    /// What has come back and is not stored yet.
-    told: Vec<(String, Option<Told>)>,
+    threads: PartyThreads<Work, DriverReport>,
+    targets: BTreeMap<String, TargetState>,
+    /// Reports that are not stored yet.
+    reports: Vec<(String, Option<DriverReport>)>,
     next_due: Option<Instant>,
     status_due: Instant,
-    /// Whether what the last worker left was looked after.
+    /// Whether the batches that the previous worker left are resumed.
     resumed: bool,
 }
 
@@ -63,9 +63,9 @@ impl Anchoring {
     /// Nothing under way yet.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
-            lanes: Lanes::new()?,
+            threads: PartyThreads::new()?,
             targets: BTreeMap::new(),
-            told: Vec::new(),
+            reports: Vec::new(),
             next_due: Some(Instant::now()),
             status_due: Instant::now(),
             resumed: false,
@@ -74,17 +74,17 @@ impl Anchoring {
 
     /// Whether to call [`Anchoring::tick`] now.
     pub fn is_due(&self) -> bool {
-        self.lanes.has_report() || self.next_due().is_some_and(|due| due <= Instant::now())
+        self.threads.has_report() || self.next_due().is_some_and(|due| due <= Instant::now())
     }
 
     /// Readable when something has come back.
     pub fn wake_fd(&self) -> RawFd {
-        self.lanes.wake_fd().as_raw_fd()
+        self.threads.wake_fd().as_raw_fd()
     }
 
     /// When to call [`Anchoring::tick`] at the latest.
     pub fn next_due(&self) -> Option<Instant> {
-        let status = self.told.is_empty().then_some(self.status_due);
+        let status = self.reports.is_empty().then_some(self.status_due);
         self.next_due.into_iter().chain(status).min()
     }
 
@@ -93,20 +93,20 @@ impl Anchoring {
         self.next_due = Some(Instant::now());
     }
 
-    /// Stores what has come back, and hands out what is to be done. `transaction` as in [`crate::alert::delivery::Delivery::tick`].
+    /// Stores reports, and hands out new work. `transaction` as in [`crate::alert::delivery::Delivery::tick`].
     pub fn tick<E>(
         &mut self,
         transaction: impl FnOnce(&mut dyn FnMut(&Session, &str) -> Result<(), Failure>) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.told.extend(self.lanes.reports());
-        let mut found = Found::default();
-        let says = self.says_status();
+        self.reports.extend(self.threads.reports());
+        let mut found = ToDo::default();
+        let says = self.is_status_due();
         let done = transaction(&mut |session, schema| {
-            found = self.step(session, schema)?;
+            found = self.transact(session, schema)?;
             Ok(())
         });
         if let Err(error) = done {
-            // Nothing was stored: the same again, after a while.
+            // Nothing was stored: retry after a pause.
             self.next_due = Some(Instant::now() + PAUSE);
             let pause = if says { STATUS_EVERY / 12 } else { PAUSE };
             self.status_due = self.status_due.max(Instant::now() + pause);
@@ -117,31 +117,31 @@ impl Anchoring {
         Ok(())
     }
 
-    /// How tenants are is said in a transaction of its own, so that nothing waits for it and nothing fails with it.
-    fn says_status(&self) -> bool {
-        self.told.is_empty() && self.status_due <= Instant::now()
+    /// The status of tenants is updated in a transaction of its own, so that nothing waits for it and nothing fails with it.
+    fn is_status_due(&self) -> bool {
+        self.reports.is_empty() && self.status_due <= Instant::now()
     }
 
-    fn step(&self, session: &Session, schema: &str) -> Result<Found, Failure> {
-        let mut found = Found::default();
+    fn transact(&self, session: &Session, schema: &str) -> Result<ToDo, Failure> {
+        let mut found = ToDo::default();
         if !may_run(session, schema)? {
-            // What a restore brings is not looked at before it is all there.
-            found.held = true;
+            // A restore must be complete before its batches are read.
+            found.paused = true;
             return Ok(found);
         }
         if !self.resumed {
             session.change(&format!("SELECT {schema}.anchor_resume()"), &[], |_| Ok(()))?;
         }
-        if self.says_status() {
+        if self.is_status_due() {
             session.change(&format!("SELECT {schema}.anchor_status()"), &[], |_| Ok(()))?;
-            found.said = true;
+            found.status_updated = true;
         }
         let targets = target::enabled(session, schema)?;
-        for (name, report) in &self.told {
-            self.hear(session, schema, (name, report.as_ref()), &targets, &mut found)?;
+        for (name, report) in &self.reports {
+            self.record_report(session, schema, (name, report.as_ref()), &targets, &mut found)?;
         }
         for (name, target) in &targets {
-            let idle = |known: &Known| known.given.is_none() || found.heard.contains(name);
+            let idle = |known: &TargetState| known.given.is_none() || found.reported.contains(name);
             let same = self.targets.get(name).filter(|known| known.config == target.config);
             if !found.is_busy(name) && same.is_none_or(idle) {
                 self.next_of(session, schema, name, target, &mut found)?;
@@ -151,19 +151,20 @@ impl Anchoring {
         Ok(found)
     }
 
-    /// Stores what a lane said.
-    fn hear(
+    /// Stores the report of a thread.
+    fn record_report(
         &self,
         session: &Session,
         schema: &str,
-        (name, report): (&String, Option<&Told>),
+        (name, report): (&String, Option<&DriverReport>),
         targets: &BTreeMap<String, Target>,
-        found: &mut Found,
+        found: &mut ToDo,
     ) -> Result<(), Failure> {
         let known = self.targets.get(name);
-        let same = |known: &&Known| targets.get(name).is_some_and(|target| target.config == known.config);
+        let same =
+            |known: &&TargetState| targets.get(name).is_some_and(|target| target.config == known.config);
         let Some(known) = known.filter(same) else {
-            // Said of a target as it was before: the next look tells.
+            // The report is about the target's previous configuration: the next look replaces it.
             return Ok(());
         };
         match (known.given, report) {
@@ -171,23 +172,26 @@ impl Anchoring {
                 let Some(Open { batch, state: Some(state) }) = batches::lock(session, schema, name, epoch)?
                 else {
                     if batches::is_open(session, schema, name, epoch)? {
-                        // Somebody has it locked: what was said is kept until they are done.
+                        // Another session has the batch locked: keep the report until it is done.
                         found.later = true;
                         return Ok(());
                     }
-                    found.heard.insert(name.clone());
+                    found.reported.insert(name.clone());
                     return Ok(());
                 };
                 let failed = || {
-                    (Event::Failed(call, Trouble::Defect { what: "a call ended in a panic".into() }), None)
+                    (
+                        Event::Failed(call, DriverFailure::Defect { what: "a call ended in a panic".into() }),
+                        None,
+                    )
                 };
                 let (event, evidence) = match report {
-                    Some(Told::Acted(event, evidence)) => {
+                    Some(DriverReport::Acted(event, evidence)) => {
                         (event.clone(), evidence.as_ref().map(ToString::to_string))
                     }
                     _ => failed(),
                 };
-                found.heard.insert(name.clone());
+                found.reported.insert(name.clone());
                 let stepped = batches::step(
                     session,
                     schema,
@@ -198,10 +202,10 @@ impl Anchoring {
                 )?;
                 follow(name, batch, stepped, found);
             }
-            (Some(Given::Ask), report) => {
-                found.heard.insert(name.clone());
-                let nothing = Told::Checked(Vec::new(), Some("a call ended in a panic".into()));
-                let (Told::Checked(answers, error), Some(question)) =
+            (Some(Given::Query), report) => {
+                found.reported.insert(name.clone());
+                let nothing = DriverReport::Checked(Vec::new(), Some("a call ended in a panic".into()));
+                let (DriverReport::Checked(answers, error), Some(question)) =
                     (report.unwrap_or(&nothing), &known.question)
                 else {
                     return Ok(());
@@ -214,21 +218,21 @@ impl Anchoring {
         Ok(())
     }
 
-    /// Finds out what a target that is idle has to do.
+    /// Finds the next work for an idle target.
     fn next_of(
         &self,
         session: &Session,
         schema: &str,
         name: &str,
         target: &Target,
-        found: &mut Found,
+        found: &mut ToDo,
     ) -> Result<(), Failure> {
         for open in batches::open(session, schema, name)? {
             let Some(state) = &open.state else {
                 unreadable(session, schema, name, open.batch.epoch)?;
                 break;
             };
-            // Woken too early it says until when to wait.
+            // Resumed too early, the machine says until when to wait.
             if state.next <= moment() {
                 let Some(Open { batch, state: Some(state) }) =
                     batches::lock(session, schema, name, open.batch.epoch)?
@@ -236,20 +240,20 @@ impl Anchoring {
                     found.later = true;
                     break;
                 };
-                let goes_on = state.lets_the_next_start();
+                let continues = state.lets_the_next_start();
                 let stepped =
                     batches::step(session, schema, name, (&batch, state), (Event::Resume, None), moment())?;
                 follow(name, batch, stepped, found);
                 if found.is_busy(name) {
                     return Ok(());
                 }
-                if !goes_on {
+                if !continues {
                     break;
                 }
                 continue;
             }
             found.at(state.next);
-            // An epoch that overtook this one would make it impossible.
+            // A later epoch that overtook this one would make it impossible.
             if !state.lets_the_next_start() {
                 break;
             }
@@ -258,31 +262,32 @@ impl Anchoring {
             Some(question) => question.clone(),
             None => self.targets.get(name).and_then(|known| known.question.clone()),
         };
-        let Some(asked) = &target.asked else { return Ok(()) };
-        let question =
-            question.filter(|question| question.is_about(asked)).unwrap_or_else(|| Question::new(asked));
+        let Some(queried_at) = &target.queried_at else { return Ok(()) };
+        let question = question
+            .filter(|question| question.is_about(queried_at))
+            .unwrap_or_else(|| Question::new(queried_at));
         let (question, work) = question.next(session, schema, name, target)?;
         found.questions.insert(name.to_owned(), question);
         if let Some(work) = work {
-            found.orders.push(Order { target: name.to_owned(), given: Given::Ask, work });
+            found.orders.push(Order { target: name.to_owned(), given: Given::Query, work });
         }
         Ok(())
     }
 
-    /// What goes on in memory, once the transaction has committed.
-    fn settle(&mut self, found: Found) {
-        if found.held {
-            self.next_due = Some(Instant::now() + HELD);
-            self.status_due = self.status_due.max(Instant::now() + HELD);
+    /// Updates this process's memory, once the transaction has committed.
+    fn settle(&mut self, found: ToDo) {
+        if found.paused {
+            self.next_due = Some(Instant::now() + WHILE_PAUSED);
+            self.status_due = self.status_due.max(Instant::now() + WHILE_PAUSED);
             return;
         }
-        self.told.retain(|(name, _)| {
-            // Kept is only what could not be stored yet.
+        self.reports.retain(|(name, _)| {
+            // Keep only reports that could not be stored yet.
             found.later
-                && !found.heard.contains(name)
+                && !found.reported.contains(name)
                 && self.targets.get(name).is_some_and(|known| found.targets.get(name) == Some(&known.config))
         });
-        for name in &found.heard {
+        for name in &found.reported {
             if let Some(known) = self.targets.get_mut(name) {
                 known.given = None;
             }
@@ -291,10 +296,10 @@ impl Anchoring {
             self.targets.iter().filter(|(name, known)| found.targets.get(*name) != Some(&known.config));
         for name in gone.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
             self.targets.remove(&name);
-            self.lanes.forget(&name);
+            self.threads.release(&name);
         }
         for (name, config) in found.targets {
-            self.targets.entry(name).or_insert(Known { config, given: None, question: None });
+            self.targets.entry(name).or_insert(TargetState { config, given: None, question: None });
         }
         for (name, question) in found.questions {
             if let Some(known) = self.targets.get_mut(&name) {
@@ -306,7 +311,7 @@ impl Anchoring {
             later |= !self.give(order);
         }
         for (target, batch, state) in found.stored {
-            // It is durable now: this is the point of no return.
+            // The state is durable now. Sending is the point of no return.
             let step = machine::step(&Policy::default(), &batch, state.clone(), Event::Stored, moment());
             if step.state == state && step.notices.is_empty() && step.action == Action::Send {
                 let given = Given::Act(batch.epoch, Call::Send);
@@ -316,7 +321,7 @@ impl Anchoring {
                 later = true;
             }
         }
-        if found.said {
+        if found.status_updated {
             self.status_due = Instant::now() + STATUS_EVERY;
         }
         if found.turned {
@@ -327,11 +332,11 @@ impl Anchoring {
         self.next_due = next.into_iter().chain(again).chain(later.then(|| Instant::now() + PAUSE)).min();
     }
 
-    /// Whether the lane took it.
+    /// Hands an order to its thread; whether the thread took it.
     fn give(&mut self, order: Order) -> bool {
         let Some(known) = self.targets.get_mut(&order.target) else { return false };
         let config = known.config.clone();
-        let taken = self.lanes.give(&order.target, order.work, || driver_thread::begin(config)).is_ok();
+        let taken = self.threads.give(&order.target, order.work, || driver_thread::begin(config)).is_ok();
         if taken {
             known.given = Some(order.given);
         }
@@ -339,10 +344,10 @@ impl Anchoring {
     }
 }
 
-/// Whether there are anchors in this database, and nobody is restoring it.
+/// Whether this database has tables of anchors, and jobs are not paused.
 fn may_run(session: &Session, schema: &str) -> Result<bool, Failure> {
     let mut there = false;
-    // A database whose extension is older has none.
+    // An older version of the extension has no such table.
     session.all(
         "SELECT pg_catalog.to_regclass($1) IS NOT NULL",
         &[Parameter::Text(&format!("{schema}.anchor_batches"))],
@@ -360,7 +365,7 @@ fn may_run(session: &Session, schema: &str) -> Result<bool, Failure> {
     Ok(there)
 }
 
-/// A state that cannot be read is for a person.
+/// Raises an alert for a state that cannot be read: only a person can repair it.
 fn unreadable(session: &Session, schema: &str, target: &str, epoch: u64) -> Result<(), Failure> {
     let sql = format!(
         "SELECT {schema}.anchor_notice($1, $2, 'anchor_failing', 1::pg_catalog.int2, $1, 'what is stored of batch ' || $2 || ' for target ' || $1 || ' cannot be read', NULL)"

@@ -1,8 +1,8 @@
-//! Missed days: how the anchors of each tenant are, written to `tenant_status`. What counts as missed is decided in
-//! [`zeroauth_audit_anchor::missed`]; here its arguments are read, for all tenants in one pass.
+//! Missed days: the state of each tenant's anchors, written to `tenant_status`. [`zeroauth_audit_anchor::missed`] decides
+//! what counts as missed; its arguments are read here, for all tenants at once.
 //!
-//! Of each target only what can still count is read: its newest final batch covers every day before it, so the days since then and a
-//! few before are enough. One that was never final is looked at from where it was enabled.
+//! Only batches that can still matter are read: a target's newest final batch covers every day before it, so the days since then and
+//! a few before are enough. A target without a final batch is read from the day it was enabled.
 
 use std::collections::BTreeMap;
 
@@ -24,9 +24,9 @@ const BEFORE_FINAL: i64 = 4;
 /// Tenants that an alert names.
 const NAMED: usize = 20;
 
-/// What is found.
+/// The job's summary.
 #[derive(Default, Serialize)]
-struct Said {
+struct StatusSummary {
     tenants: u64,
     late: u64,
     degraded: u64,
@@ -54,9 +54,9 @@ type Anchors = BTreeMap<(String, String), Vec<Anchored>>;
 fn status(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let session = Session::connect();
     let reader = Reader { session: &session, schema: INTERNAL, now: moment() };
-    let said = reader.say()?;
+    let summary = reader.update()?;
     drop(session);
-    jsonb(&said)
+    jsonb(&summary)
 }
 
 struct Reader<'a> {
@@ -66,7 +66,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn say(&self) -> Result<Said, Failure> {
+    fn update(&self) -> Result<StatusSummary, Failure> {
         let schedule = self.schedule()?;
         let targets = match &schedule {
             Some((schedule, _)) => self.targets(schedule)?,
@@ -79,7 +79,7 @@ impl Reader<'_> {
         let zone = schedule.map(|(_, zone)| zone).unwrap_or_default();
         let texts = self.texts(&due, &zone)?;
         let (anchors, known) = (self.anchors(&targets)?, self.known()?);
-        let mut said = Said::default();
+        let mut summary = StatusSummary::default();
         let mut degraded: Vec<(String, Row)> = Vec::new();
         for (tenant, started) in self.tenants()? {
             let row = if targets.is_empty() {
@@ -96,11 +96,11 @@ impl Reader<'_> {
                 };
                 worst(targets.iter().map(|target| (target.name.as_str(), of(target))), self.now, &texts)
             };
-            said.tenants += 1;
-            said.late += u64::from(row.state == "anchor-late");
+            summary.tenants += 1;
+            summary.late += u64::from(row.state == "anchor-late");
             let row = continued(row, known.get(&tenant));
             if row.state == "anchor-degraded" {
-                said.degraded += 1;
+                summary.degraded += 1;
                 if degraded.len() < NAMED {
                     degraded.push((tenant.clone(), row.clone()));
                 }
@@ -109,8 +109,8 @@ impl Reader<'_> {
                 self.store(&tenant, &row)?;
             }
         }
-        self.tell(said.degraded, &degraded)?;
-        Ok(said)
+        self.raise_degraded(summary.degraded, &degraded)?;
+        Ok(summary)
     }
 
     /// When anchors are due, and in which time zone that is meant; `None` when the job is disabled.
@@ -233,7 +233,7 @@ impl Reader<'_> {
         self.session.change_again(&sql, &parameters, |_| Ok(()))
     }
 
-    fn tell(&self, count: u64, some: &[(String, Row)]) -> Result<(), Failure> {
+    fn raise_degraded(&self, count: u64, some: &[(String, Row)]) -> Result<(), Failure> {
         let named: BTreeMap<&str, Option<&str>> =
             some.iter().map(|(tenant, row)| (tenant.as_str(), row.banner.as_deref())).collect();
         let banner = some.first().and_then(|(_, row)| row.banner.as_deref()).unwrap_or_default();
@@ -263,7 +263,7 @@ fn due(schedule: &Schedule, targets: &[Target], now: Moment) -> Vec<Moment> {
     due
 }
 
-/// The worst that any target says.
+/// The worst state at any target.
 fn worst<'a>(
     all: impl Iterator<Item = (&'a str, Health)>,
     now: Moment,
@@ -285,7 +285,7 @@ fn worst<'a>(
     worst
 }
 
-/// A state that goes on began when it did; what is looked at does not reach back for ever.
+/// A state that persists keeps its first time: the batches that are read do not reach back for ever.
 fn continued(row: Row, known: Option<&Row>) -> Row {
     match known {
         Some(known) if known.state == row.state && known.state != "anchor-late" => {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use pgrx::pg_sys;
 use serde::Deserialize;
 use serde_json::Value;
-use zeroauth_audit_anchor::Failure as Trouble;
+use zeroauth_audit_anchor::Failure as DriverFailure;
 use zeroauth_audit_anchor::driver::Driver;
 use zeroauth_audit_anchor::evm::{self, EvmDriver};
 use zeroauth_audit_anchor::file::{self, FileDriver};
@@ -23,7 +23,7 @@ use crate::pg::spi::Session;
 
 /// Every kind of target.
 pub const DRIVERS: [&str; 3] = ["evm", "file", "rfc3161"];
-/// The folder of anchor files that nobody chose a place for.
+/// The folder of anchor files without a configured place.
 const FOLDER: &str = "zeroauth_audit_anchors";
 
 /// What a `file` target says; what it does not say is the extension's own.
@@ -49,22 +49,22 @@ pub enum Config {
 }
 
 impl Config {
-    /// Opens the driver: reads files, and calls nobody.
-    pub fn open(&self) -> Result<Box<dyn Driver>, Trouble> {
+    /// Opens the driver: reads files, and makes no call.
+    pub fn open(&self) -> Result<Box<dyn Driver>, DriverFailure> {
         match self {
             Self::File { config, own_folder } => {
                 if let Some(folder) = own_folder {
-                    make(folder).map_err(|reason| Trouble::File { reason })?;
+                    make(folder).map_err(|reason| DriverFailure::File { reason })?;
                 }
                 Ok(Box::new(FileDriver::open(config)?))
             }
             Self::Evm(config) => Ok(Box::new(EvmDriver::open((**config).clone())?)),
             Self::Rfc3161(config) => Ok(Box::new(Rfc3161Driver::open(config)?)),
-            Self::Unusable(problem) => Err(Trouble::Configuration { problem: problem.clone() }),
+            Self::Unusable(problem) => Err(DriverFailure::Configuration { problem: problem.clone() }),
         }
     }
 
-    /// Whether the target itself keeps what was anchored, and can be asked for it.
+    /// Whether the target itself keeps anchors, and can be queried for them.
     pub fn keeps(&self) -> bool {
         !matches!(self, Self::Rfc3161(_))
     }
@@ -85,8 +85,8 @@ pub struct Target {
     pub config: Config,
     /// The highest epoch that a batch was given.
     pub last_epoch: u64,
-    /// The question of the job `anchor_check` that is not answered yet.
-    pub asked: Option<String>,
+    /// When the job `anchor_check` made its query, if that is not answered yet.
+    pub queried_at: Option<String>,
 }
 
 /// Every target that is enabled, by name.
@@ -106,7 +106,7 @@ pub fn enabled(session: &Session, schema: &str) -> Result<BTreeMap<String, Targe
         let config =
             parse(&text(1)?, &text(2)?).map_or_else(Config::Unusable, |fields| fields.complete(&keys));
         let last_epoch = row.int8(3).and_then(|epoch| u64::try_from(epoch).ok()).unwrap_or(0);
-        found.insert(text(0)?, Target { config, last_epoch, asked: row.text(4)? });
+        found.insert(text(0)?, Target { config, last_epoch, queried_at: row.text(4)? });
         Ok(())
     })?;
     Ok(found)
@@ -138,7 +138,7 @@ pub fn parse(driver: &str, config: &str) -> Result<Fields, String> {
         "evm" => {
             let config: evm::Config = serde_json::from_value(value).map_err(words)?;
             config.check().map_err(|failure| match failure {
-                Trouble::Configuration { problem } => problem,
+                DriverFailure::Configuration { problem } => problem,
                 other => other.to_string(),
             })?;
             Ok(Fields::Other(Config::Evm(Box::new(config))))

@@ -1,8 +1,8 @@
-//! What the job `anchor_check` asks of targets: whether they still have what was anchored there, and nothing that nobody here knows of.
+//! The query of the job `anchor_check`: whether targets still have every anchor, and none that is unknown here.
 //!
-//! The job cannot ask itself: no transaction is open while an endpoint is. It leaves a question in the row of the target, the worker
-//! goes through it a few anchors at a time when the lane has nothing better to do, and writes down what it found. An endpoint that
-//! is away is no difference: it is the answer that could not be had.
+//! The job cannot query a target itself: no transaction may be open during a call. It writes its query to the target's row. The worker
+//! answers it a few anchors at a time, when the target's thread is idle, and records what it found. An unreachable endpoint is
+//! not a difference: it is recorded as an answer that could not be had.
 
 use zeroauth_audit_anchor::Hash;
 use zeroauth_audit_anchor::machine::State;
@@ -18,29 +18,29 @@ const MOST_READ: i64 = 10;
 /// Epochs that were never used here, and are looked for.
 const MOST_PROBED: i64 = 100;
 
-/// How far the answer is.
+/// A query of the job `anchor_check`, and how far its answer is.
 #[derive(Clone)]
 pub struct Question {
-    /// When it was asked, as its row says.
-    asked: String,
-    /// Up to which epoch it is answered.
+    /// When the job made it, as the target's row says.
+    queried_at: String,
+    /// The last epoch that is answered.
     after: u64,
-    /// Whether what nobody knows of is being looked for, or was.
+    /// Whether the search for unknown anchors has begun.
     probed: bool,
 }
 
 impl Question {
     /// Nothing is answered yet.
-    pub fn new(asked: &str) -> Self {
-        Self { asked: asked.to_owned(), after: 0, probed: false }
+    pub fn new(queried_at: &str) -> Self {
+        Self { queried_at: queried_at.to_owned(), after: 0, probed: false }
     }
 
-    /// Whether it is this one.
-    pub fn is_about(&self, asked: &str) -> bool {
-        self.asked == asked
+    /// Whether this is the query made at `queried_at`.
+    pub fn is_about(&self, queried_at: &str) -> bool {
+        self.queried_at == queried_at
     }
 
-    /// What to ask the target next; without any work it is answered.
+    /// The next work for the target's thread; `None`: the query is answered.
     pub fn next(
         mut self,
         session: &Session,
@@ -75,7 +75,7 @@ impl Question {
         Ok((None, None))
     }
 
-    /// Writes down what the target said. `None`: that was the last of it.
+    /// Records the target's answers. `None`: the query is answered, or failed.
     pub fn answered(
         &self,
         session: &Session,
@@ -107,7 +107,7 @@ impl Question {
             "UPDATE {schema}.anchor_targets SET checked_at = $2::pg_catalog.timestamptz, check_error = NULLIF($3, '') WHERE name = $1"
         );
         let error = Parameter::Text(error.unwrap_or_default());
-        session.change(&sql, &[Parameter::Text(name), Parameter::Text(&self.asked), error], |_| Ok(()))
+        session.change(&sql, &[Parameter::Text(name), Parameter::Text(&self.queried_at), error], |_| Ok(()))
     }
 }
 

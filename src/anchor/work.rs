@@ -1,4 +1,4 @@
-//! What one transaction of the worker found to do, and what follows a step of a batch. Kept until it has committed, then acted upon.
+//! What one transaction of the worker found for it to do, and what follows a step of a batch. The worker acts on it after the commit.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,54 +11,54 @@ use super::driver_thread::{self, Work};
 use super::target::Config;
 use super::target_check::Question;
 
-/// What a lane was given and has not reported on.
+/// The work that a target's thread has and has not reported on.
 #[derive(Clone, Copy)]
 pub enum Given {
     /// A call for the batch of this epoch.
     Act(u64, Call),
     /// Part of the answer to the job `anchor_check`.
-    Ask,
+    Query,
 }
 
-/// Work for one target, once what leads to it is durable.
+/// Work for one target, to be handed out once its cause is durable.
 pub struct Order {
-    /// Whose lane gets it.
+    /// The target whose thread gets it.
     pub target: String,
-    /// What is remembered of it.
+    /// What the worker remembers of it.
     pub given: Given,
-    /// What the lane gets.
+    /// What the thread gets.
     pub work: Work,
 }
 
-/// What one transaction found to do.
+/// What one transaction found for the worker to do.
 #[derive(Default)]
-pub struct Found {
+pub struct ToDo {
     /// Every target that is enabled.
     pub targets: BTreeMap<String, Config>,
-    /// How far answers to the job `anchor_check` are now.
+    /// Queries of the job `anchor_check`, with how far their answers are now.
     pub questions: BTreeMap<String, Option<Question>>,
     /// Targets whose report is stored.
-    pub heard: BTreeSet<String>,
-    /// What is handed out.
+    pub reported: BTreeSet<String>,
+    /// Work to hand out.
     pub orders: Vec<Order>,
-    /// States that are to be durable before they are sent.
+    /// States that must be durable before they are sent.
     pub stored: Vec<(String, Batch, State)>,
-    /// Nothing may be done now.
-    pub held: bool,
-    /// Something was left for later.
+    /// Whether jobs are paused: nothing may be done now.
+    pub paused: bool,
+    /// Whether something was left for later.
     pub later: bool,
-    /// There is more to do at once.
+    /// Whether there is more to do at once.
     pub again: bool,
-    /// The next moment at which a batch wants to be looked after.
+    /// The next moment at which a batch is due.
     pub next: Option<Moment>,
     /// Whether tenants may see a difference.
     pub turned: bool,
-    /// Whether it was said how they are.
-    pub said: bool,
+    /// Whether the status of tenants was updated.
+    pub status_updated: bool,
 }
 
-impl Found {
-    /// Something is to be done at this moment.
+impl ToDo {
+    /// Notes that something is due at `moment`.
     pub fn at(&mut self, moment: Moment) {
         self.next = Some(self.next.map_or(moment, |known| known.min(moment)));
     }
@@ -70,8 +70,8 @@ impl Found {
     }
 }
 
-/// What a step leads to.
-pub fn follow(name: &str, batch: Batch, stepped: Stepped, found: &mut Found) {
+/// Queues what follows a step of a batch.
+pub fn follow(name: &str, batch: Batch, stepped: Stepped, found: &mut ToDo) {
     let Stepped { state, action, turned } = stepped;
     found.turned |= turned;
     match action {

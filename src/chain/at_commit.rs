@@ -1,4 +1,4 @@
-//! What has to happen when a transaction ends: heads go back into shared memory, outsiders are counted.
+//! The end of a transaction: puts heads back into shared memory, and counts unlocked writers as ended.
 //!
 //! One raw callback for each backend. pgrx's closures would outlive PREPARE TRANSACTION and fire in the next transaction. An error
 //! or a panic after the commit would take the cluster down, so nothing here calls PostgreSQL or can fail.
@@ -10,7 +10,7 @@ use pgrx::pg_sys;
 use crate::chain::head;
 use crate::chain::shared_heads;
 
-/// Makes sure that this backend's transactions are followed to their end.
+/// Registers the callback in this backend, once.
 pub fn watch() {
     thread_local!(static WATCHING: Cell<bool> = const { Cell::new(false) });
     if !WATCHING.replace(true) {
@@ -26,12 +26,12 @@ unsafe extern "C-unwind" fn transaction_ends(event: pg_sys::XactEvent::Type, _: 
         // Everybody can see the rows, and the chains are still locked.
         pg_sys::XactEvent::XACT_EVENT_COMMIT => {
             head::committed();
-            shared_heads::outsider_ended();
+            shared_heads::unlocked_writer_ended();
         }
-        // A prepared transaction keeps its chains locked, and commits as somebody else's statement: see [`crate::guard::ddl`].
+        // A prepared transaction keeps its chains locked, and commits by another statement: see [`crate::guard::ddl`].
         pg_sys::XactEvent::XACT_EVENT_ABORT | pg_sys::XactEvent::XACT_EVENT_PREPARE => {
             head::not_committed();
-            shared_heads::outsider_ended();
+            shared_heads::unlocked_writer_ended();
         }
         _ => {}
     }

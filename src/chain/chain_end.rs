@@ -1,4 +1,4 @@
-//! The end of a chain, as it is read, remembered and shared.
+//! The end of a chain: the form in which it is read, remembered and shared.
 
 use zeroauth_audit_core::Digest;
 

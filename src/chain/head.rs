@@ -1,6 +1,6 @@
 //! Where a chain ends: read from the primary key, or remembered while nothing can have made the memory false.
 //!
-//! The read sees what is committed by now and what this transaction did, whatever its snapshot (`SnapshotSelf`), so
+//! The read sees every commit so far and this transaction's own rows, whatever its snapshot (`SnapshotSelf`), so
 //! it is right at every isolation level and takes no part in serialization conflicts. The caller holds the chain's
 //! lock: no other transaction can be appending to it.
 //!
@@ -67,14 +67,14 @@ impl Counters {
     }
 }
 
-/// Within what the memory is valid.
+/// The scope in which the memory is valid.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 struct Scope {
     transaction: u32,
     subtransaction: u32,
     place: Place,
-    /// Not needed for the memory of this transaction, but for what goes back to shared memory at its end.
-    outsiders: State,
+    /// Needed only for the heads that go back to shared memory at the end of the transaction.
+    unlocked_writers: State,
 }
 
 /// More heads than this are not remembered at once: a transaction over very many tenants reads them again.
@@ -134,7 +134,7 @@ unsafe fn counted(relation: pg_sys::Relation) -> *const pg_sys::PgStat_TableStat
     }
 }
 
-/// The head remembered for `tenant`; `None` when it has to be claimed and read.
+/// The head remembered for `tenant`; `None` when it must be claimed and read.
 ///
 /// # Safety
 /// `relation` must be open.
@@ -148,7 +148,11 @@ pub unsafe fn recall(relation: pg_sys::Relation, tenant: &[u8]) -> Option<Head> 
         place,
         // Rows of a table that this transaction created have no locks, so none are held when it commits.
         // SAFETY: open by contract.
-        outsiders: if unsafe { scratch::is_created_here(relation) } { State::LOUD } else { place.state() },
+        unlocked_writers: if unsafe { scratch::is_created_here(relation) } {
+            State::HAS_WRITERS
+        } else {
+            place.state()
+        },
     };
     // SAFETY: open by contract.
     let counters = unsafe { Counters::read(counted(relation)) };
@@ -192,8 +196,8 @@ pub unsafe fn remember(relation: pg_sys::Relation, tenant: &[u8], head: Head) {
     });
 }
 
-/// Forgets the heads: called for a row that is stored without [`remember`], which the counters cannot tell from the row
-/// before it.
+/// Forgets the heads: called for a row that is stored without [`remember`], which the counters cannot distinguish from the
+/// row before it.
 pub fn forget() {
     MEMORY.with_borrow_mut(|memory| memory.expected = None);
 }
@@ -219,7 +223,7 @@ pub fn committed() {
         let Ok(mut memory) = memory.try_borrow_mut() else { return };
         if memory.stored {
             for (tenant, head) in &memory.heads {
-                shared_heads::put(memory.scope.place, memory.scope.outsiders, tenant, head);
+                shared_heads::put(memory.scope.place, memory.scope.unlocked_writers, tenant, head);
             }
         }
         memory.forget();
@@ -271,8 +275,8 @@ pub unsafe fn checked_key(relation: pg_sys::Relation) -> Result<pg_sys::Oid, Fai
 
 /// Reads the head of the claimed chain of the tenant in `tenant` from the primary key.
 ///
-/// A scan backwards takes the whole leaf page of the index apart before it returns its first row. So it is told to stop at the
-/// seq where the head is thought to be; if nothing is there or beyond, the guess was wrong, and the scan goes all the way.
+/// A scan backwards takes the whole leaf page of the index apart before it returns its first row. So the scan
+/// stops at the seq where the head is thought to be; if no row is there or beyond, the guess was wrong, and it goes all the way.
 ///
 /// # Safety
 /// `relation` must be open and `key` be what [`checked_key`] returned for it; `tenant` must be a valid text.
@@ -321,7 +325,7 @@ unsafe fn scan_back(
     chain: u16,
     from: i64,
 ) -> Result<Option<Head>, Failure> {
-    // SAFETY: each call as its contract says; whatever raises leaves buffers and slot to the resource owner.
+    // SAFETY: each call as its contract says; an error leaves buffers and slot to the resource owner.
     unsafe {
         let none = pg_sys::Oid::INVALID;
         let mut keys = [pg_sys::ScanKeyData::default(); 3];

@@ -13,8 +13,8 @@
 //! None is taken for a table that the transaction itself created: nobody else can append there ([`crate::chain::trigger`]).
 //! A transaction over any number of tenants takes one chain of each bucket: at most 256 locks.
 //! Two tenants that share a bucket never wait for each other: the second takes another chain.
-//! Chain 0 is shared under `max_chains = 1`, so that the tenants of a bucket stay apart, and yet no session without
-//! the setting can append to a chain 0 that somebody holds.
+//! Chain 0 is locked in share mode under `max_chains = 1`, so that the tenants of a bucket stay apart, and yet no session
+//! without the setting can append to a chain 0 that is locked.
 
 use std::cell::RefCell;
 
@@ -27,7 +27,7 @@ const CHAIN_LOCK: u16 = 0x5A41;
 const TENANT_LOCK: u16 = 0x5A42;
 const BUCKETS: usize = 256;
 
-/// The chain this backend took last in a bucket, for whom, when, and how far it appended there.
+/// The chain that this backend took last in a bucket, for which tenant, when, and the last `seq` that it appended.
 #[derive(Clone, Copy)]
 struct Last {
     transaction: u32,
@@ -117,7 +117,7 @@ pub fn claim_chain(tenant: &[u8]) -> Claim {
     Claim { chain, guess }
 }
 
-/// Notes how far this backend appended, for the guess of its next claim.
+/// Notes the last `seq` that this backend appended, as a guess for its next claim.
 pub fn appended(tenant: &[u8], chain: u16, seq: i64) {
     let hash = hash(tenant);
     LAST.with_borrow_mut(|chains| {

@@ -1,18 +1,18 @@
 //! Heads of chains in shared memory, so that an append need not look for the end of its chain in the index.
 //!
 //! A head is *taken* by the transaction that has just locked the chain, and *put* back when that transaction has committed, while
-//! it still holds the lock ([`crate::chain::head`] knows whether its last row was stored). Whatever does not end in a commit with all
-//! rows stored (a rollback, a savepoint, PREPARE TRANSACTION, a crash) puts nothing back, and the next append reads the index. So
-//! nothing has to be undone, and a slot is either empty or true.
+//! it still holds the lock ([`crate::chain::head`] knows whether its last row was stored). A transaction that does not commit with all
+//! its rows stored (a rollback, a savepoint, PREPARE TRANSACTION, a crash) puts nothing back, and the next append reads the index.
+//! So nothing needs undoing, and a slot is either empty or true.
 //!
 //! Rows can also change without the chain's lock: rows that bring their hashes, and changes under maintenance. Their transactions
-//! are *outsiders*, counted by relation. While one is open no head of its relation is taken or put, and when it ends all that are
-//! in the slots are void: their keys contain the count of outsiders.
+//! are *unlocked writers*, counted by relation. While one is open no head of its relation is taken or put, and its end invalidates
+//! all heads in the slots: their keys contain the count of unlocked writers.
 //!
 //! | field | written by | under |
 //! |---|---|---|
-//! | `Slot::content` | whoever takes or puts a head | the slot's own flag `busy`, held for a copy of 64 bytes |
-//! | `outsiders` | outsiders, when they begin and when they have ended | atomic addition |
+//! | `Slot::content` | any transaction that takes or puts a head | the slot's own flag `busy`, held for a copy of 64 bytes |
+//! | `unlocked_writers` | unlocked writers, when they begin and when they have ended | atomic addition |
 //! | `secret` | the postmaster, before it forks | |
 //!
 //! Without `shared_preload_libraries` there are no slots, and every head is read from the index.
@@ -29,13 +29,13 @@ use zeroauth_audit_core::Digest;
 use crate::chain::chain_end::Head;
 use crate::pg::shmem;
 
-/// Two heads of one slot put each other out, which costs a look into the index and nothing else.
+/// Two heads of one slot evict each other, which only costs a look into the index.
 const SLOTS: usize = 8192;
 
-/// Relations share counters; one that is void for another's outsiders costs a look into the index.
+/// Relations share counters; a head that another relation's unlocked writers invalidate costs a look into the index.
 const COUNTERS: usize = 64;
 
-/// An outsider that has begun; [`ENDED`] takes it back and counts it.
+/// Added when an unlocked writer begins; [`ENDED`] subtracts it again and counts the end.
 const BEGUN: u64 = 1;
 const ENDED: u64 = (1 << 32) - BEGUN;
 
@@ -61,7 +61,7 @@ impl Slot {
         let mut tries = 0_u32;
         while self.busy.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
             tries += 1;
-            // Whoever has it copies 64 bytes; it takes longer only when the kernel took the processor away.
+            // The owner of the flag copies 64 bytes; it takes longer only when the kernel took the processor away.
             if tries.is_multiple_of(128) { std::thread::yield_now() } else { std::hint::spin_loop() }
         }
         // SAFETY: `busy` was false and is ours now: nobody else looks at the content.
@@ -76,7 +76,7 @@ unsafe impl Sync for Slot {}
 
 struct Shared {
     secret: [u8; 16],
-    outsiders: [AtomicU64; COUNTERS],
+    unlocked_writers: [AtomicU64; COUNTERS],
     slots: [Slot; SLOTS],
 }
 
@@ -89,7 +89,7 @@ impl Shared {
 // SAFETY: named once, initialised by pg_shmem_init! below; no pointers and a fixed layout.
 static SHARED: PgLwLock<AssertPGRXSharedMemory<Shared>> = unsafe { PgLwLock::new(c"zeroauth_audit_heads") };
 
-/// Asks for the shared memory; to be called while the server itself is loading the library.
+/// Requests the shared memory; to be called while the server itself is loading the library.
 pub fn request_shared_memory() {
     pgrx::pg_shmem_init!(SHARED = empty());
 }
@@ -103,7 +103,7 @@ fn empty() -> AssertPGRXSharedMemory<Shared> {
     let content = Content { key: EMPTY, seq: 0, hash: [0; 32] };
     let shared = Shared {
         secret,
-        outsiders: std::array::from_fn(|_| AtomicU64::new(0)),
+        unlocked_writers: std::array::from_fn(|_| AtomicU64::new(0)),
         slots: std::array::from_fn(|_| Slot {
             busy: AtomicBool::new(false),
             content: UnsafeCell::new(content),
@@ -126,15 +126,15 @@ fn shared() -> Option<&'static Shared> {
     })
 }
 
-/// How many outsiders of a relation have ended (high half) and are open (low half).
+/// How many unlocked writers of a relation have ended (high half) and are open (low half).
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct State(u64);
 
 impl State {
     /// A state in which no head is taken or put.
-    pub const LOUD: State = State(BEGUN);
+    pub const HAS_WRITERS: State = State(BEGUN);
 
-    fn is_quiet(self) -> bool {
+    fn is_idle(self) -> bool {
         self.0 as u32 == 0
     }
 }
@@ -155,7 +155,7 @@ impl Place {
         (self.relation.to_u32() ^ database.rotate_left(3)) as usize % COUNTERS
     }
 
-    /// No two keys of different chains or states are equal but by an accident of 128 bits.
+    /// Keys of different chains or states collide with a probability of about 2^-128.
     fn key(self, secret: &[u8; 16], state: State, tenant: &[u8], chain: u16) -> [u64; 2] {
         let mut hasher = SipHasher13::new_with_key(secret);
         // SAFETY: set when the backend connected.
@@ -169,9 +169,10 @@ impl Place {
         [hash.h1 | 1, hash.h2]
     }
 
-    /// What has to stay as it is for a head of this relation to stay true.
+    /// The state that must not change for a head of this relation to stay true.
     pub fn state(self) -> State {
-        shared().map_or(State(0), |shared| State(shared.outsiders[self.counter()].load(Ordering::SeqCst)))
+        shared()
+            .map_or(State(0), |shared| State(shared.unlocked_writers[self.counter()].load(Ordering::SeqCst)))
     }
 }
 
@@ -179,8 +180,8 @@ impl Place {
 pub fn take(place: Place, tenant: &[u8], chain: u16) -> Option<Head> {
     let shared = shared()?;
     let state = place.state();
-    if !state.is_quiet() {
-        return None; // what is in the slot is of another state, which never comes back
+    if !state.is_idle() {
+        return None; // the slot belongs to another state, which never comes back
     }
     let key = place.key(&shared.secret, state, tenant, chain);
     shared.slot(key).with(|content| {
@@ -195,7 +196,7 @@ pub fn take(place: Place, tenant: &[u8], chain: u16) -> Option<Head> {
 /// is the state from before the chain was locked.
 pub fn put(place: Place, since: State, tenant: &[u8], head: &Head) {
     let Some(shared) = shared() else { return };
-    if place.state() != since || !since.is_quiet() {
+    if place.state() != since || !since.is_idle() {
         return;
     }
     let key = place.key(&shared.secret, since, tenant, head.chain);
@@ -204,40 +205,40 @@ pub fn put(place: Place, since: State, tenant: &[u8], head: &Head) {
 }
 
 thread_local! {
-    /// The counters in which this transaction is an outsider, one bit each.
-    static OUTSIDE: Cell<u64> = const { Cell::new(0) };
+    /// The counters in which this transaction is an unlocked writer, one bit each.
+    static WRITES_UNLOCKED: Cell<u64> = const { Cell::new(0) };
 }
 
-/// This transaction changes rows of `place` without a chain's lock. [`outsider_ended`] must follow when it has ended.
-pub fn outsider_begins(place: Place) {
+/// This transaction changes rows of `place` without a chain's lock. [`unlocked_writer_ended`] must follow when it has ended.
+pub fn unlocked_writer_begins(place: Place) {
     begin(1 << place.counter());
 }
 
-/// As [`outsider_begins`], when it is not known whose rows: those of a prepared transaction.
-pub fn outsider_of_all_begins() {
+/// As [`unlocked_writer_begins`], when the relations are unknown: the transaction was prepared elsewhere.
+pub fn unlocked_writer_of_all_begins() {
     begin(u64::MAX);
 }
 
 fn begin(counters: u64) {
     let Some(shared) = shared() else { return };
-    let new = counters & !OUTSIDE.get();
+    let new = counters & !WRITES_UNLOCKED.get();
     // Noted first: a counter that is one too low for a moment is one that ends too early.
-    OUTSIDE.set(OUTSIDE.get() | new);
-    for (n, counter) in shared.outsiders.iter().enumerate() {
+    WRITES_UNLOCKED.set(WRITES_UNLOCKED.get() | new);
+    for (n, counter) in shared.unlocked_writers.iter().enumerate() {
         if new & (1 << n) != 0 {
             counter.fetch_add(BEGUN, Ordering::SeqCst);
         }
     }
 }
 
-/// The transaction has ended, and what it did can be seen. Raises nothing.
-pub fn outsider_ended() {
-    let counters = OUTSIDE.replace(0);
+/// The transaction has ended, and others see its changes. Raises nothing.
+pub fn unlocked_writer_ended() {
+    let counters = WRITES_UNLOCKED.replace(0);
     if counters == 0 {
         return;
     }
     let Some(shared) = shared() else { return };
-    for (n, counter) in shared.outsiders.iter().enumerate() {
+    for (n, counter) in shared.unlocked_writers.iter().enumerate() {
         if counters & (1 << n) != 0 {
             counter.fetch_add(ENDED, Ordering::SeqCst);
         }

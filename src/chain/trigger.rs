@@ -1,8 +1,8 @@
 //! The BEFORE INSERT trigger: gives an event its place in its tenant's chain, and its hash.
 //!
 //! Fires on every path a row can take into the table (INSERT, COPY, MERGE, logical replication, replica role). A row
-//! without hashes is chained. A row that brings its own (pg_restore, logical replication, an archive) is recomputed
-//! and kept as it is, or refused: hashing it anew would make any forgery whole.
+//! without hashes is chained. A row that brings its own hashes (pg_restore, logical replication, an archive) is
+//! recomputed and kept as it is, or refused: hashing it anew would turn any forgery into a valid event.
 
 use std::cell::RefCell;
 
@@ -43,7 +43,7 @@ const SERVER_SET: [usize; 9] = [
 /// The longest `tenant_id`, in bytes.
 const MOST_TENANT_BYTES: usize = 128;
 
-/// Columns the table may have beyond ours, dropped ones included, before the trigger refuses it.
+/// Columns that a user may have added, dropped ones included, before the trigger refuses the table.
 const MOST_COLUMNS: usize = 64;
 
 /// A row as the executor hands it over, taken apart.
@@ -99,7 +99,7 @@ fn chain_event(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     }
     let unchanged = pg_sys::Datum::from(trigger.tg_trigtuple);
     let Some(tenant) = row.value(at::TENANT_ID) else {
-        return Ok(unchanged); // the NOT NULL constraint says it best
+        return Ok(unchanged); // left to the NOT NULL constraint, whose error is the clearest
     };
     // SAFETY: a text column.
     let tenant_bytes: &[u8] = unsafe { varlena::bytes(tenant) };
@@ -114,7 +114,7 @@ fn chain_event(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         head::forget();
         at_commit::watch();
         // SAFETY: the relation is open.
-        shared_heads::outsider_begins(unsafe { head::place(relation) });
+        shared_heads::unlocked_writer_begins(unsafe { head::place(relation) });
         check_supplied(&row)?;
         // SAFETY: looks at the state of this process.
         if !unsafe { pg_sys::IsLogicalWorker() } {
@@ -208,7 +208,7 @@ unsafe fn append(
     Ok(pg_sys::Datum::from(tuple))
 }
 
-/// Accepts a row that brought its hashes, or says what is wrong with it.
+/// Accepts a row that brought its hashes, or returns what is wrong with it.
 fn check_supplied(row: &Row) -> Result<(), Failure> {
     let names = |columns: &mut dyn Iterator<Item = usize>| {
         columns.map(|n| COLUMNS[n].0).collect::<Vec<_>>().join(", ")

@@ -1,5 +1,5 @@
 //! Refuses DDL that would weaken the trail, for owners and superusers alike: a ProcessUtility hook for statements that
-//! name a table or view of the extension, an object access hook for what reaches it by CASCADE or replaces the extension's functions.
+//! name a table or view of the extension, an object access hook for statements that reach it by CASCADE or replace its functions.
 //!
 //! Active in every session when the library is in `shared_preload_libraries`; otherwise only in sessions that have
 //! called a function of the library. A superuser who sets `zeroauth_audit.maintenance` is let through. Every attempt,
@@ -65,8 +65,8 @@ unsafe fn refuse_if(check: impl FnOnce() -> Result<(), Failure>) {
     // SAFETY: the only frames above are PostgreSQL's and the hook's own.
     unsafe {
         guarded(|| {
-            // Without it the statement is judged all the same: a ROLLBACK passes through here too.
-            out_of_memory::take_ballast();
+            // A reserve that cannot be had stops no statement: a ROLLBACK comes through here too.
+            out_of_memory::take_reserve();
             check()
         })
     }
@@ -90,10 +90,10 @@ unsafe extern "C-unwind" fn utility(
         refuse_if(|| {
             if commits_prepared {
                 at_commit::watch();
-                shared_heads::outsider_of_all_begins(); // it may have brought rows of its own
+                shared_heads::unlocked_writer_of_all_begins(); // it may have brought rows with hashes
             }
             check_statement((*pstmt).utilityStmt)?;
-            exclusive_database::make_way((*pstmt).utilityStmt);
+            exclusive_database::stop_worker_for((*pstmt).utilityStmt);
             Ok(())
         });
     }
@@ -141,7 +141,7 @@ unsafe extern "C-unwind" fn access(
         unsafe { next(kind, class, object, sub, argument) };
     }
     use pg_sys::ObjectAccessType::{OAT_DROP, OAT_POST_ALTER, OAT_POST_CREATE};
-    // Every look-up of a schema and every first call of a function comes this way too: those leave at once.
+    // Every look-up of a schema and every first call of a function calls this hook too: return at once for them.
     if matches!(kind, OAT_DROP | OAT_POST_ALTER | OAT_POST_CREATE) {
         if class == pg_sys::ExtensionRelationId {
             notices::extension_touched();
@@ -204,7 +204,7 @@ fn check_access(
 
 /// Whether the table has a row.
 fn has_events(table: pg_sys::Oid) -> bool {
-    // SAFETY: opened and closed here under a lock that whoever drops the table holds already; the scan sees what is
+    // SAFETY: opened and closed here under a lock that the dropping statement holds already; the scan sees what is
     // committed and what this transaction did.
     unsafe {
         let relation = pg_sys::try_table_open(table, pg_sys::AccessShareLock as i32);

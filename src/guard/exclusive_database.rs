@@ -1,8 +1,8 @@
 //! Statements that need a database free of other sessions: DROP DATABASE, ALTER DATABASE .. SET TABLESPACE and .. RENAME,
 //! CREATE DATABASE .. TEMPLATE; and DROP EXTENSION, which needs the worker's locks.
 //!
-//! The worker of that database is sent away before the statement runs, and kept away until its transaction ends, however it
-//! ends. Only for a role that may run the statement: nobody else can stop a worker this way.
+//! The worker of that database is stopped before the statement runs, and not started again until the transaction commits or
+//! aborts. Only a role that may run the statement can stop a worker this way.
 
 use std::ffi::{CStr, c_char};
 use std::time::{Duration, Instant};
@@ -16,27 +16,27 @@ use crate::shared::databases;
 use crate::shared::notices;
 use crate::trail::membership::{EXTENSION, our_extension};
 
-/// PostgreSQL itself waits 5 s for other sessions to go; a worker that takes longer is in its hands.
+/// PostgreSQL itself waits 5 s for other sessions to go; a worker that takes longer is left to it.
 const PATIENCE: Duration = Duration::from_secs(4);
 const STEP: Duration = Duration::from_millis(5);
 
-/// Sends the worker away that `statement` would have to wait for.
+/// Stops the worker that `statement` would wait for.
 ///
 /// # Safety
 /// `statement` must be NULL or a live utility statement.
-pub unsafe fn make_way(statement: *mut pg_sys::Node) {
+pub unsafe fn stop_worker_for(statement: *mut pg_sys::Node) {
     if statement.is_null() || !shmem::is_shared() {
         return;
     }
     // SAFETY: passed on from the caller.
     let Some(database) = (unsafe { wanted(statement) }) else { return };
     let database = database.to_u32();
-    if !databases::hold::take(database) {
+    if !databases::exclusive_use::take(database) {
         return;
     }
-    notices::holding();
+    notices::exclusive_use_begins();
     let since = Instant::now();
-    while databases::hold::stop_worker(database).is_some() && since.elapsed() < PATIENCE {
+    while databases::exclusive_use::stop_worker(database).is_some() && since.elapsed() < PATIENCE {
         pgrx::check_for_interrupts!();
         std::thread::sleep(STEP);
     }
@@ -114,7 +114,7 @@ fn is_template(database: pg_sys::Oid) -> bool {
     unsafe { cached(pg_sys::SysCacheIdentifier::DATABASEOID, pg_sys::Datum::from(database), is) }
 }
 
-/// What `look` says of a catalog row; false when there is none.
+/// Applies `look` to a catalog row; false when there is none.
 ///
 /// # Safety
 /// `Row` must be the fixed part of the rows of `cache`.

@@ -1,8 +1,8 @@
-//! Refusing changes of stored events and of the table itself: triggers for rows, hooks for DDL, and workers that make way for DROP DATABASE
+//! Refusing changes of stored events and of the table itself: triggers for rows, hooks for DDL, and stopping the worker for DROP DATABASE
 //! and its like.
 //!
-//! No shared state of its own: it writes to that of shared/ (holds of a database, privileged use), and counts in that of chain/ writers
-//! that hold no chain's lock. Imports from chain/, shared/, trail/ and pg/.
+//! No shared state of its own: it writes to that of shared/ (exclusive use of a database, privileged use), and counts unlocked writers in
+//! that of chain/. Imports from chain/, shared/, trail/ and pg/.
 
 pub(crate) mod ddl;
 pub(crate) mod exclusive_database;

@@ -1,4 +1,4 @@
-//! Refuses UPDATE, DELETE and TRUNCATE of `audit_events`: two triggers that fire for everybody, in replica role too.
+//! Refuses UPDATE, DELETE and TRUNCATE of `audit_events`: two triggers that fire for every role, in replica role too.
 //!
 //! The statement trigger catches the attempt before any row is looked for, and writes one line to the server log; the
 //! row trigger is for what fires no statement triggers (logical replication).
@@ -92,7 +92,7 @@ fn refuse_statement(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         unsafe { privileged_use::note_on(trigger.tg_relation, What::MaintenanceChange) };
         at_commit::watch();
         // SAFETY: the executor holds the relation open while its triggers run.
-        shared_heads::outsider_begins(unsafe { head::place(trigger.tg_relation) });
+        shared_heads::unlocked_writer_begins(unsafe { head::place(trigger.tg_relation) });
         Attempt::log("change_allowed", operation, &object(trigger));
         return Ok(pg_sys::Datum::null());
     }
@@ -111,7 +111,7 @@ fn refuse_row(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     }
     at_commit::watch();
     // SAFETY: as for statements.
-    shared_heads::outsider_begins(unsafe { head::place(trigger.tg_relation) });
+    shared_heads::unlocked_writer_begins(unsafe { head::place(trigger.tg_relation) });
     // SAFETY: as above.
     unsafe { privileged_use::note_on(trigger.tg_relation, What::RowChanged) };
     let row = if operation == "UPDATE" { trigger.tg_newtuple } else { trigger.tg_trigtuple };

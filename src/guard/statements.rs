@@ -1,7 +1,7 @@
 //! Which statements would weaken the trail: those that change, move, rename, drop or inherit what belongs to the
-//! extension, or let a trigger of somebody else's see an event before it is chained.
+//! extension, or let a user's trigger see an event before it is chained.
 //!
-//! Looks at the parsed statement and the catalogs, and decides nothing else: [`crate::guard::ddl`] refuses.
+//! Only classifies, by the parsed statement and the catalogs: [`crate::guard::ddl`] refuses.
 
 use std::ffi::{CStr, c_char};
 
@@ -257,7 +257,7 @@ unsafe fn is_our_extension(name: *const c_char) -> bool {
     !name.is_null() && unsafe { CStr::from_ptr(name) } == EXTENSION
 }
 
-/// ALTER TABLE actions that change nothing of what is stored, required or run.
+/// ALTER TABLE actions that change neither stored rows, nor constraints, nor triggers.
 fn is_harmless(action: pg_sys::AlterTableType::Type) -> bool {
     use pg_sys::AlterTableType as at;
     [

@@ -1,7 +1,7 @@
 //! `audit_prove` and `audit_prove_consistency`: what somebody without the database needs to check an event, or that a log only grew.
 //!
 //! A proof reads the tiles and nothing of the other events. It is checked here before it is handed out: a reader who gets a wrong
-//! one could not tell a damaged log from a forged event. It shows of the event what its caller may read, and is made as the owner.
+//! one could not distinguish a damaged log from a forged event. It shows of the event what its caller may read, and is made as the owner.
 
 use pgrx::pg_sys;
 use zeroauth_audit_core::Digest;

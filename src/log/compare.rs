@@ -1,11 +1,11 @@
-//! Compares a trail with the newest checkpoint of its tenant's log: what was sealed has to be there, as it was sealed.
+//! Compares a trail with the newest checkpoint of its tenant's log: sealed events must be there, unchanged.
 //!
-//! The events of a chain hold on to each other: each hash is made from the one before. So it is enough to show that the last event
-//! of each chain that the log covers is the sealed one, by its inclusion in the signed root; a replay shows the rest. That costs a
-//! few reads for each chain, whatever the length of the trail. It takes the tables of the log at their word in nothing: places are
-//! bound by the proof, and the root by the signature.
+//! Each event's hash is made from the one before. So it is enough to show that the last event of each chain that the log covers is
+//! the sealed one, by its inclusion in the signed root; a replay shows the rest. The comparison costs a few reads for each chain,
+//! whatever the length of the trail. It does not trust the tables of the log: the proof binds places, and the signature binds the
+//! root.
 //!
-//! Who can change these tables *and* has the key can make all of it fit. Only what left the machine is out of their reach.
+//! An attacker who can change these tables *and* has the key can forge all of it. Only copies outside the machine are out of reach.
 
 use std::collections::BTreeMap;
 
@@ -28,16 +28,16 @@ pub struct Comparison<'a> {
     /// Schema of the log's tables.
     logs: &'a str,
     trust: Trust,
-    /// By tenant what the job `anchor_check` found: only that reads what was anchored.
+    /// Findings of the job `anchor_check`, by tenant: only that job reads anchors.
     anchored: Anchored,
-    /// Whether to tell what sinks and anchors disagree with.
+    /// Whether to report contradictions of sinks and anchors.
     outside: bool,
 }
 
 /// By tenant classes of findings, and words.
 type Anchored = BTreeMap<String, Vec<(&'static str, String)>>;
 
-/// What was sealed of a tenant last, and is there.
+/// The newest sealed state of a tenant.
 pub struct Sealed<'a> {
     /// The log.
     pub log: Log,
@@ -74,7 +74,7 @@ impl<'a> Comparison<'a> {
         Ok(Some(Self { session, trail, logs, trust, anchored: anchored(session, trail)?, outside: true }))
     }
 
-    /// Leaves out what sinks and anchors disagree with: the jobs that ask them have told of it.
+    /// Leaves out contradictions of sinks and anchors: the jobs that query them have reported those.
     pub fn inside(self) -> Self {
         Self { anchored: Anchored::new(), outside: false, ..self }
     }
@@ -94,8 +94,8 @@ impl<'a> Comparison<'a> {
         Ok(tenants)
     }
 
-    /// Says what of `tenant` is not as it was sealed, and gives what was, if it could be read and is not nothing. `empty`: whether
-    /// no event of it is there at all.
+    /// Reports how `tenant` differs from its sealed state, and returns that state, if there is one that can be read. `empty`:
+    /// whether the tenant has no event at all.
     pub fn compare<'t>(
         &'t self,
         tenant: &'t str,
@@ -178,7 +178,7 @@ impl<'a> Comparison<'a> {
         Ok(Some(Sealed { log, root, ends, tiles }))
     }
 
-    /// What a sink holds and this log does not agree with.
+    /// Reports the checkpoint of a sink that this log contradicts.
     fn held(&self, tenant: &str, log: &Log) -> Result<Option<(&'static str, String)>, Failure> {
         if log.state != "held" || !self.outside {
             return Ok(None);
@@ -205,7 +205,7 @@ impl<'a> Comparison<'a> {
         Ok(found)
     }
 
-    /// The root that was sealed last; `Ok(Err(..))` when the checkpoint is not what it has to be.
+    /// The root that was sealed last; `Ok(Err(..))` when the checkpoint is not valid.
     fn sealed_root(&self, tenant: &str, log: &Log) -> Result<Result<Digest, String>, Failure> {
         let sql = format!(
             "SELECT root, note FROM {}.checkpoints WHERE tenant_id = $1 AND epoch = $2::pg_catalog.int4 AND tree_size = $3",
@@ -291,7 +291,7 @@ impl<'a> Comparison<'a> {
         Ok(head)
     }
 
-    /// The first event of a chain that is not the sealed one, if the tiles still tell: every hash after a rewritten event differs,
+    /// The first event of a chain that is not the sealed one, if the tiles still show it: every hash after a rewritten event differs,
     /// so it is found by halving. Otherwise the last one, where the proof failed.
     fn first_difference(
         &self,

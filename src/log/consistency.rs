@@ -46,7 +46,7 @@ pub fn newest_signed(
 }
 
 /// The anchors that cover the event at `leaf`: at each target the first final one, which says how long it has been there, and the
-/// newest. Each is checked before it is handed out; one that does not fit is for the job `anchor_check` to name.
+/// newest. Each is checked before it is handed out; the job `anchor_check` names one that does not fit.
 pub fn anchors(
     session: &Session,
     (tenant, epoch): (&str, i32),
@@ -63,7 +63,7 @@ pub fn anchors(
     ];
     let mut anchors = Vec::new();
     let mut origin = None;
-    session.again(&sql, &parameters, |row| {
+    session.again(sql, &parameters, |row| {
         let place = |n: usize| row.int8(n).and_then(|place| u64::try_from(place).ok()).unwrap_or(0);
         let hash = |n: usize| row.bytes(n).and_then(Digest::from_slice).unwrap_or(Digest::new([0; 32]));
         let hashes = |bytes: &[u8]| bytes.chunks_exact(32).filter_map(Digest::from_slice).collect();

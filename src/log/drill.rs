@@ -1,8 +1,8 @@
-//! Seals the scratch table of `audit_drill()`, which [`crate::trail::scratch`] tells from the trail.
+//! Seals the scratch table of `audit_drill()`, which [`crate::trail::scratch`] distinguishes from the trail.
 //!
-//! The drill itself is SQL (`sql/schema/verify/drill.sql`). Its table is verified by the functions that verify the trail, and its events are
-//! added to logs beside it by what adds those of the trail ([`crate::log::seal`]), but for the key, which is made up and forgotten: a drill
-//! needs none, and signs nothing that anybody outside would believe.
+//! The drill itself is SQL (`sql/schema/verify/drill.sql`). The functions that verify the trail verify its table, and [`crate::log::seal`]
+//! adds its events to logs beside it. Only the key is different: it is generated for the drill and dropped, so a drill needs no key
+//! file, and signs nothing that an auditor would accept.
 
 use pgrx::pg_sys;
 

@@ -2,8 +2,8 @@
 //! are in the table `keys`.
 //!
 //! The file `zeroauth_audit.checkpoint_key_file` holds one key a line, all of one name, which is the base origin. The first one is the
-//! key; a second one is its successor or its predecessor: while both are there, both sign, so that whoever trusts one of them
-//! goes on verifying.
+//! key; a second one is its successor or its predecessor: while both are there, both sign, so that a verifier that trusts either
+//! one accepts every checkpoint.
 
 use std::path::Path;
 
@@ -55,7 +55,7 @@ impl Signer {
         Ok(Self { base, keys })
     }
 
-    /// A key that nobody else ever has, and that is forgotten with this.
+    /// A key that nobody else ever has, and that is dropped with this value.
     pub fn ephemeral(base: &str) -> Result<Self, Failure> {
         let no_name = |why: String| Failure::new(Kind::InvalidArgument, why).hint("It is no base origin.");
         let base = Base::parse(base).map_err(|error| no_name(error.to_string()))?;
@@ -94,7 +94,7 @@ fn is_in_data_directory(path: &Path) -> bool {
     real(path).starts_with(real(data))
 }
 
-/// Who signs now: `None` when no file is named, or when it cannot be used, which is an alert.
+/// The current signer: `None` when no file is named, or when it cannot be used, which raises an alert.
 pub fn signer(session: &Session, schema: &str) -> Result<Option<Signer>, Failure> {
     let path = settings::checkpoint_key_file();
     if path.is_empty() {
@@ -133,11 +133,11 @@ pub fn remember(session: &Session, schema: &str, signer: &Signer) -> Result<(), 
     Ok(())
 }
 
-/// Whom to believe: every key that signed here.
+/// The keys to trust: every key that signed here.
 pub fn trust(session: &Session, schema: &str) -> Result<Trust, Failure> {
     let mut trust = Trust::new();
     session.all(&format!("SELECT vkey FROM {schema}.keys"), &[], |row| {
-        // What is no key of a log never signed here.
+        // A line that is no key of a log never signed here.
         if let Some(key) = row.text(0)?.and_then(|vkey| VerifierKey::parse(&vkey).ok()) {
             let _ = trust.add_log(key);
         }

@@ -1,9 +1,9 @@
-//! Checkpoints leave the machine: the worker's part in it. What is to go out is read in one short transaction, written or sent by
-//! threads that know nothing of PostgreSQL ([`zeroauth_audit_checkpoint_sinks`]), and recorded in the next one.
+//! The worker's part in publishing checkpoints. One short transaction reads what is to be published, threads that know nothing of
+//! PostgreSQL ([`zeroauth_audit_checkpoint_sinks`]) write or send it, and the next transaction records the outcome.
 //!
-//! The worker's loop owns a [`Publication`], as it owns a [`crate::alert::delivery::Delivery`]. Nothing leaves before what it covers is
-//! flushed, here and on every synchronous standby: an outsider must not know more than what survives a crash. What a sink holds
-//! is believed more than this database: a log that does not agree with it is held, and signed no more.
+//! The worker's loop owns a [`Publication`], as it owns a [`crate::alert::delivery::Delivery`]. A checkpoint is published only after the
+//! events it covers are flushed, here and on every synchronous standby: nobody outside may know more than what survives a crash.
+//! A sink is trusted more than this database: a log that contradicts a sink is held, and signed no more.
 
 mod reports;
 mod standbys;
@@ -14,8 +14,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use zeroauth_audit_checkpoint_sinks::{self as outside, Report, Sealed, Shown, Stamp, Work};
-use zeroauth_audit_outside_threads::Lanes;
+use zeroauth_audit_checkpoint_sinks::{self as outside, Sealed, Shown, SinkReport, SinkWork, Stamp};
+use zeroauth_audit_outside_threads::PartyThreads;
 
 use crate::log::keys;
 use crate::log::store::Tiles;
@@ -26,10 +26,10 @@ use reports::{Exhibit, Given};
 /// Checkpoints that one file or one round of requests takes.
 const MOST_WRITTEN: i64 = 10_000;
 const MOST_SHOWN: i64 = 50;
-/// A failed attempt is repeated so much later, twice as much each time.
+/// A failed attempt is repeated after this pause, which doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// How often a synchronous standby is asked how far it is.
+/// How often the positions of synchronous standbys are queried.
 const STANDBY_PAUSE: Duration = Duration::from_secs(1);
 
 /// A sink as its row says.
@@ -46,7 +46,7 @@ struct Settings {
 struct Sink {
     settings: Option<Settings>,
     given: Option<Given>,
-    /// Whether the thread knows what is in the directory.
+    /// Whether the thread has read the directory.
     opened: bool,
     /// Whether it was tried.
     tried: bool,
@@ -56,13 +56,13 @@ struct Sink {
     saw: HashMap<String, u64>,
 }
 
-/// Publishes what the table `checkpoints` holds.
+/// Publishes checkpoints to the enabled sinks.
 pub struct Publication {
-    lanes: Lanes<Work, Report>,
+    threads: PartyThreads<SinkWork, SinkReport>,
     sinks: BTreeMap<String, Sink>,
-    /// What has come back and is not recorded yet.
-    told: Vec<(String, Option<Report>)>,
-    /// What may go out once every synchronous standby has flushed up to here.
+    /// Reports that are not recorded yet.
+    reports: Vec<(String, Option<SinkReport>)>,
+    /// Orders that may go out once every synchronous standby has flushed up to this position.
     waiting: Option<(u64, Vec<Order>)>,
     next_due: Option<Instant>,
 }
@@ -70,17 +70,17 @@ pub struct Publication {
 /// Work for one sink.
 struct Order {
     sink: String,
-    work: Work,
+    work: SinkWork,
     given: Given,
 }
 
-/// What one transaction found to do.
+/// What one transaction found for the worker to do.
 #[derive(Default)]
-struct Found {
+struct ToDo {
     settings: BTreeMap<String, Settings>,
     open: Vec<Order>,
     publish: Vec<Order>,
-    /// By sink: what recording its report came to.
+    /// The outcome of recording each sink's report.
     recorded: Vec<(String, reports::Outcome)>,
     standbys: standbys::Standbys,
 }
@@ -89,9 +89,9 @@ impl Publication {
     /// Nothing under way yet.
     pub fn new() -> io::Result<Self> {
         Ok(Self {
-            lanes: Lanes::new()?,
+            threads: PartyThreads::new()?,
             sinks: BTreeMap::new(),
-            told: Vec::new(),
+            reports: Vec::new(),
             waiting: None,
             next_due: Some(Instant::now()),
         })
@@ -99,12 +99,12 @@ impl Publication {
 
     /// Whether to call [`Publication::tick`] now.
     pub fn is_due(&self) -> bool {
-        self.lanes.has_report() || self.next_due.is_some_and(|due| due <= Instant::now())
+        self.threads.has_report() || self.next_due.is_some_and(|due| due <= Instant::now())
     }
 
     /// Readable when something has come back.
     pub fn wake_fd(&self) -> RawFd {
-        self.lanes.wake_fd().as_raw_fd()
+        self.threads.wake_fd().as_raw_fd()
     }
 
     /// When to call [`Publication::tick`] at the latest.
@@ -117,8 +117,8 @@ impl Publication {
         self.next_due = Some(Instant::now());
     }
 
-    /// Whether every directory was read, or could not be: checkpoints may be signed. What a restored database would sign is
-    /// compared with what was published before it is signed.
+    /// Whether checkpoints may be signed: every directory was read, or could not be. A restored database is so compared with
+    /// what was published before it signs.
     pub fn is_ready(&self) -> bool {
         self.next_due.is_none_or(|due| due > Instant::now())
             && self.sinks.values().all(|sink| {
@@ -128,32 +128,32 @@ impl Publication {
             })
     }
 
-    /// Records what has come back, and hands out what is to be published. `transaction` as in [`crate::alert::delivery::Delivery::tick`].
+    /// Records reports, and hands out what is to be published. `transaction` as in [`crate::alert::delivery::Delivery::tick`].
     pub fn tick<E>(
         &mut self,
         transaction: impl FnOnce(&mut dyn FnMut(&Session, &str) -> Result<(), Failure>) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.told.extend(self.lanes.reports());
-        let mut found = Found::default();
+        self.reports.extend(self.threads.reports());
+        let mut found = ToDo::default();
         let done = transaction(&mut |session, schema| {
-            found = self.step(session, schema)?;
+            found = self.transact(session, schema)?;
             Ok(())
         });
         if let Err(error) = done {
-            // Nothing was recorded: the same again, after a while.
+            // Nothing was recorded: retry after a pause.
             self.next_due = Some(Instant::now() + Duration::from_secs(5));
             return Err(error);
         }
-        self.told.clear();
+        self.reports.clear();
         self.settle(found);
         Ok(())
     }
 
-    fn step(&self, session: &Session, schema: &str) -> Result<Found, Failure> {
-        let mut found = Found { standbys: standbys::look(session)?, ..Found::default() };
+    fn transact(&self, session: &Session, schema: &str) -> Result<ToDo, Failure> {
+        let mut found = ToDo { standbys: standbys::look(session)?, ..ToDo::default() };
         // Locked, so that none is pointed elsewhere before what is recorded of it is committed.
-        let rows = settings(session, schema, !self.told.is_empty())?;
-        for (sink, report) in &self.told {
+        let rows = settings(session, schema, !self.reports.is_empty())?;
+        for (sink, report) in &self.reports {
             let Some(known) = self.sinks.get(sink) else { continue };
             // What it was given before it was pointed elsewhere says nothing about where it leads now.
             if rows.get(sink).is_some_and(|(row, _)| known.settings.as_ref() != Some(row)) {
@@ -171,9 +171,9 @@ impl Publication {
             let fresh = Sink::default();
             let known = self.sinks.get(name).filter(|known| known.settings.as_ref() == Some(settings));
             let known = known.unwrap_or(&fresh);
-            let reported = self.told.iter().any(|(sink, _)| sink == name);
+            let reported = self.reports.iter().any(|(sink, _)| sink == name);
             let resting = known.retry_at.is_some_and(|at| at > Instant::now());
-            if known.given.is_some() || reported || resting || self.holds(name) {
+            if known.given.is_some() || reported || resting || self.is_waiting(name) {
                 continue;
             }
             if settings.kind == "witness" {
@@ -182,7 +182,7 @@ impl Publication {
                 found.publish.extend(written(session, name)?);
             } else if let Some(directory) = &settings.directory {
                 let read = keys::reader(session, schema)?;
-                let work = Work::Open(PathBuf::from(directory), Box::new(read));
+                let work = SinkWork::Open(PathBuf::from(directory), Box::new(read));
                 found.open.push(Order { sink: name.clone(), work, given: Given::Open });
             }
         }
@@ -197,12 +197,12 @@ impl Publication {
         Ok(found)
     }
 
-    fn holds(&self, sink: &str) -> bool {
+    fn is_waiting(&self, sink: &str) -> bool {
         self.waiting.as_ref().is_some_and(|(_, orders)| orders.iter().any(|order| order.sink == sink))
     }
 
-    /// What goes on in memory, once the transaction has committed.
-    fn settle(&mut self, found: Found) {
+    /// Updates this process's memory, once the transaction has committed.
+    fn settle(&mut self, found: ToDo) {
         let mut again = false;
         for (name, outcome) in found.recorded {
             let Some(sink) = self.sinks.get_mut(&name) else { continue };
@@ -213,7 +213,7 @@ impl Publication {
                 sink.failures = sink.failures.saturating_add(1);
                 let pause = FIRST_PAUSE.saturating_mul(1 << sink.failures.min(10)).min(LONGEST_PAUSE);
                 sink.retry_at = Some(Instant::now() + pause);
-                // What is there is read anew before anything is written.
+                // The directory is read anew before anything is written.
                 sink.opened = false;
             } else {
                 (sink.failures, sink.retry_at) = (0, None);
@@ -225,7 +225,7 @@ impl Publication {
             let settings = found.settings.get(&name);
             if settings != self.sinks.get(&name).and_then(|sink| sink.settings.as_ref()) {
                 self.sinks.remove(&name);
-                self.lanes.forget(&name);
+                self.threads.release(&name);
             }
         }
         for (name, settings) in found.settings {
@@ -254,7 +254,7 @@ impl Publication {
     fn give(&mut self, order: Order) {
         let Order { sink: name, work, given } = order;
         let Some(sink) = self.sinks.get_mut(&name) else { return };
-        if self.lanes.give(&name, work, outside::begin).is_ok() {
+        if self.threads.give(&name, work, outside::begin).is_ok() {
             sink.given = Some(given);
         } else {
             sink.tried = true;
@@ -262,7 +262,7 @@ impl Publication {
         }
     }
 
-    /// What a witness has not seen.
+    /// Checkpoints that a witness has not seen.
     fn exhibits(
         &self,
         session: &Session,
@@ -289,14 +289,14 @@ impl Publication {
         let mut shown = Vec::new();
         for (number, exhibit) in exhibits.iter().enumerate() {
             let tiles = Tiles::new(session, schema, &exhibit.tenant, exhibit.epoch);
-            // What the tiles cannot prove is for the next replay to name; the witness is shown it when it can.
+            // If the tiles give no proof, the next replay reports it; the witness is shown the checkpoint once they do.
             let Ok(proof) = tiles.consistency(exhibit.old_size, exhibit.size)? else { continue };
             shown.push((number, Shown { old_size: exhibit.old_size, proof, note: exhibit.note.clone() }));
         }
         if shown.is_empty() {
             return Ok(None);
         }
-        let work = Work::Show {
+        let work = SinkWork::Show {
             url_file: PathBuf::from(settings.url_file.clone().unwrap_or_default()),
             ca_file: settings.ca_file.clone().map(PathBuf::from),
             shown,
@@ -332,7 +332,7 @@ fn settings(
     Ok(found)
 }
 
-/// What a directory does not have yet.
+/// Checkpoints that a directory does not have yet.
 fn written(session: &Session, name: &str) -> Result<Option<Order>, Failure> {
     let sql = include_str!("../../sql/queries/checkpoints_for_directory.sql");
     let (mut signed, mut to) = (Vec::new(), 0);
@@ -350,7 +350,7 @@ fn written(session: &Session, name: &str) -> Result<Option<Order>, Failure> {
     })?;
     let order = || Order {
         sink: name.to_owned(),
-        work: Work::Write(std::mem::take(&mut signed), stamp),
+        work: SinkWork::Write(std::mem::take(&mut signed), stamp),
         given: Given::Write { to },
     };
     Ok((to > 0).then(order))

@@ -1,12 +1,12 @@
-//! The job `checkpoint`: adds the new events of each tenant to its log, and signs what the log is then.
+//! The job `checkpoint`: adds the new events of each tenant to its log, and signs the log's new state.
 //!
-//! One step is one transaction: it takes some tenants in order and leaves the rest to the next. Whatever the step's snapshot sees
-//! of a chain is a prefix of it, so what is sealed has no holes. Before a log grows, its end is compared with what was sealed: the
-//! first new event of a chain has to follow the last one that the log holds. A log that does not pass is left as it is, and people
-//! are told; nothing is signed over a doubt.
+//! One step is one transaction: it takes some tenants in order and leaves the rest to the next. The step's snapshot sees
+//! a prefix of each chain, so a sealed log has no holes. Before a log grows, its end is compared with what was sealed: the first new
+//! event of a chain must follow the last one in the log. A log that fails the comparison is refused: it stays as it is, is not
+//! signed, and raises an alert.
 //!
-//! The place in the list of tenants is kept in this process alone: a run that is interrupted begins anew, and finds nothing to do
-//! for those that are done.
+//! The place in the list of tenants is kept in this process alone: a run that is interrupted starts over, and finds nothing to do
+//! for tenants that are done.
 
 mod writes;
 
@@ -34,7 +34,7 @@ use crate::trail::finding::Finding;
 use crate::trail::membership::INTERNAL;
 pub use writes::Writes;
 
-/// A step takes about so long: other jobs have their turn in between.
+/// A step takes about this long, so that other jobs have their turn in between.
 const STEP: Duration = Duration::from_millis(300);
 /// Chains that a step looks at.
 const MOST_CHAINS: usize = 2000;
@@ -54,33 +54,33 @@ pub struct Chain {
     covered: i64,
 }
 
-/// What a step did.
+/// The job's summary of one step.
 #[derive(Default, Serialize)]
-struct Done {
+struct SealSummary {
     logs: u64,
     events: i64,
     refused: u64,
 }
 
 #[derive(Serialize)]
-struct Step {
+struct JobStep {
     more: bool,
-    done: Done,
+    done: SealSummary,
 }
 
-/// Why a log is not added to.
-pub enum Doubt {
+/// Why a log is refused: nothing is added to it.
+pub enum Refusal {
     /// Events behind this one are not there.
     Gap(i16, i64),
-    /// The chain does not go on from what was sealed, at this event.
+    /// The chain does not continue the sealed events, at this event.
     Rewritten(i16, i64),
     /// The log's own tables do not fit together.
     Log(String),
-    /// What was sealed is not there as it was: a class of finding, and words.
+    /// Sealed events are changed or gone: a class of finding, and words.
     Sealed(&'static str, String),
 }
 
-impl Doubt {
+impl Refusal {
     fn of(finding: &Finding) -> Self {
         let place = match (finding.chain, finding.seq) {
             (Some(chain), Some(seq)) => format!("chain {chain}, event {seq}: "),
@@ -90,7 +90,7 @@ impl Doubt {
         Self::Sealed(finding.class, place + &finding.detail)
     }
 
-    /// What it is about.
+    /// The reason in words.
     pub fn words(&self) -> String {
         match self {
             Self::Gap(chain, seq) => format!("event {seq} of chain {chain} is not there"),
@@ -118,9 +118,9 @@ fn step(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let sealer = Sealer::start(&session, &trail, INTERNAL, signer)?;
     let refused = sealer.refused()?;
     let (tenants, mut complete) = sealer.grown(&after)?;
-    // To find them may take as long as a step, when few of many tenants have grown: some are done in each all the same.
+    // Finding them may take as long as a step, when few of many tenants have grown: each step still seals some.
     let begun = Instant::now();
-    let mut done = Done::default();
+    let mut done = SealSummary::default();
     let mut last = String::new();
     for (tenant, chains) in tenants {
         if begun.elapsed() > STEP {
@@ -132,7 +132,7 @@ fn step(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
                 done.logs += 1;
                 done.events += events;
                 if !whole {
-                    // The same tenant once more: there is more than fits one checkpoint.
+                    // The same tenant comes again: it has more than fits one checkpoint.
                     complete = false;
                     break;
                 }
@@ -140,9 +140,9 @@ fn step(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
                     sealer.settled(&tenant)?;
                 }
             }
-            Err(doubt) => {
+            Err(refusal) => {
                 done.refused += 1;
-                sealer.refuse(&tenant, &doubt)?;
+                sealer.refuse(&tenant, &refusal)?;
             }
         }
         last = tenant;
@@ -156,7 +156,7 @@ fn step(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
     }
     drop(sealer);
     drop(session);
-    jsonb(&Step { more: !complete, done })
+    jsonb(&JobStep { more: !complete, done })
 }
 
 /// Adds events to the logs of one trail.
@@ -165,11 +165,11 @@ pub struct Sealer<'a> {
     trail: &'a Trail,
     /// Schema of the logs' tables.
     schema: &'a str,
-    /// Who signs; `None`: nobody, for now.
+    /// The signer; `None`: nobody signs for now.
     signer: Option<Signer>,
-    /// What is asked before a log grows.
+    /// The comparison that is made before a log grows.
     comparison: Comparison<'a>,
-    /// What is to be stored: nothing is before it is flushed.
+    /// Rows to be stored: nothing is stored before they are flushed.
     pub writes: Writes<'a>,
 }
 
@@ -191,7 +191,7 @@ impl<'a> Sealer<'a> {
         Ok(Self { session, trail, schema, signer, comparison, writes: Writes::new(session, schema) })
     }
 
-    /// Tenants behind `after` with something to do, and whether those are all.
+    /// Tenants behind `after` with something to do, and whether the list is complete.
     pub fn grown(&self, after: &str) -> Result<(Grown, bool), Failure> {
         let sql = include_str!("../../sql/queries/grown_chains.sql")
             .replace("@trail@", &self.trail.name)
@@ -223,10 +223,10 @@ impl<'a> Sealer<'a> {
         Ok((tenants, complete))
     }
 
-    /// Adds what is new and signs. How many events, and whether those were all.
-    pub fn seal(&self, tenant: &str, chains: &[Chain]) -> Result<Result<(i64, bool), Doubt>, Failure> {
+    /// Adds new events and signs. Returns how many events, and whether no new event is left.
+    pub fn seal(&self, tenant: &str, chains: &[Chain]) -> Result<Result<(i64, bool), Refusal>, Failure> {
         let (log, root, ends, tiles) = match self.compare(tenant, false)? {
-            Err(doubt) => return Ok(Err(doubt)),
+            Err(refusal) => return Ok(Err(refusal)),
             Ok(Some(sealed)) => (sealed.log, Some(sealed.root), sealed.ends, sealed.tiles),
             Ok(None) => {
                 let log = match Log::current(self.session, self.schema, tenant)? {
@@ -238,16 +238,16 @@ impl<'a> Sealer<'a> {
             }
         };
         if self.signer.is_none() && log.origin.is_some() {
-            // It waits for its key: an unsigned checkpoint behind signed ones is what tampering looks like.
+            // The log waits for its key: an unsigned checkpoint behind signed ones looks like tampering.
             return Ok(Ok((0, true)));
         }
         let mut builder = match tiles.builder(log.size)? {
             Ok(builder) => builder,
-            Err(why) => return Ok(Err(Doubt::Log(why))),
+            Err(why) => return Ok(Err(Refusal::Log(why))),
         };
-        // The tiles come from where others could have written: nothing is added to what is not as it was sealed.
+        // Others could have written to the tiles: nothing is added to a log that is not as it was sealed.
         if log.size > 0 && root != Some(builder.root()) {
-            return Ok(Err(Doubt::Log("the log's root is not the one that was sealed".to_owned())));
+            return Ok(Err(Refusal::Log("the log's root is not the one that was sealed".to_owned())));
         }
         let (mut added, mut whole) = (Vec::new(), true);
         let mut room = MOST_EVENTS;
@@ -260,10 +260,10 @@ impl<'a> Sealer<'a> {
             let first_leaf = builder.size();
             let before = match sealed_leaf(&tiles, &ends, chain)? {
                 Ok(before) => before,
-                Err(doubt) => return Ok(Err(doubt)),
+                Err(refusal) => return Ok(Err(refusal)),
             };
-            if let Err(doubt) = self.add(&mut builder, before, tenant, chain, to)? {
-                return Ok(Err(doubt));
+            if let Err(refusal) = self.add(&mut builder, before, tenant, chain, to)? {
+                return Ok(Err(refusal));
             }
             room -= to - chain.covered;
             added.push((chain.chain, Interval { from: chain.covered, to, first_leaf, tree_size: 0 }));
@@ -281,15 +281,15 @@ impl<'a> Sealer<'a> {
         Ok(Ok((events, whole)))
     }
 
-    /// What was sealed of a tenant, unless something of it is not as it was; `empty`: none of its events is there.
+    /// The sealed state of a tenant, or the reason to refuse its log; `empty`: none of its events is there.
     fn compare<'t>(
         &'t self,
         tenant: &'t str,
         empty: bool,
-    ) -> Result<Result<Option<Sealed<'t>>, Doubt>, Failure> {
+    ) -> Result<Result<Option<Sealed<'t>>, Refusal>, Failure> {
         let mut first = None;
         let sealed = self.comparison.compare(tenant, empty, &mut |finding| {
-            first.get_or_insert(Doubt::of(&finding));
+            first.get_or_insert(Refusal::of(&finding));
         })?;
         Ok(first.map_or(Ok(sealed), Err))
     }
@@ -307,8 +307,8 @@ impl<'a> Sealer<'a> {
             Ok(())
         })?;
         for tenant in &tenants {
-            if let Err(doubt) = self.compare(tenant, true)? {
-                self.refuse(tenant, &doubt)?;
+            if let Err(refusal) = self.compare(tenant, true)? {
+                self.refuse(tenant, &refusal)?;
             }
         }
         Ok(tenants.len() as u64)
@@ -322,7 +322,7 @@ impl<'a> Sealer<'a> {
         tenant: &str,
         chain: &Chain,
         to: i64,
-    ) -> Result<Result<(), Doubt>, Failure> {
+    ) -> Result<Result<(), Refusal>, Failure> {
         let sql = format!(
             "SELECT seq, prev_hash, event_hash FROM {} WHERE tenant_id = $1 AND chain = $2 AND seq > $3 AND seq <= $4 ORDER BY seq",
             self.trail.name
@@ -334,30 +334,30 @@ impl<'a> Sealer<'a> {
             Parameter::Int8(to),
         ];
         let mut expected = chain.covered + 1;
-        let mut doubt = None;
+        let mut refusal = None;
         self.session.stream(&sql, &parameters, |row| {
             let digest = |n: usize| row.bytes(n).and_then(Digest::from_slice);
             let (seq, prev, hash) = (row.int8(0), digest(1), digest(2));
             let (Some(prev), Some(hash)) = (prev, hash) else {
-                doubt = Some(Doubt::Gap(chain.chain, expected));
+                refusal = Some(Refusal::Gap(chain.chain, expected));
                 return Ok(ControlFlow::Break(()));
             };
             if seq != Some(expected) {
-                doubt = Some(Doubt::Gap(chain.chain, expected));
+                refusal = Some(Refusal::Gap(chain.chain, expected));
                 return Ok(ControlFlow::Break(()));
             }
             if before.take().is_some_and(|sealed| leaf_hash(prev.as_bytes()) != sealed) {
-                doubt = Some(Doubt::Rewritten(chain.chain, chain.covered));
+                refusal = Some(Refusal::Rewritten(chain.chain, chain.covered));
                 return Ok(ControlFlow::Break(()));
             }
             builder.push(leaf_hash(hash.as_bytes()));
             expected += 1;
             Ok(ControlFlow::Continue(()))
         })?;
-        if doubt.is_none() && expected != to + 1 {
-            doubt = Some(Doubt::Gap(chain.chain, expected));
+        if refusal.is_none() && expected != to + 1 {
+            refusal = Some(Refusal::Gap(chain.chain, expected));
         }
-        Ok(doubt.map_or(Ok(()), Err))
+        Ok(refusal.map_or(Ok(()), Err))
     }
 
     fn begin(&self, tenant: &str) -> Result<Log, Failure> {
@@ -366,7 +366,7 @@ impl<'a> Sealer<'a> {
         Ok(Log { epoch: 0, size: 0, state: "open".to_owned(), origin: None })
     }
 
-    /// Signs the log as it is, if there is a key: that is its checkpoint.
+    /// Stores the log's checkpoint, signed if there is a key.
     fn sign(&self, tenant: &str, log: Log, size: u64, root: &Digest) -> Result<(), Failure> {
         let origin = match (&self.signer, log.origin) {
             (Some(signer), None) => Some(signer.origin(tenant, log.epoch)?),
@@ -379,7 +379,7 @@ impl<'a> Sealer<'a> {
         self.writes.checkpoint((tenant, log.epoch), size, root, origin, note)
     }
 
-    /// Tenants whose logs people were told not to be sealed any more.
+    /// Tenants with an open alert that their log is refused.
     fn refused(&self) -> Result<HashSet<String>, Failure> {
         let sql = format!(
             "SELECT tenant FROM {}.alerts WHERE fingerprint LIKE 'checkpoint\\_refused:%' AND state <> 'resolved'",
@@ -393,18 +393,18 @@ impl<'a> Sealer<'a> {
         Ok(tenants)
     }
 
-    fn refuse(&self, tenant: &str, doubt: &Doubt) -> Result<(), Failure> {
+    fn refuse(&self, tenant: &str, refusal: &Refusal) -> Result<(), Failure> {
         let sql = format!(
             "SELECT {}.raise_alert($1, 1::pg_catalog.int2, $2, 'checkpoint_refused:' || $2,
                 'the log of tenant ' || $2 || ' is not sealed any more: ' || $3, pg_catalog.jsonb_build_object('why', $3))",
             self.schema
         );
-        let words = doubt.words();
-        let parameters = [Parameter::Text(doubt.kind()), Parameter::Text(tenant), Parameter::Text(&words)];
+        let words = refusal.words();
+        let parameters = [Parameter::Text(refusal.kind()), Parameter::Text(tenant), Parameter::Text(&words)];
         self.session.change_again(&sql, &parameters, |_| Ok(()))
     }
 
-    /// What a log was refused for is gone when it was sealed.
+    /// Resolves the alert about a refused log: it was sealed again.
     fn settled(&self, tenant: &str) -> Result<(), Failure> {
         let sql = format!(
             "SELECT {0}.resolve_alert(a.fingerprint, 'the log was sealed') FROM {0}.alerts a
@@ -415,12 +415,12 @@ impl<'a> Sealer<'a> {
     }
 }
 
-/// The leaf of the last event of a chain that the log holds.
+/// The leaf of the last event of a chain in the log.
 fn sealed_leaf(
     tiles: &Tiles<'_>,
     ends: &[End],
     chain: &Chain,
-) -> Result<Result<Option<Digest>, Doubt>, Failure> {
+) -> Result<Result<Option<Digest>, Refusal>, Failure> {
     if chain.covered == 0 {
         return Ok(Ok(None));
     }
@@ -432,7 +432,7 @@ fn sealed_leaf(
     Ok(match leaf {
         Some(leaf) => Ok(Some(leaf)),
         None => {
-            Err(Doubt::Log(format!("event {} of chain {} is not in the log", chain.covered, chain.chain)))
+            Err(Refusal::Log(format!("event {} of chain {} is not in the log", chain.covered, chain.chain)))
         }
     })
 }

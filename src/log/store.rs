@@ -1,7 +1,7 @@
 //! The Merkle log of a tenant as it is stored: its row, its tiles, the intervals that say where an event is.
 //!
-//! Reads only. [`crate::log::seal`] writes; what is read here is believed to be what was written, and whoever concludes something from
-//! it compares it with a signed root.
+//! Reads only. [`crate::log::seal`] writes; nothing here checks that the tables are as they were written: a caller that draws
+//! conclusions from them compares with a signed root.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -71,7 +71,7 @@ impl Log {
     }
 }
 
-/// A stretch of one chain in a log: events behind `from` up to `to`, from `first_leaf` on.
+/// A slice of one chain in a log: events behind `from` up to `to`, from `first_leaf` on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interval {
     /// `seq` of the event before the first.
@@ -85,7 +85,7 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// The interval of `chain` that holds `seq`.
+    /// The interval of `chain` that contains `seq`.
     pub fn of(
         session: &Session,
         schema: &str,
@@ -134,7 +134,7 @@ pub struct Tiles<'a> {
 }
 
 impl<'a> Tiles<'a> {
-    /// Those of `tenant`'s log of that epoch.
+    /// The tiles of `tenant`'s log of that epoch.
     pub fn new(session: &'a Session, schema: &str, tenant: &'a str, epoch: i32) -> Self {
         let sql = format!(
             "SELECT hashes FROM {schema}.tiles WHERE tenant_id = $1 AND epoch = $2::pg_catalog.int4 AND level = $3 AND place = $4"
@@ -164,7 +164,7 @@ impl<'a> Tiles<'a> {
         Ok(self.tile(0, place, within as u16 + 1)?.get(within).copied())
     }
 
-    /// Goes on from the first `size` entries; `Ok(Err(..))` when the tiles do not fit that.
+    /// A builder that continues after the first `size` entries; `Ok(Err(..))` when the tiles do not fit together.
     pub fn builder(&self, size: u64) -> Result<Result<Builder, String>, Failure> {
         let mut edge = Vec::new();
         for at in tile::edge(size) {
@@ -175,7 +175,7 @@ impl<'a> Tiles<'a> {
     }
 }
 
-/// What cannot be read apart from what does not fit.
+/// Separates errors of reading from tiles that do not fit together.
 fn apart<T>(result: Result<T, tile::Error<Failure>>) -> Result<Result<T, String>, Failure> {
     match result {
         Ok(value) => Ok(Ok(value)),
@@ -187,7 +187,7 @@ fn apart<T>(result: Result<T, tile::Error<Failure>>) -> Result<Result<T, String>
 impl TileSource for Tiles<'_> {
     type Error = Failure;
 
-    /// As many hashes as there are: whoever asks counts them.
+    /// Returns as many hashes as there are: the caller counts them.
     fn tile(&self, level: u8, index: u64, _width: u16) -> Result<Vec<Digest>, Failure> {
         if let Some(hashes) = self.known.borrow().get(&(level, index)) {
             return Ok(hashes.clone());

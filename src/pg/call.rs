@@ -1,6 +1,6 @@
 //! How PostgreSQL calls the functions of this library (calling convention version 1).
 //!
-//! Functions are declared in `sql/schema`, not generated: what a DBA reads there is what there is. Each body returns
+//! Functions are declared in `sql/schema`, not generated: a DBA reads there exactly what is installed. Each body returns
 //! a `Result`; its error is raised here, once all Rust frames are gone.
 
 use pgrx::pg_sys;
@@ -25,7 +25,7 @@ impl Arguments {
     #[inline]
     pub fn datum(&self, n: usize) -> Option<pg_sys::Datum> {
         // SAFETY: PostgreSQL passes as many arguments as the declaration in sql/schema has; every caller of this
-        // asks for one of those.
+        // names one of them.
         let argument = unsafe { *(*self.fcinfo).args.as_ptr().add(n) };
         (!argument.isnull).then_some(argument.value)
     }
@@ -111,7 +111,7 @@ pub unsafe fn enter<T>(
     // SAFETY: the only frames above are PostgreSQL's; the closure owns nothing with a destructor.
     unsafe {
         guarded(|| {
-            if out_of_memory::take_ballast() {
+            if out_of_memory::take_reserve() {
                 body(&Arguments { fcinfo })
             } else {
                 Err(out_of_memory::failure())
@@ -146,8 +146,8 @@ pub unsafe fn guarded<T>(body: impl FnOnce() -> Result<T, Failure>) -> T {
     }
 }
 
-/// Exports `$function` to SQL under `$symbol`, with the record that PostgreSQL asks for its calling convention. It enters pgrx's guard
-/// by itself, with [`enter`], and may leave it to call what must be able to raise any error.
+/// Exports `$function` to SQL under `$symbol`, with the record of its calling convention. The function enters pgrx's guard
+/// by itself, with [`enter`], and may leave it for calls that must be able to raise any error.
 macro_rules! raw_sql_function {
     ($symbol:ident, $info:ident, $function:expr) => {
         #[doc(hidden)]

@@ -38,17 +38,17 @@ pub enum Kind {
     InvalidEvent,
     /// An argument out of its range.
     InvalidArgument,
-    /// `audit_events` is not as the extension made it.
+    /// `audit_events` is not the table that the extension created.
     UnexpectedTable,
     /// A right that the caller does not have; PostgreSQL's own SQLSTATE.
     InsufficientPrivilege,
     /// No memory of the process, or no room in the lock table; PostgreSQL's own SQLSTATE.
     OutOfMemory,
-    /// No cron expression, or no time zone.
+    /// A schedule that is not a cron expression, or an unknown time zone.
     InvalidSchedule,
-    /// pg_cron is not here, or cannot run a job when it is to run.
+    /// pg_cron is not installed, or cannot express a job's schedule.
     PgCron,
-    /// A pinned file is not what it was.
+    /// A pinned file has changed.
     PinMismatch,
     /// The setting of pinned files cannot be read.
     BadPins,
@@ -131,7 +131,7 @@ impl Failure {
 }
 
 /// Runs `body`; an error of PostgreSQL inside it about memory becomes a [`Failure`], so that [`throw`] raises it again: pgrx would
-/// palloc for that, and an error there ends the process. Every other error goes on as it is.
+/// palloc for that, and an error there ends the process. Every other error propagates unchanged.
 pub fn without_memory_errors<T>(body: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     let payload = match std::panic::catch_unwind(AssertUnwindSafe(body)) {
         Ok(result) => return result,
@@ -236,7 +236,7 @@ pub fn log_line(line: &str) {
     }
 }
 
-/// Tells the client something that is no error: a line, and what to do about it.
+/// Sends a NOTICE to the client: a line, and a hint.
 pub fn notice(message: &str, hint: &str) {
     let (message, hint) = (c_string(message), c_string(hint));
     // SAFETY: ereport(NOTICE)'s own sequence of calls, none of which raises; both strings are NUL-terminated, and copied.

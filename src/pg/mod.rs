@@ -1,7 +1,7 @@
 //! The edge to PostgreSQL: calling conventions, errors, memory, SPI, time, settings. Nothing here knows what an event is, and
 //! nothing here imports from another folder.
 //!
-//! Takes no locks. Its state belongs to one process: random bytes in store, memory kept for an emergency, and whether the server itself
+//! Takes no locks. Its state belongs to one process: random bytes in store, the emergency reserve of memory, and whether the server itself
 //! loaded the library, which processes inherit from the postmaster.
 
 pub(crate) mod call;

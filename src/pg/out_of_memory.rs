@@ -2,13 +2,13 @@
 //!
 //! PostgreSQL raises an error when its own allocator gets nothing. Rust's ends the process, and with it every session of the
 //! server; and so does an error that is raised while pgrx copies the first one. So each backend that runs a function of this
-//! library keeps some [`BALLAST`] that nobody uses. It is given back to the system when memory runs out: one piece in the middle of
+//! library keeps an emergency [`RESERVE`] of memory. The reserve goes back to the system when memory runs out: one piece in the middle of
 //! Rust's allocation, so that a row can be finished, the other in the middle of PostgreSQL's error, so that it can be handled.
 //!
-//! That is enough for small pieces. Whatever is as large as its input is palloc'ed or asked for first ([`room`], [`grow`]),
-//! and whoever loops over rows asks [`check`] after each of them.
+//! The reserve is enough for small allocations. A buffer as large as its input is palloc'ed or requested first ([`room`], [`grow`]),
+//! and a loop over rows calls [`check`] after each of them.
 //!
-//! All of it belongs to the one thread of a backend; the atomics only make that sayable.
+//! The reserve belongs to the one thread of a backend; the atomics only make that expressible in safe Rust.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::ffi::{c_int, c_void};
@@ -21,7 +21,7 @@ use crate::pg::error::{Failure, Kind};
 /// The pieces: for Rust's allocations, many times what one row takes; and for errors, where copying one may need a block of
 /// a memory context that has grown large, which PostgreSQL makes smaller when it must, but not below 1 MiB. Untouched, they
 /// are address space and no memory.
-const BALLAST: [Layout; 2] = [layout(256 << 10), layout(2 << 20)];
+const RESERVE: [Layout; 2] = [layout(256 << 10), layout(2 << 20)];
 
 const fn layout(bytes: usize) -> Layout {
     match Layout::from_size_align(bytes, 16) {
@@ -31,13 +31,13 @@ const fn layout(bytes: usize) -> Layout {
 }
 
 /// The pieces, NULL when given back.
-static HELD: [AtomicPtr<u8>; 2] =
+static PIECES: [AtomicPtr<u8>; 2] =
     [AtomicPtr::new(std::ptr::null_mut()), AtomicPtr::new(std::ptr::null_mut())];
 
-/// Takes what ballast is not held already. Whether all of it is held now.
+/// Allocates the pieces of the reserve that are missing. Whether the reserve is whole now.
 #[inline]
-pub fn take_ballast() -> bool {
-    for (piece, layout) in HELD.iter().zip(BALLAST) {
+pub fn take_reserve() -> bool {
+    for (piece, layout) in PIECES.iter().zip(RESERVE) {
         if piece.load(Relaxed).is_null() {
             // SAFETY: a layout of some size.
             piece.store(unsafe { System.alloc(layout) }, Relaxed);
@@ -46,10 +46,10 @@ pub fn take_ballast() -> bool {
     !is_short()
 }
 
-/// Gives one piece back. Whether there was one.
+/// Gives one piece of the reserve back to the system. Whether there was one.
 #[cold]
-fn drop_ballast() -> bool {
-    HELD.iter().zip(BALLAST).any(|(piece, layout)| {
+fn release_reserve() -> bool {
+    PIECES.iter().zip(RESERVE).any(|(piece, layout)| {
         let held = piece.swap(std::ptr::null_mut(), Relaxed);
         if !held.is_null() {
             // SAFETY: allocated with this layout, and nobody else's.
@@ -59,19 +59,19 @@ fn drop_ballast() -> bool {
     })
 }
 
-/// Rust's allocator: the system's, with the ballast for bad times.
-struct WithBallast;
+/// Rust's allocator: the system's, with the emergency reserve behind it.
+struct WithReserve;
 
 #[global_allocator]
-static ALLOCATOR: WithBallast = WithBallast;
+static ALLOCATOR: WithReserve = WithReserve;
 
 // SAFETY: every block is the system's.
-unsafe impl GlobalAlloc for WithBallast {
+unsafe impl GlobalAlloc for WithReserve {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         loop {
             // SAFETY: by contract.
             let block = unsafe { System.alloc(layout) };
-            if !block.is_null() || !drop_ballast() {
+            if !block.is_null() || !release_reserve() {
                 return block;
             }
         }
@@ -81,7 +81,7 @@ unsafe impl GlobalAlloc for WithBallast {
         loop {
             // SAFETY: by contract.
             let block = unsafe { System.alloc_zeroed(layout) };
-            if !block.is_null() || !drop_ballast() {
+            if !block.is_null() || !release_reserve() {
                 return block;
             }
         }
@@ -96,7 +96,7 @@ unsafe impl GlobalAlloc for WithBallast {
         loop {
             // SAFETY: by contract; an attempt that failed left the block as it was.
             let moved = unsafe { System.realloc(block, layout, size) };
-            if !moved.is_null() || !drop_ballast() {
+            if !moved.is_null() || !release_reserve() {
                 return moved;
             }
         }
@@ -110,14 +110,14 @@ pub unsafe extern "C-unwind" fn on_error(_: *mut c_void) {
     }
     // SAFETY: an error is being raised; reads its code.
     if unsafe { geterrcode() } == pg_sys::errcodes::PgSqlErrorCode::ERRCODE_OUT_OF_MEMORY as c_int {
-        while drop_ballast() {}
+        while release_reserve() {}
     }
 }
 
 /// Whether memory ran out since the call began.
 #[inline]
 pub fn is_short() -> bool {
-    HELD.iter().any(|piece| piece.load(Relaxed).is_null())
+    PIECES.iter().any(|piece| piece.load(Relaxed).is_null())
 }
 
 /// The error, once memory has run out.
@@ -132,7 +132,7 @@ pub fn failure() -> Failure {
         .hint("Give the server more memory, or run fewer sessions at once.")
 }
 
-/// Makes sure that so many bytes can be had, for the lines below that take them.
+/// Makes sure that `bytes` can be allocated, for the lines below that do so.
 pub fn room(bytes: usize) -> Result<(), Failure> {
     let mut room: Vec<u8> = Vec::new();
     room.try_reserve_exact(bytes).map_err(|_| failure())
@@ -143,7 +143,7 @@ pub fn grow<T>(vec: &mut Vec<T>) -> Result<(), Failure> {
     vec.try_reserve(1).map_err(|_| failure())
 }
 
-/// An owned copy of a stored text: of any length, so its room, and that of the few copies made of it later, is asked for.
+/// An owned copy of a stored text: of any length, so room for it, and for the few copies made of it later, is checked first.
 pub fn text(bytes: &[u8]) -> Result<String, Failure> {
     const SHORT: usize = 1024;
     const COPIES: usize = 4;

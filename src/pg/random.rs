@@ -8,7 +8,7 @@ use crate::pg::call::{Arguments, sql_function};
 use crate::pg::error::Failure;
 use crate::pg::time;
 
-/// Bytes asked for at once: the system call costs more than the bytes.
+/// Bytes drawn at once: the system call costs more than the bytes.
 const BATCH: usize = 1024;
 
 struct Pool {

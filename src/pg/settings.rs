@@ -19,19 +19,19 @@ static VERIFY_ON_STANDBY: GucSetting<bool> = GucSetting::<bool>::new(false);
 static MAINTENANCE: GucSetting<bool> = GucSetting::<bool>::new(false);
 static MAX_CLOCK_ERROR: GucSetting<i32> = GucSetting::<i32>::new(100);
 static PINNED_FILES: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
-// No enum: PostgreSQL starts with the default when it does not know a value, and a misspelt refusal would be none.
+// Not an enum setting: PostgreSQL starts with the default when it does not know a value, and a misspelt `refuse` would refuse nothing.
 static PIN_FAILURE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c"alert"));
 
-/// What a pinned file that is not what it was does to the start of the server.
+/// What happens at the start of the server when a pinned file has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PinFailure {
     /// The server does not start.
     Refuse,
-    /// The server starts, and people are told.
+    /// The server starts, and an alert is raised.
     Alert,
 }
 
-/// So many events are recomputed in a fraction of a second: one transaction.
+/// This many events are recomputed in a fraction of a second, so in one transaction.
 const MOST_DRIFT_ROWS: i32 = 100_000;
 /// Chain numbers are `smallint`.
 const MOST_CHAINS: i32 = i16::MAX as i32;
@@ -236,7 +236,7 @@ fn define_of_drift() {
     );
 }
 
-/// What is fixed when the server starts, and means nothing to a library that one session loaded.
+/// Settings that are fixed when the server starts; not defined in a library that one session loaded.
 fn define_of_the_server() {
     // SAFETY: set by PostgreSQL around the loading of the libraries.
     if !unsafe { pg_sys::process_shared_preload_libraries_in_progress } {

@@ -1,5 +1,5 @@
-//! Whether this library has shared memory: only when the server itself loaded it, by `shared_preload_libraries`. Each module asks for
-//! its own piece; without any, all that needs one is left out.
+//! Whether this library has shared memory: only when the server itself loaded it, by `shared_preload_libraries`. Each module requests
+//! its own piece; without shared memory, features that need it are off.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -11,7 +11,7 @@ use crate::pg::error::Failure;
 /// Set by the postmaster before any other process is there, which inherits it.
 static SHARED: AtomicBool = AtomicBool::new(false);
 
-/// Every module has asked for its piece. To be called while the server loads the library.
+/// Every module has requested its piece. To be called while the server loads the library.
 pub fn requested() {
     SHARED.store(true, Relaxed);
 }

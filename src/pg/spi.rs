@@ -41,7 +41,7 @@ impl Parameter<'_> {
     }
 }
 
-/// A count as a `bigint`; more than fits is as many as fit, which no table holds.
+/// A count as a `bigint`, capped at the largest one, which no table reaches.
 pub fn bigint(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
@@ -93,7 +93,7 @@ impl Row<'_> {
     }
 }
 
-/// Settings for what is done next, put back when dropped.
+/// Settings for the next statements, put back when dropped.
 pub struct Settings(i32);
 
 impl Settings {
@@ -293,7 +293,7 @@ impl Session {
         if table.is_null() {
             return Ok(ControlFlow::Continue(()));
         }
-        // Whatever a row needs while it is looked at is freed with its batch.
+        // Memory that reading a row takes is freed with its batch.
         let mut batch = pgrx::PgMemoryContexts::new("zeroauth_audit batch");
         // SAFETY: live by contract.
         let (count, desc) = unsafe { ((*table).numvals as usize, (*table).tupdesc) };

@@ -1,4 +1,4 @@
-//! Values of variable length: `text`, `bytea` and whatever else PostgreSQL stores with a header.
+//! Values of variable length: `text`, `bytea` and other types that PostgreSQL stores with a header.
 
 use pgrx::pg_sys;
 

@@ -1,16 +1,16 @@
-//! Which databases have a worker or shall have one: a board in shared memory between sessions, launcher and workers.
+//! Which databases have a worker or need one: a board in shared memory between sessions, launcher and workers.
 //!
 //! | field | written by |
 //! |---|---|
-//! | an entry's `state`, from `Asked` to `Starting`; `retry_at` | the launcher |
+//! | an entry's `state`, from `Requested` to `Starting`; `retry_at` | the launcher |
 //! | `state` from `Starting` on, `pid`, `since`, `standby` | the worker of that database |
-//! | `state` to `Asked`, `stop`, `wake`; the holds | any session, in its hooks and at the end of its transaction |
+//! | `state` to `Requested`, `stop`, `wake`; exclusive uses | any session, in its hooks and at the end of its transaction |
 //! | `launcher` | the launcher |
-//! | an entry's `key` | whoever signs in that database: see [`signing_keys`] |
+//! | an entry's `key` | the process that signs in that database: see [`signing_keys`] |
 //! | `loaders` | sessions that restore events: see [`restores`] |
 //!
-//! All under one lock, held for a few loads and stores, never across anything that can raise or wait. A crash of any process
-//! rebuilds the board empty; the launcher, started anew, then asks for every database again.
+//! One lock protects the board, held for a few loads and stores, never across anything that can raise or wait. A crash of any
+//! process rebuilds the board empty; the launcher, started anew, then requests every database again.
 
 pub mod launch;
 pub mod restores;
@@ -20,24 +20,24 @@ pub mod work;
 use crate::pg::time::{SECOND, now};
 use pgrx::{AssertPGRXSharedMemory, PgLwLock, pg_guard, pg_sys};
 
-/// Databases that have a worker, or are asked for, at once. A worker is a process: this is far beyond what a server has.
+/// Databases on the board at once. A worker is a process: no server has nearly as many.
 const ENTRIES: usize = 512;
-/// Statements at once that need a database free of its worker.
-const HOLDS: usize = 64;
+/// Statements at once that use a database exclusively, without its worker.
+const EXCLUSIVE_USES: usize = 64;
 /// Sessions at once that restore events.
 const LOADERS: usize = 64;
-/// A worker that ran for so long did not fail at its start: the next failure counts as the first.
+/// A worker that ran for this long did not fail at its start: the next failure counts as the first.
 const SETTLED: i64 = 60 * SECOND;
 /// The longest wait before a worker that fails is started again.
 const LONGEST_WAIT: i64 = 60;
-/// How far a database is.
+/// The state of a database and its worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// No entry.
     Free,
-    /// Somebody has to look whether it has the extension: the worker itself does, and leaves if not.
-    Asked,
-    /// A process was asked for.
+    /// A worker is requested: it looks whether the database has the extension, and leaves if not.
+    Requested,
+    /// The launcher has requested a process from the postmaster.
     Starting,
     /// The process is there, and connects and looks.
     Looking,
@@ -52,7 +52,7 @@ pub enum State {
 pub enum End {
     /// The database does not have the extension.
     NothingToDo,
-    /// Anything else, also when it was asked to go.
+    /// Anything else, such as a request to stop.
     Ended,
 }
 
@@ -61,7 +61,7 @@ pub enum End {
 pub struct Entry {
     /// Its oid.
     pub database: u32,
-    /// How far it is.
+    /// Its state.
     pub state: State,
     /// The worker's process, 0 for none.
     pub pid: i32,
@@ -91,7 +91,7 @@ const NO_ENTRY: Entry = Entry {
 };
 
 #[derive(Clone, Copy)]
-struct Hold {
+struct ExclusiveUse {
     pid: i32,
     database: u32,
 }
@@ -106,10 +106,10 @@ struct Loader {
 
 struct Board {
     launcher: i32,
-    /// Every database has to be asked for again.
-    ask_all: bool,
+    /// Every database is to be requested again.
+    request_all: bool,
     entries: [Entry; ENTRIES],
-    holds: [Hold; HOLDS],
+    exclusive_uses: [ExclusiveUse; EXCLUSIVE_USES],
     loaders: [Loader; LOADERS],
 }
 
@@ -118,12 +118,12 @@ impl Board {
         self.entries.iter_mut().find(|entry| entry.state != State::Free && entry.database == database)
     }
 
-    fn held(&self, database: u32) -> bool {
-        self.holds.iter().any(|hold| hold.pid != 0 && hold.database == database)
+    fn is_used_exclusively(&self, database: u32) -> bool {
+        self.exclusive_uses.iter().any(|one| one.pid != 0 && one.database == database)
     }
 
-    /// Marks `database` to be looked at. Returns its worker's pid, if it has one: that looks for itself.
-    fn ask(&mut self, database: u32) -> Option<i32> {
+    /// Marks `database` to be looked at. Returns the pid of its worker, if it has one, which looks for itself.
+    fn request(&mut self, database: u32) -> Option<i32> {
         if let Some(entry) = self.find(database) {
             entry.wake = true;
             if entry.state == State::Waiting {
@@ -132,16 +132,16 @@ impl Board {
             return (entry.pid != 0).then_some(entry.pid);
         }
         if let Some(free) = self.entries.iter_mut().find(|entry| entry.state == State::Free) {
-            *free = Entry { database, state: State::Asked, since: now(), ..NO_ENTRY };
+            *free = Entry { database, state: State::Requested, since: now(), ..NO_ENTRY };
         }
         None
     }
 }
 
 // SAFETY: named once, initialised by pg_shmem_init! below; the board has no pointers and a fixed layout.
-static BOARD: PgLwLock<AssertPGRXSharedMemory<Board>> = unsafe { PgLwLock::new(c"zeroauth_audit_registry") };
+static BOARD: PgLwLock<AssertPGRXSharedMemory<Board>> = unsafe { PgLwLock::new(c"zeroauth_audit_databases") };
 
-/// Asks for the shared memory. To be called while the server loads the library.
+/// Requests the shared memory. To be called while the server loads the library.
 pub fn request_shared_memory() {
     pgrx::pg_shmem_init!(BOARD = empty_board());
 }
@@ -149,9 +149,9 @@ pub fn request_shared_memory() {
 fn empty_board() -> AssertPGRXSharedMemory<Board> {
     let board = Board {
         launcher: 0,
-        ask_all: false,
+        request_all: false,
         entries: [NO_ENTRY; ENTRIES],
-        holds: [Hold { pid: 0, database: 0 }; HOLDS],
+        exclusive_uses: [ExclusiveUse { pid: 0, database: 0 }; EXCLUSIVE_USES],
         loaders: [Loader { pid: 0, database: 0, at: i64::MIN }; LOADERS],
     };
     // SAFETY: a board has no pointers and a fixed layout.
@@ -171,16 +171,16 @@ fn set_latch(pid: i32) {
     // SAFETY: looks a pid up among the backends.
     let process = unsafe { pg_sys::BackendPidGetProc(pid) };
     if !process.is_null() {
-        // SAFETY: the PGPROC is in shared memory for ever; a latch set for whoever has it next is a wake-up for nothing.
+        // SAFETY: the PGPROC is in shared memory for ever; setting the latch of its next owner is a spurious wake-up.
         unsafe { pg_sys::SetLatch(&raw mut (*process).procLatch) };
     }
 }
 
-/// A database that may have got the extension, lost it, or has other jobs now.
-pub fn ask(database: u32) {
+/// Requests a look at a database: it may have got the extension, lost it, or have other jobs now.
+pub fn request(database: u32) {
     let (worker, launcher) = {
         let mut board = BOARD.exclusive();
-        (board.ask(database), board.launcher)
+        (board.request(database), board.launcher)
     };
     set_latch(worker.unwrap_or(launcher));
 }
@@ -196,7 +196,7 @@ pub fn wake(database: u32) {
     }
 }
 
-/// What is known of `database`.
+/// The entry of `database`, if it has one.
 pub fn look_up(database: u32) -> Option<Entry> {
     BOARD.exclusive().find(database).copied()
 }
@@ -206,17 +206,23 @@ pub fn launcher() -> i32 {
     BOARD.share().launcher
 }
 
-/// For statements that need a database free of other sessions.
-pub mod hold {
-    use super::{BOARD, Hold, me, set_latch};
+/// Exclusive use: for statements that need a database free of other sessions.
+pub mod exclusive_use {
+    use super::{BOARD, ExclusiveUse, me, set_latch};
 
     /// Keeps workers away from `database` until [`release_mine`]. False when there is no room for it.
     pub fn take(database: u32) -> bool {
-        let mine = Hold { pid: me(), database };
-        BOARD.exclusive().holds.iter_mut().find(|hold| hold.pid == 0).map(|free| *free = mine).is_some()
+        let mine = ExclusiveUse { pid: me(), database };
+        BOARD
+            .exclusive()
+            .exclusive_uses
+            .iter_mut()
+            .find(|one| one.pid == 0)
+            .map(|free| *free = mine)
+            .is_some()
     }
 
-    /// Asks the worker of `database` to go; its process, while it is still there.
+    /// Stops the worker of `database`; returns its pid, while it is still there.
     pub fn stop_worker(database: u32) -> Option<i32> {
         let mut board = BOARD.exclusive();
         let entry = board.find(database).filter(|entry| entry.pid != 0)?;
@@ -227,12 +233,12 @@ pub mod hold {
         Some(pid)
     }
 
-    /// Lets go of everything this process holds.
+    /// Ends every exclusive use by this process.
     pub fn release_mine() {
         let launcher = {
             let mut board = BOARD.exclusive();
-            for hold in board.holds.iter_mut().filter(|hold| hold.pid == me()) {
-                hold.pid = 0;
+            for one in board.exclusive_uses.iter_mut().filter(|one| one.pid == me()) {
+                one.pid = 0;
             }
             board.launcher
         };

@@ -1,7 +1,7 @@
-//! Shared memory between processes: databases with their workers, restores under way, privileged use of the trail; and what the end of
-//! a transaction tells others through it.
+//! Shared memory between processes: databases with their workers, restores under way, privileged use of the trail; and the notices
+//! that go through it at the end of a transaction.
 //!
-//! Two boards, each under its own lightweight lock (`zeroauth_audit_registry`, `zeroauth_audit_uses`), which is held for a few loads and
+//! Two boards, each under its own lightweight lock (`zeroauth_audit_databases`, `zeroauth_audit_privileged_use`), which is held for a few loads and
 //! stores and never across anything that can raise or wait. Imports from trail/ and pg/.
 
 pub(crate) mod databases;

@@ -1,8 +1,8 @@
-//! What a session tells the launcher and the workers when its transaction ends: that a database may have got the extension or
-//! lost it, that jobs changed, and that statements which needed a database for themselves are over.
+//! Notices from a session to the launcher and the workers when its transaction ends: a database may have got the extension or
+//! lost it, jobs changed, an exclusive use of a database has ended.
 //!
-//! Only noted here until then; said once, at commit, when others can see it. A prepared transaction says nothing until COMMIT
-//! PREPARED, wherever that is run: see [`after_commit_prepared`].
+//! Notices are kept until the commit, and sent once, when others can see the change. A prepared transaction sends none until
+//! COMMIT PREPARED, whichever session runs that: see [`after_commit_prepared`].
 
 use std::cell::RefCell;
 use std::ffi::c_void;
@@ -48,15 +48,15 @@ pub fn database_touched(database: pg_sys::Oid) {
     DATABASES.with_borrow_mut(|databases| databases.push(database.to_u32()));
 }
 
-/// This session holds databases: see [`databases::hold`].
-pub fn holding() {
+/// This session uses databases exclusively: see [`databases::exclusive_use`].
+pub fn exclusive_use_begins() {
     HOLDING.store(true, Relaxed);
 }
 
 /// A prepared transaction was committed: it may have created or dropped the extension, or changed jobs.
 pub fn after_commit_prepared() {
     if shmem::is_shared() && (our_extension().is_some() || databases::look_up(here()).is_some()) {
-        databases::ask(here());
+        databases::request(here());
     }
 }
 
@@ -67,7 +67,7 @@ fn here() -> u32 {
 
 fn let_go() {
     if HOLDING.swap(false, Relaxed) {
-        databases::hold::release_mine();
+        databases::exclusive_use::release_mine();
     }
 }
 
@@ -77,7 +77,7 @@ fn forget() {
     DATABASES.with_borrow_mut(Vec::clear);
 }
 
-/// Another extension is nobody's business. The catalogs can be asked until here.
+/// Drops the notice if the extension was another one. The catalogs can still be read here.
 fn before_commit() {
     if EXTENSION_TOUCHED.load(Relaxed) && our_extension().is_none() && databases::look_up(here()).is_none() {
         EXTENSION_TOUCHED.store(false, Relaxed);
@@ -86,15 +86,15 @@ fn before_commit() {
 
 fn say() {
     if EXTENSION_TOUCHED.load(Relaxed) {
-        databases::ask(here());
+        databases::request(here());
     } else if JOBS_TOUCHED.load(Relaxed) {
         databases::wake(here());
     }
-    DATABASES.with_borrow(|databases| databases.iter().copied().for_each(databases::ask));
+    DATABASES.with_borrow(|databases| databases.iter().copied().for_each(databases::request));
     forget();
 }
 
-/// After the commit nothing may fail: what is called here loads and stores under a lock, and sets latches.
+/// Nothing may fail after the commit: the functions called here load and store under a lock, and set latches.
 #[pg_guard]
 unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
     use pg_sys::XactEvent as on;

@@ -1,11 +1,11 @@
-//! What opened the trail: who set `zeroauth_audit.maintenance`, what it let through, and who wrote to the trail in replica role.
-//! Noted in shared memory until the job `tripwire` has told people.
+//! Privileged use of the trail: who set `zeroauth_audit.maintenance`, what it let through, and who wrote to the trail in replica
+//! role. Noted in shared memory until the job `tripwire` has raised an alert.
 //!
 //! Not noted: workers of logical replication, which are always in replica role; tables that the transaction itself created, a
 //! drill's among them; and anything when the library is not in `shared_preload_libraries`. A crash of the server loses what no
 //! job has taken; each change that was let through is a line in the log as well.
 //!
-//! All of the board is under one lock, held for a few loads and stores. Any session writes a note; the job reads those of its
+//! One lock protects the board, held for a few loads and stores. Any session writes a note; the job reads those of its
 //! database and, once they are dealt with for good, takes them off: see [`forget`].
 
 use std::cell::Cell;
@@ -20,7 +20,7 @@ use crate::pg::time::now;
 use crate::pg::versions;
 use crate::trail::scratch;
 
-/// What was used, and for what.
+/// A kind of privileged use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum What {
@@ -41,7 +41,7 @@ pub enum What {
 impl What {
     const COUNT: usize = 6;
 
-    /// Kind of the alert, and the use in words.
+    /// Kind of the alert, and the privileged use in words.
     const fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::MaintenanceSet => ("maintenance_used", "switched on"),
@@ -54,12 +54,12 @@ impl What {
     }
 }
 
-/// Notes at once, of all databases: one for each role and use.
+/// Notes at once, of all databases: one for each role and kind of use.
 const NOTES: usize = 256;
 
 #[derive(Clone, Copy)]
 struct Note {
-    /// Rises with every use; 0: free.
+    /// Rises with every privileged use; 0: free.
     number: i64,
     database: u32,
     role: u32,
@@ -73,16 +73,17 @@ const FREE: Note =
     Note { number: 0, database: 0, role: 0, what: What::MaintenanceSet, times: 0, first: 0, last: 0 };
 
 struct Board {
-    /// When the board was made: numbers of another board mean nothing.
+    /// When the board was made: numbers are comparable within one board only.
     epoch: i64,
     next: i64,
     notes: [Note; NOTES],
 }
 
 // SAFETY: named once, initialised by pg_shmem_init! below; the board has no pointers and a fixed layout.
-static BOARD: PgLwLock<AssertPGRXSharedMemory<Board>> = unsafe { PgLwLock::new(c"zeroauth_audit_uses") };
+static BOARD: PgLwLock<AssertPGRXSharedMemory<Board>> =
+    unsafe { PgLwLock::new(c"zeroauth_audit_privileged_use") };
 
-/// Asks for the shared memory. To be called while the server loads the library.
+/// Requests the shared memory. To be called while the server loads the library.
 pub fn request_shared_memory() {
     pgrx::pg_shmem_init!(BOARD = empty_board());
 }
@@ -93,7 +94,7 @@ fn empty_board() -> AssertPGRXSharedMemory<Board> {
     unsafe { AssertPGRXSharedMemory::new(board) }
 }
 
-/// Notes a use of this session, once for each transaction. Raises nothing and waits for nobody but the lock.
+/// Notes a privileged use by this session, once for each transaction. Raises nothing and waits only for the lock.
 #[cold]
 pub fn note(what: What) {
     thread_local!(static LAST: [Cell<u32>; What::COUNT] = const { [const { Cell::new(0) }; What::COUNT] });
@@ -117,7 +118,7 @@ pub fn note(what: What) {
     let same =
         |note: &Note| note.number != 0 && (note.database, note.role, note.what) == (database, role, what);
     let known = board.notes.iter().position(same);
-    // Without room the oldest gives way: whoever fills the board tells of himself, and of that there is a log line.
+    // A full board drops its oldest note: filling it leaves notes of the attacker himself, and each change has its line in the log.
     let oldest = || (0..NOTES).min_by_key(|n| board.notes[*n].number).unwrap_or(0);
     let place = known.unwrap_or_else(oldest);
     let note = &mut board.notes[place];
@@ -140,7 +141,7 @@ pub unsafe fn note_replica(relation: pg_sys::Relation, what: What) {
     }
 }
 
-/// Notes a use of the trail.
+/// Notes a privileged use of the trail.
 ///
 /// # Safety
 /// `relation` must be open.
@@ -166,8 +167,8 @@ fn here() -> u32 {
     unsafe { pg_sys::MyDatabaseId }.to_u32()
 }
 
-/// `privileged_uses(epoch, number)`: the notes of this database that are newer than a number, of that board; all of another board's.
-fn audit_uses(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
+/// `privileged_uses(epoch, number)`: the notes of this database above a number; all of them if `epoch` is another board's.
+fn privileged_uses(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let mut rows = Rows::start(arguments);
     if !shmem::is_shared() {
         return Ok(pg_sys::Datum::null());
@@ -209,5 +210,5 @@ fn forget(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     Ok(pg_sys::Datum::from(0))
 }
 
-sql_function!(zeroauth_audit_uses, pg_finfo_zeroauth_audit_uses, audit_uses);
+sql_function!(zeroauth_audit_uses, pg_finfo_zeroauth_audit_uses, privileged_uses);
 sql_function!(zeroauth_audit_forget_uses, pg_finfo_zeroauth_audit_forget_uses, forget);

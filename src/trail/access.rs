@@ -49,7 +49,7 @@ impl Trail {
 
 impl Trail {
     /// A table of the trail's shape that this transaction created, as `audit_drill()` does. Its snapshot need not be
-    /// asked for: nobody else can have written to it.
+    /// checked: nobody else can have written to it.
     pub fn created_here(arguments: &Arguments) -> Result<Self, Failure> {
         let refused = || {
             Failure::new(Kind::InvalidArgument, "not a table that this transaction created")

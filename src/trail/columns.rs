@@ -1,6 +1,6 @@
 //! The columns of `audit_events`, and how stored values become the fields that the core hashes.
 //!
-//! What is hashed is the stored value: text as its bytes, `inet` and `jsonb` as PostgreSQL's own text of them, times
+//! The hash covers the stored value: text as its bytes, `inet` and `jsonb` as PostgreSQL's own text of them, times
 //! as microseconds since 1970. Nothing is looked up by name while rows are read: [`check_layout`] has made sure that
 //! the columns are where the install script put them.
 
@@ -250,7 +250,7 @@ pub enum ContentFinding {
         /// The hash that is stored.
         stored: Digest,
     },
-    /// Its private part is gone, and no chained event explains that; or it is there beside its commitment.
+    /// Its private part is gone, and no chained event explains the erasure; or it is there beside its commitment.
     Private(&'static str),
 }
 

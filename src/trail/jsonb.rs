@@ -2,7 +2,7 @@
 //!
 //! PostgreSQL's own function copies the value to align it, copies every string to end it with a zero, and calls a function for
 //! every number: more than half of what an insert spent on its details. Here anything that is not plain is left to that function
-//! (`None`): a text longer than the buffer, a number in the long form, deep nesting, and whatever does not look as it should.
+//! (`None`): a text longer than the buffer, a number in the long form, deep nesting, and any value with an unexpected layout.
 //!
 //! The layout is that of `utils/jsonb.h` and `numeric.c`, unchanged since PostgreSQL 9.4; the output is that of
 //! `JsonbToCString`, byte for byte. Nothing here is unsafe or calls PostgreSQL.

@@ -1,4 +1,4 @@
-//! What belongs to the extension: asked of the catalogs, by oid, each time; nothing is remembered.
+//! Which objects belong to the extension: looked up in the catalogs, by oid, each time; nothing is cached.
 
 use std::ffi::CStr;
 
@@ -10,7 +10,7 @@ use crate::trail::scratch;
 pub const INTERNAL: &str = "zeroauth_audit_internal";
 /// The extension's name.
 pub const EXTENSION: &CStr = c"zeroauth_audit";
-/// The tenant whose trail tells what was done to the extension itself.
+/// The tenant whose trail records what was done to the extension itself.
 pub const OWN_TENANT: &str = "zeroauth_audit";
 const TABLE: &CStr = c"audit_events";
 
@@ -39,13 +39,13 @@ pub fn is_trail(relation: pg_sys::Oid) -> bool {
         && (is_member(pg_sys::RelationRelationId, relation) || stands_for_trail(relation))
 }
 
-/// A drill's table is guarded only if the trail is: otherwise the drill would pass what the trail fails.
+/// A drill's table is guarded only if the trail is: otherwise the drill would succeed where the trail fails.
 fn stands_for_trail(relation: pg_sys::Oid) -> bool {
     scratch::schema_of(relation).is_some()
         && trail_oid().is_some_and(|trail| is_member(pg_sys::RelationRelationId, trail))
 }
 
-/// What a log line calls the trail that was tried: a drill's with its schema, so that it alarms nobody.
+/// The trail's name in a log line: a drill's with its schema, so that it causes no alarm.
 pub fn trail_name(relation: pg_sys::Oid) -> String {
     let schema = scratch::schema_of(relation).map(|schema| schema + ".");
     schema.unwrap_or_default() + "audit_events"

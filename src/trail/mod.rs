@@ -1,7 +1,7 @@
 //! Which table is the trail, who may read it, its columns as the fields that are hashed, what a finding is, and a transaction as the
 //! extension's owner.
 //!
-//! No shared state and no locks of its own: whatever is asked here is asked of the catalogs, each time. Imports from pg/ alone.
+//! No shared state and no locks of its own: every answer comes from the catalogs, each time. Imports from pg/ alone.
 
 pub(crate) mod access;
 pub(crate) mod caller;

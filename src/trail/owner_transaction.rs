@@ -1,5 +1,5 @@
-//! One transaction of a worker, as the extension's owner and restricted: whatever a user's trigger does in it, it does with no
-//! more rights than the owner's, and cannot change the session.
+//! One transaction of a worker, as the extension's owner and restricted: a user's trigger in it has no more rights than the
+//! owner, and cannot change the session.
 //!
 //! An error ends the transaction and is the caller's to record. SIGTERM ends the process.
 
@@ -18,7 +18,7 @@ use crate::trail::membership::{INTERNAL, extension_row};
 
 /// Why a transaction did not commit.
 #[derive(Debug)]
-pub enum Trouble {
+pub enum WorkerError {
     /// The extension is not there any more.
     Gone,
     /// An error, in words.
@@ -36,16 +36,19 @@ pub struct Open {
 }
 
 /// Runs `work` in a transaction of its own, and commits. With a `limit`, it is cancelled after that time.
-pub fn run<T>(limit: Option<Duration>, work: impl FnOnce(&Open) -> Result<T, Failure>) -> Result<T, Trouble> {
-    if !out_of_memory::take_ballast() {
-        return Err(Trouble::Error(out_of_memory::failure().to_string()));
+pub fn run<T>(
+    limit: Option<Duration>,
+    work: impl FnOnce(&Open) -> Result<T, Failure>,
+) -> Result<T, WorkerError> {
+    if !out_of_memory::take_reserve() {
+        return Err(WorkerError::Error(out_of_memory::failure().to_string()));
     }
     let done = pgrx::PgTryBuilder::new(AssertUnwindSafe(|| committed(limit, work)))
-        .catch_others(|cause| Err(Trouble::Error(words(&cause))))
+        .catch_others(|cause| Err(WorkerError::Error(words(&cause))))
         .execute();
     if done.is_err() {
         versions::statement_timeout(None);
-        // SAFETY: outside of every guarded frame; ends whatever is left of the transaction, and its rights with it.
+        // SAFETY: outside of every guarded frame; ends the rest of the transaction, and its rights with it.
         unsafe { pg_sys::AbortCurrentTransaction() };
         // SAFETY: a cancel that came too late was for the transaction that is gone.
         unsafe { pg_sys::QueryCancelPending = 0 };
@@ -56,14 +59,14 @@ pub fn run<T>(limit: Option<Duration>, work: impl FnOnce(&Open) -> Result<T, Fai
 fn committed<T>(
     limit: Option<Duration>,
     work: impl FnOnce(&Open) -> Result<T, Failure>,
-) -> Result<T, Trouble> {
+) -> Result<T, WorkerError> {
     // SAFETY: outside of a transaction.
     unsafe { pg_sys::SetCurrentStatementStartTimestamp() };
     // SAFETY: as above; ended below or by the caller.
     unsafe { pg_sys::StartTransactionCommand() };
     // SAFETY: in a transaction; popped below.
     unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
-    let Some((schema, owner)) = extension_row() else { return Err(Trouble::Gone) };
+    let Some((schema, owner)) = extension_row() else { return Err(WorkerError::Gone) };
     let (mut user, mut context) = (pg_sys::Oid::INVALID, 0);
     // SAFETY: writes to two locals.
     unsafe { pg_sys::GetUserIdAndSecContext(&mut user, &mut context) };
@@ -75,7 +78,7 @@ fn committed<T>(
     let public = schema.to_string_lossy().into_owned();
     versions::statement_timeout(limit);
     let open = Open { schema: INTERNAL, public, session: Session::connect() };
-    let done = work(&open).map_err(|failure| Trouble::Error(failure.to_string()))?;
+    let done = work(&open).map_err(|failure| WorkerError::Error(failure.to_string()))?;
     drop(open);
     versions::statement_timeout(None);
     // SAFETY: pushed above.

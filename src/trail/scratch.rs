@@ -1,7 +1,7 @@
 //! The scratch table of `audit_drill()`: what the guards take for a trail, so that attacks on it can be played.
 //!
-//! Nothing is remembered: the table is known by its name, its schema's name, and by this transaction having created it. So nobody else
-//! can see it, and it is never the trail itself, nor any table that a user left under such a name.
+//! Nothing is cached: the table is known by its name, its schema's name, and by this transaction having created it. So no other
+//! session can see it, and it is never the trail itself, nor any table that a user left under such a name.
 
 use std::ffi::CStr;
 
@@ -12,7 +12,7 @@ pub const SCHEMA_PREFIX: &str = "zeroauth_audit_drill_";
 /// `InvalidSubTransactionId`, which pgrx does not have.
 const NO_SUBTRANSACTION: pg_sys::SubTransactionId = 0;
 
-/// Whether this transaction created `relation`: then no other sees it.
+/// Whether this transaction created `relation`, so that no other sees it.
 ///
 /// # Safety
 /// `relation` must be open.
@@ -22,8 +22,8 @@ pub unsafe fn is_created_here(relation: pg_sys::Relation) -> bool {
     unsafe { (*relation).rd_createSubid != NO_SUBTRANSACTION }
 }
 
-/// The schema of `relation` when it is a drill's, of a drill that this transaction plays. Says nothing of the name of the
-/// table: only the one called as the trail is guarded like it.
+/// The schema of `relation` when it is a drill's, of a drill that this transaction plays. Does not check the name of
+/// the table: only the one named like the trail is guarded.
 pub fn schema_of(relation: pg_sys::Oid) -> Option<String> {
     // SAFETY: catalog look-ups by oid, NULL for none.
     let schema = unsafe { pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation)) };
@@ -35,7 +35,7 @@ pub fn schema_of(relation: pg_sys::Oid) -> Option<String> {
     if !schema.starts_with(SCHEMA_PREFIX) {
         return None;
     }
-    // SAFETY: takes no lock, which DDL of somebody else's table might wait for later; NULL for none. What this
+    // SAFETY: takes no lock, which DDL on another table might wait for later; NULL for none. What this
     // transaction created, it holds locked already, and only for that is the answer yes.
     unsafe {
         let open = pg_sys::RelationIdGetRelation(relation);

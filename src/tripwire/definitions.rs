@@ -83,7 +83,7 @@ fn installed(session: &Session) -> Result<Option<(String, String)>, Failure> {
     Ok(found)
 }
 
-/// What is not as it must be.
+/// Differences from the expected definitions.
 fn differences(session: &Session) -> Result<Vec<Difference>, Failure> {
     let Some((version, schema)) = installed(session)? else { return Ok(Vec::new()) };
     let same = version == VERSION;
@@ -91,8 +91,8 @@ fn differences(session: &Session) -> Result<Vec<Difference>, Failure> {
     Ok(expected()?.differences(&actual(session)?, &schema, |object| same || guards(object)))
 }
 
-/// Says in the server log what is not as it must be, once for as long as it stays the same. The worker asks by itself, beside the
-/// job: whoever replaces the functions that raise alerts does not replace this.
+/// Logs differences from the expected definitions, once for as long as they stay the same. The worker calls it by itself, beside the
+/// job: an attacker who replaces the functions that raise alerts does not replace this.
 pub fn witness(open: &Open) -> Result<(), Failure> {
     #[derive(Serialize)]
     struct Line<'a> {

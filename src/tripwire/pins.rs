@@ -2,7 +2,7 @@
 //! what the digest of a folder is, is decided in the crate `zeroauth-audit-tripwire`.
 //!
 //! The board in shared memory is what health reads: it is written by the postmaster before any other process is there, and by
-//! whoever runs the job, under its lock, which is never held while a file is read.
+//! the process that runs the job, under its lock, which is never held while a file is read.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -21,7 +21,7 @@ use crate::pg::settings;
 use crate::pg::shmem;
 use crate::pg::time::now;
 
-/// What is read at once: between two pieces a session can be cancelled.
+/// Bytes that are read at once: between two reads a session can be cancelled.
 const PIECE: usize = 1 << 20;
 
 /// The pins, as the server started with them. The other processes are forked with it.
@@ -38,7 +38,7 @@ struct Board {
 // SAFETY: named once, initialised by pg_shmem_init! below; the board has no pointers and a fixed layout.
 static BOARD: PgLwLock<AssertPGRXSharedMemory<Board>> = unsafe { PgLwLock::new(c"zeroauth_audit_pins") };
 
-/// Asks for the shared memory. To be called while the server loads the library, after [`check_at_start`].
+/// Requests the shared memory. To be called while the server loads the library, after [`check_at_start`].
 pub fn request_shared_memory() {
     pgrx::pg_shmem_init!(BOARD = board_at_start());
 }
@@ -49,8 +49,8 @@ fn board_at_start() -> AssertPGRXSharedMemory<Board> {
     unsafe { AssertPGRXSharedMemory::new(board) }
 }
 
-/// What became of one pin.
-enum Found {
+/// The result of checking one pin.
+enum PinResult {
     Same,
     Other(String),
     Problem(String),
@@ -73,18 +73,20 @@ pub fn check_at_start() {
                 Kind::BadPins,
                 format!("zeroauth_audit.pin_failure is \"{value}\", neither refuse nor alert"),
             )
-            .hint("refuse: the server does not start with a wrong pin; alert: it does, and people are told."),
+            .hint(
+                "refuse: the server does not start with a wrong pin; alert: it does, and an alert is raised.",
+            ),
         )
     });
     let mut wrong = 0;
     for (n, pin) in pins.iter().enumerate() {
         let Some(message) = (match look(pin, || {}) {
-            Found::Same => None,
-            Found::Other(digest) => Some(format!(
+            PinResult::Same => None,
+            PinResult::Other(digest) => Some(format!(
                 "pinned file \"{}\" is not what it was: expected SHA-256 {}, found {digest}",
                 pin.path, pin.digest
             )),
-            Found::Problem(problem) => Some(format!(
+            PinResult::Problem(problem) => Some(format!(
                 "pinned file \"{}\" cannot be read: {problem}; expected SHA-256 {}",
                 pin.path, pin.digest
             )),
@@ -102,11 +104,11 @@ pub fn check_at_start() {
     let _ = (PINS.set(pins), WRONG_AT_START.set(wrong));
 }
 
-fn look(pin: &Pin, interrupt: impl Fn()) -> Found {
+fn look(pin: &Pin, interrupt: impl Fn()) -> PinResult {
     match digest(Path::new(&pin.path), &interrupt) {
-        Ok(digest) if digest == pin.digest => Found::Same,
-        Ok(digest) => Found::Other(digest),
-        Err(error) => Found::Problem(error.to_string()),
+        Ok(digest) if digest == pin.digest => PinResult::Same,
+        Ok(digest) => PinResult::Other(digest),
+        Err(error) => PinResult::Problem(error.to_string()),
     }
 }
 
@@ -169,12 +171,12 @@ fn audit_check_pins(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         let (found, problem) = match look(pin, || {
             pgrx::check_for_interrupts!();
         }) {
-            Found::Same => (Value::Text(pin.digest.clone()), Value::Null),
-            Found::Other(digest) => {
+            PinResult::Same => (Value::Text(pin.digest.clone()), Value::Null),
+            PinResult::Other(digest) => {
                 wrong |= 1u64 << n;
                 (Value::Text(digest), Value::Text("changed".to_owned()))
             }
-            Found::Problem(problem) => {
+            PinResult::Problem(problem) => {
                 wrong |= 1u64 << n;
                 (Value::Null, Value::Text(problem))
             }

@@ -1,4 +1,4 @@
-//! The one pass: an aggregate that checks every event's content and sums up its links, in any order and in parallel.
+//! The scan: an aggregate that checks every event's content and sums up its links, in any order and in parallel.
 //!
 //! `chain_check(key, key, <columns>)`, grouped by tenant and chain, keeps one small state for each chain; what
 //! the states say is decided by the core ([`zeroauth_audit_core::multiset`]). Parallel workers pass their states on as

@@ -3,7 +3,7 @@
 //! Nothing is written here. What a step saw goes back as JSON to `job_drift()` (`sql/schema/verify/drift.sql`), which keeps
 //! it in tables, raises alerts and decides what comes next. Everything that one call compares, watermarks included, is read
 //! from the snapshot of the statement that made the call: what a watermark remembers was visible when it was written, so
-//! it is visible in every later snapshot, unless somebody removed it.
+//! it is visible in every later snapshot, unless it was removed.
 
 mod findings;
 mod tenants;
@@ -17,8 +17,8 @@ use crate::pg::call::{Arguments, jsonb, sql_function};
 use crate::pg::error::{Failure, Kind};
 use crate::pg::spi::Session;
 use crate::trail::access::Trail;
-use crate::verify::replay::{Stretch, walk};
-use findings::{Found, Known, Source, hex};
+use crate::verify::replay::{ChainSlice, replay_slice};
+use findings::{DriftFinding, PlacedEvent, Source, hex};
 use tenants::Place;
 
 fn absent() -> Failure {
@@ -63,17 +63,17 @@ fn replay_tenants(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     jsonb(&replayed)
 }
 
-/// What a walk along one chain came to.
+/// The outcome of a replay of one chain.
 #[derive(Serialize)]
 struct ChainReplayed {
     events: i64,
     /// The last event that was recomputed.
-    last: Option<Known>,
+    last: Option<PlacedEvent>,
     /// The event before the first of them.
-    before: Option<Known>,
-    /// Whether the walk came to its end.
+    before: Option<PlacedEvent>,
+    /// Whether the replay came to the end of the chain.
     complete: bool,
-    findings: Vec<Found>,
+    findings: Vec<DriftFinding>,
 }
 
 /// `replay_chain(tenant, chain, after, upto, stop_at, most, milliseconds)`
@@ -90,7 +90,7 @@ fn replay_chain(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let session = Session::connect();
     // -1 stands for rows without a chain, as in a finding.
     let number = (chain >= 0).then_some(chain);
-    let stretch = Stretch {
+    let slice = ChainSlice {
         tenant: Some(tenant.clone()),
         chain: number,
         from: number.map(|_| after.saturating_add(1)),
@@ -101,19 +101,20 @@ fn replay_chain(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         events += 1;
         events < most && !stopped.get() && !until.is_over()
     };
-    let walked = walk(&session, &trail, &stretch, number.map(|_| upto), &mut go_on, &mut |finding| {
-        stopped.set(stopped.get() || stop_at.as_deref() == Some(finding.class));
-        findings::collect(&mut findings, Source::Replay, &tenant, &finding);
-    })?;
+    let replayed =
+        replay_slice(&session, &trail, &slice, number.map(|_| upto), &mut go_on, &mut |finding| {
+            stopped.set(stopped.get() || stop_at.as_deref() == Some(finding.class));
+            findings::collect(&mut findings, Source::Replay, &tenant, &finding);
+        })?;
     drop(session);
-    let known = |seen: Option<crate::verify::replay::Seen>| {
-        seen.map(|(seq, hash)| Known { chain, seq, hash: hex(&hash) })
+    let known = |seen: Option<crate::verify::replay::ReadEvent>| {
+        seen.map(|(seq, hash)| PlacedEvent { chain, seq, hash: hex(&hash) })
     };
     jsonb(&ChainReplayed {
-        events: walked.events,
-        last: known(walked.last),
-        before: known(walked.before),
-        complete: !walked.broken_off,
+        events: replayed.events,
+        last: known(replayed.last),
+        before: known(replayed.before),
+        complete: !replayed.broken_off,
         findings,
     })
 }

@@ -1,8 +1,8 @@
 //! `audit_verify` and `audit_findings`: what is checked, and the verdict.
 //!
-//! All of one call is read from the snapshot of the statement that made it. A whole tenant, or every tenant, goes
-//! through the one pass ([`crate::verify::aggregate`]); only a chain whose sums differ is walked ([`crate::verify::replay`]). The last n events
-//! of a tenant are walked at once, through the primary key.
+//! All of one call is read from the snapshot of the statement that made it. The scan
+//! ([`crate::verify::aggregate`]) checks a whole tenant, or every tenant; only a chain whose sums differ is replayed ([`crate::verify::replay`]).
+//! The last n events of a tenant are replayed directly, through the primary key.
 
 use std::collections::BTreeMap;
 
@@ -24,9 +24,9 @@ use crate::trail::membership::{INTERNAL, OWN_TENANT};
 use crate::trail::tenants;
 use crate::verify::newest;
 use crate::verify::progress::Progress;
-use crate::verify::replay::{Stretch, walk};
+use crate::verify::replay::{ChainSlice, replay_slice};
 
-/// What a check of one tenant came to.
+/// The outcome of checking one tenant.
 #[derive(Default)]
 struct Verdict {
     events: i64,
@@ -83,11 +83,11 @@ fn finding_row(finding: Finding) -> Vec<Value> {
     ]
 }
 
-/// One check: a session, the table, and how far it is.
+/// One check: a session, the table, and its progress.
 struct Check<'a> {
     session: &'a Session,
     trail: &'a Trail,
-    /// With what was sealed; `None` where there are no logs.
+    /// The comparison with the logs; `None` where there are none.
     comparison: Option<Comparison<'a>>,
     progress: Progress,
 }
@@ -101,8 +101,8 @@ impl<'a> Check<'a> {
         Ok(Self { session, trail, comparison, progress: Progress::start(tenant, total) })
     }
 
-    /// The one pass over a tenant, or over all.
-    fn pass(&self, halves: [i64; 2], tenant: Option<&str>) -> Result<ByTenant<Vec<Sum>>, Failure> {
+    /// Scans one tenant, or all.
+    fn scan(&self, halves: [i64; 2], tenant: Option<&str>) -> Result<ByTenant<Vec<Sum>>, Failure> {
         let filter = if tenant.is_some() { "WHERE tenant_id = $3" } else { "" };
         // The key is a parameter, not text of the query: it must not reach a log.
         let sql = format!(
@@ -132,7 +132,7 @@ impl<'a> Check<'a> {
         Ok(sums)
     }
 
-    /// The pass, and a walk of every chain whose sums differ.
+    /// Scans, and replays every chain whose sums differ.
     fn whole(
         &mut self,
         tenant: Option<&str>,
@@ -141,7 +141,7 @@ impl<'a> Check<'a> {
         let halves = [i64::from_ne_bytes(random::bytes()), i64::from_ne_bytes(random::bytes())];
         let key = Key::new(halves.map(|half| half as u64));
         let mut verdicts = BTreeMap::new();
-        for (tenant, sums) in self.pass(halves, tenant)? {
+        for (tenant, sums) in self.scan(halves, tenant)? {
             let mut verdict = Verdict::default();
             for Sum { chain, state } in sums {
                 verdict.events += state.events as i64;
@@ -149,11 +149,11 @@ impl<'a> Check<'a> {
                 if tenant.is_some() && chain.is_some() && state.is_whole(&key) {
                     continue;
                 }
-                let stretch = Stretch { tenant: tenant.clone(), chain, from: None };
+                let slice = ChainSlice { tenant: tenant.clone(), chain, from: None };
                 let before = verdict.findings;
-                self.walk(&stretch, &mut verdict, report)?;
+                self.replay(&slice, &mut verdict, report)?;
                 if verdict.findings == before {
-                    return Err(disagreement(&stretch));
+                    return Err(disagreement(&slice));
                 }
             }
             if let Some(tenant) = &tenant {
@@ -182,17 +182,17 @@ impl<'a> Check<'a> {
     /// The last `n` events of one tenant, and at least the head of each of its chains.
     fn last(&mut self, tenant: &str, n: i64, report: &mut dyn FnMut(Finding)) -> Result<Verdict, Failure> {
         let ends = newest::chain_ends(self.session, self.trail, tenant)?;
-        let stretches = newest::stretches(self.session, self.trail, tenant, &ends, n)?;
+        let slices = newest::slices(self.session, self.trail, tenant, &ends, n)?;
         let mut verdict = Verdict::default();
-        for stretch in &stretches {
+        for slice in &slices {
             verdict.chains += 1;
-            verdict.events += self.walk(stretch, &mut verdict, report)?;
+            verdict.events += self.replay(slice, &mut verdict, report)?;
         }
-        self.compare(tenant, stretches.is_empty(), &mut verdict, report)?;
+        self.compare(tenant, slices.is_empty(), &mut verdict, report)?;
         Ok(verdict)
     }
 
-    /// What of a tenant is not as it was sealed; `empty`: no event of it is there.
+    /// Reports how a tenant differs from its log; `empty`: it has no event.
     fn compare(
         &self,
         tenant: &str,
@@ -208,9 +208,9 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    fn walk(
+    fn replay(
         &mut self,
-        stretch: &Stretch,
+        slice: &ChainSlice,
         verdict: &mut Verdict,
         report: &mut dyn FnMut(Finding),
     ) -> Result<i64, Failure> {
@@ -219,11 +219,11 @@ impl<'a> Check<'a> {
             progress.tick();
             true
         };
-        let walked = walk(self.session, self.trail, stretch, None, &mut count, &mut |finding| {
+        let replayed = replay_slice(self.session, self.trail, slice, None, &mut count, &mut |finding| {
             verdict.add(&finding);
             report(finding);
         })?;
-        Ok(walked.events)
+        Ok(replayed.events)
     }
 
     /// Every tenant, in order, by skipping through the primary key.
@@ -253,7 +253,7 @@ impl<'a> Check<'a> {
     }
 }
 
-/// What the pass says of one chain.
+/// The scan's state of one chain.
 struct Sum {
     chain: Option<i16>,
     state: ChainState,
@@ -283,13 +283,13 @@ fn estimate(session: &Session, trail: &Trail, tenant: Option<&str>) -> Result<Op
     Ok(total)
 }
 
-fn disagreement(stretch: &Stretch) -> Failure {
-    let tenant = stretch.tenant.as_deref().unwrap_or_default();
+fn disagreement(slice: &ChainSlice) -> Failure {
+    let tenant = slice.tenant.as_deref().unwrap_or_default();
     Failure::new(
         Kind::CouldNotCheck,
         "could not check: audit_events and its primary key do not show the same rows",
     )
-    .detail(format!("Tenant \"{tenant}\", chain {}.", stretch.chain.unwrap_or_default()))
+    .detail(format!("Tenant \"{tenant}\", chain {}.", slice.chain.unwrap_or_default()))
     .hint("Check the index with amcheck (bt_index_check), REINDEX it, and verify again.")
 }
 

@@ -1,4 +1,4 @@
-//! Which events of a tenant are its newest: the heads of its chains, and from where on each chain has to be read.
+//! Which events of a tenant are its newest: the heads of its chains, and from where on each chain must be read.
 //!
 //! Everything is found by descending the primary key, so that the cost depends on the number of chains and on n, not on
 //! the length of the trail.
@@ -7,7 +7,7 @@ use crate::pg::error::Failure;
 use crate::pg::out_of_memory;
 use crate::pg::spi::{Parameter, Session};
 use crate::trail::access::Trail;
-use crate::verify::replay::Stretch;
+use crate::verify::replay::ChainSlice;
 
 /// A chain, and the `seq` of its newest event; NULLs where the rows have NULLs.
 #[derive(Clone, Copy)]
@@ -47,14 +47,14 @@ pub fn chain_ends(session: &Session, trail: &Trail, tenant: &str) -> Result<Vec<
     Ok(ends)
 }
 
-/// For each of `ends`, the stretch of its chain that holds those of the tenant's newest `n` events that are in it, and its head.
-pub fn stretches(
+/// For each of `ends`, the slice of its chain that contains its share of the tenant's newest `n` events, and its head.
+pub fn slices(
     session: &Session,
     trail: &Trail,
     tenant: &str,
     ends: &[ChainEnd],
     n: i64,
-) -> Result<Vec<Stretch>, Failure> {
+) -> Result<Vec<ChainSlice>, Failure> {
     let from = if let [only] = ends {
         vec![only.seq.map(|seq| seq.saturating_sub(n - 1).max(1))]
     } else if ends.iter().map(|end| end.seq.unwrap_or(i64::MAX)).fold(0, i64::saturating_add) <= n {
@@ -64,9 +64,9 @@ pub fn stretches(
     } else {
         merged(session, trail, tenant, ends, n)?
     };
-    let stretch =
-        |(end, from): (&ChainEnd, _)| Stretch { tenant: Some(tenant.to_owned()), chain: end.chain, from };
-    Ok(ends.iter().zip(from).map(stretch).collect())
+    let slice =
+        |(end, from): (&ChainEnd, _)| ChainSlice { tenant: Some(tenant.to_owned()), chain: end.chain, from };
+    Ok(ends.iter().zip(from).map(slice).collect())
 }
 
 /// More events than this are left to PostgreSQL's sort, which goes to disk when it must.
@@ -110,7 +110,7 @@ struct Depth {
     more: bool,
 }
 
-/// The smallest `seq` of each chain among the newest `n` events, by `recorded_at`; `None` for a chain that has to be read whole.
+/// The smallest `seq` of each chain among the newest `n` events, by `recorded_at`; `None` for a chain that must be read whole.
 ///
 /// Each chain is first read as deep as its share of the events; those that are among the newest with all that was read
 /// are read four times as deep, until none is. So about n events are read in each of a few rounds, and not n of each chain.
@@ -170,7 +170,7 @@ fn read(
         let place = row.int8(0).and_then(|place| usize::try_from(place).ok());
         if let Some(chain) = place.and_then(|place| chains.get_mut(place)) {
             out_of_memory::grow(&mut chain.events)?;
-            // What has no time is looked at first.
+            // Events without a time count as the newest.
             chain.events.push((row.int8(1).unwrap_or(i64::MAX), row.int8(2).unwrap_or(i64::MAX)));
         }
         Ok(())

@@ -57,7 +57,7 @@ impl Default for Board {
 // SAFETY: named once, initialised by pg_shmem_init! below; the board has no pointers and a fixed layout.
 static BOARD: PgLwLock<AssertPGRXSharedMemory<Board>> = unsafe { PgLwLock::new(c"zeroauth_audit_progress") };
 
-/// Asks for the shared memory. To be called while the server loads the library.
+/// Requests the shared memory. To be called while the server loads the library.
 pub fn request_shared_memory() {
     pgrx::pg_shmem_init!(BOARD = empty_board());
 }

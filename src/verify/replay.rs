@@ -1,4 +1,4 @@
-//! Walks one chain in order and names every defect: what the pass only counts.
+//! Replays one chain in order and names every defect that the scan only counts.
 
 use std::ops::ControlFlow;
 
@@ -10,8 +10,8 @@ use crate::trail::access::Trail;
 use crate::trail::columns::{self, ContentFinding, at};
 use crate::trail::finding::Finding;
 
-/// One chain, or the part of it from a `seq` on.
-pub struct Stretch {
+/// A slice of a chain: all of it, or the part from a `seq` on.
+pub struct ChainSlice {
     /// The tenant; `None` for rows without one.
     pub tenant: Option<String>,
     /// The chain; `None` for rows without one.
@@ -21,37 +21,37 @@ pub struct Stretch {
 }
 
 /// An event that was read: its `seq` and its stored `event_hash`.
-pub type Seen = (i64, [u8; 32]);
+pub type ReadEvent = (i64, [u8; 32]);
 
-/// What a walk came to.
+/// The outcome of a replay.
 #[derive(Default)]
-pub struct Walked {
+pub struct SliceReplayed {
     /// How many events were checked.
     pub events: i64,
-    /// The last of them that has a place in the chain.
-    pub last: Option<Seen>,
-    /// The event before the stretch, if it is there.
-    pub before: Option<Seen>,
-    /// Whether the walk was broken off before the end of the stretch.
+    /// The last checked event that has a place in the chain.
+    pub last: Option<ReadEvent>,
+    /// The event before the slice, if it is there.
+    pub before: Option<ReadEvent>,
+    /// Whether `go_on` ended the replay before the end of the slice.
     pub broken_off: bool,
 }
 
-/// Walks `stretch` up to `upto` (`None`: to the end of the chain), and hands every defect to `report`.
+/// Replays `slice` up to `upto` (`None`: to the end of the chain), and hands every defect to `report`.
 ///
-/// The event before the stretch, if there is one, only serves to judge the first link: it is not checked itself. After each
-/// event `go_on` is asked; when it says no, the walk is over, and another can take it up from there.
-pub fn walk(
+/// The event before the slice, if there is one, only serves to judge the first link: it is not checked itself. Calls `go_on` after
+/// each event; if it returns false, the replay ends, and another can continue from there.
+pub fn replay_slice(
     session: &Session,
     trail: &Trail,
-    stretch: &Stretch,
+    slice: &ChainSlice,
     upto: Option<i64>,
     go_on: &mut dyn FnMut() -> bool,
     report: &mut dyn FnMut(Finding),
-) -> Result<Walked, Failure> {
-    let before = stretch.from.filter(|&from| from > 1).map(|from| from - 1);
+) -> Result<SliceReplayed, Failure> {
+    let before = slice.from.filter(|&from| from > 1).map(|from| from - 1);
     let mut replay = before.map_or_else(Replay::from_genesis, Replay::from_middle);
-    let mut walked = Walked::default();
-    let (sql, parameters) = query(trail, stretch, before, upto);
+    let mut replayed = SliceReplayed::default();
+    let (sql, parameters) = query(trail, slice, before, upto);
     session.stream(&sql, &parameters, |row| {
         let seq = row.int8(at::SEQ);
         let checked = seq.is_none_or(|seq| before.is_none_or(|before| seq > before));
@@ -59,10 +59,10 @@ pub fn walk(
         let hash = unsafe { columns::digest(row.datum(at::EVENT_HASH)) };
         let seen = seq.zip(hash.map(|hash| *hash.as_bytes()));
         if checked {
-            walked.events += 1;
-            walked.last = seen.or(walked.last);
+            replayed.events += 1;
+            replayed.last = seen.or(replayed.last);
         } else {
-            walked.before = seen;
+            replayed.before = seen;
         }
         check_row(
             row,
@@ -71,8 +71,8 @@ pub fn walk(
             &mut |class, seq, event_id, expected, actual, missing_to, detail| {
                 report(Finding {
                     class,
-                    tenant: stretch.tenant.clone(),
-                    chain: stretch.chain,
+                    tenant: slice.tenant.clone(),
+                    chain: slice.chain,
                     seq,
                     event_id,
                     expected,
@@ -82,28 +82,28 @@ pub fn walk(
                 });
             },
         );
-        walked.broken_off = checked && !go_on();
-        Ok(if walked.broken_off { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        replayed.broken_off = checked && !go_on();
+        Ok(if replayed.broken_off { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;
-    Ok(walked)
+    Ok(replayed)
 }
 
 fn query<'a>(
     trail: &Trail,
-    stretch: &'a Stretch,
+    slice: &'a ChainSlice,
     before: Option<i64>,
     upto: Option<i64>,
 ) -> (String, Vec<Parameter<'a>>) {
     let mut parameters = Vec::new();
     let mut conditions = Vec::new();
-    match &stretch.tenant {
+    match &slice.tenant {
         Some(tenant) => {
             parameters.push(Parameter::Text(tenant));
             conditions.push(format!("tenant_id = ${}", parameters.len()));
         }
         None => conditions.push("tenant_id IS NULL".to_owned()),
     }
-    match stretch.chain {
+    match slice.chain {
         Some(chain) => {
             parameters.push(Parameter::Int2(chain));
             conditions.push(format!("chain = ${}", parameters.len()));

@@ -126,7 +126,7 @@ fn worker_status(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let entry = databases::look_up(unsafe { pg_sys::MyDatabaseId }.to_u32());
     let state = match entry.map(|entry| entry.state) {
         None | Some(State::Free) => "none",
-        Some(State::Asked | State::Starting | State::Looking) => "starting",
+        Some(State::Requested | State::Starting | State::Looking) => "starting",
         Some(State::Running) => "running",
         Some(State::Waiting) => "waiting",
     };

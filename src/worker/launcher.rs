@@ -2,10 +2,10 @@
 //!
 //! It is connected to no database, and cannot see extensions. So a worker is started for every database once, after the
 //! server started or was reloaded, and leaves at once where there is nothing to do; afterwards only for databases that a
-//! session asked for: by CREATE EXTENSION or CREATE DATABASE. It waits for its latch in between, for as long as nothing is due.
+//! session requested: by CREATE EXTENSION or CREATE DATABASE. It waits for its latch in between, for as long as nothing is due.
 //!
 //! On a standby there is a launcher only if `zeroauth_audit.verify_on_standby` is on. A promotion starts the real one,
-//! which sends that one and its workers away.
+//! which stops that one and its workers.
 
 use std::time::Duration;
 
@@ -17,11 +17,11 @@ use crate::pg::time::{self, SECOND};
 use crate::shared::databases::launch::{self, Next};
 use crate::worker::process::{accept_signals, describe, dying, leave, reload_if_asked, show, wait};
 
-/// How the processes are called in `pg_stat_activity.backend_type`.
+/// Names of the processes in `pg_stat_activity.backend_type`.
 const LAUNCHER: &std::ffi::CStr = c"zeroauth_audit launcher";
 const WORKER: &std::ffi::CStr = c"zeroauth_audit worker";
 
-/// Seconds until the server starts a launcher again that ended.
+/// Seconds until the server restarts a launcher that ended.
 const RESTART_SECONDS: i32 = 1;
 /// The first and the longest wait, in seconds, when `max_worker_processes` are in use.
 const NO_ROOM: (i64, i64) = (5, 60);
@@ -79,12 +79,12 @@ fn run(standby: bool) -> ! {
     let mut room = Room::default();
     loop {
         if dying() {
-            // A standby's launcher that is sent away by a promotion is not to come back.
+            // A standby's launcher that a promotion stopped must not come back.
             // SAFETY: reads shared state.
             leave(if standby && !unsafe { pg_sys::RecoveryInProgress() } { 0 } else { 1 });
         }
         if reload_if_asked() {
-            launch::ask_all();
+            launch::request_all();
         }
         let now = time::now();
         match launch::due(now) {
@@ -98,7 +98,7 @@ fn run(standby: bool) -> ! {
             Next::Wait(until) => {
                 show(false, "waiting for a database that needs a worker");
                 let woken = wait(until.map(|at| Duration::from_micros(u64::try_from(at - now).unwrap_or(0))));
-                // Also when the server has seen off a worker: only then is its place free.
+                // Also when the server has reaped a worker: only then is its place free.
                 if woken && room.refused > 0 {
                     launch::retry_postponed();
                 }

@@ -1,9 +1,9 @@
 //! The worker of one database: runs the jobs of the table `jobs` when they are due, one step at a time.
 //!
-//! A step is one transaction. Between two steps of a run the others get their turn, so a long run delays no other. What is
-//! due is read from the table, at the start and whenever the worker is woken; in between it sleeps until the next time it
-//! knows of. An error of a job is recorded and is over with its run. An error around it is logged, and tried again after a
-//! while. Anything worse ends the process, and the launcher starts another.
+//! A step is one transaction. Other runs get their turn between two steps of a run, so a long run delays no other. The
+//! worker reads the due jobs from the table, at the start and whenever it is woken; in between it sleeps until the next one is
+//! due. An error of a job ends its run and is recorded. An error around a job is logged, and retried after a
+//! pause. Anything worse ends the process, and the launcher starts another.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::alert::delivery::Delivery;
 use crate::anchor::sending::Anchoring;
 use crate::log::publish::Publication;
 use crate::shared::databases::{End, work};
-use crate::trail::owner_transaction::{self, Trouble};
+use crate::trail::owner_transaction::{self, WorkerError};
 use crate::worker::jobs::Exclusive;
 use crate::worker::process::{
     Wake, accept_signals, dying, leave, reload_if_asked, set_parameter, show, wait, wait_also_for,
@@ -27,15 +27,15 @@ use crate::worker::standby;
 static DATABASE: AtomicU32 = AtomicU32::new(0);
 static NOTHING_TO_DO: AtomicBool = AtomicBool::new(false);
 
-/// How long to leave something alone that went wrong.
+/// How long to wait after an error.
 const PAUSE_AFTER_TROUBLE: Duration = Duration::from_secs(5);
-/// What is recorded and taken of deliveries in one transaction takes no longer.
+/// The time limit of a transaction that records and takes deliveries, reports or batches.
 const DELIVERY_LIMIT: Option<Duration> = Some(Duration::from_secs(60));
-/// The job that plans what is anchored.
+/// The job that plans anchors.
 const ANCHORING: &str = "anchor";
-/// The job that signs what is published.
+/// The job that signs checkpoints.
 const SEALING: &str = "checkpoint";
-/// It waits for what was published before to be read.
+/// How long the job `checkpoint` waits until the directories of sinks were read.
 const PAUSE_BEFORE_SEALING: Duration = Duration::from_millis(200);
 /// The longest sleep: a clock that is set forward is noticed within this time.
 const LONGEST_SLEEP: Duration = Duration::from_secs(300);
@@ -79,7 +79,7 @@ pub extern "C-unwind" fn zeroauth_audit_worker_main(argument: pg_sys::Datum) {
         (c"search_path", c"pg_catalog, pg_temp"),
         (c"default_transaction_read_only", c"off"),
         (c"default_transaction_isolation", c"read committed"),
-        // Waits for no standby: alerts have to go out when one is away. What must be there first is looked at when it is published.
+        // Commits wait for no standby: alerts must go out when one is away. Publishing checks by itself what standbys must have.
         (c"synchronous_commit", c"local"),
         (c"session_replication_role", c"origin"),
         (c"zeroauth_audit.maintenance", c"off"),
@@ -93,51 +93,51 @@ pub extern "C-unwind" fn zeroauth_audit_worker_main(argument: pg_sys::Datum) {
     }
     let end = if on_standby { standby::serve(database) } else { serve(database) };
     NOTHING_TO_DO.store(end == End::NothingToDo, Relaxed);
-    // Asked to go, or nothing to do: no line in the log. After pg_terminate_backend there is one.
-    leave(if dying() && !work::asked(database).0 { 1 } else { 0 });
+    // Stopped by request, or nothing to do: no line in the log. After pg_terminate_backend there is one.
+    leave(if dying() && !work::signals(database).0 { 1 } else { 0 });
 }
 
-/// Runs jobs until the process has to go.
+/// Runs jobs until the process must stop.
 fn serve(database: u32) -> End {
     show(true, "starting");
-    let mut troubles = Troubles::default();
+    let mut errors = ErrorLog::default();
     match schedule::settle() {
-        Err(Trouble::Gone) => return End::NothingToDo,
-        Err(Trouble::Error(message)) => troubles.log("settling jobs", &message),
+        Err(WorkerError::Gone) => return End::NothingToDo,
+        Err(WorkerError::Error(message)) => errors.log("settling jobs", &message),
         Ok(()) => {}
     }
     work::settle(database);
     let mut delivery = match Delivery::new() {
         Ok(delivery) => delivery,
         Err(error) => {
-            troubles.log("preparing delivery", &error.to_string());
+            errors.log("preparing delivery", &error.to_string());
             return End::Ended;
         }
     };
     let mut publication = match Publication::new() {
         Ok(publication) => publication,
         Err(error) => {
-            troubles.log("preparing publication", &error.to_string());
+            errors.log("preparing publication", &error.to_string());
             return End::Ended;
         }
     };
     let mut anchoring = match Anchoring::new() {
         Ok(anchoring) => anchoring,
         Err(error) => {
-            troubles.log("preparing anchors", &error.to_string());
+            errors.log("preparing anchors", &error.to_string());
             return End::Ended;
         }
     };
     let wake = match Wake::of(&[delivery.wake_fd(), publication.wake_fd(), anchoring.wake_fd()]) {
         Ok(wake) => wake,
         Err(error) => {
-            troubles.log("preparing to wait", &error.to_string());
+            errors.log("preparing to wait", &error.to_string());
             return End::Ended;
         }
     };
     let (mut plan, mut runs, mut clock) = (Plan::default(), Vec::<Run>::new(), Clock::start());
     loop {
-        let (stop, woken) = work::asked(database);
+        let (stop, woken) = work::signals(database);
         if dying() || stop {
             return End::Ended;
         }
@@ -149,9 +149,9 @@ fn serve(database: u32) -> End {
         }
         if plan.outdated {
             match plan.load() {
-                Err(Trouble::Gone) => return End::NothingToDo,
-                Err(Trouble::Error(message)) => {
-                    troubles.log("reading the jobs", &message);
+                Err(WorkerError::Gone) => return End::NothingToDo,
+                Err(WorkerError::Error(message)) => {
+                    errors.log("reading the jobs", &message);
                     wait(Some(PAUSE_AFTER_TROUBLE));
                     continue;
                 }
@@ -161,10 +161,10 @@ fn serve(database: u32) -> End {
         if woken || delivery.is_due() {
             show(true, "delivering alerts");
             match delivery
-                .tick(|step| owner_transaction::run(DELIVERY_LIMIT, |open| step(&open.session, open.schema)))
+                .tick(|body| owner_transaction::run(DELIVERY_LIMIT, |open| body(&open.session, open.schema)))
             {
-                Err(Trouble::Gone) => return End::NothingToDo,
-                Err(Trouble::Error(message)) => troubles.log("delivering alerts", &message),
+                Err(WorkerError::Gone) => return End::NothingToDo,
+                Err(WorkerError::Error(message)) => errors.log("delivering alerts", &message),
                 Ok(()) => {}
             }
         }
@@ -174,10 +174,10 @@ fn serve(database: u32) -> End {
             }
             show(true, "publishing checkpoints");
             match publication
-                .tick(|step| owner_transaction::run(DELIVERY_LIMIT, |open| step(&open.session, open.schema)))
+                .tick(|body| owner_transaction::run(DELIVERY_LIMIT, |open| body(&open.session, open.schema)))
             {
-                Err(Trouble::Gone) => return End::NothingToDo,
-                Err(Trouble::Error(message)) => troubles.log("publishing checkpoints", &message),
+                Err(WorkerError::Gone) => return End::NothingToDo,
+                Err(WorkerError::Error(message)) => errors.log("publishing checkpoints", &message),
                 Ok(()) => {}
             }
         }
@@ -187,10 +187,10 @@ fn serve(database: u32) -> End {
             }
             show(true, "anchoring");
             match anchoring
-                .tick(|step| owner_transaction::run(DELIVERY_LIMIT, |open| step(&open.session, open.schema)))
+                .tick(|body| owner_transaction::run(DELIVERY_LIMIT, |open| body(&open.session, open.schema)))
             {
-                Err(Trouble::Gone) => return End::NothingToDo,
-                Err(Trouble::Error(message)) => troubles.log("anchoring", &message),
+                Err(WorkerError::Gone) => return End::NothingToDo,
+                Err(WorkerError::Error(message)) => errors.log("anchoring", &message),
                 Ok(()) => {}
             }
         }
@@ -205,16 +205,16 @@ fn serve(database: u32) -> End {
             match Run::begin(&job, exclusive, plan.timeout(&job)) {
                 Ok(Some(run)) => runs.push(run),
                 Ok(None) => plan.postpone(&job, PAUSE_AFTER_TROUBLE),
-                Err(Trouble::Gone) => return End::NothingToDo,
-                Err(Trouble::Error(message)) => {
-                    troubles.log(&format!("beginning job {job}"), &message);
+                Err(WorkerError::Gone) => return End::NothingToDo,
+                Err(WorkerError::Error(message)) => {
+                    errors.log(&format!("beginning job {job}"), &message);
                     plan.postpone(&job, PAUSE_AFTER_TROUBLE);
                 }
             }
             plan.outdated = true;
             continue;
         }
-        // Whose turn it is longest.
+        // The run that has waited longest.
         runs.sort_by_key(|run| run.next_step);
         if runs.first().is_some_and(|run| run.next_step <= Instant::now()) {
             show(true, &runs[0].activity());
@@ -230,9 +230,9 @@ fn serve(database: u32) -> End {
                         anchoring.look();
                     }
                 }
-                Err(Trouble::Gone) => return End::NothingToDo,
-                Err(Trouble::Error(message)) => {
-                    troubles.log(&runs[0].activity(), &message);
+                Err(WorkerError::Gone) => return End::NothingToDo,
+                Err(WorkerError::Error(message)) => {
+                    errors.log(&runs[0].activity(), &message);
                     if runs[0].gave_up() {
                         runs.remove(0);
                     }
@@ -254,13 +254,13 @@ fn serve(database: u32) -> End {
     }
 }
 
-/// Errors around the jobs, each said once a minute at most.
+/// Errors around the jobs, each logged once a minute at most.
 #[derive(Default)]
-struct Troubles {
+struct ErrorLog {
     last: Option<(String, Instant)>,
 }
 
-impl Troubles {
+impl ErrorLog {
     fn log(&mut self, doing: &str, message: &str) {
         let line = format!("zeroauth_audit: error while {doing}: {message}");
         let repeated = self

@@ -1,6 +1,6 @@
 //! Handing the schedules to pg_cron, and taking them back: the one place that knows pg_cron's tables and functions.
 //!
-//! Tried with pg_cron 1.4.2, which knows only GMT, and no seconds. Later ones have `cron.timezone`; it is asked for. A schedule
+//! Tried with pg_cron 1.4.2, which knows only GMT, and no seconds. Later ones have `cron.timezone`, which is queried. A schedule
 //! that has no exact equal in pg_cron's zone is refused, and then nothing is handed over.
 
 use pgrx::pg_sys;
@@ -57,7 +57,7 @@ impl<'a> PgCron<'a> {
         self.session.change("SELECT cron.unschedule($1)", &[Parameter::Int8(job.id)], |_| Ok(()))
     }
 
-    /// Our rows of `cron.job`, whoever scheduled them.
+    /// Our rows of `cron.job`, under any role.
     fn ours(&self) -> Result<Vec<CronJob>, Failure> {
         let mut jobs = Vec::new();
         let sql = "SELECT j.jobid FROM cron.job j WHERE pg_catalog.starts_with(j.jobname::pg_catalog.text, $1) AND j.database OPERATOR(pg_catalog.=) pg_catalog.current_database()::pg_catalog.text";
@@ -116,7 +116,7 @@ fn use_pg_cron(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
                 .detail(format!("Its schedule is \"{expression}\" in {job_zone}; pg_cron's zone is {zone}."))
                 .hint(format!("Give it a schedule in UTC with SELECT audit_job_set('{name}', schedule => .., time_zone => 'UTC'), or leave the jobs to the worker."))
         })?;
-        // A job that is off is on nobody's list; the row keeps who would run it.
+        // No scheduler lists a job that is off; the row keeps which one would run it.
         if enabled {
             let command = format!("SELECT {INTERNAL}.run_job('{name}', 'pg_cron')");
             cron.schedule(&format!("{PREFIX}{name}"), &expression, &command)?;

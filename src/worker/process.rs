@@ -1,4 +1,4 @@
-//! What the launcher and the workers have in common as background processes: signals, waiting, and saying what they do.
+//! What the launcher and the workers have in common as background processes: signals, waiting, and showing what they do.
 //!
 //! SIGTERM is PostgreSQL's `die`: a running query ends at its next check for interrupts, as in a session. A process that
 //! waits sees the same flag, and leaves without an error in the log. SIGHUP reads the configuration again.
@@ -120,7 +120,7 @@ impl Wake {
         if made < 0 {
             return Err(io::Error::last_os_error());
         }
-        // SAFETY: just made, and nobody else's.
+        // SAFETY: just made, and not shared.
         let wake = unsafe { OwnedFd::from_raw_fd(made) };
         for &descriptor in descriptors {
             let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 0 };
@@ -148,7 +148,7 @@ pub fn show(busy: bool, what: &str) {
     unsafe { pg_sys::pgstat_report_activity(state, what.as_ptr()) };
 }
 
-/// Sets a parameter for this process, over whatever the database or the role says.
+/// Sets a parameter for this process, over the settings of the database and the role.
 pub fn set_parameter(name: &CStr, value: &CStr) {
     // SAFETY: NUL-terminated names and values of parameters that there are.
     unsafe {

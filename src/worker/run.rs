@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::pg::error::log_line;
 use crate::pg::spi::Parameter;
-use crate::trail::owner_transaction::{self, Trouble};
+use crate::trail::owner_transaction::{self, WorkerError};
 use crate::tripwire::definitions;
 use crate::worker::jobs::Exclusive;
 
-/// How often it is tried to record a run's end before it is left to the next worker.
+/// Attempts to record a run's end before that is left to the next worker.
 const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_secs(2);
 /// The statement timeout counts in whole milliseconds, and fires that much before the deadline.
@@ -42,7 +42,7 @@ struct End {
 
 /// What `job_step` returns.
 #[derive(Deserialize)]
-struct Step {
+struct JobStep {
     more: bool,
     #[serde(default)]
     pause_ms: u64,
@@ -66,7 +66,7 @@ impl Run {
         job: &str,
         exclusive: Option<Exclusive>,
         timeout: Duration,
-    ) -> Result<Option<Self>, Trouble> {
+    ) -> Result<Option<Self>, WorkerError> {
         let free = exclusive.is_some();
         let id = owner_transaction::run(None, |open| {
             let mut id = None;
@@ -107,8 +107,8 @@ impl Run {
         self.tries >= TRIES
     }
 
-    /// Does one step, and records the end after the last. True when the run is over.
-    pub fn step(&mut self) -> Result<bool, Trouble> {
+    /// Does one step, and records the end after the last. True when the run has ended.
+    pub fn step(&mut self) -> Result<bool, WorkerError> {
         if self.end.is_none() {
             self.end = self.advance()?;
         }
@@ -121,7 +121,7 @@ impl Run {
         Ok(true)
     }
 
-    fn advance(&mut self) -> Result<Option<End>, Trouble> {
+    fn advance(&mut self) -> Result<Option<End>, WorkerError> {
         let left = self.deadline.saturating_duration_since(Instant::now());
         let timed_out = || End {
             outcome: "timed_out",
@@ -146,7 +146,7 @@ impl Run {
         });
         self.steps += 1;
         let failed = |code: Option<String>, message: String| {
-            // A cancelled step of a run whose time is over: the timeout did it.
+            // A step was cancelled after the run's deadline: the timeout did it.
             if self.deadline <= Instant::now() + SLACK {
                 timed_out()
             } else {
@@ -155,11 +155,11 @@ impl Run {
         };
         let text = match stepped {
             Ok(text) => text,
-            Err(Trouble::Gone) => return Err(Trouble::Gone),
+            Err(WorkerError::Gone) => return Err(WorkerError::Gone),
             // Not an error of the job's function, which is caught there: its commit failed.
-            Err(Trouble::Error(message)) => return Ok(Some(failed(None, message))),
+            Err(WorkerError::Error(message)) => return Ok(Some(failed(None, message))),
         };
-        let step: Step = match serde_json::from_str(&text) {
+        let step: JobStep = match serde_json::from_str(&text) {
             Ok(step) => step,
             Err(error) => return Ok(Some(failed(None, format!("the job returned no result: {error}")))),
         };
@@ -174,7 +174,7 @@ impl Run {
         Ok(Some(End { outcome: "succeeded", code: None, message: None }))
     }
 
-    fn record(&self) -> Result<(), Trouble> {
+    fn record(&self) -> Result<(), WorkerError> {
         let Some(end) = &self.end else { return Ok(()) };
         let nothing = |text: &Option<String>| text.clone().unwrap_or_default();
         let (code, message) = (nothing(&end.code), nothing(&end.message));

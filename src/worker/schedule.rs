@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::pg::spi::Parameter;
 use crate::pg::time::{self, SECOND};
-use crate::trail::owner_transaction::{self, Trouble};
+use crate::trail::owner_transaction::{self, WorkerError};
 use crate::worker::run::Run;
 
 /// Wall clock and steady clock do not drift apart by this much unless one is set.
@@ -21,10 +21,10 @@ struct Job {
 
 /// The jobs, as last read.
 pub struct Plan {
-    /// Whether the table has to be read again.
+    /// Whether the table must be read again.
     pub outdated: bool,
     jobs: Vec<Job>,
-    /// Jobs to leave alone for a while.
+    /// Jobs that are not tried again before this time.
     postponed: HashMap<String, Instant>,
     overdue_checked: i64,
 }
@@ -37,10 +37,10 @@ impl Default for Plan {
 
 impl Plan {
     /// Reads the table.
-    pub fn load(&mut self) -> Result<(), Trouble> {
+    pub fn load(&mut self) -> Result<(), WorkerError> {
         self.jobs = owner_transaction::run(None, |open| {
             let mut jobs = Vec::new();
-            // A database whose extension is older than its jobs has none.
+            // An older version of the extension has no jobs.
             let mut there = false;
             let table = format!("{}.jobs", open.schema);
             open.session.all(
@@ -94,7 +94,7 @@ impl Plan {
         self.jobs.iter().find(|known| known.name == job).map_or(Duration::from_secs(1), |known| known.timeout)
     }
 
-    /// Leaves `job` alone for a while.
+    /// Does not try `job` again for a while.
     pub fn postpone(&mut self, job: &str, pause: Duration) {
         self.postponed.insert(job.to_owned(), Instant::now() + pause);
     }
@@ -108,15 +108,15 @@ impl Plan {
     }
 
     /// The outcome of something that changed the table: tried again later when it failed.
-    pub fn note(&mut self, outcome: Result<(), Trouble>) {
+    pub fn note(&mut self, outcome: Result<(), WorkerError>) {
         self.outdated = true;
         self.overdue_checked = time::now();
-        if let Err(Trouble::Error(message)) = outcome {
+        if let Err(WorkerError::Error(message)) = outcome {
             pgrx::warning!("zeroauth_audit: error while looking after the jobs: {message}");
         }
     }
 
-    /// Whether a job became overdue that nobody has looked at.
+    /// Whether a job became overdue that was not reported yet.
     pub fn overdue_to_check(&self) -> bool {
         let now = time::now();
         self.jobs.iter().filter_map(|job| job.overdue_at).any(|at| at <= now && at > self.overdue_checked)
@@ -141,7 +141,7 @@ impl Plan {
     }
 }
 
-/// Notices a clock that is set back: its times are then later than any that were planned from it.
+/// Notices a clock that is set back: planned times are then too far in the future.
 pub struct Clock {
     wall: i64,
     steady: Instant,
@@ -161,8 +161,8 @@ impl Clock {
     }
 }
 
-/// Calls one of the functions that look after the jobs, if this version of the extension has it.
-fn call(function: &str) -> Result<(), Trouble> {
+/// Calls one of the functions that maintain the jobs, if this version of the extension has it.
+fn call(function: &str) -> Result<(), WorkerError> {
     owner_transaction::run(None, |open| {
         let name = format!("{}.{function}()", open.schema);
         let mut there = false;
@@ -179,16 +179,16 @@ fn call(function: &str) -> Result<(), Trouble> {
 }
 
 /// Ends what the worker before left behind.
-pub fn settle() -> Result<(), Trouble> {
+pub fn settle() -> Result<(), WorkerError> {
     call("jobs_settle")
 }
 
 /// Plans anew what a wrong clock had planned.
-pub fn correct() -> Result<(), Trouble> {
+pub fn correct() -> Result<(), WorkerError> {
     call("jobs_correct")
 }
 
 /// Raises an alert for every job that is overdue.
-pub fn check_overdue() -> Result<(), Trouble> {
+pub fn check_overdue() -> Result<(), WorkerError> {
     call("jobs_check_overdue")
 }

@@ -1,5 +1,5 @@
 //! The worker of a database on a hot standby: verifies every hour, and writes what it finds to the server log, since it can
-//! write nowhere else. A promotion sends it away, and the launcher starts a full worker.
+//! write nowhere else. A promotion stops it, and the launcher starts a full worker.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::pg::error::log_line;
 use crate::shared::databases::{End, work};
-use crate::trail::owner_transaction::{self, Trouble};
+use crate::trail::owner_transaction::{self, WorkerError};
 use crate::worker::process::{dying, reload_if_asked, show, wait};
 
 /// How often it verifies.
@@ -22,10 +22,10 @@ struct Line {
     first_finding: Option<serde_json::Value>,
 }
 
-/// Verifies until the process has to go.
+/// Verifies until the process must stop.
 pub fn serve(database: u32) -> End {
     show(true, "looking for the extension");
-    if let Err(Trouble::Gone) = owner_transaction::run(None, |_| Ok(())) {
+    if let Err(WorkerError::Gone) = owner_transaction::run(None, |_| Ok(())) {
         return End::NothingToDo;
     }
     work::settle(database);
@@ -37,15 +37,15 @@ pub fn serve(database: u32) -> End {
                     log_line(&format!("zeroauth_audit: {line}"));
                 }
             }
-            Err(Trouble::Gone) => return End::NothingToDo,
-            Err(Trouble::Error(message)) => {
+            Err(WorkerError::Gone) => return End::NothingToDo,
+            Err(WorkerError::Error(message)) => {
                 pgrx::warning!("zeroauth_audit: could not verify on the standby: {message}")
             }
         }
         show(false, "waiting to verify again");
         let since = std::time::Instant::now();
         while since.elapsed() < EVERY {
-            if dying() || work::asked(database).0 {
+            if dying() || work::signals(database).0 {
                 return End::Ended;
             }
             reload_if_asked();
@@ -54,7 +54,7 @@ pub fn serve(database: u32) -> End {
     }
 }
 
-fn verify() -> Result<Line, Trouble> {
+fn verify() -> Result<Line, WorkerError> {
     owner_transaction::run(None, |open| {
         let mut line = Line { event: "standby_verified", ..Line::default() };
         let sql = include_str!("../../sql/queries/trail_summary.sql").replace("@extschema@", &open.public);

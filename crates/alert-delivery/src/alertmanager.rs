@@ -1,6 +1,6 @@
 //! The body of `POST /api/v2/alerts` (Alertmanager's API, version 2).
 //!
-//! Alertmanager knows an alert by its labels and tells people about new ones only. So each escalation is an alert of its
+//! Alertmanager knows an alert by its labels and notifies people of new ones only. So each escalation is an alert of its
 //! own, with one label more; an acknowledgement ends those, and leaves the first one firing until it is resolved. It
 //! forgets an alert without an end after its `resolve_timeout`: a firing alert gets an end that is far away.
 
@@ -19,7 +19,7 @@ pub(crate) fn body(notice: &str) -> Result<String, &'static str> {
     let notice: Notice =
         serde_json::from_str(notice).map_err(|_| "the delivery is not as this version makes them")?;
     let starts = notice.alert.raised_at.as_str();
-    // A clock that was set back must not make an alert that ends before it began: Alertmanager refuses those.
+    // A clock that was set back must not make an alert that ends before it began: Alertmanager refuses such alerts.
     let ended = notice.alert.resolved_at.as_deref().unwrap_or(starts).max(starts);
     let escalations = 2..=notice.alert.escalation_level;
     let alerts: Vec<Value> = match notice.what {

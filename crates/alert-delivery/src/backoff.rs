@@ -1,4 +1,4 @@
-//! When to try again: a pure function of how often it failed.
+//! When to retry: a pure function of the number of failures.
 
 use std::time::Duration;
 
@@ -6,17 +6,19 @@ use std::time::Duration;
 pub const FIRST: Duration = Duration::from_secs(2);
 /// The longest pause, before jitter.
 pub const LONGEST: Duration = Duration::from_secs(15 * 60);
-/// A server that asks for more patience than this is asked again after it.
+/// The longest pause that a server may ask for: it is tried again after this one.
 pub const MOST_PATIENCE: Duration = Duration::from_secs(60 * 60);
 
 /// The pause after `failures` failures in a row: doubled each time up to [`LONGEST`], or what the server asked for within
 /// one second and [`MOST_PATIENCE`], if that is longer. `jitter`, a random number from 0 to 1, shortens it by at most a
-/// fifth, so that the endpoint is not met by everybody at once.
+/// fifth, so that not every sender returns at once.
 #[must_use]
-pub fn pause(failures: u32, asked: Option<Duration>, jitter: f64) -> Duration {
+pub fn pause(failures: u32, requested: Option<Duration>, jitter: f64) -> Duration {
     let doubled = FIRST.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(LONGEST);
     let shortened = doubled.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 5.0);
-    shortened.max(asked.map_or(Duration::ZERO, |asked| asked.clamp(Duration::from_secs(1), MOST_PATIENCE)))
+    shortened.max(
+        requested.map_or(Duration::ZERO, |requested| requested.clamp(Duration::from_secs(1), MOST_PATIENCE)),
+    )
 }
 
 /// The pause after a refusal, which repeating the same request hardly changes: the longest.
@@ -52,10 +54,10 @@ mod tests {
 
     #[test]
     fn a_server_that_asks_for_patience_gets_it_within_bounds() {
-        let asked = |seconds| pause(1, Some(Duration::from_secs(seconds)), 0.0);
-        assert_eq!(asked(30), Duration::from_secs(30));
-        assert_eq!(asked(u64::MAX), MOST_PATIENCE);
-        // Asked for less than our own pause, we keep ours.
-        assert_eq!(asked(0), FIRST);
+        let requested = |seconds| pause(1, Some(Duration::from_secs(seconds)), 0.0);
+        assert_eq!(requested(30), Duration::from_secs(30));
+        assert_eq!(requested(u64::MAX), MOST_PATIENCE);
+        // If the server asks for less than our own pause, ours applies.
+        assert_eq!(requested(0), FIRST);
     }
 }

@@ -16,7 +16,7 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 /// RFC 2104 discourages shorter keys than the hash; this much we insist on.
 const SHORTEST_KEY: usize = 16;
 
-/// The end of a route, with its files read: used for a few attempts, then read again.
+/// The endpoint of a route, with its files read. Used for a few attempts, then opened anew.
 pub struct Target {
     kind: Kind,
     endpoint: Endpoint,
@@ -31,7 +31,7 @@ impl fmt::Debug for Target {
 }
 
 impl Target {
-    /// Reads the route's files. The error says which of them is at fault, and nothing of what is in it.
+    /// Reads the route's files. The error says which of them is at fault, and nothing of its content.
     pub fn open(route: &Route) -> Result<Self, String> {
         Self::open_within(route, DEADLINE)
     }

@@ -2,7 +2,7 @@
 //!
 //! Knows nothing of Postgres. One attempt is [`Target::send`]: it ends within [`DEADLINE`], follows no redirect, asks no
 //! proxy, reads no more of an answer than its head, and returns an [`Outcome`], never a panic. [`Senders`] runs attempts in
-//! threads of their own, one for each route at a time. When to try again is [`backoff::pause`].
+//! threads of their own, one for each route at a time. [`backoff::pause`] says when to retry.
 //!
 //! URLs count as secrets: no error and no `Debug` of this crate contains a part of one.
 #![forbid(unsafe_code)]

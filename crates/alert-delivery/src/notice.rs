@@ -1,4 +1,4 @@
-//! What is delivered, and along which route. The body of a webhook is kept in the database as it will be sent, so that every
+//! Deliveries and their routes. The body of a webhook is kept in the database as it will be sent, so that every
 //! attempt sends the same bytes; what Alertmanager wants is made from it.
 
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// What is at the other end of a route.
+/// The receiver at the end of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Alertmanager's v2 API.
@@ -20,7 +20,7 @@ pub enum Kind {
 pub struct Route {
     /// Its name.
     pub name: String,
-    /// What is at its end.
+    /// Its receiver.
     pub kind: Kind,
     /// The file that holds the URL.
     pub url_file: PathBuf,
@@ -35,13 +35,13 @@ pub struct Route {
 pub struct Shipment {
     /// Its number in the database, for the report.
     pub id: i64,
-    /// What the receiver tells a repeated delivery by.
+    /// The key by which the receiver recognises a repeated delivery.
     pub key: String,
     /// The body of a webhook: a JSON object.
     pub body: String,
 }
 
-/// The body, as far as Alertmanager is told of it.
+/// The parts of the body that Alertmanager gets.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Notice {
     pub(crate) what: What,

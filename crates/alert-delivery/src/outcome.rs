@@ -1,10 +1,10 @@
-//! What came of one attempt.
+//! The outcome of one attempt.
 
 use std::time::{Duration, SystemTime};
 
 use zeroauth_audit_transport::failure;
 
-/// What came of one attempt.
+/// The outcome of one attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Outcome {
@@ -15,7 +15,7 @@ pub enum Outcome {
     Retry {
         /// What happened, without any part of the URL.
         error: String,
-        /// How long the server asked us to wait.
+        /// The pause that the server asked for.
         after: Option<Duration>,
     },
     /// The server refused this very request (another 4xx): tried again, but slowly.
@@ -43,7 +43,7 @@ impl Outcome {
     }
 
     pub(crate) fn of_error(error: &ureq::Error) -> Self {
-        Outcome::retry(failure::told(error))
+        Outcome::retry(failure::describe(error))
     }
 }
 
@@ -86,7 +86,7 @@ mod tests {
         assert_eq!(seconds("-1"), None);
         assert_eq!(seconds("99999999999999999999999"), None);
         assert_eq!(seconds("soon"), None);
-        // A date that is past asks for nothing.
+        // A date in the past asks for no pause.
         let later = now + Duration::from_secs(3600);
         assert_eq!(patience(Some("Thu, 01 Jan 1970 00:01:00 GMT"), later), None);
     }

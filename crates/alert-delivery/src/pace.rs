@@ -1,7 +1,7 @@
-//! Which routes are left alone for a while, and until when: what came of attempts, turned into pauses.
+//! Which routes pause, and until when: turns outcomes of attempts into pauses.
 //!
-//! Kept in memory only. After a restart every route is tried once, and what the database remembers of each delivery makes
-//! the pauses long again.
+//! Kept in memory only. After a restart every route is tried once, and the attempts that the database has counted for each delivery
+//! make the pauses long again.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use crate::backoff;
 use crate::outcome::Outcome;
 use crate::senders::Report;
 
-/// What is to be recorded of one delivery.
+/// The record to make of one delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settlement {
     /// Its number.
@@ -36,7 +36,7 @@ struct Rest {
 }
 
 impl Pace {
-    /// The routes that are left alone at `now`.
+    /// The routes that pause at `now`.
     pub fn resting(&self, now: Instant) -> impl Iterator<Item = &str> {
         self.resting.iter().filter(move |(_, rest)| rest.until > now).map(|(route, _)| route.as_str())
     }

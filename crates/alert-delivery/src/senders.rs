@@ -33,28 +33,28 @@ pub struct Batch {
     pub shipments: Vec<Shipment>,
 }
 
-/// What came of a batch.
+/// The outcome of a batch.
 #[derive(Debug)]
 pub struct Report {
     /// The route's name.
     pub route: String,
-    /// Each delivery that was tried, by its number. The others were not: the route is in trouble, or time was up.
+    /// Each delivery that was tried, by its number. The others were not tried: the route is failing, or time was up.
     pub outcomes: Vec<(i64, Outcome)>,
     /// The numbers of those that were not tried.
     pub untried: Vec<i64>,
 }
 
-/// A report, and whether a thread made it: then its route is free again.
-struct Told(bool, Report);
+/// A report, and whether a thread made it, so that its route is free again.
+struct Message(bool, Report);
 
 /// The threads, and the way back from them.
 #[derive(Debug)]
 pub struct Senders {
     busy: HashSet<String>,
     deadline: Duration,
-    reports: Receiver<Told>,
-    report: Sender<Told>,
-    /// Whether there is a report that nobody took.
+    reports: Receiver<Message>,
+    report: Sender<Message>,
+    /// Whether there is a report that was not taken.
     news: Arc<AtomicBool>,
     wake: PipeReader,
     waker: Arc<PipeWriter>,
@@ -119,8 +119,8 @@ impl Senders {
         let started = free
             && unsignalled(|| {
                 thread::Builder::new().name("audit delivery".into()).spawn(move || {
-                    // The owner is gone when nobody listens: so is the need to tell.
-                    let _ = report.send(Told(true, attempted(&batch, deadline)));
+                    // If nobody receives, the owner is gone.
+                    let _ = report.send(Message(true, attempted(&batch, deadline)));
                     news.store(true, Ordering::Release);
                     let _ = (&*waker).write(&[1]);
                 })
@@ -129,22 +129,24 @@ impl Senders {
         if started {
             self.busy.insert(name);
         } else {
-            let _ =
-                self.report.send(Told(false, Report { route: name, outcomes: Vec::new(), untried: numbers }));
+            let _ = self
+                .report
+                .send(Message(false, Report { route: name, outcomes: Vec::new(), untried: numbers }));
             self.news.store(true, Ordering::Release);
             let _ = (&*self.waker).write(&[1]);
         }
     }
 
-    /// What has come back since the last call.
+    /// The reports since the last call.
     pub fn reports(&mut self) -> Vec<Report> {
-        // Before the reports are taken: one that comes meanwhile is news again.
+        // Cleared before the reports are taken: a report that comes meanwhile sets it again.
         self.news.store(false, Ordering::Release);
         let mut bytes = [0; 256];
         while matches!((&self.wake).read(&mut bytes), Ok(n) if n > 0) {}
-        let told: Vec<Told> = self.reports.try_iter().collect();
-        told.into_iter()
-            .map(|Told(ran, report)| {
+        let messages: Vec<Message> = self.reports.try_iter().collect();
+        messages
+            .into_iter()
+            .map(|Message(ran, report)| {
                 if ran {
                     self.busy.remove(&report.route);
                 }

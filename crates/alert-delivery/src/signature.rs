@@ -1,8 +1,8 @@
 //! The signature of a webhook: HMAC-SHA256 (RFC 2104) over the time, a dot and the body, in hexadecimal.
 //!
-//! A receiver computes the same over the bytes it got and the header's time, compares in constant time, and refuses what is
-//! older than [`REPLAY_WINDOW`]: a request that somebody recorded is then of no use later. Within the window the header
-//! [`ID`] tells a repeated request from a new one.
+//! A receiver computes the same over the bytes it got and the header's time, compares in constant time, and refuses a
+//! request older than [`REPLAY_WINDOW`]: a recorded request is useless later. Within the window the header
+//! [`ID`] distinguishes a repeated request from a new one.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What is anchored: one batch, named by its log and its epoch.
+//! The unit of anchoring: one batch, named by its log and its epoch.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,7 +18,7 @@ impl Hash {
     }
 }
 
-/// What is no [`Hash`].
+/// A text that is no [`Hash`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not 0x and 64 hexadecimal digits")]
 pub struct NoHash;
@@ -65,7 +65,7 @@ impl<'de> Deserialize<'de> for Hash {
 pub struct Moment(pub i64);
 
 impl Moment {
-    /// So many seconds later.
+    /// The moment `seconds` later.
     #[must_use]
     pub fn plus(self, seconds: u64) -> Self {
         Self(self.0.saturating_add(i64::try_from(seconds).unwrap_or(i64::MAX)))
@@ -78,7 +78,7 @@ impl Moment {
     }
 }
 
-/// One batch for one target. A batch never changes once it is planned: what is signed and sent is made from it.
+/// One batch for one target. A batch never changes once it is planned: signatures and transactions are made from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {
     /// Whose anchors these are: [`Batch::log_id`] of the origin.
@@ -106,7 +106,7 @@ impl Batch {
         *seal == self.seal()
     }
 
-    /// The batch as text, for targets that sign or stamp bytes: one line each for the format, the log, the epoch, and what is sealed.
+    /// The batch as text, for targets that sign or stamp bytes: one line each for the format, the log, the epoch, and the seal.
     #[must_use]
     pub fn statement(&self) -> String {
         format!(
@@ -131,7 +131,7 @@ impl Batch {
         (batch.statement() == text).then_some(batch)
     }
 
-    /// What a target keeps of it.
+    /// The seal: what a target keeps of it.
     #[must_use]
     pub fn seal(&self) -> Seal {
         Seal { root: self.root, size: self.size, batch_time: self.batch_time }

@@ -1,4 +1,4 @@
-//! What a target has to be able to do. Everything here is a call to the outside: it may fail, hang until its deadline, or fail
+//! The interface of a target. Every method is a call to the outside: it may fail, hang until its deadline, or fail
 //! after it worked. Nothing here decides anything; [`crate::machine`] does.
 
 use serde::{Deserialize, Serialize};
@@ -8,23 +8,23 @@ use crate::failure::Failure;
 
 /// A target. Calls block, each within a deadline of the driver's own, and never panic.
 pub trait Driver: Send {
-    /// What the target has of the batch, and what came of the attempts. Changes nothing.
+    /// What the target has of the batch, and the fate of the attempts. Changes nothing.
     fn look(&self, batch: &Batch, attempts: &[&Attempt]) -> Result<View, Failure>;
 
-    /// Makes what is to be sent, and sends nothing. May ask the target (for fees, a nonce).
+    /// Makes an attempt, and sends nothing. May query the target (for fees, a nonce).
     fn prepare(&self, batch: &Batch, need: &Need, now: Moment) -> Result<Attempt, Failure>;
 
     /// Sends an attempt that was stored. Sending the same attempt twice must do no more than sending it once.
     fn send(&self, batch: &Batch, attempt: &Attempt) -> Result<Sent, Failure>;
 
-    /// What an outsider needs to check the anchor, verified before it is returned.
+    /// The evidence by which an auditor checks the anchor, verified before it is returned.
     fn evidence(&self, batch: &Batch, inclusion: &Inclusion) -> Result<serde_json::Value, Failure>;
 }
 
 /// What the target has of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
-    /// What is under the batch's log and epoch.
+    /// The target's content under the batch's log and epoch.
     pub place: Place,
     /// Whether the target still has the newest attempt, waiting.
     pub waiting: bool,
@@ -34,12 +34,12 @@ pub struct View {
     pub reverted: bool,
 }
 
-/// What is under a log and an epoch.
+/// A target's content under a log and an epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
     /// Nothing, and the epoch can still be used.
     Free,
-    /// Something that cannot be told yet: endpoints are at different heights.
+    /// Not known yet: endpoints are at different heights.
     Unsettled,
     /// An anchor; whose it is, the seal says.
     Included(Inclusion),
@@ -55,7 +55,7 @@ pub enum Place {
 /// Where an anchor is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inclusion {
-    /// What is kept there.
+    /// The seal that the target keeps.
     pub seal: Seal,
     /// The transaction's hash, the token's serial number, or the link of the entry.
     pub id: String,
@@ -83,7 +83,7 @@ pub struct Nonces {
     pub finalized: u64,
 }
 
-/// What is to be prepared.
+/// The attempt to prepare.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Need {
@@ -104,16 +104,16 @@ pub enum Need {
 /// Fees of EIP-1559, in wei per gas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fees {
-    /// At most so much in all.
+    /// The maximum fee in all.
     pub max_fee: u64,
-    /// So much to whoever includes it.
+    /// The priority fee, for the block's producer.
     pub max_priority_fee: u64,
 }
 
-/// What was prepared. Stored before it is sent.
+/// An attempt. Stored before it is sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
-    /// The transaction's hash; for other targets what tells attempts apart.
+    /// The transaction's hash; for other targets whatever distinguishes attempts.
     pub id: String,
     /// The very bytes that are sent, in hexadecimal digits.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -137,14 +137,14 @@ pub struct Attempt {
     pub underpriced: bool,
 }
 
-/// What came of sending.
+/// The outcome of sending.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sent {
     /// Accepted, or known already.
     Accepted,
     /// The nonce is used: by this very attempt or by another transaction.
     NonceUsed,
-    /// The fees are too low for now, or for replacing what is there.
+    /// The fees are too low for now, or for replacing the pending attempt.
     Underpriced,
     /// The answer is the anchor itself.
     Anchored(Inclusion),

@@ -1,8 +1,8 @@
-//! Why a call to a target came to nothing. Stored with the state and shown to people: no URL, no key, nothing that a server said.
+//! Why a call to a target failed. Stored with the state and shown to people: no URL, no key, nothing that a server said.
 
 use serde::{Deserialize, Serialize};
 
-/// Why a call came to nothing.
+/// Why a call failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
@@ -20,7 +20,7 @@ pub enum Failure {
     BadAnswer {
         /// Which of the configured endpoints, from 1.
         endpoint: usize,
-        /// What was asked.
+        /// What was queried.
         method: String,
         /// What is wrong with it.
         problem: String,
@@ -30,7 +30,7 @@ pub enum Failure {
     CallFailed {
         /// Which of the configured endpoints, from 1.
         endpoint: usize,
-        /// What was asked.
+        /// What was queried.
         method: String,
         /// The code of the error.
         code: i64,
@@ -103,7 +103,7 @@ pub enum Failure {
     /// What the target keeps was changed after it was put there.
     #[error("{problem}")]
     Altered {
-        /// What tells it.
+        /// What shows the change.
         problem: String,
     },
     /// A file that cannot be used: a key, a password, a URL, the anchor file.
@@ -149,7 +149,7 @@ pub enum Refusal {
         /// The newest epoch of the log.
         latest: u64,
     },
-    /// Something that this contract never says.
+    /// An error that this contract never raises.
     #[error("for no reason that it has")]
     Unknown,
 }

@@ -1,7 +1,7 @@
 //! Anchors: checkpoints fixed outside the database.
 //!
-//! Knows nothing of Postgres. A batch is 32 bytes that are given; what to do with it is decided by a pure state machine, and what the
-//! outside is asked goes through one trait.
+//! Knows nothing of Postgres. A batch is 32 bytes that the caller gives. A pure state machine decides what to do with it, and every call to the
+//! outside goes through one trait.
 //!
 //! | module | what it does |
 //! |---|---|
@@ -13,7 +13,7 @@
 //! | [`file`] | anchors in an append-only file |
 //! | [`rfc3161`] | anchors as time stamps of an authority |
 //! | `targets` | drivers by the kind of their target |
-//! | [`evidence`] | what an outsider checks, offline |
+//! | [`evidence`] | what an auditor checks, offline |
 //! | [`pursue`](mod@pursue) | the loop around the machine: store, then act |
 #![forbid(unsafe_code)]
 

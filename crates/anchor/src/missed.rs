@@ -1,12 +1,12 @@
-//! Days without an anchor: when a tenant's anchors are late, when they are `anchor-degraded`, and what ends that.
+//! Days without an anchor: when a tenant's anchors are late, when they are `anchor-degraded`, and what ends these states.
 //!
-//! Pure: the times at which the schedule asked for an anchor come in as arguments, and so does what was anchored.
+//! Pure: the times of the schedule come in as arguments, and so do the anchors.
 
 use serde::{Deserialize, Serialize};
 
 use crate::batch::Moment;
 
-/// So many missed days in a row make a tenant `anchor-degraded`.
+/// This many missed days in a row make a tenant `anchor-degraded`.
 pub const DEGRADED_AFTER: usize = 2;
 
 /// An anchor of a tenant that is included or final.
@@ -18,7 +18,7 @@ pub struct Anchored {
     pub included_at: Moment,
     /// Whether it is final. Only that ends `anchor-degraded`.
     pub finalized: bool,
-    /// Whether a consistency proof ties its checkpoint to that of the anchor before it. Without, it says nothing about the gap.
+    /// Whether a consistency proof links its checkpoint to that of the anchor before it. Without a proof it does not cover the gap.
     pub consistent: bool,
 }
 

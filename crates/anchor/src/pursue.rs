@@ -1,7 +1,7 @@
 //! The loop around the machine: store, then act, then step again, until there is nothing to do for now.
 //!
 //! The only place where decisions and outside meet. It keeps the order that the promises of [`crate::machine`] rest on: no action
-//! is taken before the state that asked for it is stored.
+//! is taken before the state that calls for it is stored.
 
 use serde_json::Value;
 
@@ -21,9 +21,9 @@ pub trait Store {
     fn evidence(&mut self, evidence: &Value) -> Result<(), Self::Error>;
 }
 
-/// Does what `action` says, if it is a call to the outside; what came of it.
+/// Makes the call of `action`, if it is a call to the outside; returns its outcome.
 ///
-/// The evidence comes beside [`Event::Collected`] and has to be stored before that event is stepped with.
+/// The evidence comes beside [`Event::Collected`], and must be stored before the step with that event.
 pub fn perform(
     driver: &dyn Driver,
     batch: &Batch,
@@ -53,10 +53,10 @@ pub fn perform(
     Some((event, None))
 }
 
-/// Goes on with a batch until there is nothing to do for now. Returns the newest state, which is stored, and the action that is left:
+/// Continues a batch until there is nothing to do for now. Returns the newest state, which is stored, and the action that is left:
 /// [`Action::Wait`], [`Action::Replan`] or [`Action::Done`].
 ///
-/// `clock` is asked before every step. An error of the store ends it at once; what was stored before is where to go on from.
+/// `clock` is read before every step. An error of the store ends the loop at once; continue later from the stored state.
 pub fn pursue<S: Store>(
     policy: &Policy,
     batch: &Batch,

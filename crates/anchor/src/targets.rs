@@ -12,7 +12,7 @@ use crate::rfc3161::Rfc3161Driver;
 /// Every kind of target.
 pub const KINDS: [&str; 3] = ["evm", "file", "rfc3161"];
 
-/// The driver of a target. Reads the files that the configuration names, and calls nobody.
+/// The driver of a target. Reads the files that the configuration names, and makes no call.
 pub fn open(kind: &str, config: &Value) -> Result<Box<dyn Driver>, Failure> {
     match kind {
         "evm" => Ok(Box::new(EvmDriver::open(read(config)?)?)),
@@ -34,29 +34,29 @@ mod tests {
 
     use super::*;
 
-    fn told(kind: &str, config: &Value) -> String {
+    fn error_of(kind: &str, config: &Value) -> String {
         open(kind, config).err().expect("it cannot be opened").to_string()
     }
 
     #[test]
-    fn a_configuration_that_cannot_be_used_is_told_with_what_is_wrong() {
+    fn the_error_of_an_unusable_configuration_names_the_problem() {
         assert_eq!(
-            told("pigeon", &json!({})),
+            error_of("pigeon", &json!({})),
             "the configuration of the target is of no known kind: evm, file, rfc3161"
         );
         assert_eq!(
-            told("file", &json!({})),
+            error_of("file", &json!({})),
             "the configuration of the target cannot be read: missing field `path`"
         );
-        assert!(told("evm", &json!({ "chain": 1 })).starts_with(
+        assert!(error_of("evm", &json!({ "chain": 1 })).starts_with(
             "the configuration of the target cannot be read: unknown field `chain`, expected one of "
         ));
         assert_eq!(
-            told("file", &json!({ "path": "/a", "key_file": "/no/such/key" })),
+            error_of("file", &json!({ "path": "/a", "key_file": "/no/such/key" })),
             "cannot open the key file: No such file or directory (os error 2)"
         );
         assert_eq!(
-            told("rfc3161", &json!({ "url_file": "url", "authorities_file": "/a" })),
+            error_of("rfc3161", &json!({ "url_file": "url", "authorities_file": "/a" })),
             "the path of the URL file is not absolute"
         );
     }

@@ -1,10 +1,10 @@
 //! A directory as a sink: one file for each run of the worker, never written to again. Best on storage that cannot be changed.
 //!
-//! `DIRECTORY/2026/11/24/160900-000001.checkpoints` holds what was signed in one run. The first file of a day, named
-//! `..-full.checkpoints`, holds the newest checkpoint of every origin that was ever published here as well: whoever reads
-//! the newest full file and what follows it knows them all. A file appears whole, under its own name, or not at all.
+//! `DIRECTORY/2026/11/24/160900-000001.checkpoints` holds the checkpoints signed in one run. The first file of a day, named
+//! `..-full.checkpoints`, holds the newest checkpoint of every origin that was ever published here as well: a reader of
+//! the newest full file and of those after it knows them all. A file appears whole, under its own name, or not at all.
 //!
-//! What is in the directory is believed more than the database: what does not agree with it is not written.
+//! The directory is trusted more than the database: a checkpoint that contradicts it is not written.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -31,7 +31,7 @@ pub struct Stamp {
 /// How a stored note is read: the sealed checkpoint in it, signed by a known key.
 pub type ReadNote = dyn Fn(&str) -> Result<Sealed, String> + Send;
 
-/// The directory, and what is in it. There is one writer: checkpoints of others would not be carried on in its full files.
+/// The directory, and its content. It has one writer: full files would not repeat the checkpoints of another.
 pub struct Directory {
     path: PathBuf,
     /// The newest checkpoint of each origin.
@@ -56,7 +56,7 @@ impl Directory {
             .map_err(|error| format!("cannot write to the directory: {}", io::Error::from(error)))
     }
 
-    /// Reads what is there: the newest full file, and all that were written after it.
+    /// Reads the directory: the newest full file, and all files after it.
     pub fn open(path: &Path, read: &ReadNote) -> Result<Self, String> {
         judge(path)?;
         let mut directory = Self { path: path.to_path_buf(), newest: BTreeMap::new(), full_day: None };
@@ -91,9 +91,9 @@ impl Directory {
         Ok(())
     }
 
-    /// Writes one file of what was signed in a run, but for what does not agree with what is here. Returns those.
+    /// Writes the checkpoints signed in one run to a file. Leaves out, and returns, those that contradict the directory.
     ///
-    /// When it fails, the file may be there all the same: written again, it is another file with the same in it.
+    /// A failed write may have left the file: a retry writes another file with the same content.
     pub fn write(&mut self, signed: &[Sealed], stamp: &Stamp) -> Result<Vec<Conflict>, String> {
         let mut conflicts = Vec::new();
         let mut newest = self.newest.clone();
@@ -174,7 +174,7 @@ fn judge(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Gives a finished file its name, unless that is taken.
+/// Gives a finished file its name, unless the name is taken.
 fn take_name(unfinished: &Path, name: &Path) -> io::Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     match renameat_with(CWD, unfinished, CWD, name, RenameFlags::NOREPLACE) {

@@ -4,11 +4,11 @@
 #![forbid(unsafe_code)]
 
 pub mod directory;
-pub mod lane;
+pub mod sink_thread;
 pub mod witness;
 
 pub use directory::{Directory, Stamp};
-pub use lane::{Report, Work, begin};
+pub use sink_thread::{SinkReport, SinkWork, begin};
 pub use witness::{Answer, Shown, Witness};
 
 /// A signed checkpoint.
@@ -24,13 +24,13 @@ pub struct Sealed {
     pub note: String,
 }
 
-/// What a sink holds of a log, and the log does not agree with.
+/// A checkpoint of a sink that contradicts the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
     /// Of which log.
     pub origin: String,
-    /// Tree size of what the sink holds.
+    /// Its tree size.
     pub size: u64,
-    /// Its root hash, if the sink tells.
+    /// Its root hash, if the sink gives it.
     pub root: Option<[u8; 32]>,
 }

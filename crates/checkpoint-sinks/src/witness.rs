@@ -17,7 +17,7 @@ const PATH: &str = "/add-checkpoint";
 /// Content type of an answer that is a tree size.
 const SIZE: &str = "text/x.tlog.size";
 
-/// What is shown to a witness.
+/// A checkpoint to show to a witness.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {
     /// Tree size of the last checkpoint that it is thought to have seen, 0 for none.
@@ -54,7 +54,7 @@ impl std::fmt::Debug for Witness {
 }
 
 impl Witness {
-    /// Reads its files. The error says which of them is at fault, and nothing of what is in it.
+    /// Reads its files. The error says which of them is at fault, and nothing of its content.
     pub fn open(url_file: &Path, ca_file: Option<&Path>) -> Result<Self, String> {
         Self::open_within(url_file, ca_file, DEADLINE)
     }
@@ -68,8 +68,8 @@ impl Witness {
         Ok(Self { endpoint, agent })
     }
 
-    /// One request. `Err` when there was no answer that means anything: it may have signed all the same, and says so when it is
-    /// shown the checkpoint again.
+    /// One request. `Err` when there was no valid answer: the witness may have signed all the same, and says so when it
+    /// is shown the checkpoint again.
     pub fn add_checkpoint(&self, shown: &Shown) -> Result<Answer, String> {
         let mut body = format!("old {}\n", shown.old_size);
         for hash in &shown.proof {
@@ -83,7 +83,7 @@ impl Witness {
         if let Some(authorization) = &self.endpoint.authorization {
             request = request.header("Authorization", authorization);
         }
-        let mut response = request.send(body).map_err(|error| failure::told(&error))?;
+        let mut response = request.send(body).map_err(|error| failure::describe(&error))?;
         let status = response.status().as_u16();
         let size_follows = response
             .headers()
@@ -93,7 +93,7 @@ impl Witness {
             .is_some_and(|kind| kind.trim().eq_ignore_ascii_case(SIZE));
         let mut text = || {
             let body = response.body_mut().with_config().limit(MOST_ANSWER_BYTES);
-            body.read_to_string().map_err(|error| failure::told(&error))
+            body.read_to_string().map_err(|error| failure::describe(&error))
         };
         match status {
             200 => Ok(Answer::Cosigned(text()?)),

@@ -9,8 +9,8 @@
 //! end 2
 //! ```
 //!
-//! The lengths make it unambiguous whatever the notes hold; the last line tells a file that was cut off from one that is
-//! short. What the notes say is not looked at here. Names of files and their order are in `docs/format.md`.
+//! The lengths make it unambiguous whatever the notes contain; the last line distinguishes a truncated file from a short
+//! one. The content of the notes is not read here. Names of files and their order are in `docs/format.md`.
 
 use alloc::format;
 use alloc::vec::Vec;
@@ -48,10 +48,10 @@ pub enum Error {
     Length {
         /// Where.
         at: usize,
-        /// What is said.
+        /// The length in the file.
         length: u64,
     },
-    /// The last line tells another number.
+    /// The last line has another number.
     #[error("there are {found} notes in the file, which says {said}")]
     Count {
         /// Notes read.
@@ -82,7 +82,7 @@ pub fn write<'a>(notes: impl IntoIterator<Item = &'a str>) -> Vec<u8> {
 }
 
 /// The notes of a file, each with the byte it begins at. The last item is the error, if there is one: notes before it are
-/// whole, and yet the file is not what was published.
+/// whole, and yet the file is not the published one.
 pub fn read(file: &[u8]) -> impl Iterator<Item = Result<(usize, &[u8]), Error>> {
     let mut reader = Reader { file, at: 0, notes: 0, state: State::Header };
     core::iter::from_fn(move || reader.next())
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_cut_off_anywhere_is_told_from_a_short_one() {
+    fn a_file_that_was_cut_off_anywhere_is_distinguished_from_a_short_one() {
         let file = write(["one\n", "end 1\n"]);
         for length in 0..file.len() {
             assert_eq!(error(&file[..length]), Error::Truncated { at: length }, "{length}");

@@ -5,7 +5,7 @@
 //!
 //! A note has two signature lines of the log, by one key under the log's origin as its name: the plain one (type 0x01), and a
 //! cosignature (type 0x04) that says when it was sealed. Silence is sealed by signing the same body again at a later time.
-//! Lines of witnesses follow. Whether a note is to be believed is [`crate::trust`].
+//! Lines of witnesses follow. [`crate::trust`] decides whether a note is to be believed.
 
 use alloc::format;
 use alloc::string::String;

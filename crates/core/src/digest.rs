@@ -43,7 +43,7 @@ impl fmt::Debug for Digest {
 
 /// The 16 random bytes that keep a private part from being guessed from its hash.
 ///
-/// Has no `Debug` or `Display` on purpose: whoever holds the salt can test guesses of the private part.
+/// Has no `Debug` or `Display` on purpose: a holder of the salt can test guesses of the private part.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Salt([u8; 16]);
 

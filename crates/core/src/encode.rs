@@ -27,7 +27,7 @@ impl<S: Sink> Staged<S> {
         Self { inner, stage: Vec::new() }
     }
 
-    /// Hands on what is left and returns the underlying sink.
+    /// Hands on the remaining bytes and returns the underlying sink.
     #[inline]
     pub fn finish(mut self) -> S {
         self.inner.put(&self.stage);

@@ -1,6 +1,6 @@
 //! One event as the hash sees it: its public and its private fields, borrowed from wherever they are stored.
 //!
-//! Text is bytes here: what is hashed is what is stored, never normalised, and the database has already checked
+//! Text is bytes here: the stored bytes are hashed, never normalised, and the database has already checked
 //! that it is UTF-8.
 
 use crate::encode::{Sink, opt_bytes, opt_int, opt_uuid};

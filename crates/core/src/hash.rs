@@ -28,7 +28,7 @@ fn hashed(write: impl FnOnce(&mut Staged<Hasher>)) -> Digest {
     Digest::new(staged.finish().0.finalize().into())
 }
 
-/// The commitment to an event's private fields: it survives erasure, and tells nothing without the salt.
+/// The commitment to an event's private fields: it survives erasure, and reveals nothing without the salt.
 #[must_use]
 pub fn private_hash(salt: &Salt, fields: &PrivateFields<'_>) -> Digest {
     hashed(|sink| {

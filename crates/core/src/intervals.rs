@@ -65,7 +65,7 @@ pub fn check(intervals: &[Interval], old_size: u64, new_size: u64) -> Result<(),
     if events == grown { Ok(()) } else { Err(Error::Events { events, grown }) }
 }
 
-/// The leaf index of event `seq` of `chain`, or `None` when these intervals do not hold it. `old_size` is the size of the log
+/// The leaf index of event `seq` of `chain`, or `None` when these intervals do not contain it. `old_size` is the size of the log
 /// before the checkpoint.
 #[must_use]
 pub fn leaf_index(old_size: u64, intervals: &[Interval], chain: i16, seq: i64) -> Option<u64> {
@@ -79,7 +79,7 @@ pub fn leaf_index(old_size: u64, intervals: &[Interval], chain: i16, seq: i64) -
     None
 }
 
-/// Chain and `seq` of leaf `index`, or `None` when these intervals do not hold it.
+/// Chain and `seq` of leaf `index`, or `None` when these intervals do not contain it.
 #[must_use]
 pub fn event_at(old_size: u64, intervals: &[Interval], index: u64) -> Option<(i16, i64)> {
     let mut left = index.checked_sub(old_size)?;

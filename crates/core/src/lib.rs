@@ -1,11 +1,11 @@
 //! Formats and chain logic of `zeroauth_audit`.
 //!
-//! What an event's hash is ([`event`], [`hash`]), whether a run of events in order is a whole chain ([`replay`]),
-//! and the same question without any order ([`multiset`]): none of these allocates.
+//! The hash of an event ([`event`], [`hash`]), whether events in order are a whole chain ([`replay`]), and the same
+//! question without any order ([`multiset`]): none of these allocates.
 //!
 //! The Merkle log of a tenant: hashes and the verification of proofs ([`merkle`]), growing trees ([`range`], [`tile::builder`]),
-//! making proofs ([`tile`], [`tree`]), where events are in it ([`intervals`]). What is said of it: its name ([`origin`]), signed
-//! statements ([`note`], [`checkpoint`]), whom to believe ([`trust`]), files of them ([`batch`], [`proof`]).
+//! making proofs ([`tile`], [`tree`]), where events are in it ([`intervals`]). Statements about it: its name ([`origin`]),
+//! signed statements ([`note`], [`checkpoint`]), trusted keys ([`trust`]), files of them ([`batch`], [`proof`]).
 //!
 //! Everything is a pure function of its arguments: no Postgres, no I/O, no clock, no `std`. The formats are those of
 //! `docs/format.md`.

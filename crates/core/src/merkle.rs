@@ -13,7 +13,7 @@ pub const EMPTY_ROOT: Digest = Digest::new([
     0xae, 0x41, 0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
 ]);
 
-/// Why a proof does not prove what it is held against.
+/// Why a proof does not prove the claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -94,7 +94,7 @@ pub fn verify_inclusion(
     if computed == *root { Ok(()) } else { Err(Error::Root { root: *root, computed }) }
 }
 
-/// The root to which an inclusion path leads, for whom something else must vouch.
+/// The root to which an inclusion path leads. The caller must compare it with a trusted root.
 ///
 /// # Errors
 /// [`Error::IndexBeyondSize`] or [`Error::PathLength`].

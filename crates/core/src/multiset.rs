@@ -33,8 +33,8 @@ impl Key {
     }
 }
 
-/// What is kept of one chain. Its counts stop at the end of their range: a state read from bytes may be there already, and
-/// one that started over would forget what was bad.
+/// The state of one chain. Its counts saturate: a state read from bytes may be at the end of their range already, and a
+/// count that started over would forget bad events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChainState {
     /// Events seen.

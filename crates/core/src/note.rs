@@ -1,6 +1,6 @@
 //! Signed notes (C2SP signed-note): a text and signatures on it, by keys that have names.
 //!
-//! [`Note::parse`] says what is written; only [`Note::verify`] says what of it is signed, and by whom. Keys are in [`key`],
+//! [`Note::parse`] reads the text; only [`Note::verify`] says which signatures are valid, and by whom. Keys are in [`key`],
 //! signing in [`signer`].
 
 pub mod key;

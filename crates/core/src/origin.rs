@@ -2,7 +2,7 @@
 //!
 //! `base "/" escaped tenant`, and for a tenant epoch from 1 on (raised by an acknowledged restore) `"/" epoch` at the end. In
 //! the tenant every byte but `A-Z a-z 0-9 . _ ~ -` is written as `%` and two upper-case hexadecimal digits, so an origin has
-//! neither spaces nor `+`, as a C2SP key name must not. A base alone cannot be told from an origin: reading one needs its base.
+//! neither spaces nor `+`, as a C2SP key name must not. A base alone cannot be distinguished from an origin: reading an origin needs its base.
 
 use alloc::format;
 use alloc::string::String;

@@ -1,9 +1,9 @@
-//! Proof bundles: what an outsider needs to check one event, as one text.
+//! Proof bundles: what an auditor needs to check one event, as one text.
 //!
 //! First a C2SP tlog-proof (index, inclusion path, signed checkpoint), as it is. Then sections, each of which begins with a line
 //! `--- name`; no line of a tlog-proof begins so. Section `event`: one line, the event as `audit_export()` gives it. Sections
-//! `anchor kind`: in which batch a checkpoint of the same log went out ([`anchor`]). This module reads and writes; what a bundle
-//! proves is for a verifier to say.
+//! `anchor kind`: in which batch a checkpoint of the same log went out ([`anchor`]). This module reads and writes; a verifier
+//! decides what a bundle proves.
 
 pub mod anchor;
 pub mod consistency;
@@ -94,7 +94,7 @@ pub enum What {
     Anchor,
 }
 
-/// A proof bundle. Of what is in it only the form is known.
+/// A proof bundle. Only its form was checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bundle {
     /// Leaf index of the event.
@@ -126,8 +126,8 @@ impl Bundle {
         out
     }
 
-    /// The whole text. What [`Bundle::parse`] would refuse (an event of two lines, a path that is too long) is the caller's to
-    /// avoid.
+    /// The whole text. The caller must avoid what [`Bundle::parse`] would refuse (an event of two lines, a path that is
+    /// too long).
     #[must_use]
     pub fn format(&self) -> String {
         let mut out = self.tlog_proof();

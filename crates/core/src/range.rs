@@ -1,4 +1,4 @@
-//! Compact ranges: what must be kept of consecutive leaves of a tree to go on appending.
+//! Compact ranges: what must be kept of consecutive leaves of a tree to keep appending.
 //!
 //! A [`Range`] is the leaves `begin..end` of some tree as the roots of its largest whole subtrees, so at most 2 log n hashes; a
 //! [`Frontier`] is one that starts at leaf 0 and so has a root. Ranges that touch can be joined, in any grouping: a verifier
@@ -92,7 +92,7 @@ impl Range {
     }
 }
 
-/// A tree's edge: what is kept of all its leaves.
+/// A tree's edge: all that is kept of its leaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frontier(Range);
 

@@ -1,13 +1,13 @@
-//! Replay of one chain in order: names each place where it is not what it was.
+//! Replay of one chain in order: names each defect.
 //!
-//! Feed the events of one chain by ascending `seq`; each [`Replay::step`] returns what is wrong at that place.
-//! The same rules as the reference implementation's `verify_export`: a hole is a `gap` and says nothing of the
-//! link across it, a repeated `seq` is a `fork`, a wrong `prev_hash` is a `link_broken`, and a content hash that
+//! Feed the events of one chain by ascending `seq`; each [`Replay::step`] returns the defect at that place.
+//! The same rules as the reference implementation's `verify_export`: a hole is a `gap`, and the link across it is not
+//! judged, a repeated `seq` is a `fork`, a wrong `prev_hash` is a `link_broken`, and a content hash that
 //! does not match is a `content_mismatch` whatever else is wrong.
 
 use crate::digest::Digest;
 
-/// What is wrong with the order or the link at one place.
+/// A defect of the order or the link at one place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LinkFinding {
@@ -64,7 +64,7 @@ impl Replay {
         Self { last_seq: seq - 1, prev: None }
     }
 
-    /// Takes the next stored event: what is wrong with its place, if anything.
+    /// Takes the next stored event; returns the defect of its place, if any.
     pub fn step(&mut self, seq: i64, prev_hash: &Digest, event_hash: &Digest) -> Option<LinkFinding> {
         let finding = if seq <= self.last_seq {
             Some(LinkFinding::Fork)

@@ -1,7 +1,7 @@
 //! The Merkle log in tiles (C2SP tlog-tiles): where a hash is kept, and proofs read from the tiles of a log.
 //!
 //! Tile `index` of `level` holds up to 256 consecutive hashes: at level 0 leaf hashes, above that each the root of a whole
-//! tile of the level below. Who keeps the tiles is a [`TileSource`]; a proof reads each tile it needs once, O(log n) of them.
+//! tile of the level below. A [`TileSource`] keeps the tiles; a proof reads each tile it needs once, O(log n) of them.
 //! How tiles grow is in [`builder`].
 
 pub mod builder;

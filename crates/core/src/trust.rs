@@ -1,4 +1,4 @@
-//! Whose checkpoints to believe: keys of logs by their base origin, witnesses, and how many of those it takes.
+//! Which checkpoints to believe: keys of logs by their base origin, witnesses, and how many of those it takes.
 //!
 //! A key of a log is a verifier key whose name is a base origin; it is good for every origin below it. So several keys of one
 //! base are a rotation: old checkpoints verify with the old one.
@@ -47,7 +47,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether the note contradicts itself under a key that is trusted: somebody changed it, or signed with a key that is not
+    /// Whether the note contradicts itself under a key that is trusted: it was changed, or signed with a key that is not
     /// theirs. Everything else may be another log's, another key's, or not a checkpoint at all.
     #[must_use]
     pub const fn is_forgery(&self) -> bool {
@@ -96,7 +96,7 @@ pub struct Believed {
 }
 
 impl Trust {
-    /// Trusts nobody.
+    /// Trusts no key.
     #[must_use]
     pub const fn new() -> Self {
         Self { logs: Vec::new(), witnesses: Vec::new(), quorum: 0 }
@@ -154,7 +154,7 @@ impl Trust {
         (0..self.witnesses.len()).filter(|at| is_first(*at)).count()
     }
 
-    /// Reads a note and says what it states, if it is a checkpoint signed by the key of its log and by enough witnesses.
+    /// Reads a note and returns its statement, if it is a checkpoint signed by the key of its log and by enough witnesses.
     ///
     /// # Errors
     /// Any [`Error`].

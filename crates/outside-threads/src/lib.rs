@@ -1,4 +1,4 @@
-//! One thread for each party outside, so that one that hangs delays no other, and nobody waits for any.
+//! One thread for each outside party, so that a party that hangs delays no other, and the owner waits for none.
 //!
 //! The owner is one thread. It hands over work and takes reports; a byte in a pipe says that there is one. The threads start
 //! with every signal blocked, touch nothing but their own state and their work, and need not be waited for: a process that
@@ -16,55 +16,55 @@ use std::thread;
 
 use nix::sys::signal::{SigSet, SigmaskHow};
 
-/// What a thread does with its work. State that it keeps between two pieces of work is its own.
-pub type Perform<Work, Told> = Box<dyn FnMut(Work) -> Told + Send>;
+/// What a thread does with its work. It keeps its state between two pieces of work.
+pub type Perform<Work, Report> = Box<dyn FnMut(Work) -> Report + Send>;
 
-struct Lane<Work> {
-    /// Tells a lane from one of the same name that was let go of before.
+struct PartyThread<Work> {
+    /// Distinguishes a thread from a released one of the same name.
     number: u64,
     work: Sender<Work>,
     busy: bool,
 }
 
-/// What a thread sends back; nothing came of work that ended in a panic.
-struct Report<Told> {
-    lane: u64,
+/// What a thread sends back; `report` is `None` if the work ended in a panic.
+struct Message<Report> {
+    thread: u64,
     name: String,
-    told: Option<Told>,
+    report: Option<Report>,
 }
 
 /// The threads, and the way back from them.
-pub struct Lanes<Work, Told> {
-    lanes: BTreeMap<String, Lane<Work>>,
+pub struct PartyThreads<Work, Report> {
+    threads: BTreeMap<String, PartyThread<Work>>,
     next: AtomicU64,
-    reports: Receiver<Report<Told>>,
-    report: Sender<Report<Told>>,
-    /// Whether there is a report that nobody took.
+    messages: Receiver<Message<Report>>,
+    sender: Sender<Message<Report>>,
+    /// Whether there is a report that was not taken.
     news: Arc<AtomicBool>,
     wake: PipeReader,
     waker: Arc<PipeWriter>,
 }
 
-impl<Work, Told> std::fmt::Debug for Lanes<Work, Told> {
+impl<Work, Report> std::fmt::Debug for PartyThreads<Work, Report> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lanes").field("lanes", &self.lanes.keys()).finish_non_exhaustive()
+        f.debug_struct("PartyThreads").field("threads", &self.threads.keys()).finish_non_exhaustive()
     }
 }
 
-impl<Work: Send + 'static, Told: Send + 'static> Lanes<Work, Told> {
-    /// None yet.
+impl<Work: Send + 'static, Report: Send + 'static> PartyThreads<Work, Report> {
+    /// Without any thread yet.
     pub fn new() -> io::Result<Self> {
         let (wake, waker) = io::pipe()?;
         // A full pipe wakes just as well; nobody may wait for room in it.
         for end in [wake.as_fd(), waker.as_fd()] {
             rustix::fs::fcntl_setfl(end, rustix::fs::OFlags::NONBLOCK)?;
         }
-        let (report, reports) = channel();
+        let (sender, messages) = channel();
         Ok(Self {
-            lanes: BTreeMap::new(),
+            threads: BTreeMap::new(),
             next: AtomicU64::new(0),
-            reports,
-            report,
+            messages,
+            sender,
             news: Arc::default(),
             wake,
             waker: Arc::new(waker),
@@ -83,81 +83,83 @@ impl<Work: Send + 'static, Told: Send + 'static> Lanes<Work, Told> {
         self.news.load(Ordering::Acquire)
     }
 
-    /// Whether the lane still has work.
+    /// Whether the thread still has work.
     #[must_use]
     pub fn is_busy(&self, name: &str) -> bool {
-        self.lanes.get(name).is_some_and(|lane| lane.busy)
+        self.threads.get(name).is_some_and(|thread| thread.busy)
     }
 
-    /// Whether there is such a lane.
+    /// Whether there is such a thread.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {
-        self.lanes.contains_key(name)
+        self.threads.contains_key(name)
     }
 
-    /// Hands `work` to the lane, which must not be busy. `begin` makes what a new lane does with its work.
+    /// Hands `work` to the party's thread, which must not be busy. `begin` makes the body of a new thread.
     pub fn give(
         &mut self,
         name: &str,
         work: Work,
-        begin: impl FnOnce() -> Perform<Work, Told>,
+        begin: impl FnOnce() -> Perform<Work, Report>,
     ) -> io::Result<()> {
-        if !self.lanes.contains_key(name) {
-            let lane = self.start(name, begin())?;
-            self.lanes.insert(name.to_owned(), lane);
+        if !self.threads.contains_key(name) {
+            let thread = self.start(name, begin())?;
+            self.threads.insert(name.to_owned(), thread);
         }
-        if let Some(lane) = self.lanes.get_mut(name) {
-            lane.work.send(work).map_err(|_| io::Error::other("the thread is gone"))?;
-            lane.busy = true;
+        if let Some(thread) = self.threads.get_mut(name) {
+            thread.work.send(work).map_err(|_| io::Error::other("the thread is gone"))?;
+            thread.busy = true;
         }
         Ok(())
     }
 
-    /// Lets go of a lane, and of what its thread knew: the next work starts another. What it still does is told to nobody.
-    pub fn forget(&mut self, name: &str) {
-        self.lanes.remove(name);
+    /// Releases a thread and its state: the next work starts another. Drops the report of work that it still does.
+    pub fn release(&mut self, name: &str) {
+        self.threads.remove(name);
     }
 
-    /// What has come back since the last call, with the lane's name; `None` from work that ended in a panic, whose lane is let go
-    /// of.
-    pub fn reports(&mut self) -> Vec<(String, Option<Told>)> {
-        // Before the reports are taken: one that comes meanwhile is news again.
+    /// The reports since the last call, by name; `None` from work that ended in a panic, whose thread is released.
+    pub fn reports(&mut self) -> Vec<(String, Option<Report>)> {
+        // Cleared before the reports are taken: a report that comes meanwhile sets it again.
         self.news.store(false, Ordering::Release);
         let mut bytes = [0; 256];
         while matches!((&self.wake).read(&mut bytes), Ok(n) if n > 0) {}
         let mut found = Vec::new();
-        while let Ok(Report { lane: number, name, told }) = self.reports.try_recv() {
-            let Some(lane) = self.lanes.get_mut(&name).filter(|lane| lane.number == number) else { continue };
-            lane.busy = false;
-            if told.is_none() {
-                self.lanes.remove(&name);
+        while let Ok(Message { thread: number, name, report }) = self.messages.try_recv() {
+            let Some(thread) = self.threads.get_mut(&name).filter(|thread| thread.number == number) else {
+                continue;
+            };
+            thread.busy = false;
+            if report.is_none() {
+                self.threads.remove(&name);
             }
-            found.push((name, told));
+            found.push((name, report));
         }
         found
     }
 
-    fn start(&self, name: &str, mut perform: Perform<Work, Told>) -> io::Result<Lane<Work>> {
+    fn start(&self, name: &str, mut perform: Perform<Work, Report>) -> io::Result<PartyThread<Work>> {
         let (work, queue) = channel();
-        let (report, news, waker) = (self.report.clone(), Arc::clone(&self.news), Arc::clone(&self.waker));
+        let (sender, news, waker) = (self.sender.clone(), Arc::clone(&self.news), Arc::clone(&self.waker));
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let name = name.to_owned();
         unsignalled(|| {
             thread::Builder::new().name("audit outside".into()).spawn(move || {
                 for work in queue {
-                    let told = catch_unwind(AssertUnwindSafe(|| perform(work))).ok();
-                    let ended = told.is_none();
-                    // The owner is gone when nobody listens: so is the need to tell.
-                    let heard = report.send(Report { lane: number, name: name.clone(), told }).is_ok();
+                    let report = catch_unwind(AssertUnwindSafe(|| perform(work))).ok();
+                    let ended = report.is_none();
+                    // If nobody receives, the owner is gone.
+                    let delivered =
+                        sender.send(Message { thread: number, name: name.clone(), report }).is_ok();
                     news.store(true, Ordering::Release);
                     let _ = (&*waker).write(&[1]);
-                    if ended || !heard {
+                    if ended || !delivered {
                         return;
                     }
                 }
             })
         })?;
-        Ok(Lane { number, work, busy: false })
+        Ok(PartyThread { number, work, busy: false })
     }
 }
 
@@ -177,15 +179,17 @@ mod tests {
 
     use super::*;
 
-    fn wait<W: Send + 'static, T: Send + 'static>(lanes: &mut Lanes<W, T>) -> Vec<(String, Option<T>)> {
-        let mut fds = [PollFd::new(lanes.wake_fd(), PollFlags::POLLIN)];
+    fn wait<W: Send + 'static, T: Send + 'static>(
+        threads: &mut PartyThreads<W, T>,
+    ) -> Vec<(String, Option<T>)> {
+        let mut fds = [PollFd::new(threads.wake_fd(), PollFlags::POLLIN)];
         assert_eq!(poll(&mut fds, PollTimeout::from(5000u16)).unwrap(), 1, "a report within five seconds");
-        lanes.reports()
+        threads.reports()
     }
 
     #[test]
-    fn a_lane_keeps_its_state_and_does_one_thing_at_a_time() {
-        let mut lanes: Lanes<u32, u32> = Lanes::new().unwrap();
+    fn a_thread_keeps_its_state_and_does_one_thing_at_a_time() {
+        let mut threads: PartyThreads<u32, u32> = PartyThreads::new().unwrap();
         let summing = || -> Perform<u32, u32> {
             let mut sum = 0;
             Box::new(move |n| {
@@ -194,19 +198,23 @@ mod tests {
             })
         };
         for (n, expected) in [(1, 1), (2, 3), (3, 6)] {
-            lanes.give("a", n, summing).unwrap();
-            assert!(lanes.is_busy("a"));
-            assert_eq!(wait(&mut lanes), [("a".to_owned(), Some(expected))]);
-            assert!(!lanes.is_busy("a"));
+            threads.give("a", n, summing).unwrap();
+            assert!(threads.is_busy("a"));
+            assert_eq!(wait(&mut threads), [("a".to_owned(), Some(expected))]);
+            assert!(!threads.is_busy("a"));
         }
-        lanes.forget("a");
-        lanes.give("a", 5, summing).unwrap();
-        assert_eq!(wait(&mut lanes), [("a".to_owned(), Some(5))], "another thread, with a state of its own");
+        threads.release("a");
+        threads.give("a", 5, summing).unwrap();
+        assert_eq!(
+            wait(&mut threads),
+            [("a".to_owned(), Some(5))],
+            "another thread, with a state of its own"
+        );
     }
 
     #[test]
-    fn one_that_hangs_delays_no_other_and_what_it_says_after_it_was_let_go_of_is_told_to_nobody() {
-        let mut lanes: Lanes<Option<Receiver<()>>, ()> = Lanes::new().unwrap();
+    fn one_that_hangs_delays_no_other_and_its_report_is_dropped_after_its_release() {
+        let mut threads: PartyThreads<Option<Receiver<()>>, ()> = PartyThreads::new().unwrap();
         let hanging = || -> Perform<Option<Receiver<()>>, ()> {
             Box::new(|gate| {
                 if let Some(gate) = gate {
@@ -215,29 +223,29 @@ mod tests {
             })
         };
         let (open, gate) = channel();
-        lanes.give("hangs", Some(gate), hanging).unwrap();
-        lanes.give("b", None, hanging).unwrap();
-        assert_eq!(wait(&mut lanes), [("b".to_owned(), Some(()))]);
-        assert!(lanes.is_busy("hangs"));
-        lanes.forget("hangs");
+        threads.give("hangs", Some(gate), hanging).unwrap();
+        threads.give("b", None, hanging).unwrap();
+        assert_eq!(wait(&mut threads), [("b".to_owned(), Some(()))]);
+        assert!(threads.is_busy("hangs"));
+        threads.release("hangs");
         open.send(()).unwrap();
-        lanes.give("hangs", None, hanging).unwrap();
+        threads.give("hangs", None, hanging).unwrap();
         let since = Instant::now();
-        let mut told = Vec::new();
-        while told.is_empty() && since.elapsed() < Duration::from_secs(5) {
-            told = wait(&mut lanes);
+        let mut report = Vec::new();
+        while report.is_empty() && since.elapsed() < Duration::from_secs(5) {
+            report = wait(&mut threads);
         }
-        assert_eq!(told, [("hangs".to_owned(), Some(()))], "that of the second thread alone");
+        assert_eq!(report, [("hangs".to_owned(), Some(()))], "only the report of the second thread");
     }
 
     #[test]
-    fn a_panic_ends_the_thread_and_not_the_lane() {
-        let mut lanes: Lanes<bool, ()> = Lanes::new().unwrap();
-        let failing = || -> Perform<bool, ()> { Box::new(|fail| assert!(!fail, "as asked")) };
-        lanes.give("a", true, failing).unwrap();
-        assert_eq!(wait(&mut lanes), [("a".to_owned(), None)]);
-        assert!(!lanes.has("a"));
-        lanes.give("a", false, failing).unwrap();
-        assert_eq!(wait(&mut lanes), [("a".to_owned(), Some(()))]);
+    fn after_a_panic_the_next_work_starts_another_thread() {
+        let mut threads: PartyThreads<bool, ()> = PartyThreads::new().unwrap();
+        let failing = || -> Perform<bool, ()> { Box::new(|fail| assert!(!fail, "as the test wants")) };
+        threads.give("a", true, failing).unwrap();
+        assert_eq!(wait(&mut threads), [("a".to_owned(), None)]);
+        assert!(!threads.has("a"));
+        threads.give("a", false, failing).unwrap();
+        assert_eq!(wait(&mut threads), [("a".to_owned(), Some(()))]);
     }
 }

@@ -1,8 +1,8 @@
 //! When a job runs: a cron expression in a time zone.
 //!
-//! Pure: the time is an argument, in seconds since 1970-01-01 UTC. [`Schedule`] says when a job is due next, also after the
-//! server was down or its clock was set; [`portable`] says the same schedule in another, fixed zone, for a scheduler that
-//! knows only that one.
+//! Pure: the time is an argument, in seconds since 1970-01-01 UTC. [`Schedule`] computes when a job is due next, also after the
+//! server was down or its clock was set; [`portable`] expresses the same schedule in another, fixed zone, for a scheduler
+//! that knows only that zone.
 //!
 //! Summer time, as in Vixie cron: a schedule that names its minutes and hours one by one runs once for each local time, at
 //! the end of the gap when that time does not exist, and the first time when it comes twice. A schedule with `*` or a step
@@ -22,7 +22,7 @@ pub use error::{Error, Inexpressible};
 /// A clock that was set back by more than this was wrong before: see [`Schedule::corrected`].
 pub const LARGEST_STEP_BACK: i64 = 24 * 60 * 60;
 
-/// So many single times are looked at one by one; a schedule that lists more is taken as following the wall clock.
+/// This many times are treated one by one; a schedule that lists more is taken as following the wall clock.
 const MOST_SINGLE_TIMES: usize = 144;
 
 /// When a job runs.
@@ -79,7 +79,7 @@ impl Schedule {
         if self.single.is_empty() { next(&self.whole) } else { self.single.iter().filter_map(next).min() }
     }
 
-    /// When the job runs after the run that was due at `scheduled` and begins `now`: whatever was missed in between was made
+    /// When the job runs after the run that was due at `scheduled` and begins `now`: runs missed in between were made
     /// up by that one run, and nothing that was scheduled up to `scheduled` is due again, also when the clock was set back.
     #[must_use]
     pub fn following(&self, scheduled: i64, now: i64) -> Option<i64> {

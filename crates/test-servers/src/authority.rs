@@ -1,4 +1,4 @@
-//! Certificate authorities that nobody trusts but who is told to.
+//! Certificate authorities that only a test's client trusts.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! HTTP servers whose every answer is up to a test, and certificate authorities to go with them. For tests only: what goes wrong in
-//! here panics.
+//! HTTP servers whose every answer is up to a test, and certificate authorities to go with them. For tests only: errors
+//! panic.
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc, missing_docs)]
 

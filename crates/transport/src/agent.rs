@@ -1,4 +1,4 @@
-//! An HTTP client that follows no redirect, asks no proxy, and trusts only whom it is told to trust.
+//! An HTTP client that follows no redirect, asks no proxy, and trusts only the given authorities.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::url::Endpoint;
 const MOST_HEADER_BYTES: usize = 16 * 1024;
 
 /// A client for `endpoint`, each call within `deadline`, from resolving the name to the end of what is read of the answer.
-/// `ca_file` holds the only authorities to be trusted; without it those count whom the system trusts.
+/// `ca_file` holds the only authorities to be trusted; without it the system's are trusted.
 pub fn agent(endpoint: &Endpoint, ca_file: Option<&Path>, deadline: Duration) -> Result<Agent, String> {
     let roots = if endpoint.is_https() { roots(ca_file)? } else { Vec::new() };
     let tls = TlsConfig::builder()
@@ -26,7 +26,7 @@ pub fn agent(endpoint: &Endpoint, ca_file: Option<&Path>, deadline: Duration) ->
         // A redirect could lead anywhere, the local network included: its status is the answer.
         .max_redirects(0)
         .max_redirects_will_error(false)
-        // Nor may the environment of the server send us elsewhere.
+        // Nor may a proxy of the server's environment.
         .proxy(None)
         .tls_config(tls)
         .timeout_global(Some(deadline))
@@ -38,7 +38,7 @@ pub fn agent(endpoint: &Endpoint, ca_file: Option<&Path>, deadline: Duration) ->
         .into())
 }
 
-/// Who may vouch for the server: those in the file and no others, or whom the system trusts.
+/// Authorities that may vouch for the server: those in the file and no others, or the system's.
 fn roots(ca_file: Option<&Path>) -> Result<Vec<Certificate<'static>>, String> {
     let roots: Vec<Certificate<'static>> = match ca_file {
         Some(path) => parse_pem(&file::public(path, "CA")?)

@@ -1,11 +1,11 @@
-//! How a failure of a call is told: in fixed words, because what a library says may hold the URL, and what a server says may
-//! hold anything.
+//! Failures of a call in fixed words: a library's message may contain the URL, and a server's message may contain
+//! anything.
 
 use std::io;
 
 /// What went wrong, in one line without any part of the URL.
 #[must_use]
-pub fn told(error: &ureq::Error) -> String {
+pub fn describe(error: &ureq::Error) -> String {
     match error {
         ureq::Error::Io(error) => of_io(error),
         ureq::Error::Timeout(ureq::Timeout::Resolve) => {
@@ -24,7 +24,7 @@ pub fn told(error: &ureq::Error) -> String {
 }
 
 fn of_io(error: &io::Error) -> String {
-    // A failed handshake arrives as an I/O error around what TLS said.
+    // A failed handshake arrives as an I/O error around the error of TLS.
     let mut cause: Option<&(dyn std::error::Error + 'static)> =
         error.get_ref().map(|inner| inner as &(dyn std::error::Error + 'static));
     while let Some(inner) = cause {

@@ -1,6 +1,6 @@
 //! Files that hold a URL, a key, a password or certificates.
 //!
-//! What others can read is no secret, and what others can write is not ours: such a file is not used.
+//! A file that others can read is no secret, and one that others can write is not ours: neither is used.
 
 use std::fmt;
 use std::fs::File;
@@ -47,7 +47,7 @@ pub fn secret(path: &Path, what: &str) -> Result<Secret, String> {
     Ok(Secret(bytes))
 }
 
-/// Reads what everybody may know and nobody else may change.
+/// Reads a public file: anyone may read it, only its owner may change it.
 pub fn public(path: &Path, what: &str) -> Result<Vec<u8>, String> {
     read(path, what, 0o022)
 }
@@ -62,7 +62,7 @@ fn read(path: &Path, what: &str, forbidden: u32) -> Result<Vec<u8>, String> {
     let file: File = rustix::fs::open(path, flags, rustix::fs::Mode::empty())
         .map(File::from)
         .map_err(|error| format!("cannot open the {what} file: {}", std::io::Error::from(error)))?;
-    // Asked of what was opened, not of the path: nobody can put another file there in between.
+    // Read from the open file, not from the path: nobody can put another file there in between.
     let meta = file.metadata().map_err(|error| format!("cannot look at the {what} file: {error}"))?;
     if !meta.is_file() {
         return Err(format!("the {what} file is not a regular file"));
@@ -114,7 +114,7 @@ mod tests {
         assert!(
             secret(&folder.path().join("none"), "URL").unwrap_err().starts_with("cannot open the URL file: ")
         );
-        // A link, as some systems mount secrets, is followed; what counts is what it leads to.
+        // A link, as some systems mount secrets, is followed; only its target counts.
         let link = folder.path().join("link");
         symlink(&path, &link).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();

@@ -1,7 +1,7 @@
-//! What everything that talks to the outside needs: secrets in files, the URL of an endpoint, an HTTP client that is bounded in
-//! every way, and how a failure is told without telling the URL.
+//! For every call to the outside: secrets in files, the URL of an endpoint, an HTTP client that is bounded in every way, and
+//! failures in words that do not contain the URL.
 //!
-//! Knows nothing of Postgres, and nothing of what is said to an endpoint. URLs count as secrets: no error and no `Debug` of
+//! Knows nothing of Postgres, and nothing of the requests. URLs count as secrets: no error and no `Debug` of
 //! this crate contains a part of one.
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! A URL as it stands in its file, taken apart: what goes on the wire, and what never leaves this process otherwise.
+//! A URL as it stands in its file, taken apart: the parts that go on the wire, and the secrets that are shown nowhere else.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -1,27 +1,27 @@
 //! Whether the wall clock was stepped, and whether the kernel thinks it is right.
 //!
 //! Slewing moves the wall clock and the clocks that count from the boot by the same amount, so their distance changes only
-//! when somebody sets the wall clock (or a leap second does).
+//! when the wall clock is set (or a leap second comes).
 
 /// Microseconds of a millisecond.
 const MILLISECOND: i64 = 1000;
 /// A step is noted from this size on when the synchronisation is not looked at, in microseconds.
 const LARGE_STEP: i64 = 1_000_000;
 /// The kernel lets its bound of the error grow by 500 µs each second until the clock is disciplined again. The usual daemons ask
-/// their servers at least every 2048 s: what has grown until then says nothing.
+/// their servers at least every 2048 s: an error that grew until then is no sign of trouble.
 const GROWTH_BETWEEN_POLLS: i64 = 2048 * 500;
 
 /// Both clocks at one moment, in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// Since 1970, as everybody sees it.
+    /// The wall clock, since 1970.
     pub wall: i64,
-    /// Since the boot, whatever is set.
+    /// Since the boot; setting the wall clock does not change it.
     pub since_boot: i64,
 }
 
 impl Reading {
-    /// When the boot was by the wall clock: the same for as long as nobody sets it.
+    /// When the boot was by the wall clock: the same until the wall clock is set.
     #[must_use]
     pub const fn booted_at(self) -> i64 {
         self.wall.wrapping_sub(self.since_boot)
@@ -37,12 +37,12 @@ pub fn step(before: i64, now: Reading, max_error: i32) -> Option<i64> {
     (moved.unsigned_abs() > allowed.unsigned_abs()).then_some(moved)
 }
 
-/// What the kernel says of its clock, in microseconds: the answer of `adjtimex`.
+/// The kernel's report of its clock, in microseconds: the answer of `adjtimex`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Discipline {
     /// Whether it calls itself unsynchronised.
     pub unsynchronised: bool,
-    /// What is still to be corrected.
+    /// The correction that is still to be made.
     pub offset: i64,
     /// The error as estimated.
     pub estimated_error: i64,

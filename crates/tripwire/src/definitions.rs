@@ -1,14 +1,14 @@
 //! The definitions that a version of the extension must have, and what differs from them.
 //!
 //! A definition is a line of three: object, part, value. The schema's name stands in them wherever the install script had
-//! `@extschema@`. The committed file has that word again, so one file fits every schema. A value that is long is kept as the
-//! digest of itself, with the places of the word: to put the word back, they must be known, for the schema may be called like
+//! `@extschema@`. The committed file has that word again, so one file fits every schema. A long value is kept as its
+//! digest, with the places of the word: to put the word back, they must be known, for the schema may be called like
 //! anything else in the value.
 //!
 //! A definition may have several values: pg_upgrade makes views and functions anew from the text that PostgreSQL writes of them,
 //! and what it writes of those can be another text of the same.
 //!
-//! It does not know what the objects are: which to look at is the query's affair (`sql/queries/installed_definitions.sql`).
+//! This module does not know the objects: the query decides which to read (`sql/queries/installed_definitions.sql`).
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -29,11 +29,11 @@ pub struct Definition {
     pub object: String,
     /// Which part of it, for example `body`.
     pub part: String,
-    /// How it is.
+    /// Its value.
     pub value: String,
 }
 
-/// What is not as it must be.
+/// A difference from the expected definitions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// As in [`Definition`].
@@ -64,7 +64,7 @@ enum Expected {
 pub struct Definitions(BTreeMap<(String, String), Vec<Expected>>);
 
 impl Definitions {
-    /// Reads a file, over what is there: a later file has what is different on another major version of PostgreSQL. A value
+    /// Reads a file, over the definitions read before: a later file has those that differ on another major version of PostgreSQL. A value
     /// `-` takes a definition away; several lines are several values.
     pub fn read(&mut self, file: &str) -> Result<(), BadLine> {
         let mut read: BTreeMap<(String, String), Vec<Expected>> = BTreeMap::new();

@@ -1,5 +1,5 @@
 //! What the tripwires of zeroauth_audit decide: whether definitions are those of the version, what the pins say, whether the
-//! clock was stepped. No Postgres, no I/O, no clock: whoever asks brings what is to be judged.
+//! clock was stepped. No Postgres, no I/O, no clock: the caller brings what is to be judged.
 #![forbid(unsafe_code)]
 
 pub mod clock;

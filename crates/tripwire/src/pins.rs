@@ -1,6 +1,6 @@
 //! Pins: what the setting `zeroauth_audit.pinned_files` says, and the digest of a folder. Reading files is the caller's.
 //!
-//! The digest of a file is its SHA-256. That of a folder is what this pipeline prints, run inside of it:
+//! The digest of a file is its SHA-256. The digest of a folder is what this pipeline prints, run inside of it:
 //!
 //! ```sh
 //! find . -type f -print0 | LC_ALL=C sort -z | xargs -0r sha256sum -z | sha256sum
@@ -10,7 +10,7 @@ use std::fmt;
 
 use crate::Hasher;
 
-/// More are refused: their states have to fit into one word of shared memory.
+/// More are refused: their states must fit into one word of shared memory.
 pub const MOST_PINS: usize = 64;
 
 /// A file or folder, and the digest that it must have.
@@ -22,7 +22,7 @@ pub struct Pin {
     pub digest: String,
 }
 
-/// Why a setting is none.
+/// Why a setting is invalid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Error {

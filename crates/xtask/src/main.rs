@@ -6,6 +6,7 @@
 
 mod bench;
 mod demo;
+mod documents;
 mod failure;
 mod process;
 mod setup;
@@ -66,6 +67,8 @@ enum Task {
         #[arg(long, default_value_t = 5)]
         minutes: u64,
     },
+    /// Write the SQL reference docs/sql.md from the extension's COMMENTs, and check links and completeness of the documents.
+    Docs,
     /// Compare with the same table without the extension; writes docs/benchmarks.md.
     Bench {
         /// Shorter runs and fewer rows: shows that it works, not how fast it is; writes nothing.
@@ -86,6 +89,7 @@ fn main() -> ExitCode {
         }
         Task::Tree => tree::run(),
         Task::Soak { minutes } => soak::run(minutes),
+        Task::Docs => documents::run(),
         Task::Bench { quick, filter } => bench::run(quick, filter.as_deref()),
     };
     done.unwrap_or_else(|error| failure::report(&error))

@@ -7,7 +7,7 @@ use crate::support::sealed::{ORIGIN, key_file};
 use crate::support::{DEADLINE, Database, Sql, pages, quoted, shared, standby_of};
 use crate::tripwire::look;
 
-/// A role with what a monitor's duty gives.
+/// A session of a monitor.
 fn monitor(database: &Database) -> Client {
     database.client_as(&database.on_duty("monitor"))
 }

@@ -72,7 +72,7 @@ fn functions_have_a_fixed_search_path_and_what_people_call_runs_as_the_owner() {
     assert_eq!(
         client.lines(&format!(
             "SELECT p.oid::regprocedure FROM ({MEMBERS}) m JOIN pg_proc p ON classid = 'pg_proc'::regclass AND p.oid = objid
-             WHERE p.prosecdef <> (p.pronamespace = 'public'::regnamespace) AND p.proname <> 'audit_anchor_retry' ORDER BY p.proname"
+             WHERE p.prosecdef <> (p.pronamespace = 'public'::regnamespace) ORDER BY p.proname"
         )),
         [
             "audit_export(text,boolean)",

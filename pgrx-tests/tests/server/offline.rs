@@ -13,7 +13,7 @@ use crate::publish::{Publishing, append, publishing};
 use crate::support::Sql;
 
 /// The program, built from this checkout.
-fn program() -> &'static Path {
+pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

@@ -1,5 +1,5 @@
-//! Least privilege: what a writer, a reader and an auditor can do with the documented grants, and nothing else; and that
-//! a verifier who is shown less than the table says so.
+//! Least privilege: what a writer, a reader and an auditor do with their duty, and nothing else; and that a verifier who is
+//! shown less than the table says so.
 
 use std::collections::BTreeSet;
 
@@ -18,6 +18,7 @@ struct Roles {
     nobody: String,
 }
 
+/// A trail with three events of two tenants, and a role for each duty.
 fn roles(name: &str) -> Roles {
     let database = Database::audited(name);
     let [writer, reader, auditor] = ["writer", "reader", "auditor"].map(|duty| database.on_duty(duty));
@@ -168,13 +169,19 @@ fn an_auditor_verifies_and_exports_and_writes_nothing() {
     refused_all(
         &mut auditor,
         &[
-            "INSERT INTO audit_events (tenant_id, event_id, action) VALUES ('acme', gen_random_uuid(), 'x')",
-            "SELECT tenant_id FROM audit_events",
-            "SELECT * FROM zeroauth_audit_internal.exported",
-            "SELECT zeroauth_audit_internal.export_lines(NULL, true)",
-            "SELECT zeroauth_audit_internal.help(NULL, 10)",
+            "INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')",
+            "SELECT action FROM audit_events",
+            "SELECT zeroauth_audit_internal.private_hash(NULL, NULL, NULL, NULL, NULL, NULL, NULL)",
         ],
     );
+    // What a role may SELECT is what its exports show.
+    let line =
+        "SELECT e::jsonb ? 'actor_id', e::jsonb ->> 'private_hash' IS NULL FROM audit_export('globex') e";
+    assert_eq!(auditor.line(line), "f|f");
+    auditor.refused("42501", "SELECT * FROM audit_export('globex', true)");
+    roles.database.client().run(&format!("SELECT audit_grant('{}', 'private_reader')", roles.auditor));
+    assert_eq!(auditor.line(line), "t|t");
+    assert_eq!(auditor.line("SELECT e::jsonb ? 'actor_id' FROM audit_export('globex', false) e"), "f");
     roles.database.client().run("SET zeroauth_audit.maintenance = on; UPDATE audit_events SET action = 'forged' WHERE tenant_id = 'acme' AND seq = 1");
     assert_eq!(
         auditor.line("SELECT class, tenant_id, chain, seq FROM audit_findings()"),
@@ -191,14 +198,15 @@ fn an_auditor_compares_with_the_log_and_makes_proofs_of_it_but_cannot_touch_it()
     admin.run(&format!("SET zeroauth_audit.checkpoint_key_file = '{}'", path.display()));
     admin.run("SELECT zeroauth_audit_internal.run_job('checkpoint')");
     let event = admin.line("SELECT event_id FROM audit_events WHERE tenant_id = 'acme' AND seq = 2");
-    let prove = format!("SELECT audit_prove('acme', '{event}')");
     let mut auditor = roles.database.client_as(&roles.auditor);
     assert_verified(&mut auditor);
     let believed = |note: &str| trust.open(note.as_bytes()).unwrap().checkpoint.size;
     let one = |client: &mut Client, sql: &str| client.rows(sql)[0][0].clone().unwrap();
+    let prove = format!("SELECT audit_prove('acme', '{event}')");
     let bundle = one(&mut auditor, &prove);
     let bundle = Bundle::parse(bundle.as_bytes()).unwrap();
     assert_eq!((bundle.index, believed(&bundle.checkpoint)), (1, 2));
+    assert_eq!(believed(&one(&mut auditor, "SELECT note FROM audit_checkpoints WHERE tree_size = 2")), 2);
     assert_eq!(auditor.line("SELECT count(*) FROM audit_export_intervals('acme')"), "1");
     assert_eq!(auditor.line("SELECT audit_prove_consistency('acme', 1, 2) IS NULL"), "f");
     refused_all(
@@ -210,12 +218,21 @@ fn an_auditor_compares_with_the_log_and_makes_proofs_of_it_but_cannot_touch_it()
             "UPDATE zeroauth_audit_internal.tiles SET hashes = sha256('x')",
             "DELETE FROM zeroauth_audit_internal.checkpoints",
             "SELECT * FROM zeroauth_audit_internal.sinks",
+            "SELECT * FROM audit_alert_routes",
+            "SELECT nextval('zeroauth_audit_internal.checkpoints_seal_seq')",
             "SELECT zeroauth_audit_internal.run_job('checkpoint')",
             "SELECT audit_restore_acknowledge('x')",
         ],
     );
     for role in [&roles.writer, &roles.reader, &roles.nobody] {
-        refused_all(&mut roles.database.client_as(role), &[&prove]);
+        refused_all(
+            &mut roles.database.client_as(role),
+            &[
+                "SELECT zeroauth_audit_internal.checkpoint('acme')",
+                "SELECT * FROM audit_checkpoints",
+                "SELECT audit_prove('acme', gen_random_uuid())",
+            ],
+        );
     }
     admin.run(
         "SET zeroauth_audit.maintenance = on; DELETE FROM audit_events WHERE tenant_id = 'acme' AND seq = 2",
@@ -314,36 +331,23 @@ fn pitfall_23_rows_hidden_by_row_level_security_are_could_not_check_never_ok_nev
     let roles = roles("roles_rls");
     let mut admin = roles.database.client();
     admin.run(&format!(
-        "ALTER TABLE audit_events ENABLE ROW LEVEL SECURITY;
+        "SELECT audit_grant('{2}', 'reader');
+         ALTER TABLE audit_events ENABLE ROW LEVEL SECURITY;
          CREATE POLICY acme_only ON audit_events FOR SELECT TO {0}, {1} USING (tenant_id = 'acme' AND seq > 1);
-         CREATE POLICY acme_writes ON audit_events FOR INSERT TO {2} WITH CHECK (tenant_id = 'acme')",
-        quoted(&roles.reader), quoted(&roles.auditor), quoted(&roles.writer)
+         CREATE POLICY acme_writes ON audit_events FOR INSERT TO {3} WITH CHECK (tenant_id = 'acme')",
+        quoted(&roles.reader), quoted(&roles.auditor), roles.auditor, quoted(&roles.writer)
     ));
     let mut auditor = roles.database.client_as(&roles.auditor);
-    // What shows of an event only its place, id and hashes reads as the owner, whatever policies the caller has.
+    assert_eq!(auditor.line("SELECT count(action) FROM audit_events"), "1");
     for setting in ["on", "off"] {
         auditor.run(&format!("SET row_security = {setting}"));
-        assert_eq!(
-            auditor.lines(
-                "SELECT tenant_id, ok, events FROM audit_verify() WHERE tenant_id <> 'zeroauth_audit'"
-            ),
-            ["acme|t|2", "globex|t|1"]
-        );
-        auditor.refused("ZA005", "SELECT * FROM audit_verify('nobody at all')");
-        for call in [
-            "SELECT audit_export()",
-            "SELECT audit_export('acme', false)",
-            "SELECT audit_prove('acme', gen_random_uuid())",
-        ] {
+        // Verification reads as the owner, to whom no policy applies.
+        assert_eq!(auditor.line("SELECT ok, events FROM audit_verify('acme')"), "t|2");
+        assert_eq!(auditor.lines("SELECT * FROM audit_findings()"), [] as [&str; 0]);
+        // What a line shows is what its caller may see; a part of a trail would look like gaps.
+        for call in ["SELECT audit_export()", "SELECT audit_export('nobody at all')"] {
             let refusal = auditor.refused("ZA006", call);
-            assert_eq!(
-                refusal.message,
-                format!(
-                    "could not check: row-level security hides rows of audit_events from \"{}\"",
-                    roles.auditor
-                )
-            );
-            assert_eq!(refusal.hint, "Verify as a role to which no policy applies.");
+            assert!(!refusal.hint.is_empty(), "{refusal:?}");
         }
     }
     // Who sees everything goes on: superuser, and a role that bypasses row security.
@@ -404,7 +408,7 @@ fn forced_row_security_holds_for_the_owner_and_for_all_who_read_as_the_owner() {
     admin.run(&format!("ALTER ROLE {} SUPERUSER", quoted(&owner)));
     database.client_as(&owner).run("CREATE EXTENSION zeroauth_audit");
     admin.run(&format!(
-        "ALTER ROLE {0} NOSUPERUSER; INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x'); SET ROLE {0}; SELECT audit_grant('{1}', 'auditor'); RESET ROLE",
+        "ALTER ROLE {} NOSUPERUSER; INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x'); SELECT audit_grant('{}', 'auditor')",
         quoted(&owner),
         auditor
     ));

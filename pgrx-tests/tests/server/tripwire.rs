@@ -159,8 +159,8 @@ const TAMPERS: [(&str, &str); 61] = [
         "column audit_events.outcome|definition",
     ),
     (
-        "ALTER TABLE audit_events ALTER COLUMN event_id DROP DEFAULT",
-        "column audit_events.event_id|definition",
+        "ALTER TABLE audit_events ALTER COLUMN occurred_at DROP DEFAULT",
+        "column audit_events.occurred_at|definition",
     ),
     (
         "ALTER TABLE zeroauth_audit_internal.alerts ALTER COLUMN message TYPE varchar(2000)",
@@ -183,8 +183,11 @@ const TAMPERS: [(&str, &str); 61] = [
         "ALTER TABLE audit_events DROP CONSTRAINT audit_events_pkey",
         "constraint audit_events_pkey on audit_events|definition",
     ),
-    ("DROP INDEX alerts_unresolved", "index alerts_unresolved on alerts|definition"),
-    ("ALTER SEQUENCE alerts_id_seq CYCLE MAXVALUE 10", "sequence alerts_id_seq|numbers"),
+    ("DROP INDEX zeroauth_audit_internal.alerts_unresolved", "index alerts_unresolved on alerts|definition"),
+    (
+        "ALTER SEQUENCE zeroauth_audit_internal.alerts_id_seq CYCLE MAXVALUE 10",
+        "sequence alerts_id_seq|numbers",
+    ),
     (
         "ALTER TABLE zeroauth_audit_internal.alerts ENABLE ROW LEVEL SECURITY; ALTER TABLE zeroauth_audit_internal.alerts FORCE ROW LEVEL SECURITY",
         "table alerts|row security",
@@ -343,7 +346,7 @@ fn evidence_says_what_was_and_what_is_and_stays_small() {
         ]
     );
     // Everything at once: each of the first is an alert of its own, and the rest one more.
-    client.run("GRANT ALL ON ALL FUNCTIONS IN SCHEMA public TO PUBLIC; GRANT ALL ON ALL TABLES IN SCHEMA public TO PUBLIC");
+    client.run("GRANT ALL ON ALL FUNCTIONS IN SCHEMA public, zeroauth_audit_internal TO PUBLIC; GRANT ALL ON ALL TABLES IN SCHEMA public, zeroauth_audit_internal TO PUBLIC");
     look(&mut client);
     assert_eq!(
         client.line("SELECT count(*), count(*) FILTER (WHERE fingerprint LIKE '%:and others'), max(octet_length(evidence::text)) < 32768, bool_or(evidence ? 'cut'), bool_or(fingerprint LIKE '%:table audit_events:%') FROM zeroauth_audit_internal.alerts WHERE kind = 'guard_disabled' AND condition_gone_at IS NULL"),

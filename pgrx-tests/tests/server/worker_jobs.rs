@@ -16,7 +16,7 @@ fn cluster(name: &str, jobs: &str) -> Cluster {
     cluster
 }
 
-/// A function that is a job, in the extension's schema.
+/// A function that is a job, where the extension has its own.
 fn job(name: &str, body: &str) -> String {
     format!(
         "CREATE FUNCTION zeroauth_audit_internal.job_{name}() RETURNS jsonb LANGUAGE plpgsql SET search_path = public AS $f$ BEGIN {body} END $f$; INSERT INTO zeroauth_audit_internal.jobs (name, schedule) VALUES ('{name}', '0 0 1 1 *');"
@@ -101,13 +101,11 @@ fn a_change_of_the_schedule_counts_at_its_commit() {
     let mut client = cluster.client();
     let mut watcher = watcher(&cluster);
     let pid = worker_after(&mut watcher, "audit", None);
-    client.run(
-        "UPDATE zeroauth_audit_internal.jobs SET schedule = '* * * * *', time_zone = 'Asia/Kolkata' WHERE name = 'minute'",
-    );
+    client.run("SELECT audit_job_set('minute', '* * * * *', 'Asia/Kolkata')");
     assert_eq!(client.line("SELECT next_run - date_trunc('minute', clock_timestamp()) IN ('1 minute', '0'), overdue_at = next_run + interval '1 minute' FROM zeroauth_audit_internal.jobs WHERE name = 'minute'"), "t|t");
     let shown = format!("SELECT query FROM pg_stat_activity WHERE pid = {pid}");
     wait_until(STARTS, "the worker to plan anew", || watcher.line(&shown) == "waiting for job minute");
-    client.run("UPDATE zeroauth_audit_internal.jobs SET enabled = false WHERE name = 'minute'");
+    client.run("SELECT audit_job_set('minute', enabled => false, note => 'enough')");
     assert_eq!(
         client.line("SELECT next_run, overdue_at FROM zeroauth_audit_internal.jobs WHERE name = 'minute'"),
         "~|~"
@@ -291,7 +289,6 @@ fn health_says_what_is_wrong_and_stops_saying_it() {
     client.run("SET zeroauth_audit.maintenance = on");
     assert_eq!(client.line(health), r#"degraded|["maintenance_open"]|true|false|0.1.0"#);
     client.run("RESET zeroauth_audit.maintenance");
-    // A role with what a monitor's duty gives.
     client.run("CREATE ROLE probe LOGIN; SELECT audit_grant('probe', 'monitor')");
     let mut probe = cluster.connect("probe", "audit").unwrap();
     assert_eq!(probe.line("SELECT audit_health() ->> 'state'"), "ok");
@@ -381,7 +378,7 @@ fn the_history_of_runs_is_pruned_by_its_rule() {
                 INSERT INTO zeroauth_audit_internal.job_runs (job, run_by, status, started_at, finished_at) SELECT 'rare', 'worker', 'succeeded', now() - i * interval '30 days', now() - i * interval '30 days' FROM generate_series(1, 120) i");
     assert_eq!(
         client.line("SELECT r ->> 'status', r ->> 'steps', r -> 'summary' FROM zeroauth_audit_internal.run_job('prune') r"),
-        r#"succeeded|2|{"runs_removed": 7013}"#
+        r#"succeeded|2|{"runs_removed": 7013, "deliveries_removed": 0}"#
     );
     assert_eq!(
         client.lines("SELECT job, count(*) FROM zeroauth_audit_internal.job_runs WHERE job <> 'prune' GROUP BY 1 ORDER BY 1"),

@@ -1,4 +1,4 @@
--- Who has which duty: for people, and the last of what the extension makes.
+-- Who has which duty: for people.
 
 CREATE VIEW @extschema@.audit_duties AS
     WITH extension AS MATERIALIZED (
@@ -48,9 +48,3 @@ COMMENT ON COLUMN @extschema@.audit_duties.how IS 'granted; part, when something
 COMMENT ON COLUMN @extschema@.audit_duties.until IS 'When the job duties takes it back; NULL for never.';
 COMMENT ON COLUMN @extschema@.audit_duties.beyond IS 'What the role can do beyond all its duties, and through which grant, membership or attribute; the same in each row of the role. NULL: nothing.';
 COMMENT ON COLUMN @extschema@.audit_duties.missing IS 'What of the duty it lacks; NULL: nothing.';
-
-DO $$
-BEGIN
-    PERFORM zeroauth_audit_internal.take_default_grants(NULL);
-END
-$$;

@@ -1,21 +1,14 @@
 -- What there is to call, and for whom: from the catalogs, so that it is never out of date.
 
--- The list of duties is made after this, and read when it is there.
 CREATE FUNCTION zeroauth_audit_internal.help_duty(object text) RETURNS text
-    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+    LANGUAGE sql STABLE PARALLEL RESTRICTED
     SET search_path = pg_catalog, pg_temp
 AS $$
-BEGIN
-    IF to_regclass('zeroauth_audit_internal.duty_grants') IS NULL THEN
-        RETURN NULL;
-    END IF;
-    RETURN (
-        SELECT string_agg(d.duty, ', ' ORDER BY d.place)
-        FROM (
-            SELECT g.duty, min(array_position(ARRAY['writer', 'reader', 'private_reader', 'auditor', 'monitor', 'operator', 'owner'], g.duty)) AS place
-            FROM zeroauth_audit_internal.duty_grants g WHERE g.object = help_duty.object GROUP BY g.duty
-        ) d WHERE d.place IS NOT NULL);
-END
+    SELECT string_agg(d.duty, ', ' ORDER BY d.place)
+    FROM (
+        SELECT g.duty, min(array_position(ARRAY['writer', 'writer_returning', 'reader', 'private_reader', 'auditor', 'monitor', 'operator', 'owner'], g.duty)) AS place
+        FROM zeroauth_audit_internal.duty_grants g WHERE g.object = help_duty.object GROUP BY g.duty
+    ) d WHERE d.place IS NOT NULL
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.help_duty(text) FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.help_duty(text) IS

@@ -1,18 +1,18 @@
-//! What a sink's report means, written to the tables: what is out, what a witness signed, and what does not agree.
+//! Records a sink's report in the tables: what is published, what a witness signed, and what contradicts a log.
 
 use std::collections::BTreeSet;
 
-use zeroauth_audit_checkpoint_sinks::{Answer, Conflict, Report, Sealed};
+use zeroauth_audit_checkpoint_sinks::{Answer, Conflict, Sealed, SinkReport};
 
 use crate::log::keys;
 use crate::log::store::{Log, Tiles};
 use crate::pg::error::Failure;
 use crate::pg::spi::{Parameter, Session};
 
-/// What a sink was given and has not reported on.
+/// The work that a sink's thread has and has not reported on.
 #[derive(Clone)]
 pub enum Given {
-    /// What is in the directory is to be read.
+    /// The directory is to be read.
     Open,
     /// Checkpoints up to this number are to be written to the directory.
     Write { to: i64 },
@@ -37,10 +37,10 @@ pub struct Exhibit {
     pub note: String,
 }
 
-/// What goes on in the worker's memory afterwards.
+/// What the worker remembers of a report.
 #[derive(Default)]
 pub struct Outcome {
-    /// Whether it has to be tried again, later.
+    /// Whether to retry later.
     pub failed: bool,
     /// What the witness saw last, by origin.
     pub saw: Vec<(String, u64)>,
@@ -58,22 +58,22 @@ pub fn record(
     schema: &str,
     sink: &str,
     given: &Given,
-    report: Option<&Report>,
+    report: Option<&SinkReport>,
     vkey: Option<&str>,
 ) -> Result<Outcome, Failure> {
     let recorder = Recorder { session, schema, sink };
     match (given, report) {
-        (Given::Open, Some(Report::Opened(Ok(newest)))) => recorder.opened(newest),
-        (Given::Write { to }, Some(Report::Written(Ok(conflicts)))) => recorder.written(*to, conflicts),
-        (Given::Show(exhibits), Some(Report::Shown(answers, error))) => {
+        (Given::Open, Some(SinkReport::Opened(Ok(newest)))) => recorder.opened(newest),
+        (Given::Write { to }, Some(SinkReport::Written(Ok(conflicts)))) => recorder.written(*to, conflicts),
+        (Given::Show(exhibits), Some(SinkReport::Shown(answers, error))) => {
             recorder.shown(exhibits, answers, error.as_deref(), vkey.unwrap_or_default())
         }
-        (_, Some(Report::Opened(Err(error)) | Report::Written(Err(error)))) => {
-            recorder.told(Some(error), 0)?;
+        (_, Some(SinkReport::Opened(Err(error)) | SinkReport::Written(Err(error)))) => {
+            recorder.reported(Some(error), 0)?;
             Ok(Outcome::failed())
         }
         _ => {
-            recorder.told(Some("an internal error"), 0)?;
+            recorder.reported(Some("an internal error"), 0)?;
             Ok(Outcome::failed())
         }
     }
@@ -86,7 +86,7 @@ struct Recorder<'a> {
 }
 
 impl Recorder<'_> {
-    fn told(&self, error: Option<&str>, published: i64) -> Result<(), Failure> {
+    fn reported(&self, error: Option<&str>, published: i64) -> Result<(), Failure> {
         let sql = format!("SELECT {}.sink_reported($1, NULLIF($2, ''), $3)", self.schema);
         let parameters = [
             Parameter::Text(self.sink),
@@ -96,7 +96,7 @@ impl Recorder<'_> {
         self.session.change(&sql, &parameters, |_| Ok(()))
     }
 
-    fn hold(&self, origin: &str, size: u64, root: Option<&[u8; 32]>) -> Result<(), Failure> {
+    fn hold_log(&self, origin: &str, size: u64, root: Option<&[u8; 32]>) -> Result<(), Failure> {
         let sql = format!("SELECT {}.hold_log($1, $2, NULLIF($3, ''::pg_catalog.bytea), $4)", self.schema);
         let parameters = [
             Parameter::Text(origin),
@@ -107,7 +107,7 @@ impl Recorder<'_> {
         self.session.change(&sql, &parameters, |_| Ok(()))
     }
 
-    /// Compares what is in a directory with the logs.
+    /// Compares the newest checkpoints of a directory with the logs.
     fn opened(&self, newest: &[Sealed]) -> Result<Outcome, Failure> {
         let mut missing = BTreeSet::new();
         for sealed in newest {
@@ -120,7 +120,7 @@ impl Recorder<'_> {
                     let same = sealed.size <= log.size
                         && tiles.root(sealed.size)?.is_ok_and(|root| *root.as_bytes() == sealed.root);
                     if !same {
-                        self.hold(&sealed.origin, sealed.size, Some(&sealed.root))?;
+                        self.hold_log(&sealed.origin, sealed.size, Some(&sealed.root))?;
                     }
                 }
                 Some(_) => {}
@@ -132,15 +132,15 @@ impl Recorder<'_> {
             self.schema
         );
         self.session.change(&sql, &[Parameter::Text(&list), Parameter::Text(self.sink)], |_| Ok(()))?;
-        self.told(None, 0)?;
+        self.reported(None, 0)?;
         Ok(Outcome::default())
     }
 
     fn written(&self, to: i64, conflicts: &[Conflict]) -> Result<Outcome, Failure> {
         for conflict in conflicts {
-            self.hold(&conflict.origin, conflict.size, conflict.root.as_ref())?;
+            self.hold_log(&conflict.origin, conflict.size, conflict.root.as_ref())?;
         }
-        self.told(None, to)?;
+        self.reported(None, to)?;
         Ok(Outcome::default())
     }
 
@@ -160,23 +160,23 @@ impl Recorder<'_> {
                     Ok((line, at)) => self.cosigned(exhibit, &line, at)?,
                     Err(why) => trouble = Some(why),
                 },
-                // It saw what we do not have, or the same size with another root: it was shown that very size before.
+                // The witness saw a larger log than this one, or the same size with another root: it was shown that very size before.
                 Answer::SawSize(size)
                     if *size > exhibit.size || *size == exhibit.size && exhibit.old_size == *size =>
                 {
                     let current = Log::by_origin(self.session, self.schema, &exhibit.origin)?;
                     if current.is_none_or(|(_, log)| *size > log.size || *size == exhibit.size) {
-                        self.hold(&exhibit.origin, *size, None)?;
+                        self.hold_log(&exhibit.origin, *size, None)?;
                     } else {
                         outcome.saw.push((exhibit.origin.clone(), *size));
                     }
                 }
                 Answer::SawSize(size) => outcome.saw.push((exhibit.origin.clone(), *size)),
-                Answer::Inconsistent => self.hold(&exhibit.origin, exhibit.old_size, None)?,
+                Answer::Inconsistent => self.hold_log(&exhibit.origin, exhibit.old_size, None)?,
                 Answer::Refused(why) => trouble = Some(why.clone()),
             }
         }
-        self.told(trouble.as_deref(), 0)?;
+        self.reported(trouble.as_deref(), 0)?;
         outcome.failed = trouble.is_some();
         Ok(outcome)
     }

@@ -1,29 +1,29 @@
-//! How far the synchronous standbys are: what they do not have yet could be lost with this machine.
+//! The positions of the synchronous standbys: commits that they do not have yet could be lost with this machine.
 
 use pgrx::pg_sys;
 
 use crate::pg::error::Failure;
 use crate::pg::spi::Session;
 
-/// How far they are.
+/// Their positions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Standbys {
-    /// There shall be none.
+    /// None is configured.
     #[default]
     None,
-    /// There shall be some, and none is connected.
+    /// Some are configured, and none is connected.
     Away,
     /// All that are connected have flushed up to this position of the WAL.
     At(u64),
 }
 
 impl Standbys {
-    /// Whether nobody has to be waited for.
+    /// Whether there is no standby to wait for.
     pub fn none(self) -> bool {
         self == Self::None
     }
 
-    /// Whether all have what was written up to `position`.
+    /// Whether all have flushed up to `position`.
     pub fn have(self, position: u64) -> bool {
         match self {
             Self::None => true,
@@ -33,7 +33,7 @@ impl Standbys {
     }
 }
 
-/// Asks the server.
+/// Queries the server.
 pub fn look(session: &Session) -> Result<Standbys, Failure> {
     let mut found = Standbys::None;
     session.all(

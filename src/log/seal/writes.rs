@@ -1,7 +1,7 @@
 //! What a step of the job checkpoint writes: gathered, and written with one statement for each table.
 //!
-//! PostgreSQL reads the CHECKs of a table anew for every statement, which takes longer than to store a row. How much is gathered
-//! follows from how long a step takes, and how many events a log gets at once.
+//! PostgreSQL reads the CHECKs of a table anew for every statement, which takes longer than to store a row. The duration of a step
+//! and the number of events that a log gets at once limit how much is gathered.
 
 use std::cell::RefCell;
 
@@ -97,7 +97,7 @@ impl<'a> Writes<'a> {
         Ok(())
     }
 
-    /// A stretch of a chain that was added.
+    /// A slice of a chain that was added.
     pub fn interval(&self, key: Key<'_>, chain: i16, interval: &Interval) -> Result<(), Failure> {
         let intervals = &mut self.rows.borrow_mut().intervals;
         intervals.keys.push(key)?;
@@ -109,7 +109,7 @@ impl<'a> Writes<'a> {
         Ok(())
     }
 
-    /// What the log is now. `origin` and `note` are `None` while nobody signs.
+    /// The log's new state. `origin` and `note` are `None` while nobody signs.
     pub fn checkpoint(
         &self,
         key: Key<'_>,

@@ -1,13 +1,13 @@
-//! The launcher's side of the board: what it has to start, and when.
+//! The launcher's side of the board: which workers to start, and when.
 
 use super::{BOARD, Board, Entry, NO_ENTRY, State, me};
 use crate::pg::time::SECOND;
 
-/// This process is the launcher now. Workers that only verify, and a launcher of them, were a standby's: they are sent away.
+/// This process is the launcher now. Stops the launcher and the workers of a standby, which only verify.
 pub fn begin(standby: bool) {
     let mut board = BOARD.exclusive();
     let before = std::mem::replace(&mut board.launcher, me());
-    board.ask_all = true;
+    board.request_all = true;
     if standby {
         return;
     }
@@ -21,7 +21,7 @@ pub fn begin(standby: bool) {
     }
 }
 
-/// This process is the launcher no more.
+/// This process is no longer the launcher.
 pub fn end() {
     let mut board = BOARD.exclusive();
     if board.launcher == me() {
@@ -29,34 +29,36 @@ pub fn end() {
     }
 }
 
-/// Everything has to be looked at again: see [`due`].
-pub fn ask_all() {
-    BOARD.exclusive().ask_all = true;
+/// Every database is to be looked at again: see [`due`].
+pub fn request_all() {
+    BOARD.exclusive().request_all = true;
 }
 
-/// What the launcher has to do.
+/// What the launcher is to do next.
 pub enum Next {
-    /// Look at the list of databases, then [`reconcile`]: one may be to start.
+    /// Read the list of databases, then [`reconcile`]: a worker may be due to start.
     Databases,
-    /// Nothing until then, or until it is woken.
+    /// Wait until then, or until woken.
     Wait(Option<i64>),
 }
 
-/// What is to be done at `now`.
+/// What to do at `now`.
 pub fn due(now: i64) -> Next {
     let board = BOARD.share();
-    if board.ask_all || (!busy(&board, now) && board.entries.iter().any(|e| startable(&board, e, now))) {
+    if board.request_all || (!busy(&board, now) && board.entries.iter().any(|e| startable(&board, e, now))) {
         return Next::Databases;
     }
     let later = |entry: &Entry| match entry.state {
-        State::Asked | State::Waiting if !board.held(entry.database) => Some(entry.retry_at.max(now)),
+        State::Requested | State::Waiting if !board.is_used_exclusively(entry.database) => {
+            Some(entry.retry_at.max(now))
+        }
         State::Starting | State::Looking => Some(entry.since + STARTS_WITHIN),
         _ => None,
     };
     Next::Wait(board.entries.iter().filter_map(later).filter(|at| *at > now).min())
 }
 
-/// A worker is there and has looked within this time, or others go first.
+/// A worker that has not started and looked within this time no longer blocks others.
 const STARTS_WITHIN: i64 = 10 * SECOND;
 
 /// One process starts at a time.
@@ -66,17 +68,17 @@ fn busy(board: &Board, now: i64) -> bool {
 }
 
 fn startable(board: &Board, entry: &Entry, now: i64) -> bool {
-    matches!(entry.state, State::Asked | State::Waiting)
+    matches!(entry.state, State::Requested | State::Waiting)
         && entry.retry_at <= now
-        && !board.held(entry.database)
+        && !board.is_used_exclusively(entry.database)
 }
 
-/// Compares with the databases that there are. Returns one to start a process for, marked as starting.
+/// Compares the board with the existing databases. Returns one to start a process for, marked as starting.
 pub fn reconcile(databases: &[u32], now: i64) -> Option<u32> {
     let mut board = BOARD.exclusive();
-    if std::mem::take(&mut board.ask_all) {
+    if std::mem::take(&mut board.request_all) {
         for &database in databases {
-            board.ask(database);
+            board.request(database);
         }
     }
     for entry in board.entries.iter_mut().filter(|entry| entry.state != State::Free) {
@@ -98,14 +100,14 @@ pub fn reconcile(databases: &[u32], now: i64) -> Option<u32> {
     Some(entry.database)
 }
 
-/// No process could be had for `database`: again at `retry_at`.
+/// The postmaster had no process for `database`: try again at `retry_at`.
 pub fn postpone(database: u32, retry_at: i64) {
     if let Some(entry) = BOARD.exclusive().find(database) {
         (entry.state, entry.retry_at) = (State::Waiting, retry_at);
     }
 }
 
-/// There may be room now: whoever waits for it, and did not fail, may try at once.
+/// There may be room now: databases that wait for it, and did not fail, may try at once.
 pub fn retry_postponed() {
     for entry in BOARD.exclusive().entries.iter_mut().filter(|e| e.state == State::Waiting && e.failures == 0)
     {

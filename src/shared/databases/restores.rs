@@ -1,7 +1,7 @@
-//! Sessions that bring events with their hashes: a restore. Until it is over no job may write to the tables that it still
-//! has to fill, or the rows of the two would clash, and the restore fail.
+//! Sessions that restore events with their hashes. Until a restore has ended no job may write to the tables that it still has
+//! to fill, or the rows of the two would clash, and the restore would fail.
 //!
-//! A session notes itself when such a row was accepted. That a restore is over cannot be seen from here, so it counts as
+//! A session notes itself when such a row was accepted. The end of a restore cannot be seen from here, so it counts as
 //! running for as long as its session is there, but no longer than [`LONGEST`] after its last event. Rows that replication
 //! brings are not noted: they never end.
 
@@ -13,9 +13,9 @@ use super::{BOARD, Loader, me};
 use crate::pg::shmem;
 use crate::pg::time::{SECOND, now};
 
-/// A session that is gone counts for so long: a parallel restore goes on in others.
+/// A session that is gone counts for this long: a parallel restore continues in others.
 const AFTERWARDS: i64 = 60 * SECOND;
-/// A session that stays connected counts for so long.
+/// A session that stays connected counts for this long after its last event.
 const LONGEST: i64 = 3600 * SECOND;
 /// How often a session notes itself while it brings one event after the other.
 const EVERY: i64 = SECOND;
@@ -32,7 +32,7 @@ pub fn note() {
     let database = unsafe { pg_sys::MyDatabaseId }.to_u32();
     let mine = Loader { pid: me(), database, at };
     let mut board = BOARD.exclusive();
-    // Its own place, or that of the session that was heard of least lately.
+    // Its own place, or that of the session whose last event is the oldest.
     let place = board.loaders.iter_mut().min_by_key(|loader| (loader.pid != mine.pid, loader.at));
     if let Some(place) = place {
         *place = mine;

@@ -4,7 +4,7 @@
 use super::{BOARD, State};
 use crate::pg::shmem;
 
-/// Says that `database` signs with this public key. False when another database with a worker does.
+/// Notes that `database` signs with this public key. False when another database with a worker does.
 pub fn claim(database: u32, public_key: &[u8; 32]) -> bool {
     let mut key = [0; 8];
     key.copy_from_slice(&public_key[..8]);

@@ -1,20 +1,20 @@
-//! A worker's side of the board: it claims its database, says how far it is, and gives it back.
+//! A worker's side of the board: it claims its database, keeps its state, and gives it back.
 
 use super::{BOARD, End, LONGEST_WAIT, NO_ENTRY, SETTLED, State, me, set_latch};
 use crate::pg::time::{SECOND, now};
 
-/// This process becomes the worker of `database`. False when it is not wanted: somebody holds the database, or there is
-/// another worker. To be called before connecting, so that a hold need not wait for a process that only starts.
+/// This process becomes the worker of `database`. False when a statement uses the database exclusively, or there is
+/// another worker. To be called before connecting, so that the statement need not wait for a process that only starts.
 pub fn claim(database: u32, standby: bool) -> bool {
     let mut board = BOARD.exclusive();
-    let held = board.held(database);
+    let held = board.is_used_exclusively(database);
     let Some(entry) = board.find(database).filter(|entry| entry.pid == 0) else { return false };
     if held {
         entry.state = State::Waiting;
         return false;
     }
     (entry.state, entry.pid, entry.since, entry.standby) = (State::Looking, me(), now(), standby);
-    // Whatever was asked before is looked at now.
+    // Earlier requests are served by this start.
     (entry.wake, entry.stop) = (false, false);
     true
 }
@@ -31,8 +31,8 @@ pub fn settle(database: u32) {
     set_latch(launcher);
 }
 
-/// Whether this process shall go, and whether it was woken since the last call.
-pub fn asked(database: u32) -> (bool, bool) {
+/// Whether this process must stop, and whether it was woken since the last call.
+pub fn signals(database: u32) -> (bool, bool) {
     BOARD.exclusive().find(database).map_or((true, false), |e| (e.stop, std::mem::take(&mut e.wake)))
 }
 
@@ -44,8 +44,8 @@ pub fn leave(database: u32, end: End) {
             let ran = now() - entry.since;
             entry.pid = 0;
             match end {
-                // Asked again after it had looked.
-                End::NothingToDo if entry.wake => (entry.state, entry.retry_at) = (State::Asked, 0),
+                // Requested again after it had looked.
+                End::NothingToDo if entry.wake => (entry.state, entry.retry_at) = (State::Requested, 0),
                 End::NothingToDo => *entry = NO_ENTRY,
                 _ if entry.stop => (entry.state, entry.retry_at, entry.failures) = (State::Waiting, 0, 0),
                 End::Ended => {

@@ -1,16 +1,16 @@
-//! What a replay or a watermark says is wrong, put together by class and chain: one finding each, however many events it is
+//! The defects that a replay or a watermark shows, grouped by class and chain: one finding each, however many events it is
 //! about.
 
 use serde::Serialize;
 
 use crate::trail::finding::Finding;
 
-/// So many events of a finding are named; the rest is counted.
+/// This many events of a finding are named; the rest is counted.
 const NAMED: usize = 5;
 
-/// An event that is, or shall be, at a place.
+/// An event at its place in a chain.
 #[derive(Serialize, Clone)]
-pub struct Known {
+pub struct PlacedEvent {
     /// The chain; -1 for rows without one.
     pub chain: i16,
     /// Its `seq`.
@@ -29,24 +29,24 @@ struct Named {
     detail: String,
 }
 
-/// What tells that something is wrong.
+/// The source of a finding.
 #[derive(Serialize, Clone, Copy, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Source {
     /// The events contradict each other, or themselves.
     Replay,
-    /// They contradict what was there before.
+    /// The events contradict a watermark.
     Memory,
-    /// They contradict what was sealed, or the log contradicts itself.
+    /// The events contradict the log, or the log contradicts itself.
     Log,
 }
 
 /// One class of defect in one chain.
 #[derive(Serialize)]
-pub struct Found {
+pub struct DriftFinding {
     /// The class.
     pub kind: &'static str,
-    /// What tells it.
+    /// Its source.
     pub source: Source,
     /// The tenant.
     pub tenant: String,
@@ -57,8 +57,8 @@ pub struct Found {
     last_seq: i64,
     /// Of a class that says that events are not there: the first that are not.
     absent: Option<[i64; 2]>,
-    /// What was there.
-    pub expected: Vec<Known>,
+    /// The events that were there.
+    pub expected: Vec<PlacedEvent>,
     places: Vec<Named>,
 }
 
@@ -71,13 +71,13 @@ pub fn hex(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// Adds a defect that a walk, or the comparison with the log, named.
-pub fn collect(findings: &mut Vec<Found>, source: Source, tenant: &str, finding: &Finding) {
+/// Adds a defect that a replay, or the comparison with the log, named.
+pub fn collect(findings: &mut Vec<DriftFinding>, source: Source, tenant: &str, finding: &Finding) {
     let chain = finding.chain.unwrap_or(-1);
     // A chain that is missing is missing from its first event on.
     let seq = finding.seq.unwrap_or(i64::from(finding.missing_to.is_some()));
     let end = finding.missing_to.unwrap_or(seq);
-    let same = |found: &&mut Found| {
+    let same = |found: &&mut DriftFinding| {
         found.kind == finding.class
             && found.source == source
             && found.chain == chain
@@ -99,12 +99,12 @@ pub fn collect(findings: &mut Vec<Found>, source: Source, tenant: &str, finding:
         }
         return;
     }
-    findings.push(Found {
+    findings.push(DriftFinding {
         kind: finding.class,
         source,
         tenant: tenant.to_owned(),
         chain,
-        // A walk counts what it comes past, the log what it holds.
+        // A replay reports one event at a time, the log a range.
         count: if source == Source::Log { end.saturating_sub(seq).saturating_add(1) } else { 1 },
         first_seq: seq,
         last_seq: end,
@@ -114,8 +114,8 @@ pub fn collect(findings: &mut Vec<Found>, source: Source, tenant: &str, finding:
     });
 }
 
-/// The event of a watermark is another one now.
-pub fn rewritten(tenant: &str, was: Known, is: Option<String>) -> Found {
+/// The finding that the event of a watermark is another one now.
+pub fn rewritten(tenant: &str, was: PlacedEvent, is: Option<String>) -> DriftFinding {
     let place = Named {
         seq: Some(was.seq),
         event_id: None,
@@ -124,7 +124,7 @@ pub fn rewritten(tenant: &str, was: Known, is: Option<String>) -> Found {
         detail: "the event here was another one when it was last verified: the chain was written anew"
             .to_owned(),
     };
-    Found {
+    DriftFinding {
         kind: "content_mismatch",
         source: Source::Memory,
         tenant: tenant.to_owned(),
@@ -138,10 +138,16 @@ pub fn rewritten(tenant: &str, was: Known, is: Option<String>) -> Found {
     }
 }
 
-/// Events that were there are not: those from `from` to the watermark's.
-pub fn missing(kind: &'static str, tenant: &str, chain: i16, from: i64, was: Vec<Known>) -> Found {
+/// The finding that events are gone: those from `from` to the watermark's.
+pub fn missing(
+    kind: &'static str,
+    tenant: &str,
+    chain: i16,
+    from: i64,
+    was: Vec<PlacedEvent>,
+) -> DriftFinding {
     let last = was.iter().map(|known| known.seq).max().unwrap_or(from);
-    Found {
+    DriftFinding {
         kind,
         source: Source::Memory,
         tenant: tenant.to_owned(),

@@ -1,5 +1,5 @@
 //! The first part of a drift run: of each tenant the newest events are recomputed, and each watermark and the newest checkpoint are
-//! compared with what is there now.
+//! compared with the trail.
 
 use std::collections::HashMap;
 
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use pgrx::pg_sys;
 
-use super::findings::{Found, Known, Source, collect, hex, missing, rewritten};
+use super::findings::{DriftFinding, PlacedEvent, Source, collect, hex, missing, rewritten};
 use crate::log::compare::Comparison;
 use crate::pg::error::Failure;
 use crate::pg::out_of_memory;
@@ -15,18 +15,18 @@ use crate::pg::spi::{Parameter, Session};
 use crate::trail::access::Trail;
 use crate::trail::columns;
 use crate::verify::newest::{self, ChainEnd};
-use crate::verify::replay::{Seen, walk};
+use crate::verify::replay::{ReadEvent, replay_slice};
 
 /// Tenants that are looked up at once.
 const TENANTS: i64 = 64;
 /// Chains of one tenant that are looked at before the clock is.
 const CHAINS: usize = 256;
-/// With more findings than this the step ends: each is an alert to raise.
+/// A step with more findings than this ends: each is an alert to raise.
 const MOST_FINDINGS: usize = 100;
 /// More watermarks than this are not remembered in the finding that a whole tenant is missing.
 const MOST_EXPECTED: usize = 1000;
 
-/// How far the run is: behind this tenant, or behind this chain of it.
+/// The place of a run: behind this tenant, or behind this chain of it.
 #[derive(Serialize, Clone)]
 pub struct Place {
     /// The tenant; empty: before the first.
@@ -35,9 +35,9 @@ pub struct Place {
     pub chain: Option<i16>,
 }
 
-/// What one step came to.
+/// The outcome of one step.
 #[derive(Serialize)]
-pub struct Replayed {
+pub struct TenantsReplayed {
     place: Place,
     end: bool,
     tenants: i64,
@@ -45,12 +45,12 @@ pub struct Replayed {
     chains: Vec<Head>,
     /// Watermarks of another trail, brought by a dump, that agree with this one.
     confirmed: Vec<Foreign>,
-    findings: Vec<Found>,
+    findings: Vec<DriftFinding>,
     /// Tenants that were compared with their logs.
     compared: Vec<String>,
 }
 
-/// One chain, as it was seen.
+/// The head of a replayed chain.
 #[derive(Serialize)]
 struct Head {
     tenant: String,
@@ -74,20 +74,20 @@ struct Tenant {
     drift_rows: Option<i64>,
 }
 
-/// A watermark, and what is at its place now.
+/// A watermark, and the event at its place now.
 struct Watermark {
-    known: Known,
+    known: PlacedEvent,
     own: bool,
     trail: String,
     /// Whether an event is there.
     there: bool,
-    /// Whether it is the one that was.
+    /// Whether it is the event of the watermark.
     same: bool,
     hash: Option<String>,
 }
 
 impl Watermark {
-    /// Of another trail, brought by a dump whose events are not here.
+    /// Whether a dump brought it from another trail, whose events are not here.
     fn is_unconfirmed(&self) -> bool {
         !self.own && !self.same
     }
@@ -102,14 +102,14 @@ pub fn replay(
     n: i64,
     logs: bool,
     is_over: &dyn Fn() -> bool,
-) -> Result<Replayed, Failure> {
+) -> Result<TenantsReplayed, Failure> {
     let comparison = if logs { Comparison::start(session, trail)? } else { None };
-    let mut step = Step {
+    let mut step = DriftStep {
         session,
         trail,
         comparison: comparison.map(Comparison::inside),
         n,
-        done: Replayed {
+        done: TenantsReplayed {
             place,
             end: false,
             tenants: 0,
@@ -140,16 +140,16 @@ pub fn replay(
     }
 }
 
-struct Step<'a> {
+struct DriftStep<'a> {
     session: &'a Session,
     trail: &'a Trail,
-    /// With what was sealed; `None` where there are no logs, or they cannot be read.
+    /// The comparison with the logs; `None` where there are no logs, or they cannot be read.
     comparison: Option<Comparison<'a>>,
     n: i64,
-    done: Replayed,
+    done: TenantsReplayed,
 }
 
-impl Step<'_> {
+impl DriftStep<'_> {
     /// The next tenants that have events, watermarks or a log, in order; the one that the last step left in the middle comes first.
     fn next_tenants(&self, upto: Option<&str>) -> Result<Vec<Tenant>, Failure> {
         let mut tenants = Vec::new();
@@ -180,7 +180,7 @@ impl Step<'_> {
             let (was, is) = unsafe { (digest(row.datum(2)), digest(row.datum(7))) };
             out_of_memory::grow(&mut watermarks)?;
             watermarks.push(Watermark {
-                known: Known {
+                known: PlacedEvent {
                     chain: row.int2(0).unwrap_or(-1),
                     seq: row.int8(1).unwrap_or(0),
                     hash: was.map(|hash| hex(&hash)).unwrap_or_default(),
@@ -196,7 +196,7 @@ impl Step<'_> {
         Ok(watermarks)
     }
 
-    /// Looks at the next chains of a tenant; true when those were the last.
+    /// Replays the next chains of a tenant; true when they were the last.
     fn tenant(&mut self, tenant: &Tenant) -> Result<bool, Failure> {
         let name = tenant.name.as_str();
         let after = if self.done.place.tenant == name { self.done.place.chain } else { None };
@@ -210,23 +210,24 @@ impl Step<'_> {
             return Ok(self.whole(name));
         }
         let n = tenant.drift_rows.unwrap_or(self.n);
-        let stretches = newest::stretches(self.session, self.trail, name, &ends, n)?;
+        let slices = newest::slices(self.session, self.trail, name, &ends, n)?;
         let ahead: Vec<usize> = (0..ends.len())
             .filter(|&at| ends[at].chain.is_none_or(|chain| i64::from(chain) > after))
             .collect();
         let batch = &ahead[..ahead.len().min(CHAINS)];
         let last = (batch.len() < ahead.len()).then(|| batch.last().and_then(|&at| ends[at].chain)).flatten();
-        let mut heads: HashMap<i16, (Seen, i64)> = HashMap::new();
+        let mut heads: HashMap<i16, (ReadEvent, i64)> = HashMap::new();
         for &at in batch {
             let mut findings = std::mem::take(&mut self.done.findings);
-            let walked = walk(self.session, self.trail, &stretches[at], None, &mut || true, &mut |finding| {
-                collect(&mut findings, Source::Replay, name, &finding);
-            });
+            let replayed =
+                replay_slice(self.session, self.trail, &slices[at], None, &mut || true, &mut |finding| {
+                    collect(&mut findings, Source::Replay, name, &finding);
+                });
             self.done.findings = findings;
-            let walked = walked?;
-            self.done.events += walked.events;
-            if let (Some(chain), Some(seen)) = (ends[at].chain, walked.last) {
-                heads.insert(chain, (seen, stretches[at].from.unwrap_or(1)));
+            let replayed = replayed?;
+            self.done.events += replayed.events;
+            if let (Some(chain), Some(seen)) = (ends[at].chain, replayed.last) {
+                heads.insert(chain, (seen, slices[at].from.unwrap_or(1)));
             }
         }
         let within = |chain: i16| last.is_none_or(|last| chain <= last);
@@ -236,7 +237,7 @@ impl Step<'_> {
             self.done.chains.push(Head { tenant: name.to_owned(), chain, seq, hash: hex(&hash), from, keep });
         }
         if last.is_none() {
-            // The chains before were in the steps before.
+            // Earlier steps had the earlier chains.
             let before = if after < 0 { Vec::new() } else { self.watermarks(name, -1)? };
             self.sealed(name, false, incomplete || before.iter().any(Watermark::is_unconfirmed))?;
             return Ok(self.whole(name));
@@ -251,17 +252,17 @@ impl Step<'_> {
         true
     }
 
-    /// A tenant that has watermarks and no event. Those of a dump may be here before its events: they say nothing.
+    /// A tenant that has watermarks and no event. A dump may bring watermarks before their events: ignore them.
     fn gone(&mut self, name: &str, watermarks: &[Watermark]) {
         let own = watermarks.iter().filter(|mark| mark.own);
-        let was: Vec<Known> = own.map(|mark| mark.known.clone()).take(MOST_EXPECTED).collect();
+        let was: Vec<PlacedEvent> = own.map(|mark| mark.known.clone()).take(MOST_EXPECTED).collect();
         if !was.is_empty() {
             self.done.findings.push(missing("tenant_missing", name, -1, 1, was));
         }
     }
 
-    /// Compares a tenant with what was sealed of it. `empty`: no event of it is there. `incomplete`: a restore may not have
-    /// brought all of it yet, which is said as such; so events that are missing say nothing.
+    /// Compares a tenant with its log. `empty`: no event of it is there. `incomplete`: a restore may not have
+    /// brought all of it yet, which is reported as such; so missing events are no findings.
     fn sealed(&mut self, name: &str, empty: bool, incomplete: bool) -> Result<(), Failure> {
         let Some(comparison) = &self.comparison else { return Ok(()) };
         let findings = &mut self.done.findings;
@@ -276,7 +277,7 @@ impl Step<'_> {
         Ok(())
     }
 
-    /// Compares watermarks with what is at their places. Returns the chains whose watermarks have to stay.
+    /// Compares watermarks with the events at their places. Returns the chains whose watermarks must stay.
     fn compare(
         &mut self,
         name: &str,

@@ -1,4 +1,4 @@
-//! The real Alertmanager: what it shows, and what it tells people by a receiver of its own.
+//! The real Alertmanager: what it shows, and what it sends to a receiver of its own.
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -30,7 +30,7 @@ impl Drop for Alertmanager {
 }
 
 impl Alertmanager {
-    /// One that tells `receiver` of everything at once.
+    /// An Alertmanager that notifies `receiver` of everything at once.
     fn start(receiver: &Server) -> Self {
         let home = tempfile::tempdir().unwrap();
         let config = format!(
@@ -93,16 +93,16 @@ fn notice(what: &str, level: u8, escalated_to: u8, resolved_at: Option<&str>) ->
 }
 
 /// `firing 2` for each alert of each notification, the number being its escalation.
-fn told(receiver: &Server) -> Vec<String> {
-    let mut told = Vec::new();
+fn notified(receiver: &Server) -> Vec<String> {
+    let mut notified = Vec::new();
     for request in receiver.requests() {
         let body: Value = serde_json::from_slice(&request.body).unwrap();
         for alert in body["alerts"].as_array().unwrap() {
             let level = alert["labels"]["escalation"].as_str().unwrap_or("1");
-            told.push(format!("{} {level}", alert["status"].as_str().unwrap()));
+            notified.push(format!("{} {level}", alert["status"].as_str().unwrap()));
         }
     }
-    told
+    notified
 }
 
 #[test]
@@ -122,24 +122,24 @@ fn alertmanager_takes_an_alert_tells_of_each_escalation_and_of_the_end() {
     assert_eq!(alert["annotations"]["evidence"], "{\"seq\":2}");
     assert_eq!(alert["startsAt"], "2026-01-02T03:04:05.000Z");
     assert!(alert["endsAt"].as_str().unwrap().starts_with("2999"), "it does not time out: {alert}");
-    wait("people are told", || told(&receiver) == ["firing 1"]);
-    // Sent again, as after a restart: nobody is told again.
+    wait("people are notified", || notified(&receiver) == ["firing 1"]);
+    // Sent again, as after a restart: nobody is notified again.
     assert_eq!(files.attempt(&notice("raised", 1, 1, None)), Outcome::Delivered);
     assert_eq!(files.attempt(&notice("escalated", 2, 2, None)), Outcome::Delivered);
-    wait("people are told of the escalation", || told(&receiver) == ["firing 1", "firing 2"]);
+    wait("people are notified of the escalation", || notified(&receiver) == ["firing 1", "firing 2"]);
     assert_eq!(files.attempt(&notice("acknowledged", 1, 2, None)), Outcome::Delivered);
     wait("only the first one is left", || {
         let firing = alertmanager.firing();
         firing.len() == 1 && firing[0]["annotations"]["acknowledged_by"] == "zoe"
     });
-    wait("the escalation is over", || told(&receiver).last().map(String::as_str) == Some("resolved 2"));
+    wait("the escalation is over", || notified(&receiver).last().map(String::as_str) == Some("resolved 2"));
     assert_eq!(
         files.attempt(&notice("resolved", 1, 2, Some("2026-01-02T04:00:00.000000Z"))),
         Outcome::Delivered
     );
     wait("none is left", || alertmanager.firing().is_empty());
-    wait("people are told that it is over", || {
-        told(&receiver) == ["firing 1", "firing 2", "resolved 2", "resolved 1"]
+    wait("people are notified that it is over", || {
+        notified(&receiver) == ["firing 1", "firing 2", "resolved 2", "resolved 1"]
     });
 }
 

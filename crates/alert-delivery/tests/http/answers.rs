@@ -35,9 +35,10 @@ fn a_webhook_gets_the_very_body_with_a_signature_that_a_receiver_can_check() {
         signature::verify(KEY.as_bytes(), signed, timestamp, b"forged", now),
         Err(signature::Error::Mismatch)
     );
-    // By the README's recipe, whose copy of a request is refused when it is forged or old.
-    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md")).unwrap();
-    let recipe = readme.split("```python\n").nth(1).unwrap().split("```").next().unwrap();
+    // By the recipe of docs/alerts.md, whose copy of a request is refused when it is forged or old.
+    let document =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/alerts.md")).unwrap();
+    let recipe = document.split("```python\n").nth(1).unwrap().split("```").next().unwrap();
     for (body, timestamp, genuine) in [
         ("{\"é\": 1}", timestamp, "True"),
         ("{\"é\": 2}", timestamp, "False"),
@@ -201,7 +202,7 @@ fn nobody_there_is_said_as_such() {
 }
 
 #[test]
-fn a_route_with_a_bad_file_is_told_apart_without_showing_what_is_in_it() {
+fn each_bad_file_of_a_route_has_its_own_error_which_does_not_show_its_content() {
     let open = |files: &Files| Target::open(&files.route).unwrap_err();
     let mut files = Files::webhook("http://example.org");
     assert_eq!(open(&files), "the URL is not https:// (http:// is for loopback addresses only)");
@@ -218,7 +219,7 @@ fn a_route_with_a_bad_file_is_told_apart_without_showing_what_is_in_it() {
     assert_eq!(format!("{target:?}"), "Target { kind: Webhook, .. }");
 }
 
-/// Set for the process that [`a_proxy_of_the_environment_is_not_asked`] starts.
+/// Set for the process that [`a_proxy_of_the_environment_is_not_used`] starts.
 const HELPER: &str = "ZEROAUTH_AUDIT_TEST_TO";
 
 #[test]
@@ -229,7 +230,7 @@ fn helper_sends_once_when_started_for_it() {
 }
 
 #[test]
-fn a_proxy_of_the_environment_is_not_asked() {
+fn a_proxy_of_the_environment_is_not_used() {
     let (server, proxy) = (Server::status("200 OK"), Server::status("200 OK"));
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "answers::helper_sends_once_when_started_for_it"]);

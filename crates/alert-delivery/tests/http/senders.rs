@@ -73,7 +73,7 @@ fn a_batch_goes_out_in_order_past_what_is_refused() {
         report.outcomes.iter().map(|(id, o)| (*id, *o == Outcome::Delivered)).collect();
     assert_eq!(delivered, [(1, true), (2, false), (3, true), (4, true)]);
     let keys: Vec<String> =
-        server.requests().iter().map(|r| r.header("zeroauth-audit-alert-delivery").to_owned()).collect();
+        server.requests().iter().map(|r| r.header("zeroauth-audit-delivery").to_owned()).collect();
     assert_eq!(keys, ["1", "2", "3", "4"]);
 }
 

@@ -1,7 +1,7 @@
 //! Evidence of an anchor in a contract. From the block's hash down: header, receipts trie, receipt, event; and the transaction that
 //! the account signed.
 //!
-//! The transaction is tied to the event by its sender and its call, not by a proof of its own: the contract names its caller in the
+//! The transaction is linked to the event by its sender and its call, not by a proof of its own: the contract names its caller in the
 //! event, and takes an epoch only once.
 
 use alloy_primitives::{Address, B256, Bytes, keccak256};
@@ -27,7 +27,7 @@ pub struct Evidence {
     pub log_id: Hash,
     /// Its epoch.
     pub epoch: u64,
-    /// Hash of the block: all that has to be trusted.
+    /// Hash of the block: all that must be trusted.
     pub block_hash: B256,
     /// The header, as RLP.
     pub header: Bytes,
@@ -44,7 +44,7 @@ pub struct Evidence {
 }
 
 impl Evidence {
-    /// Checks all of it; `root` is what has to be anchored.
+    /// Checks all of it; `root` is the root that must be anchored.
     pub fn verify(&self, root: &Hash) -> Result<Verdict, Error> {
         use Error::DoesNotHold as Bad;
         if self.version != 1 {
@@ -84,7 +84,7 @@ impl Evidence {
         if !same {
             return Err(Bad("the transaction anchors something else"));
         }
-        // 5. It is what was asked for.
+        // 5. It is the expected anchor.
         if anchored.seal.root != *root {
             return Err(Error::OtherRoot { found: anchored.seal.root });
         }

@@ -1,5 +1,5 @@
-//! Evidence of an entry in an anchor file: the signed note. It shows that the key's holder anchored the root; that the entry is in
-//! the file, and the file whole, is seen by reading the file ([`crate::file::entry::read`]).
+//! Evidence of an entry in an anchor file: the signed note. It shows that the key's holder anchored the root; reading
+//! the file shows that the entry is in it, and the file whole ([`crate::file::entry::read`]).
 
 use serde::{Deserialize, Serialize};
 use zeroauth_audit_core::note::{self, Note, VerifierKey};
@@ -25,12 +25,12 @@ impl Evidence {
         Self { version: 1, note: entry.note.clone() }
     }
 
-    /// Checks the note; `root` is what has to be anchored, by one of `keys`.
+    /// Checks the note; `root` is the root that must be anchored, by one of `keys`.
     pub fn verify(&self, root: &Hash, keys: &[VerifierKey]) -> Result<Verdict, Error> {
         if self.version != 1 {
             return Err(Error::Unknown);
         }
-        // Told apart: somebody else's note, one that was changed, and what is no entry at all.
+        // Three different errors: another key's note, a note that was changed, and a note that is no entry at all.
         let note = Note::parse(self.note.as_bytes()).map_err(|_| Error::Malformed("the note"))?;
         match note.verify(keys) {
             Ok(_) => {}

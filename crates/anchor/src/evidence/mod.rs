@@ -1,6 +1,6 @@
-//! Evidence: what an outsider needs to check an anchor without the database and without a network.
+//! Evidence: what an auditor needs to check an anchor without the database and without a network.
 //!
-//! Everything in it is untrusted. What is left to trust is named in the verdict: a block's hash, an authority, or a key.
+//! Everything in it is untrusted. The verdict names what is left to trust: a block's hash, an authority, or a key.
 
 pub mod evm;
 pub mod file;
@@ -33,7 +33,7 @@ pub enum Error {
         /// The root that it is of.
         found: Hash,
     },
-    /// Nothing that is trusted vouches for it.
+    /// No trusted key or authority vouches for it.
     #[error("nobody who is trusted vouches for the evidence: {0}")]
     NotTrusted(&'static str),
 }
@@ -47,7 +47,7 @@ pub struct Verdict {
     /// Its epoch, where the target keeps it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
-    /// What was anchored.
+    /// The anchored seal.
     pub seal: Seal,
     /// When, by the clock of what it rests on.
     pub anchored_at: Moment,
@@ -55,12 +55,12 @@ pub struct Verdict {
     pub rests_on: RestsOn,
 }
 
-/// What is left to trust.
+/// The remaining trust in a verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RestsOn {
-    /// That this block is on that chain: ask whomever you trust.
+    /// This block is on that chain: to be confirmed by a node that the auditor trusts.
     Block {
         /// EIP-155's number of the chain.
         chain_id: u64,
@@ -68,14 +68,14 @@ pub enum RestsOn {
         block_number: u64,
         /// Its hash.
         block_hash: Hash,
-        /// The contract, which has to be the one that the operator published.
+        /// The contract, which must be the one that the operator published.
         contract: String,
         /// The account that anchored.
         anchorer: String,
         /// The transaction.
         transaction: Hash,
     },
-    /// That this authority stamps at the time that it says, and that those who vouch for it do so rightly.
+    /// This authority stamps at the time that it says, and the certificates above it vouch for it rightly.
     Authority {
         /// Subject of its certificate.
         name: String,
@@ -84,7 +84,7 @@ pub enum RestsOn {
         /// Its policy.
         policy: String,
     },
-    /// That the holder of this key signs what it should, at the time that it says.
+    /// The holder of this key signs only its own anchors, at the time that it says.
     Key {
         /// Name of the key.
         name: String,
@@ -103,8 +103,8 @@ pub struct Trust {
 /// Checks evidence of `kind` (`evm`, `rfc3161` or `file`, as in `audit_anchor_targets`) that `root` is anchored. `json` is what the
 /// driver gave, as it was stored.
 ///
-/// A verdict on `evm` rests on a block's hash that nothing here can check: whoever asks has to compare it, and the contract's address,
-/// with what they know from elsewhere.
+/// A verdict on `evm` rests on a block's hash that nothing here can check: the caller must compare it, and the contract's address,
+/// with what it knows from elsewhere.
 pub fn verify_evidence(kind: &str, json: &[u8], root: &Hash, trust: &Trust) -> Result<Verdict, Error> {
     match kind {
         "evm" => read::<evm::Evidence>(json)?.verify(root),
@@ -123,7 +123,7 @@ fn read<T: DeserializeOwned + Serialize>(json: &[u8]) -> Result<T, Error> {
     }
     let other = |_| Error::Malformed("it is not the JSON of this kind");
     let evidence: T = serde_json::from_slice(json).map_err(other)?;
-    // Upper-case digits say the same in another way. Only the order of the fields and the space between them are free: databases
+    // Upper-case digits would be a second form of the same evidence. Only the order of the fields and the space between them are free: databases
     // choose them anew.
     let given: Value = serde_json::from_slice(json).map_err(other)?;
     match serde_json::to_value(&evidence) {

@@ -30,7 +30,7 @@ impl Evidence {
         Self { version: 1, log_id: batch.log_id, epoch: batch.epoch, seal: batch.seal(), token }
     }
 
-    /// Checks all of it; `root` is what has to be stamped, and `trusted` vouch for the authority.
+    /// Checks all of it; `root` is the root that must be stamped, and `trusted` vouch for the authority.
     pub fn verify(&self, root: &Hash, trusted: &Authorities) -> Result<Verdict, Error> {
         if self.version != 1 {
             return Err(Error::Unknown);
@@ -42,18 +42,22 @@ impl Evidence {
         let Seal { root: found, size, batch_time } = self.seal;
         let batch = Batch { log_id: self.log_id, epoch: self.epoch, root: found, size, batch_time };
         let hash = Hash::sha256(batch.statement().as_bytes());
-        let told = token::verify(&token, &hash.0, None, trusted)?;
+        let verified = token::verify(&token, &hash.0, None, trusted)?;
         if found != *root {
             return Err(Error::OtherRoot { found });
         }
         let anchored_at =
-            i64::try_from(told.seconds).map_err(|_| Error::Malformed("the time of the token"))?;
+            i64::try_from(verified.seconds).map_err(|_| Error::Malformed("the time of the token"))?;
         Ok(Verdict {
             log_id: Some(self.log_id),
             epoch: Some(self.epoch),
             seal: self.seal,
             anchored_at: Moment(anchored_at),
-            rests_on: RestsOn::Authority { name: told.authority, serial: told.serial, policy: told.policy },
+            rests_on: RestsOn::Authority {
+                name: verified.authority,
+                serial: verified.serial,
+                policy: verified.policy,
+            },
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Answers of a node, read strictly: JSON-RPC 2.0 and the few objects that are asked for. Everything in them is untrusted.
+//! Answers of a node, read strictly: JSON-RPC 2.0 and the few objects that are queried. Everything in them is untrusted.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use alloy_primitives::{Address, B256, Bytes, U64, U256};
 use serde::Deserialize;
 use serde_json::Value;
 
-/// The error object of an answer. What the node says serves to tell cases apart and is shown to nobody.
+/// The error object of an answer. The node's message only serves to distinguish cases and is shown to nobody.
 #[derive(Clone, PartialEq, Eq)]
 pub struct NodeError {
     /// The code.
@@ -71,7 +71,7 @@ impl NodeError {
     }
 }
 
-/// Reads the answer to the request with this id: the result, or the node's error. The outer error says why it is no answer.
+/// Reads the answer to the request with this id: the result, or the node's error. The outer error says why the text is no answer.
 pub fn read(body: &[u8], id: u64) -> Result<Result<Value, NodeError>, &'static str> {
     let answer: Value = serde_json::from_slice(body).map_err(|_| "is no JSON")?;
     let Value::Object(mut answer) = answer else { return Err("is no JSON-RPC") };

@@ -16,10 +16,10 @@ pub struct Config {
     pub chain_id: u64,
     /// Address of the contract.
     pub contract: Address,
-    /// Files with the URL of a JSON-RPC endpoint each. They have to agree on everything that counts, so they should be run by
+    /// Files with the URL of a JSON-RPC endpoint each. They must agree on everything that counts, so they should be run by
     /// different people.
     pub rpc_url_files: Vec<PathBuf>,
-    /// One endpoint alone is believed whatever it says. Off unless said so.
+    /// A single endpoint is enough, and is trusted whatever it says. Off by default.
     #[serde(default)]
     pub allow_single_endpoint: bool,
     /// The only authorities that may vouch for the endpoints; without it, those that the system trusts.
@@ -30,7 +30,7 @@ pub struct Config {
     /// No transaction offers more, in wei per gas.
     #[serde(default = "default_max_fee")]
     pub max_fee_per_gas: u64,
-    /// What is offered to whoever includes it, if the chain asks for no more, in wei per gas.
+    /// The priority fee that is offered, if the chain asks for no more, in wei per gas.
     #[serde(default = "default_priority_fee")]
     pub min_priority_fee_per_gas: u64,
     /// No transaction may use more gas.
@@ -99,11 +99,11 @@ fn default_timeout() -> u64 {
     10
 }
 
-/// A call that takes longer than this is given up whatever is configured.
+/// A call that takes longer than this is given up, whatever the configuration says.
 const LONGEST_TIMEOUT: u64 = 60;
 
 impl Config {
-    /// Looks at what the types cannot say.
+    /// Checks what the types cannot express.
     pub fn check(&self) -> Result<(), Failure> {
         let problem = match self.rpc_url_files.as_slice() {
             [] => "names no endpoint",
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn two_endpoints_are_asked_for_unless_one_is_allowed() {
+    fn two_endpoints_are_required_unless_one_is_allowed() {
         let problem = |config: &Config| match config.check() {
             Err(Failure::Configuration { problem }) => problem,
             other => panic!("{other:?}"),

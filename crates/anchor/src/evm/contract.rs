@@ -14,7 +14,7 @@ pub const ANCHOR_OF: &str = "anchorOf(bytes32,uint64)";
 pub const LATEST: &str = "latest(bytes32)";
 /// Whether an address may anchor.
 pub const IS_ANCHORER: &str = "isAnchorer(bytes32,address)";
-/// What is emitted for each anchor.
+/// The event of each anchor.
 pub const ANCHORED: &str = "Anchored(bytes32,uint64,address,bytes32,uint64,uint64)";
 
 type Word = [u8; 32];

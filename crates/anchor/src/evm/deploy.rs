@@ -56,7 +56,7 @@ pub struct Prepared {
     pub contract: Address,
     /// The transaction's hash.
     pub id: B256,
-    /// What is sent.
+    /// The bytes to send.
     pub transaction: SignedTransaction,
 }
 
@@ -67,13 +67,13 @@ pub struct Deployer {
 }
 
 impl Deployer {
-    /// Reads the files, and calls nobody.
+    /// Reads the files, and makes no call.
     pub fn open(deployment: Deployment) -> Result<Self, Failure> {
         let config = Config {
             chain_id: deployment.chain_id,
             contract: Address::ZERO,
             rpc_url_files: deployment.rpc_url_files.clone(),
-            // Whoever deploys looks at the result; nothing is believed for ever.
+            // A person looks at the result of a deployment, and nothing rests on it afterwards.
             allow_single_endpoint: true,
             ca_file: deployment.ca_file.clone(),
             signer: deployment.signer.clone(),
@@ -109,7 +109,7 @@ impl Deployer {
         self.driver.account()
     }
 
-    /// The deployment that was prepared and kept before: `transaction` is what was signed. Refused unless it is exactly this one, by
+    /// The deployment that was prepared and kept before: `transaction` is the signed one. Refused unless it is exactly this one, by
     /// this account.
     pub fn resume(&self, transaction: &[u8]) -> Result<Prepared, Failure> {
         let other = |problem: &str| Failure::Configuration { problem: problem.into() };
@@ -133,7 +133,7 @@ impl Deployer {
             .ok_or_else(|| Failure::Defect { what: "the artifact is none".into() })
     }
 
-    /// Sends it. Accepted does not mean included: ask [`Deployer::is_there`].
+    /// Sends it. Accepted does not mean included: see [`Deployer::is_there`].
     pub fn send(&self, prepared: &Prepared) -> Result<(), Failure> {
         match self.driver.broadcast(&prepared.transaction)? {
             Sent::Underpriced => Err(Failure::Stuck),
@@ -142,7 +142,7 @@ impl Deployer {
         }
     }
 
-    /// Whether every endpoint has it included, with the code and the anchorer that were asked for.
+    /// Whether every endpoint has it included, with the requested code and anchorer.
     pub fn is_there(&self, prepared: &Prepared) -> Result<bool, Failure> {
         let receipts = self
             .driver

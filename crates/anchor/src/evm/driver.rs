@@ -24,7 +24,7 @@ pub struct EvmDriver {
 }
 
 impl EvmDriver {
-    /// Reads the files of the configuration, and calls nobody.
+    /// Reads the files of the configuration, and makes no call.
     pub fn open(config: Config) -> Result<Self, Failure> {
         let nodes = Nodes::open(&config)?;
         let signer = signer(&config)?;
@@ -37,7 +37,7 @@ impl EvmDriver {
         self.signer.address()
     }
 
-    /// What the chain asks for: the highest base fee and the lowest priority fee that an endpoint names.
+    /// The fees that the chain asks for: the highest base fee and the lowest priority fee that an endpoint names.
     pub(super) fn market(&self) -> Result<Market, Failure> {
         let base_fee = self.nodes.each(|rpc| {
             let fee = rpc.block("latest")?.base_fee_per_gas;
@@ -94,7 +94,7 @@ impl EvmDriver {
             rpc.get::<U64>("eth_getTransactionCount", json!([self.account(), at]))
                 .map(|nonce| nonce.to::<u64>())
         })?;
-        // The one that lags does not know of what is included.
+        // A lagging endpoint does not know of the newest included transactions.
         Ok(nonces.into_iter().max().unwrap_or(0))
     }
 
@@ -128,7 +128,7 @@ impl EvmDriver {
                 return Ok(best);
             }
         }
-        Err(failures.into_iter().next().unwrap_or(Failure::Defect { what: "nobody was asked".into() }))
+        Err(failures.into_iter().next().unwrap_or(Failure::Defect { what: "no endpoint was queried".into() }))
     }
 }
 
@@ -190,7 +190,7 @@ impl Driver for EvmDriver {
         let Some(transaction) = stored else {
             return Err(Failure::Defect { what: "the stored bytes are no transaction".into() });
         };
-        // What is stored can be changed by whoever rules the database; what is sent is this batch's anchor or nothing.
+        // The database's superuser can change a stored attempt; this sends this batch's anchor or nothing.
         let ours = transaction.chain_id == self.config.chain_id
             && transaction.to[..] == self.config.contract[..]
             && transaction.input[..] == contract::anchor_call(batch)
@@ -203,7 +203,7 @@ impl Driver for EvmDriver {
     }
 
     fn evidence(&self, batch: &Batch, inclusion: &Inclusion) -> Result<Value, Failure> {
-        let mut last = Failure::Defect { what: "nobody was asked".into() };
+        let mut last = Failure::Defect { what: "no endpoint was queried".into() };
         // Every byte of it is checked against the block's hash, which all endpoints agreed on: any one of them will do.
         for rpc in &self.nodes.rpcs {
             match self.evidence_of(rpc, batch, inclusion) {
@@ -278,10 +278,9 @@ impl EvmDriver {
         const METHOD: &str = "eth_getBlockReceipts";
         const ONE: &str = "eth_getTransactionReceipt";
         let receipts: Vec<Receipt> = match rpc.call(METHOD, json!([quantity(block.number.to::<u64>())])) {
-            Ok(receipts) => {
-                serde_json::from_value(receipts).map_err(|_| rpc.bad(METHOD, "is not what was asked for"))?
-            }
-            // Not every node has it: then one after the other.
+            Ok(receipts) => serde_json::from_value(receipts)
+                .map_err(|_| rpc.bad(METHOD, "is not of the expected form"))?,
+            // Not every node has that method: fetch one receipt after the other.
             Err(CallError::Node(_)) => {
                 let one = |id: &alloy_primitives::B256| {
                     let receipt: Option<Receipt> = rpc.get(ONE, json!([id]))?;

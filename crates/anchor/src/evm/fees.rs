@@ -8,18 +8,18 @@ use crate::failure::Failure;
 pub struct Market {
     /// Base fee of the newest block.
     pub base_fee: u64,
-    /// What goes to whoever includes a transaction.
+    /// The priority fee: goes to the block's producer.
     pub priority_fee: u64,
 }
 
-/// Fees for a transaction: room for the base fee to double, at least an eighth above what is replaced (nodes ask for a tenth), and never
-/// above the cap. What could not be included, or would not be accepted as a replacement, below the cap is a failure.
+/// Fees for a transaction: room for the base fee to double, at least an eighth above the replaced ones (nodes ask for a tenth), and never
+/// above the cap. Fails if the cap is too low to be included, or to be accepted as a replacement.
 pub fn choose(market: Market, cap: u64, above: Option<Fees>) -> Result<Fees, Failure> {
     let raised = |fee: u64| fee.saturating_add(fee.div_ceil(8)).saturating_add(1);
     let priority_floor = above.map_or(0, |fees| raised(fees.max_priority_fee));
     let max_priority_fee = market.priority_fee.max(priority_floor);
     let wanted = market.base_fee.saturating_mul(2).saturating_add(max_priority_fee);
-    // Less than this is of no use.
+    // Nodes would refuse lower fees.
     let floor = above.map_or(0, |fees| raised(fees.max_fee));
     let needed = market.base_fee.saturating_add(max_priority_fee).max(floor);
     if needed > cap {
@@ -50,7 +50,7 @@ mod tests {
                         prop_assert!(u128::from(fees.max_priority_fee) * 10 > u128::from(above.max_priority_fee) * 11);
                     }
                 }
-                Err(Failure::FeesAboveCap { needed, cap: told }) => prop_assert!(needed > cap && told == cap),
+                Err(Failure::FeesAboveCap { needed, cap: reported }) => prop_assert!(needed > cap && reported == cap),
                 Err(other) => prop_assert!(false, "{other}"),
             }
         }
@@ -60,7 +60,7 @@ mod tests {
     fn a_quiet_chain_costs_what_it_asks_for_with_room_to_double() {
         let market = Market { base_fee: 10, priority_fee: 1 };
         assert_eq!(choose(market, 1000, None), Ok(Fees { max_fee: 21, max_priority_fee: 1 }));
-        // A cap between what is needed now and the room to double is no obstacle.
+        // A cap between the current fees and their double is no obstacle.
         assert_eq!(choose(market, 12, None), Ok(Fees { max_fee: 12, max_priority_fee: 1 }));
         assert_eq!(choose(market, 10, None), Err(Failure::FeesAboveCap { needed: 11, cap: 10 }));
     }

@@ -1,4 +1,4 @@
-//! What the endpoints see of a batch, put together: nothing counts that one of them does not say.
+//! The views that the endpoints have of a batch, combined: a fact counts only if every endpoint confirms it.
 
 use alloy_primitives::{Address, B256};
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ pub(super) fn look(
     nodes.require_chain()?;
     nodes.require_contract()?;
     let sights = nodes.sights(batch, account)?;
-    // A nonce is used when anybody says so, and finally used when all do: both errors only cost time.
+    // A nonce counts as used when any endpoint says so, and as finally used when all do: both errors only cost time.
     let nonces = Nonces {
         latest: sights.iter().map(|sight| sight.nonces.latest).max().unwrap_or(0),
         finalized: sights.iter().map(|sight| sight.nonces.finalized).min().unwrap_or(0),
@@ -61,7 +61,7 @@ fn place(nodes: &Nodes, contract: Address, batch: &Batch, sights: &[Sight]) -> R
     included(nodes, contract, batch, first, sights).map(Place::Included)
 }
 
-/// The anchor that the contract has, as its block, its transaction and its event tell it.
+/// The anchor that the contract has, from its block, its transaction and its event.
 fn included(
     nodes: &Nodes,
     contract: Address,

@@ -5,10 +5,10 @@
 //! | [`contract`] | calls, events and errors of the contract, as bytes |
 //! | [`answer`] | what nodes answer |
 //! | [`signed`], [`trie`] | transactions, headers, receipts and their proofs, as the chain hashes them |
-//! | `config`, `driver`, `look`, `nodes`, `rpc` | the driver: several endpoints that have to agree |
+//! | `config`, `driver`, `look`, `nodes`, `rpc` | the driver: several endpoints that must agree |
 //! | `deploy` | the contract's own way onto a chain |
 //! | `standing` | whether a block that evidence rests on is on the chain, and final |
-//! | `fees`, `transaction` | what is offered; building and signing |
+//! | `fees`, `transaction` | offered fees; building and signing |
 
 pub mod answer;
 #[cfg(feature = "drivers")]

@@ -1,4 +1,4 @@
-//! The endpoints of a target together: what all of them say, or a failure.
+//! The endpoints of a target together: their common answer, or a failure.
 
 use alloy_primitives::{Address, B256, Bytes, U64, keccak256};
 use serde_json::{Value, json};
@@ -18,8 +18,8 @@ pub fn artifact() -> Result<Value, Failure> {
     serde_json::from_str(ARTIFACT).map_err(|_| Failure::Defect { what: "the artifact is no JSON".into() })
 }
 
-/// Keccak of the code that the contract has on a chain. A released contract's digest is added here, never replaced: it goes on
-/// being anchored in.
+/// Keccak of the code that the contract has on a chain. A released contract's digest is added here, never replaced: its
+/// users keep anchoring in it.
 fn is_our_code(code: &Bytes) -> Result<bool, Failure> {
     let artifact = artifact()?;
     let ours = artifact["deployedBytecode"].as_str().and_then(|code| code.parse::<Bytes>().ok());
@@ -78,12 +78,12 @@ impl Nodes {
         Ok(())
     }
 
-    /// What every endpoint gives for `ask`, in their order.
+    /// The answers of the endpoints to `ask`, in their order.
     pub(super) fn each<T>(&self, ask: impl Fn(&Rpc) -> Result<T, Failure>) -> Result<Vec<T>, Failure> {
         self.rpcs.iter().map(ask).collect()
     }
 
-    /// What every endpoint gives for `ask`, which has to be the same.
+    /// The answer of every endpoint to `ask`, which must be the same.
     pub(super) fn agreed<T: PartialEq>(
         &self,
         about: &str,

@@ -18,7 +18,7 @@ const MOST_BYTES: u64 = 1 << 20;
 /// All receipts of a block.
 const MOST_RECEIPTS: u64 = 64 << 20;
 
-/// Why a call came to nothing.
+/// Why a call failed.
 #[derive(Debug)]
 pub enum CallError {
     /// No answer, or none that can be read.
@@ -57,7 +57,7 @@ impl Rpc {
         open().map_err(|reason| Failure::File { reason })
     }
 
-    /// Whether both are the same URL: then the second is no second opinion.
+    /// Whether both are the same URL: a second opinion needs another URL.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         self.endpoint.uri == other.endpoint.uri
@@ -97,7 +97,7 @@ impl Rpc {
     /// As [`Rpc::call`], with the result read as `T`; an error of the node is a failure.
     pub fn get<T: DeserializeOwned>(&self, method: &'static str, params: Value) -> Result<T, Failure> {
         let result = self.call(method, params).map_err(|error| self.failure(method, error))?;
-        serde_json::from_value(result).map_err(|_| self.bad(method, "is not what was asked for"))
+        serde_json::from_value(result).map_err(|_| self.bad(method, "is not of the expected form"))
     }
 
     /// The failure that an error is.
@@ -141,7 +141,7 @@ impl Rpc {
     }
 
     fn unreachable(&self, error: &ureq::Error) -> CallError {
-        CallError::Failure(Failure::Unreachable { endpoint: self.number, reason: failure::told(error) })
+        CallError::Failure(Failure::Unreachable { endpoint: self.number, reason: failure::describe(error) })
     }
 }
 

@@ -56,7 +56,7 @@ impl SignedTransaction {
         (*kind == TYPE && rest.is_empty() && matches!(transaction.to.len(), 0 | 20)).then_some(transaction)
     }
 
-    /// What is sent.
+    /// The bytes that are sent.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = vec![TYPE];

@@ -1,6 +1,6 @@
-//! Whether the block that evidence rests on is on the chain, and final: what is left to ask after evidence was checked offline.
+//! Whether the block that evidence rests on is on the chain, and final: the query that is left after evidence was checked offline.
 //!
-//! Asks for nothing but blocks, and believes no endpoint alone: what they do not all say is not said.
+//! Queries only blocks, and trusts no single endpoint: an answer counts only if all endpoints give it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub enum Source {
     File(PathBuf),
 }
 
-/// What the endpoints say of a block.
+/// The endpoints' answer about a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// It is on the chain, and final.
@@ -32,14 +32,14 @@ pub enum Standing {
     Other(Hash),
 }
 
-/// Endpoints that have to agree.
+/// Endpoints that must agree.
 pub struct Chain {
     rpcs: Vec<Rpc>,
     finality: Finality,
 }
 
 impl Chain {
-    /// Reads the files with URLs, and calls nobody.
+    /// Reads the files with URLs, and makes no call.
     pub fn open(
         endpoints: &[Source],
         ca_file: Option<&Path>,
@@ -67,11 +67,11 @@ impl Chain {
         Ok(Self { rpcs, finality })
     }
 
-    /// What they say of the block with this number and hash on this chain, and how many of them were asked: those that are on it. An
-    /// endpoint of another chain has no say; when there is no other, that is the failure.
+    /// Their answer about the block with this number and hash on this chain, and how many of them count: the endpoints on this chain. An
+    /// endpoint of another chain does not count; fails if there is no other.
     pub fn standing(&self, chain_id: u64, number: u64, hash: &Hash) -> Result<(Standing, usize), Failure> {
-        let mut said: Option<Standing> = None;
-        let (mut asked, mut elsewhere) = (0, None);
+        let mut common: Option<Standing> = None;
+        let (mut queried, mut elsewhere) = (0, None);
         for rpc in &self.rpcs {
             match rpc.require_chain(chain_id) {
                 Err(failure @ Failure::WrongChain { .. }) => {
@@ -80,9 +80,9 @@ impl Chain {
                 }
                 other => other?,
             }
-            asked += 1;
+            queried += 1;
             let one = self.one(rpc, number, B256::from(hash.0))?;
-            said = Some(match said {
+            common = Some(match common {
                 None => one,
                 Some(before) if before == one => one,
                 // One of them lags.
@@ -95,7 +95,7 @@ impl Chain {
             });
         }
         let nobody = || Failure::Configuration { problem: "names no endpoint".into() };
-        said.map(|standing| (standing, asked)).ok_or_else(|| elsewhere.unwrap_or_else(nobody))
+        common.map(|standing| (standing, queried)).ok_or_else(|| elsewhere.unwrap_or_else(nobody))
     }
 
     fn one(&self, rpc: &Rpc, number: u64, hash: B256) -> Result<Standing, Failure> {

@@ -26,9 +26,9 @@ pub struct Unsigned {
     pub chain_id: u64,
     /// The account's nonce.
     pub nonce: u64,
-    /// What is offered.
+    /// The offered fees.
     pub fees: Fees,
-    /// At most so much gas.
+    /// The gas limit.
     pub gas: u64,
     /// The contract; None makes a new one.
     pub to: Option<Address>,
@@ -36,7 +36,7 @@ pub struct Unsigned {
     pub input: Bytes,
 }
 
-/// Whoever signs.
+/// A signer.
 pub trait Signer: Send {
     /// The account.
     fn address(&self) -> Address;
@@ -80,7 +80,7 @@ impl LocalSigner {
     /// From an encrypted key and its password.
     pub fn from_keystore(path: &Path, password: &Path) -> Result<Self, Failure> {
         let read = |path, what| file::secret(path, what).map_err(|reason| Failure::File { reason });
-        // The crate opens the file by itself; its owner and mode are looked at before.
+        // The crate opens the file by itself; its owner and mode are checked before.
         read(path, "key")?;
         let password = read(password, "password")?;
         let bytes = eth_keystore::decrypt_key(path, password.bytes()).map_err(|error| match error {
@@ -91,7 +91,7 @@ impl LocalSigner {
     }
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        // The crate fills up what is a little too short.
+        // The crate pads a key that is too short.
         let bytes: &[u8; 32] = bytes.try_into().ok()?;
         SigningKey::from_slice(bytes).ok().map(Self)
     }
@@ -127,7 +127,7 @@ impl Signer for LocalSigner {
     }
 }
 
-/// A signer elsewhere, which is not trusted to sign what it was asked to.
+/// A signer elsewhere, which is not trusted to sign exactly the given transaction.
 struct RemoteSigner {
     rpc: Rpc,
     address: Address,
@@ -162,7 +162,7 @@ impl Signer for RemoteSigner {
     }
 }
 
-/// Reads `bytes` back, and gives them out only if they are exactly what was to be signed, by whom.
+/// Reads `bytes` back, and returns them only if they are exactly the given transaction, signed by the expected account.
 fn checked(bytes: &[u8], unsigned: &Unsigned, address: Address) -> Option<SignedTransaction> {
     let signed = SignedTransaction::from_bytes(bytes)?;
     let to = unsigned.to.map(|to| to.to_vec()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Adding a line to the anchor file. One writer at a time, by a lock on the file itself; what was there stays as it is, byte for
+//! Adding a line to the anchor file. One writer at a time, by a lock on the file itself; earlier lines stay as they are, byte for
 //! byte, so that the file may be on a medium that only appends.
 
 use std::fs::{File, Metadata};
@@ -21,7 +21,7 @@ pub(super) struct Locked {
     pub(super) bytes: Vec<u8>,
 }
 
-fn told(what: &str, error: &std::io::Error) -> String {
+fn describe(what: &str, error: &std::io::Error) -> String {
     format!("cannot {what} the anchor file: {error}")
 }
 
@@ -37,9 +37,9 @@ pub(super) fn check(path: &Path) -> Result<(), String> {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let folder = path.parent().unwrap_or(Path::new("/"));
             rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK)
-                .map_err(|error| told("make", &error.into()))
+                .map_err(|error| describe("make", &error.into()))
         }
-        Err(error) => Err(told("look at", &error)),
+        Err(error) => Err(describe("look at", &error)),
     }
 }
 
@@ -60,32 +60,32 @@ fn judge(meta: &Metadata) -> Result<(), String> {
     Ok(())
 }
 
-/// Opens the file, makes it if need be, locks it and reads it. What was read is durable.
+/// Opens the file, makes it if need be, locks it and reads it. The content read is durable.
 pub(super) fn open(path: &Path) -> Result<Locked, String> {
     if !path.is_absolute() {
         return Err("the path of the anchor file is not absolute".into());
     }
-    // Not blocking: a pipe without a reader would hang the open. Not following: somebody else's link would choose the file.
+    // Not blocking: a pipe without a reader would hang the open. Not following links: another user's link would choose the file.
     let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let open = |flags| rustix::fs::open(path, flags, Mode::from_bits_truncate(0o644)).map(File::from);
     let mut file = match open(flags) {
         Err(rustix::io::Errno::NOENT) => {
-            let file = open(flags | OFlags::CREATE).map_err(|error| told("make", &error.into()))?;
+            let file = open(flags | OFlags::CREATE).map_err(|error| describe("make", &error.into()))?;
             // Without this a crash of the machine could take the name away, and with it the entries.
             let folder = path.parent().unwrap_or(Path::new("/"));
             File::open(folder)
                 .and_then(|folder| folder.sync_all())
-                .map_err(|error| told("make durable", &error))?;
+                .map_err(|error| describe("make durable", &error))?;
             file
         }
-        opened => opened.map_err(|error| told("open", &error.into()))?,
+        opened => opened.map_err(|error| describe("open", &error.into()))?,
     };
-    judge(&file.metadata().map_err(|error| told("look at", &error))?)?;
+    judge(&file.metadata().map_err(|error| describe("look at", &error))?)?;
     lock(&file)?;
     // An earlier writer may have died between writing and making it durable.
-    file.sync_all().map_err(|error| told("make durable", &error))?;
+    file.sync_all().map_err(|error| describe("make durable", &error))?;
     let mut bytes = Vec::new();
-    (&mut file).take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(|error| told("read", &error))?;
+    (&mut file).take(MOST_BYTES + 1).read_to_end(&mut bytes).map_err(|error| describe("read", &error))?;
     if bytes.len() as u64 > MOST_BYTES {
         return Err("the anchor file is larger than 256 MiB".into());
     }
@@ -101,7 +101,7 @@ fn lock(file: &File) -> Result<(), String> {
                 sleep(Duration::from_millis(20))
             }
             Err(rustix::io::Errno::WOULDBLOCK) => return Err("another process holds the anchor file".into()),
-            Err(error) => return Err(told("lock", &error.into())),
+            Err(error) => return Err(describe("lock", &error.into())),
         }
     }
 }
@@ -109,13 +109,13 @@ fn lock(file: &File) -> Result<(), String> {
 impl Locked {
     /// Adds a line; when this returns it is durable. `is_ended`: whether the file ends with a newline.
     pub(super) fn append(mut self, line: &str, is_ended: bool) -> Result<(), String> {
-        // What a dead writer left is ended first. One write, so that nothing comes in between.
+        // A line that a dead writer left is ended first. One write, so that nothing comes in between.
         let start = if is_ended { "" } else { "\n" };
         let bytes = format!("{start}{line}\n");
         self.file.write_all(bytes.as_bytes()).map_err(|error| match error.kind() {
             ErrorKind::StorageFull => "cannot write the anchor file: no space left".into(),
-            _ => told("write", &error),
+            _ => describe("write", &error),
         })?;
-        self.file.sync_all().map_err(|error| told("make durable", &error))
+        self.file.sync_all().map_err(|error| describe("make durable", &error))
     }
 }

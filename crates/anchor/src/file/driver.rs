@@ -1,4 +1,4 @@
-//! The driver: an entry for a log and an epoch is written once, whoever asks how often.
+//! The driver: writes the entry for a log and an epoch once, however often it is called.
 
 use std::path::{Path, PathBuf};
 
@@ -63,7 +63,7 @@ impl FileDriver {
 
     fn read(&self) -> Result<(Locked, Contents), Failure> {
         let locked = append::open(&self.path).map_err(unusable)?;
-        // Not a file that cannot be read: one that says something else than was written.
+        // The file can be read, but does not say what was written.
         let contents = entry::read(&locked.bytes, &self.keys)
             .map_err(|error| Failure::Altered { problem: error.to_string() })?;
         Ok((locked, contents))
@@ -97,7 +97,7 @@ impl Driver for FileDriver {
         Ok(View { place: place(&contents, batch), waiting: false, nonces: None, reverted: false })
     }
 
-    /// What is signed names the line before it, which is known only when it is written: nothing to store but the time.
+    /// An entry names the line before it, which is known only when it is written: only the time can be stored beforehand.
     fn prepare(&self, batch: &Batch, _: &Need, now: Moment) -> Result<Attempt, Failure> {
         Ok(Attempt {
             id: Hash::sha256(batch.statement().as_bytes()).to_string(),
@@ -115,13 +115,13 @@ impl Driver for FileDriver {
         let (locked, contents) = self.read()?;
         match place(&contents, batch) {
             Place::Included(inclusion) => return Ok(Sent::Anchored(inclusion)),
-            // The next look tells what it means.
+            // The next look decides what it means.
             Place::Passed { .. } => return Ok(Sent::NonceUsed),
             _ => {}
         }
         let line = entry::line(batch, attempt.prepared_at, contents.link(), &self.key);
         locked.append(&line, contents.is_ended).map_err(unusable)?;
-        // What counts is what is there now.
+        // Only the file's present content counts.
         let (_, contents) = self.read()?;
         match place(&contents, batch) {
             Place::Included(inclusion) => Ok(Sent::Anchored(inclusion)),

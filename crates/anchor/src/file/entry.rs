@@ -3,8 +3,8 @@
 //!
 //! A line is a JSON object with one member, `note`: a C2SP signed note whose text is the batch's statement, then `signed_at` and
 //! `previous`, the SHA-256 of the line before (without its newline; zeros for the first). A writer that died left the beginning
-//! of a line; the next writer ends it with a newline and goes on. Such a fragment is counted and is nothing else: the entry after it
-//! names the last whole line.
+//! of a line; the next writer ends it with a newline and appends its own. Such a fragment is only counted: the entry after it names
+//! the last whole line.
 
 use serde::{Deserialize, Serialize};
 use zeroauth_audit_core::note::{Note, SigningKey, VerifierKey};
@@ -43,7 +43,7 @@ pub enum Error {
 /// One entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// What was anchored.
+    /// The anchored batch.
     pub batch: Batch,
     /// When it was signed, by the clock of the signer.
     pub signed_at: Moment,
@@ -108,7 +108,7 @@ pub fn line(batch: &Batch, signed_at: Moment, previous: Hash, key: &SigningKey) 
     serde_json::json!({ "note": note }).to_string()
 }
 
-/// Reads a signed note of an entry: (batch, signed_at, previous, name of the key). None if it is none, or nobody in `keys` signed it.
+/// Reads a signed note of an entry: (batch, signed_at, previous, name of the key). None if it is no entry, or no key in `keys` signed it.
 #[must_use]
 pub fn read_note(note: &str, keys: &[VerifierKey]) -> Option<(Batch, Moment, Hash, String)> {
     let parsed = Note::parse(note.as_bytes()).ok()?;
@@ -150,7 +150,7 @@ pub fn read(bytes: &[u8], keys: &[VerifierKey]) -> Result<Contents, Error> {
     Ok(contents)
 }
 
-/// A line that was written to its end. What is no JSON is the beginning of one.
+/// A line that was written to its end. Invalid JSON is the beginning of a line.
 fn whole_line(line: &[u8]) -> Option<Line> {
     if line.len() > MOST_LINE_BYTES {
         return None;

@@ -1,4 +1,4 @@
-//! The decisions themselves: what follows from what happened.
+//! The decisions themselves: what follows from each event.
 
 use super::notice::Notice;
 use super::policy::Policy;
@@ -15,7 +15,7 @@ pub(super) struct Machine<'a> {
     pub(super) state: State,
     pub(super) now: Moment,
     pub(super) notices: Vec<Notice>,
-    /// Whether this very step met trouble. Trouble that may just have ended calls nobody.
+    /// Whether this very step met trouble. Nobody is called for trouble that may just have ended.
     pub(super) troubled: bool,
 }
 
@@ -26,7 +26,7 @@ impl Machine<'_> {
         }
         match event {
             Event::Resume => self.resume(),
-            // What is final stays so: nothing seen later makes it less.
+            // A final inclusion stays final: no later view takes that back.
             _ if self.state.phase == Phase::Finalized => self.collect(event),
             Event::Viewed(view) => self.viewed(view),
             Event::Prepared(attempt) => self.prepared(attempt),
@@ -52,7 +52,7 @@ impl Machine<'_> {
                 self.count_send();
                 self.try_later(failure)
             }
-            // Out of turn: nothing is concluded from it.
+            // The event comes out of turn: conclude nothing from it.
             Event::Stored | Event::Collected | Event::Failed(Call::Collect, _) => Action::Look,
         }
     }
@@ -68,7 +68,7 @@ impl Machine<'_> {
         Action::Replan { above }
     }
 
-    /// The way of every start: look first, whatever was under way.
+    /// Every start looks first, whatever was under way.
     fn resume(&mut self) -> Action {
         self.state.need = None;
         let (now, next) = (self.now, self.state.next);
@@ -104,7 +104,7 @@ impl Machine<'_> {
             Place::Included(inclusion) if inclusion.finalized => self.finalized(inclusion),
             Place::Included(inclusion) => self.included(inclusion),
             Place::Unsettled => {
-                // For a moment it is only that one of them lags.
+                // At first this only means that an endpoint lags.
                 self.trouble_once(Failure::Disagreement { about: "the newest blocks".into() }, self.now);
                 self.wait(self.policy.look_every)
             }
@@ -112,7 +112,7 @@ impl Machine<'_> {
                 self.notices.push(Notice::EpochPassed { epoch: self.batch.epoch, latest });
                 self.failed(latest)
             }
-            // Not final: what has passed us may still be undone, and then our own attempt counts again.
+            // Not final: the later epoch may still be undone, and then our own attempt counts again.
             Place::Passed { .. } => {
                 self.orphaned_if_included();
                 self.wait_for_final()
@@ -138,7 +138,7 @@ impl Machine<'_> {
         self.failed(self.batch.epoch)
     }
 
-    /// What is there is not ours, and could still be undone.
+    /// The anchor there is not ours, and could still be undone.
     fn wait_for_final(&mut self) -> Action {
         self.trouble_once(Failure::NotFinal, self.now);
         self.wait(self.policy.look_every)
@@ -162,7 +162,7 @@ impl Machine<'_> {
     }
 
     fn included(&mut self, inclusion: Inclusion) -> Action {
-        // In another block than before is another inclusion: what confirmed the first one confirms nothing any more.
+        // An inclusion in another block is a new one: confirmations of the first no longer count.
         let moved =
             self.state.inclusion.as_ref().is_some_and(|known| known.block_hash != inclusion.block_hash);
         if moved {
@@ -229,7 +229,7 @@ impl Machine<'_> {
         self.send()
     }
 
-    /// The account has an unused nonce before ours: a transaction that is not ours to send again. Fees do not help; if it does not come
+    /// The account has an unused nonce before ours: a transaction that is not ours to send again. Fees do not help; if it is not included
     /// in a while, we take its nonce. Our attempt after it can then do nothing but fail: its epoch is used.
     fn behind_others(&mut self, since: Moment) -> Action {
         if self.now.since(since) < self.policy.retry_every {
@@ -241,7 +241,7 @@ impl Machine<'_> {
     /// A final block has used our nonce, and not for our anchor.
     fn nonce_is_gone(&mut self, nonce: u64, reverted: bool) -> Action {
         if reverted {
-            // What made it fail has to go away first; a new attempt at once could burn fees again and again.
+            // The cause of the failure must go away first; a new attempt at once could burn fees again and again.
             self.retire();
             return self.try_later(Failure::Reverted);
         }

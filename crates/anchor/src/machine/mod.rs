@@ -1,14 +1,14 @@
-//! The anchoring decisions: (stored state, what happened) -> (new state, what to do next, what to tell people).
+//! The anchoring decisions: (stored state, what happened) -> (new state, what to do next, notices for people).
 //!
 //! Pure: no clock, no randomness, no outside. The worker stores every state that [`step`] returns, together with its notices and in
 //! one transaction, *before* it does what the action says; [`crate::pursue`] does it in this order. After a crash it loads the state
-//! and goes on with [`Event::Resume`], which is the way of normal running, too.
+//! and continues with [`Event::Resume`], as in normal running.
 //!
 //! Why a batch is never anchored twice:
 //! - bytes and nonce are stored before they are sent, so a crash sends the same bytes again ([`Action::Store`]);
 //! - every attempt of a batch has the same nonce until a *final* block has used that nonce for something else;
-//! - the contract takes an epoch once, and a batch never changes its epoch. A new epoch for the same root is only asked for
-//!   ([`Action::Replan`]) when it is final that the old one is used up.
+//! - the contract takes an epoch once, and a batch never changes its epoch. A new epoch for the same root is requested
+//!   ([`Action::Replan`]) only when it is final that the old one is used up.
 //!
 //! Why none is lost: every state that is not over has a next moment, no further away than [`Policy::longest_wait`].
 //!
@@ -69,7 +69,7 @@ pub enum Action {
     Look,
     /// Make an attempt.
     Prepare(Need),
-    /// Make the state durable, and only then go on with [`Event::Stored`].
+    /// Make the state durable, and only then continue with [`Event::Stored`].
     Store,
     /// Send the newest attempt of the state.
     Send,
@@ -91,7 +91,7 @@ pub enum Action {
 pub struct Step {
     /// To be stored first.
     pub state: State,
-    /// What people are told, stored with the state.
+    /// Notices for people, stored with the state.
     pub notices: Vec<Notice>,
     /// To be done then.
     pub action: Action,

@@ -1,4 +1,4 @@
-//! What people are told, as data. Nothing here sends anything.
+//! Notices for people, as data. Nothing here sends anything.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,12 +6,12 @@ use crate::batch::{Moment, Seal};
 use crate::driver::Fees;
 use crate::failure::Failure;
 
-/// What people are told.
+/// A notice for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Notice {
-    /// Trouble has lasted too long: call a person. Retries go on.
+    /// Trouble has lasted too long: call a person. Retries continue.
     Page {
         /// Since when.
         since: Moment,
@@ -20,21 +20,21 @@ pub enum Notice {
         /// The newest of them.
         last: Failure,
     },
-    /// The trouble that somebody was called for is over.
+    /// The trouble that a person was called for has ended.
     Recovered {
         /// Since when it lasted.
         since: Moment,
         /// Failures in that time.
         failures: u32,
     },
-    /// What was included is not any more; it is sent again.
+    /// An inclusion was undone; the attempt is sent again.
     Orphaned {
-        /// What was included.
+        /// The attempt that was included.
         id: String,
         /// In which block.
         block_number: Option<u64>,
     },
-    /// Somebody else used the nonce of our transaction: whoever holds the key besides us.
+    /// Another holder of the key used the nonce of our transaction.
     NonceTaken {
         /// The nonce.
         nonce: u64,
@@ -43,16 +43,16 @@ pub enum Notice {
     Replaced {
         /// At this nonce.
         nonce: u64,
-        /// What was offered before.
+        /// The fees offered before.
         before: Option<Fees>,
-        /// What is offered now.
+        /// The fees offered now.
         after: Option<Fees>,
     },
-    /// Somebody anchored something else under our epoch: whoever holds the key besides us.
+    /// Another holder of the key anchored something else under our epoch.
     EpochTaken {
         /// The epoch.
         epoch: u64,
-        /// What is there.
+        /// The seal that is there.
         seal: Seal,
         /// The transaction's hash, or what the target has instead.
         id: String,
@@ -67,7 +67,7 @@ pub enum Notice {
 }
 
 impl Notice {
-    /// 1 is the highest. Somebody else's use of our key or of our epochs is as grave as no anchor at all.
+    /// 1 is the highest. Another holder's use of our key or of our epochs is as grave as no anchor at all.
     #[must_use]
     pub fn severity(&self) -> u8 {
         match self {

@@ -8,7 +8,7 @@ use crate::batch::Moment;
 use crate::failure::Failure;
 
 impl Machine<'_> {
-    /// Notes a failure; what was under way is tried again after the pause, and looked for earlier if it may be outside.
+    /// Notes a failure; the call is retried after the pause, and its attempt is looked for earlier if it may be outside.
     pub(super) fn try_later(&mut self, failure: Failure) -> Action {
         self.trouble(failure, self.now);
         self.state.retry_at = self.now.plus(self.policy.retry_every);
@@ -21,7 +21,7 @@ impl Machine<'_> {
 
     pub(super) fn wait_to_try(&mut self) -> Action {
         let pause = self.state.retry_at.since(self.now);
-        // Only what may be outside is worth looking for.
+        // Only an attempt that may be outside is worth looking for.
         let outside = self.state.attempt.is_some();
         self.wait(if outside { pause.min(self.policy.look_again) } else { pause })
     }
@@ -31,7 +31,7 @@ impl Machine<'_> {
         if let Some(trouble) = &self.state.trouble
             && !trouble.paged
         {
-            // A person is called on time, whatever we wait for.
+            // A person is called on time, however long the next wait is.
             let page_at = trouble.since.plus(self.policy.page_after);
             if page_at > self.now {
                 next = next.min(page_at);
@@ -73,7 +73,7 @@ impl Machine<'_> {
     pub(super) fn page_if_it_is_time(&mut self) {
         let (now, after) = (self.now, self.policy.page_after);
         if !self.troubled || self.state.phase == Phase::Failed {
-            return; // What is given up is told by a notice of its own.
+            return; // Giving up has a notice of its own.
         }
         let Some(trouble) = &mut self.state.trouble else { return };
         // A clock that was set back must not put the page off.

@@ -6,19 +6,19 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
-    /// After a failed attempt the next one is so much later.
+    /// The pause after a failed attempt.
     pub retry_every: u64,
-    /// Trouble that lasts so long calls a person.
+    /// A person is called for trouble that lasts this long.
     pub page_after: u64,
-    /// What was sent is looked for this often until it is included.
+    /// How often a sent attempt is looked for until it is included.
     pub look_every: u64,
-    /// What is included is looked at this often until it is final.
+    /// How often an inclusion is looked at until it is final.
     pub look_final_every: u64,
-    /// A failed look is repeated so much later.
+    /// The pause after a failed look.
     pub look_again: u64,
-    /// What was sent and is not included by then is sent again with higher fees.
+    /// A sent attempt that is not included by then is replaced with higher fees.
     pub replace_after: u64,
-    /// What is included and not final by then is trouble.
+    /// An inclusion that is not final by then is trouble.
     pub final_within: u64,
 }
 

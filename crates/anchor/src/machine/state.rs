@@ -1,4 +1,4 @@
-//! What is stored of one batch at one target. The worker owns it: it writes every state that [`super::step`] returns, in the
+//! The stored state of one batch at one target. The worker owns it: it writes every state that [`super::step`] returns, in the
 //! transaction that also records the notices, before it does anything else.
 
 use serde::{Deserialize, Serialize};
@@ -7,7 +7,7 @@ use crate::batch::Moment;
 use crate::driver::{Attempt, Inclusion, Need};
 use crate::failure::Failure;
 
-/// Where a batch is on its way.
+/// The phase of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
@@ -53,7 +53,7 @@ pub struct Trouble {
     pub paged: bool,
 }
 
-/// What is stored of one batch at one target.
+/// The stored state of one batch at one target.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
     /// Of this format.
@@ -62,10 +62,10 @@ pub struct State {
     pub phase: Phase,
     /// When it was planned.
     pub planned_at: Moment,
-    /// The newest attempt: what is sent, again and again if need be.
+    /// The newest attempt, which is sent, again and again if need be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<Attempt>,
-    /// Earlier attempts, oldest first, without their bytes: one of them may be what is included.
+    /// Earlier attempts, oldest first, without their bytes: one of them may be the included one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replaced: Vec<Attempt>,
     /// Where it is, when it is anywhere.
@@ -74,14 +74,14 @@ pub struct State {
     /// Since when it has been included without interruption.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub included_since: Option<Moment>,
-    /// What is wrong at the moment.
+    /// The current trouble.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<Trouble>,
     /// Nothing is to be done before.
     pub next: Moment,
     /// Nothing is to be prepared or sent before.
     pub retry_at: Moment,
-    /// What is being prepared.
+    /// The attempt that is being prepared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub need: Option<Need>,
     /// How often a reorganisation undid it.
@@ -119,7 +119,7 @@ impl State {
         }
     }
 
-    /// Every attempt, the newest first: what [`crate::driver::Driver::look`] is told.
+    /// Every attempt, the newest first: the argument of [`crate::driver::Driver::look`].
     #[must_use]
     pub fn attempts(&self) -> Vec<&Attempt> {
         self.attempt.iter().chain(self.replaced.iter().rev()).collect()

@@ -1,4 +1,4 @@
-//! The driver: asks an authority for a token, and takes it only if it holds.
+//! The driver: requests a token of an authority, and takes it only if it verifies.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -50,7 +50,7 @@ pub struct Rfc3161Driver {
 }
 
 impl Rfc3161Driver {
-    /// Reads the files of the configuration, and calls nobody.
+    /// Reads the files of the configuration, and makes no call.
     pub fn open(config: &Config) -> Result<Self, Failure> {
         let open = || {
             let url = file::secret(&config.url_file, "URL")?;
@@ -72,7 +72,7 @@ impl Rfc3161Driver {
 
     fn ask(&self, request: &[u8]) -> Result<Vec<u8>, Failure> {
         let unreachable =
-            |error: &ureq::Error| Failure::Unreachable { endpoint: 1, reason: failure::told(error) };
+            |error: &ureq::Error| Failure::Unreachable { endpoint: 1, reason: failure::describe(error) };
         let mut post =
             self.agent.post(&self.endpoint.uri).header("Content-Type", "application/timestamp-query");
         if let Some(authorization) = &self.endpoint.authorization {
@@ -100,7 +100,7 @@ fn defect(what: &str) -> Failure {
 }
 
 impl Driver for Rfc3161Driver {
-    /// An authority keeps nothing that could be asked for: a token that was lost is asked for again.
+    /// An authority keeps no tokens: a lost one is requested again.
     fn look(&self, _: &Batch, _: &[&Attempt]) -> Result<View, Failure> {
         Ok(View { place: Place::Free, waiting: false, nonces: None, reverted: false })
     }
@@ -139,15 +139,15 @@ impl Driver for Rfc3161Driver {
         let token = response.time_stamp_token.and_then(|token| write(&token));
         let token = token.ok_or_else(|| bad("grants, and has no token"))?;
         let nonce = request.nonce.as_ref().map(|nonce| nonce.as_bytes());
-        let told = token::verify(&token, &hash.0, nonce, &self.authorities)
+        let verified = token::verify(&token, &hash.0, nonce, &self.authorities)
             .map_err(|error| Failure::Unverified { problem: error.to_string() })?;
         Ok(Sent::Anchored(Inclusion {
             seal: batch.seal(),
-            id: told.serial,
+            id: verified.serial,
             block_number: None,
             block_hash: None,
-            anchored_at: Moment(i64::try_from(told.seconds).unwrap_or(i64::MAX)),
-            // What is signed cannot be unsigned.
+            anchored_at: Moment(i64::try_from(verified.seconds).unwrap_or(i64::MAX)),
+            // A signature cannot be undone.
             finalized: true,
             token: Some(hex::encode(token)),
         }))

@@ -3,8 +3,8 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`message`] | requests and responses as bytes |
-//! | [`token`] | checks a token against authorities, at the time that it tells |
-//! | `driver` | asks an authority |
+//! | [`token`] | checks a token against authorities, at the time in the token |
+//! | `driver` | requests tokens of an authority |
 
 #[cfg(feature = "drivers")]
 mod driver;

@@ -1,5 +1,5 @@
-//! Checks a time-stamp token (RFC 3161, 2.4.2; RFC 5652, 5.4 and 5.6; RFC 5035), against the authorities that are trusted, at the
-//! time that the token tells. Hostile input gives an error, never a panic.
+//! Checks a time-stamp token (RFC 3161, 2.4.2; RFC 5652, 5.4 and 5.6; RFC 5035), against the trusted authorities, at the
+//! time in the token. Hostile input gives an error, never a panic.
 //!
 //! Revocation is not checked: it would need the network, and lists as old as the token.
 
@@ -38,9 +38,9 @@ const SHA512: &str = "2.16.840.1.101.3.4.2.3";
 /// More than any token with its certificates.
 pub const MOST_BYTES: usize = 256 << 10;
 
-/// What a token says.
+/// The content of a token that was verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct VerifiedToken {
     /// When, in whole seconds since 1970.
     pub seconds: u64,
     /// The authority's number of the token, in hexadecimal digits.
@@ -68,7 +68,7 @@ impl Authorities {
         Err(Error::Malformed("the file of authorities"))
     }
 
-    /// Whether nobody is trusted.
+    /// Whether the list is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -118,14 +118,14 @@ struct EssCertId {
     issuer_serial: Option<Any>,
 }
 
-/// Checks `token`: that it is of `hash` (a SHA-256), has `nonce` if one is asked for, and is signed by someone for whom `trusted`
-/// vouch at the time that it tells.
+/// Checks `token`: that it is of `hash` (a SHA-256), has `nonce` if one is given, and is signed by someone for whom `trusted`
+/// vouch at the time in the token.
 pub fn verify(
     token: &[u8],
     hash: &[u8; 32],
     nonce: Option<&[u8]>,
     trusted: &Authorities,
-) -> Result<Told, Error> {
+) -> Result<VerifiedToken, Error> {
     use Error::{DoesNotHold as Bad, Malformed, NotTrusted};
     if token.len() > MOST_BYTES {
         return Err(Malformed("the token is too large"));
@@ -143,7 +143,7 @@ pub fn verify(
     let content = signed.encap_content_info.econtent.as_ref().ok_or(Malformed("there is no content"))?;
     let content: OctetString = content.decode_as().map_err(|_| Malformed("the content"))?;
     let info: TstInfo = read(content.as_bytes()).ok_or(Malformed("the TSTInfo"))?;
-    // RFC 5652, 5.1: what no signature covers is still as it has to be.
+    // RFC 5652, 5.1: the parts that no signature covers have their required values.
     if signed.version < CmsVersion::V3 {
         return Err(Malformed("the version of the SignedData"));
     }
@@ -225,7 +225,7 @@ pub fn verify(
             })
         },
     )?;
-    Ok(Told {
+    Ok(VerifiedToken {
         seconds,
         serial: hex::encode(info.serial_number.as_bytes()),
         policy: info.policy.to_string(),
@@ -342,7 +342,7 @@ const PATH_ALGORITHMS: Algorithms = &[
     webpki::ring::RSA_PSS_2048_8192_SHA512_LEGACY_KEY,
 ];
 
-/// What a token may be signed with. Which one of several, the key decides.
+/// What a token may be signed with. The key decides which one.
 fn algorithms(signer: &SignerInfo) -> Option<Algorithms> {
     const RSA_256: Algorithms = &[webpki::ring::RSA_PKCS1_2048_8192_SHA256];
     const RSA_384: Algorithms = &[webpki::ring::RSA_PKCS1_2048_8192_SHA384];

@@ -143,7 +143,7 @@ fn a_batch_is_stamped_once_and_its_evidence_holds_offline() {
 }
 
 #[test]
-fn a_token_that_was_made_and_lost_is_asked_for_again_with_the_same_request() {
+fn a_token_that_was_made_and_lost_is_requested_again_with_the_same_request() {
     let mut live = Live::start(&Options::default());
     let authority = Authority::new(&Options::default());
     live.root.clone_from(&authority.root);
@@ -163,7 +163,7 @@ fn a_token_that_was_made_and_lost_is_asked_for_again_with_the_same_request() {
 }
 
 #[test]
-fn answers_that_are_no_token_of_ours_are_refused_and_told_apart() {
+fn answers_that_are_no_token_of_ours_are_refused_each_with_its_own_error() {
     let mut live = Live::start(&Options::default());
     let good = Authority::new(&Options::default());
     live.root.clone_from(&good.root);
@@ -220,10 +220,10 @@ fn answers_that_are_no_token_of_ours_are_refused_and_told_apart() {
         (Box::new(|_| ok(&vec![0x30; 1 << 20])), "endpoint 1: the answer to the request is too large"),
         (Box::new(|_| Vec::new()), "endpoint 1: the server closed the connection"),
     ];
-    for (answer, told) in cases {
+    for (answer, expected) in cases {
         live.server.behave(answer);
         live.run();
-        assert_eq!(live.trouble(), told);
+        assert_eq!(live.trouble(), expected);
         assert_ne!(live.state().phase, Phase::Finalized);
         live.now += 3600;
     }
@@ -245,7 +245,7 @@ fn a_server_that_hangs_is_given_up_in_time() {
 }
 
 #[test]
-fn the_policy_that_is_configured_is_asked_for() {
+fn the_configured_policy_is_requested() {
     let mut live = Live::start(&Options::default());
     let mut config = live.config();
     config["policy"] = json!("1.3.6.1.4.1.99999.2");

@@ -6,7 +6,7 @@ use der::{Decode, Encode};
 use proptest::prelude::*;
 use zeroauth_audit_anchor::evidence::Error;
 use zeroauth_audit_anchor::rfc3161::message::{TimeStampReq, TimeStampResp};
-use zeroauth_audit_anchor::rfc3161::token::{Authorities, Told, verify};
+use zeroauth_audit_anchor::rfc3161::token::{Authorities, VerifiedToken, verify};
 
 use super::tsa::{Authority, Options, Usage};
 
@@ -35,7 +35,7 @@ fn stamp(authority: &Authority, hash: &[u8; 32]) -> Stamped {
     }
 }
 
-fn verdict(options: &Options) -> Result<Told, Error> {
+fn verdict(options: &Options) -> Result<VerifiedToken, Error> {
     let stamped = stamp(&Authority::new(options), &HASH);
     verify(&stamped.token, &HASH, Some(&stamped.nonce), &stamped.trusted)
 }
@@ -56,14 +56,14 @@ fn tokens_of_every_usual_key_digest_and_precision_hold() {
         let authority = Authority::new(&options);
         let stamped = stamp(&authority, &HASH);
         assert!(authority.openssl_accepts(&stamped.query, &stamped.reply), "{options:?}");
-        let told = verify(&stamped.token, &HASH, Some(&stamped.nonce), &stamped.trusted)
+        let verified = verify(&stamped.token, &HASH, Some(&stamped.nonce), &stamped.trusted)
             .unwrap_or_else(|error| panic!("{options:?}: {error}"));
-        assert!((begun..begun + 600).contains(&told.seconds), "{told:?}");
+        assert!((begun..begun + 600).contains(&verified.seconds), "{verified:?}");
         assert_eq!(
-            (told.authority.as_str(), told.policy.as_str()),
+            (verified.authority.as_str(), verified.policy.as_str()),
             ("CN=test authority", "1.3.6.1.4.1.99999.1")
         );
-        assert_eq!(told.serial, "0101");
+        assert_eq!(verified.serial, "0101");
     }
 }
 
@@ -110,7 +110,7 @@ fn info() -> Vec<u8> {
     signed.encap_content_info.econtent.unwrap().value().to_vec()
 }
 
-fn carelessly(options: &Options, arguments: &[&str]) -> Result<Told, Error> {
+fn carelessly(options: &Options, arguments: &[&str]) -> Result<VerifiedToken, Error> {
     let authority = Authority::new(options);
     let token = authority.sign_carelessly(&info(), arguments);
     verify(&token, &HASH, None, &Authorities::from_pem(authority.root.as_bytes()).unwrap())
@@ -184,8 +184,8 @@ fn no_changed_bit_of_a_token_goes_unnoticed() {
             match verify(&token, &HASH, Some(&stamped.nonce), &stamped.trusted) {
                 Err(_) => {}
                 // What is not signed and not used may change: lists of algorithms, versions, parameters. What the token says may not.
-                Ok(told) => {
-                    assert_eq!(told, whole, "bit {at}");
+                Ok(verified) => {
+                    assert_eq!(verified, whole, "bit {at}");
                     harmless += 1;
                 }
             }

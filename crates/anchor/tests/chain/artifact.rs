@@ -36,7 +36,7 @@ fn the_committed_artifact_is_what_the_source_compiles_to() {
 
 #[test]
 fn the_code_has_no_way_to_run_other_code_or_to_end_itself() {
-    // Walks the instructions, past the data of PUSH, and finds neither CALLCODE, DELEGATECALL, SELFDESTRUCT nor CREATE, CREATE2.
+    // Scans the instructions, past the data of PUSH, and finds neither CALLCODE, DELEGATECALL, SELFDESTRUCT nor CREATE, CREATE2.
     let artifact = artifact();
     let code = hex::decode(artifact["deployedBytecode"].as_str().unwrap().trim_start_matches("0x")).unwrap();
     let mut instructions = BTreeSet::new();

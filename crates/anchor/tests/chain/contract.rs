@@ -59,7 +59,7 @@ enum Epoch {
     Exactly(u64),
 }
 
-/// What the contract has to be, as plainly as it can be said.
+/// A model of the contract, as plain as possible.
 #[derive(Clone, Debug, Default)]
 struct Model {
     owner: usize,
@@ -233,7 +233,7 @@ fn whoever_calls_whatever_only_what_the_model_allows_happens() {
 }
 
 #[test]
-fn a_refusal_is_told_by_its_reason() {
+fn a_refusal_carries_its_reason() {
     let anvil = Anvil::start();
     let (owner, anchorer) = (anvil.account(0), anvil.account(1));
     let log = Hash::sha256(&[0]);

@@ -39,7 +39,7 @@ fn a_deployed_contract_is_anchored_in() {
     deployer.send(&prepared).unwrap();
     let receipt = live.anvil.receipt(&prepared.id.to_string());
     assert_eq!(receipt["contractAddress"].as_str().unwrap(), prepared.contract.to_string().to_lowercase());
-    // What was kept of it is enough to go on with.
+    // The stored transaction is enough to continue with.
     let bytes = prepared.transaction.to_bytes();
     assert_eq!(deployer.resume(&bytes), Ok(prepared.clone()));
     println!("gas of the deployment: {}", super::anvil::number(&receipt["gasUsed"]));

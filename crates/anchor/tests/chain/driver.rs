@@ -129,7 +129,7 @@ fn evidence_holds_in_a_block_with_many_transactions() {
 }
 
 #[test]
-fn a_node_without_receipts_of_whole_blocks_is_asked_for_each() {
+fn a_node_without_receipts_of_whole_blocks_is_queried_for_each() {
     use super::proxy::Behaviour;
     let mut live = Live::start();
     live.behave(&Behaviour::lies(|method, _, answer| {

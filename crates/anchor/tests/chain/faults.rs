@@ -105,7 +105,7 @@ fn an_attempt_that_was_replaced_and_included_all_the_same_counts() {
     live.behave(&Behaviour::lies(|method, _, answer| {
         if method == "eth_sendRawTransaction" { error(-32000, "no room") } else { answer }
     }));
-    // What is sent to a liar does arrive here: it is the chain's own pool that has to be without it.
+    // A transaction sent to a liar does arrive here, so it must be missing from the chain's own pool.
     live.now += 601;
     live.run();
     let after = live.state().attempt.unwrap();
@@ -227,7 +227,7 @@ fn an_endpoint_that_lies_about_anything_makes_nothing_final() {
         }
         assert_eq!(live.trouble(), format!("the endpoints disagree about {about}"));
         assert!(live.memory.notices.is_empty());
-        // It goes on until somebody is called; nothing is sent meanwhile.
+        // The trouble lasts until a person is called; nothing is sent meanwhile.
         live.now += 6 * HOUR;
         live.run();
         assert!(matches!(live.memory.notices[..], [Notice::Page { .. }]), "{:?}", live.memory.notices);
@@ -273,7 +273,7 @@ fn an_endpoint_on_another_chain_is_not_used() {
     live.anvil.call("evm_setAutomine", json!([false]));
     let calls = std::sync::atomic::AtomicUsize::new(0);
     live.second.behave(Behaviour::lies(move |method, _, mut answer| {
-        // Asked once to look, once to prepare, once to send.
+        // One call each to look, to prepare and to send.
         if method == "eth_chainId" && calls.fetch_add(1, std::sync::atomic::Ordering::SeqCst) == 2 {
             answer["result"] = json!("0x5");
         }
@@ -395,7 +395,7 @@ fn caps_on_fees_and_gas_are_kept() {
 }
 
 #[test]
-fn an_epoch_that_a_thief_of_the_key_used_is_told_and_the_root_goes_out_under_the_next() {
+fn an_epoch_that_a_thief_of_the_key_used_is_reported_and_the_root_goes_out_under_the_next() {
     let mut live = Live::start();
     let garbage = zeroauth_audit_anchor::Batch { root: Hash::sha256(b"garbage"), ..batch(1) };
     let receipt = live.anvil.send(&live.anchorer, Some(&live.contract), &contract::anchor_call(&garbage));
@@ -449,8 +449,8 @@ fn every_call_may_be_done_and_its_answer_lost_at_both_endpoints() {
         let events = live.events();
         assert_eq!(events.len() as u64, epoch, "{method}");
     }
-    let asked = live.first.methods();
-    let unknown: Vec<_> = asked
+    let called = live.first.methods();
+    let unknown: Vec<_> = called
         .iter()
         .filter(|method| !METHODS.contains(&method.as_str()) && *method != "eth_getTransactionByHash")
         .collect();
@@ -495,7 +495,7 @@ fn the_account_pays_for_one_transaction_a_batch() {
 }
 
 #[test]
-fn a_key_file_that_is_none_is_told_without_its_content() {
+fn the_error_of_an_invalid_key_file_does_not_show_its_content() {
     let live = Live::start();
     for content in ["", "0x12", "zz", &KEY[..62], &"0".repeat(64), &"f".repeat(64)] {
         secret(live.folder(), "key2", content);

@@ -38,7 +38,7 @@ fn an_endpoint_that_hangs_is_given_up_in_time() {
 }
 
 #[test]
-fn answers_that_are_no_answers_are_told_apart() {
+fn answers_that_are_no_answers_have_errors_of_their_own() {
     assert_eq!(says(with_body("<html>")), "endpoint 2: the answer to eth_chainId is no JSON");
     assert_eq!(says(with_body("{\"id\":1}")), "endpoint 2: the answer to eth_chainId is no JSON-RPC");
     assert_eq!(
@@ -47,7 +47,7 @@ fn answers_that_are_no_answers_are_told_apart() {
     );
     assert_eq!(
         says(with_body(r#"{"id":1,"result":{"a":1}}"#)),
-        "endpoint 2: the answer to eth_chainId is not what was asked for"
+        "endpoint 2: the answer to eth_chainId is not of the expected form"
     );
     assert_eq!(
         says(with_body(r#"{"id":1,"error":{"code":-32005,"message":"u53r pa55"}}"#)),

@@ -185,7 +185,7 @@ impl Live {
         self.anvil.receipt(&id);
     }
 
-    /// Goes on, with blocks in between, until the batch is over.
+    /// Runs on, with blocks in between, until the batch is over.
     #[track_caller]
     pub fn finish(&mut self) -> Phase {
         let mut rounds = 0;

@@ -23,7 +23,7 @@ pub enum Behaviour {
     Hangs,
     /// Passes calls of this method on, and loses the answer.
     DoneButLost(&'static str),
-    /// Answers these bytes, whatever was asked.
+    /// Answers every call with these bytes.
     Says(Arc<Vec<u8>>),
     /// Answers these bytes again and again, without an end.
     NeverEnds(Arc<Vec<u8>>),
@@ -73,7 +73,7 @@ impl Proxy {
         *self.behaviour.lock().unwrap() = behaviour;
     }
 
-    /// The methods that were asked for so far.
+    /// The methods that were called so far.
     pub fn methods(&self) -> Vec<String> {
         self.methods.lock().unwrap().clone()
     }

@@ -1,4 +1,4 @@
-//! Whether a block is on the chain and final, as endpoints that may lag or lie tell it.
+//! Whether a block is on the chain and final, by the answers of endpoints that may lag or lie.
 
 use std::time::Duration;
 
@@ -41,8 +41,8 @@ impl Two {
         let file = secret(self.folder.path(), "url", &self.first.url());
         let endpoints = [Source::File(file), Source::Url(self.second.url())];
         let chain = Chain::open(&endpoints, None, finality, Duration::from_secs(5))?;
-        chain.standing(chain_id, number, hash).map(|(standing, asked)| {
-            assert_eq!(asked, 2);
+        chain.standing(chain_id, number, hash).map(|(standing, queried)| {
+            assert_eq!(queried, 2);
             standing
         })
     }

@@ -149,7 +149,7 @@ fn a_file_that_was_tampered_with_is_named_and_nothing_is_added_to_it() {
     let lines: Vec<&str> = whole.lines().collect();
     let join = |lines: &[&str]| format!("{}\n", lines.join("\n"));
     let changed = lines[1].replace("epoch 2", "epoch 7");
-    for (content, told) in [
+    for (content, expected) in [
         (join(&[lines[0], lines[2]]), "line 2 of the anchor file does not follow the entry before it"),
         (join(&[lines[1], lines[2]]), "line 1 of the anchor file does not follow the entry before it"),
         (
@@ -165,7 +165,7 @@ fn a_file_that_was_tampered_with_is_named_and_nothing_is_added_to_it() {
     ] {
         fs::write(folder.path(), &content).unwrap();
         let (state, ..) = folder.anchor(&batch(9));
-        assert_eq!(trouble(&state), told);
+        assert_eq!(trouble(&state), expected);
         assert_eq!(folder.bytes(), content.as_bytes());
     }
 }
@@ -174,15 +174,15 @@ fn a_file_that_was_tampered_with_is_named_and_nothing_is_added_to_it() {
 fn a_file_that_others_could_change_or_that_is_none_is_not_used() {
     let folder = Folder::make();
     folder.anchor(&batch(1));
-    let told = || trouble(&folder.anchor(&batch(2)).0);
+    let reported = || trouble(&folder.anchor(&batch(2)).0);
     fs::set_permissions(folder.path(), Permissions::from_mode(0o664)).unwrap();
-    assert_eq!(told(), "the anchor file has mode 0664, not writable by its owner only");
+    assert_eq!(reported(), "the anchor file has mode 0664, not writable by its owner only");
     fs::rename(folder.path(), folder.folder.path().join("elsewhere")).unwrap();
     symlink(folder.folder.path().join("elsewhere"), folder.path()).unwrap();
-    assert!(told().starts_with("cannot open the anchor file: "));
+    assert!(reported().starts_with("cannot open the anchor file: "));
     fs::remove_file(folder.path()).unwrap();
     fs::create_dir(folder.path()).unwrap();
-    assert!(told().starts_with("cannot open the anchor file: "));
+    assert!(reported().starts_with("cannot open the anchor file: "));
     fs::remove_dir(folder.path()).unwrap();
     rustix::fs::mknodat(
         rustix::fs::CWD,
@@ -192,7 +192,7 @@ fn a_file_that_others_could_change_or_that_is_none_is_not_used() {
         0,
     )
     .unwrap();
-    assert_eq!(told(), "the anchor file is not a regular file");
+    assert_eq!(reported(), "the anchor file is not a regular file");
     fs::remove_file(folder.path()).unwrap();
     let mut config = folder.config();
     config["path"] = json!("anchors");

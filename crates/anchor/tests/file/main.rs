@@ -1,4 +1,4 @@
-//! The anchor file: written once whoever asks how often, whole after every crash, and not to be changed unseen.
+//! The anchor file: written once however often it is called, whole after every crash, and not to be changed unseen.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 #![forbid(unsafe_code)]
 

@@ -50,7 +50,7 @@ fn nobody_is_called_before_six_hours_are_over() {
     live_until(&mut worker, 6 * HOUR - 1);
     assert_eq!(worker.notices, []);
     assert_eq!(worker.recover(), Phase::Finalized);
-    assert_eq!(worker.notices, [], "nobody was called, so nobody is told that it is over");
+    assert_eq!(worker.notices, [], "nobody was called, so nobody is notified of its end");
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn an_epoch_that_holds_something_else_is_given_up_only_when_that_is_final() {
     assert_eq!((worker.state().phase, worker.last.clone()), (Phase::Failed, Action::Replan { above: 1 }));
     assert!(matches!(&worker.notices[..], [Notice::EpochTaken { epoch: 1, seal, .. }] if *seal == garbage()));
     assert_eq!(worker.notices[0].severity(), 1);
-    // Asked again after a crash, the answer is the same, and nobody is told twice.
+    // Resumed after a crash, the decision is the same, and nobody is notified twice.
     worker.run(None);
     assert_eq!((worker.last.clone(), worker.notices.len()), (Action::Replan { above: 1 }, 1));
     // Under the next epoch the same root is anchored, once.
@@ -293,7 +293,7 @@ fn failed_evidence_is_fetched_again_and_takes_nothing_from_finalized() {
 }
 
 #[test]
-fn an_attempt_that_is_not_the_one_that_was_asked_for_is_neither_stored_nor_sent() {
+fn an_attempt_other_than_the_requested_one_is_neither_stored_nor_sent() {
     let mut worker = Worker::new(batch(1));
     worker.run(None);
     let state = worker.state();
@@ -301,18 +301,18 @@ fn an_attempt_that_is_not_the_one_that_was_asked_for_is_neither_stored_nor_sent(
     let at = |state, event, now| step(&Policy::default(), &batch(1), state, event, Moment(now));
     let nonces = Nonces { latest: 0, finalized: 0 };
     let view = View { place: Place::Free, waiting: true, nonces: Some(nonces), reverted: false };
-    let asked = at(state, Event::Viewed(view), 700);
-    assert!(matches!(asked.action, Action::Prepare(Need::Replace { nonce: 0, .. })), "{asked:?}");
+    let replacing = at(state, Event::Viewed(view), 700);
+    assert!(matches!(replacing.action, Action::Prepare(Need::Replace { nonce: 0, .. })), "{replacing:?}");
     // A replacement at another nonce would be a second transaction.
     let other = Attempt { id: "other".into(), nonce: Some(1), ..attempt.clone() };
-    let refused = at(asked.state.clone(), Event::Prepared(other.clone()), 701);
+    let refused = at(replacing.state.clone(), Event::Prepared(other.clone()), 701);
     assert!(matches!(refused.action, Action::Wait(_)));
     assert_eq!(refused.state.attempt.as_ref(), Some(&attempt));
     assert!(matches!(refused.state.trouble.unwrap().last, Failure::Defect { .. }));
-    // And one that nobody asked for is none at all.
-    let mut unasked = asked.state;
-    unasked.need = None;
-    let ignored = at(unasked, Event::Prepared(other), 701);
+    // A replacement that was not requested is ignored.
+    let mut unrequested = replacing.state;
+    unrequested.need = None;
+    let ignored = at(unrequested, Event::Prepared(other), 701);
     assert_eq!((ignored.action, ignored.state.attempt), (Action::Look, Some(attempt)));
 }
 

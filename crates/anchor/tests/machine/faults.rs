@@ -4,7 +4,7 @@ use zeroauth_audit_anchor::machine::Phase;
 
 use super::world::{Crash, Fault, Worker, batch};
 
-/// Plays a batch from its plan to its evidence, with calls that end as told and crashes where told; how many calls and stores
+/// Plays a batch from its plan to its evidence, with the given ends of calls and the given crashes; how many calls and stores
 /// each of its runs made.
 fn play(faults: &[(usize, Fault)], crash: Option<(usize, Crash)>) -> (Worker, Vec<(usize, usize)>) {
     let mut worker = Worker::new(batch(1));

@@ -94,8 +94,8 @@ proptest! {
             worker.run(None);
             let Action::Replan { above } = worker.last else { panic!("{:?}", worker.last) };
             prop_assert!(above >= epoch);
-            let told = |notice: &Notice| matches!(notice, Notice::EpochTaken { .. } | Notice::EpochPassed { .. });
-            prop_assert_eq!(worker.notices.iter().filter(|notice| told(notice)).count(), 1);
+            let is_epoch_notice = |notice: &Notice| matches!(notice, Notice::EpochTaken { .. } | Notice::EpochPassed { .. });
+            prop_assert_eq!(worker.notices.iter().filter(|notice| is_epoch_notice(notice)).count(), 1);
             epoch = above + 1;
             worker = Worker::on(worker.driver.clone(), batch(epoch));
             rounds += 1;
@@ -103,7 +103,7 @@ proptest! {
         }
         let chain = worker.driver.chain();
         prop_assert_eq!(chain.anchored_for_good(batch(1).root), [epoch]);
-        // People are called once for each trouble, and told when it is over.
+        // A person is called once for each trouble, and notified of its end.
         let pages = worker.notices.iter().filter(|notice| matches!(notice, Notice::Page { .. })).count();
         let recovered = worker.notices.iter().filter(|notice| matches!(notice, Notice::Recovered { .. })).count();
         prop_assert_eq!(pages, recovered);

@@ -1,4 +1,4 @@
-//! A chain as plain data, a driver on it that fails as it is told, and a worker that may crash between any two things it does.
+//! A chain as plain data, a driver on it with programmed failures, and a worker that may crash between any two things it does.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -32,7 +32,7 @@ pub struct Tx {
 #[derive(Clone, Debug, Default)]
 pub struct Block {
     number: u64,
-    /// Told apart after a reorganisation.
+    /// Differs after a reorganisation.
     fork: u64,
     txs: Vec<Tx>,
 }
@@ -395,7 +395,7 @@ impl Worker {
         chain.now = chain.now.max(next);
     }
 
-    /// Everything works from now on: goes on until the batch is over, and returns its phase.
+    /// Everything works from now on: runs until the batch is over, and returns its phase.
     pub fn recover(&mut self) -> Phase {
         {
             let mut chain = self.driver.chain();

@@ -110,8 +110,8 @@ fn the_status_says_what_came_of_it() {
         "503 Later",
         "599 Odd",
     ] {
-        let told = Err(format!("the witness answered {}", &status[..3]));
-        assert_eq!(Files::to(&Server::status(status)).show(), told);
+        let expected = Err(format!("the witness answered {}", &status[..3]));
+        assert_eq!(Files::to(&Server::status(status)).show(), expected);
     }
 }
 

@@ -61,9 +61,9 @@ impl Files {
         let witness = Witness::open_within(&self.url_file, self.ca_file.as_deref(), DEADLINE).unwrap();
         let answer = witness.add_checkpoint(shown);
         assert!(begun.elapsed() < LONGEST, "took {:?}", begun.elapsed());
-        let told = format!("{witness:?} {answer:?}");
+        let debug = format!("{witness:?} {answer:?}");
         for secret in SECRETS.iter().chain(&["127.0.0.1"]) {
-            assert!(!told.contains(secret), "{secret} in {told}");
+            assert!(!debug.contains(secret), "{secret} in {debug}");
         }
         answer
     }

@@ -1,6 +1,6 @@
-//! That a checkpoint continues an older one, as one text: the `add-checkpoint` request of C2SP tlog-witness.
+//! Proof that a checkpoint continues an older one, as one text: the `add-checkpoint` request of C2SP tlog-witness.
 //!
-//! The worker sends it to witnesses; kept in a file it shows an outsider the same.
+//! The worker sends it to witnesses; a file of it shows an auditor the same.
 
 use alloc::format;
 use alloc::string::String;
@@ -10,7 +10,7 @@ use super::{Error, Lines, MAX_PATH, What, push_hashes};
 use crate::checkpoint::decimal;
 use crate::digest::Digest;
 
-/// A consistency proof and the newer checkpoint. Of what is in it only the form is known.
+/// A consistency proof and the newer checkpoint. Only its form was checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Consistency {
     /// Leaves of the older tree.

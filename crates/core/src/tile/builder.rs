@@ -1,6 +1,6 @@
 //! Growing a log: new leaves in, new and wider tiles out, O(new leaves).
 //!
-//! Only the partial tiles of the right edge are needed of what is there. They come from where anyone may have written: compare
+//! Of the existing tiles only the partial ones of the right edge are needed. Anyone may have written to their storage: compare
 //! [`Builder::root`] with the newest checkpoint before adding to it.
 
 use alloc::vec::Vec;
@@ -39,7 +39,7 @@ struct Partial {
     known: usize,
 }
 
-/// What a log has become.
+/// The new state of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grown {
     /// Leaves.
@@ -51,7 +51,7 @@ pub struct Grown {
 }
 
 impl Builder {
-    /// Goes on from a log of `size` leaves whose partial tiles, as [`edge`] names them, are among `tiles`; wider ones are cut.
+    /// Continues a log of `size` leaves whose partial tiles, as [`edge`] names them, are among `tiles`; wider ones are cut.
     ///
     /// # Errors
     /// [`Error::Edge`].
@@ -111,7 +111,7 @@ impl Builder {
         self.frontier().root()
     }
 
-    /// What must be kept to go on without the tiles.
+    /// What must be kept to continue without the tiles.
     #[must_use]
     pub fn frontier(&self) -> Frontier {
         // The hashes of a partial tile follow in the tree on what the partial tiles above it stand for.

@@ -128,7 +128,7 @@ fn pitfall_13_a_null_in_one_field_is_not_a_null_in_another() {
     let mut hashes = Vec::new();
     for (name, kind) in nullable() {
         let mut event = full_event();
-        // Everything else is equal, so only the place of the NULL tells the events apart.
+        // Everything else is equal, so the events differ only in the place of the NULL.
         for (other, kind) in nullable() {
             *event.value(other) = match kind {
                 Kind::Text => Value::Text(Some(Vec::new())),

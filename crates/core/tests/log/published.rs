@@ -25,8 +25,8 @@ fn path(vector: &Value) -> Option<Vec<Digest>> {
     vector["path"].as_array().unwrap().iter().map(hash).collect()
 }
 
-/// The verdict on each proof, which must be the published one; returns how many held and how many were refused. Those with a
-/// hash of another length than 32 bytes are neither: whoever has one has no proof to verify.
+/// The verdict on each proof, which must be the published one; returns how many held and how many were refused. Proofs with a
+/// hash of another length than 32 bytes count as neither: the crate's types cannot express them.
 fn judge(kind: &str, verify: impl Fn(&Value) -> Option<bool>) -> (usize, usize) {
     let (mut held, mut refused) = (0, 0);
     for vector in vectors(kind) {

@@ -7,6 +7,7 @@ pub mod anchors;
 pub mod audit;
 pub mod backend;
 pub mod clean_log;
+pub mod examples;
 pub mod pages;
 pub mod receiver;
 pub mod sealed;

@@ -1,4 +1,4 @@
-//! What the thread of a sink does: see `zeroauth-audit-outside-threads`.
+//! The body of a sink's thread: see `zeroauth-audit-outside-threads`.
 
 use std::path::PathBuf;
 
@@ -6,8 +6,8 @@ use crate::directory::{Directory, ReadNote, Stamp};
 use crate::witness::{Answer, Shown, Witness};
 use crate::{Conflict, Sealed};
 
-/// What a sink has to do.
-pub enum Work {
+/// Work for the thread of a sink.
+pub enum SinkWork {
     /// Read a directory.
     Open(PathBuf, Box<ReadNote>),
     /// Write to the directory that was opened before.
@@ -18,43 +18,43 @@ pub enum Work {
         url_file: PathBuf,
         /// The only authorities to trust.
         ca_file: Option<PathBuf>,
-        /// What is shown.
+        /// The checkpoints.
         shown: Vec<(usize, Shown)>,
     },
 }
 
-/// What came of it.
+/// The outcome of the work.
 #[derive(Debug)]
-pub enum Report {
+pub enum SinkReport {
     /// The newest checkpoint of each origin in the directory.
     Opened(Result<Vec<Sealed>, String>),
-    /// What was not written, because the directory holds what does not agree with it.
+    /// The directory's checkpoints that contradict the given ones, which were not written.
     Written(Result<Vec<Conflict>, String>),
-    /// Answers, as far as it got; why not further.
+    /// The answers, and the error that ended them early.
     Shown(Vec<(usize, Answer)>, Option<String>),
 }
 
-/// What a new thread does with its work.
+/// The body of a new thread.
 #[must_use]
-pub fn begin() -> Box<dyn FnMut(Work) -> Report + Send> {
+pub fn begin() -> Box<dyn FnMut(SinkWork) -> SinkReport + Send> {
     let mut open: Option<Directory> = None;
     Box::new(move |work| match work {
-        Work::Open(path, read) => match Directory::open(&path, &*read) {
+        SinkWork::Open(path, read) => match Directory::open(&path, &*read) {
             Ok(directory) => {
                 let newest = directory.newest().cloned().collect();
                 open = Some(directory);
-                Report::Opened(Ok(newest))
+                SinkReport::Opened(Ok(newest))
             }
-            Err(error) => Report::Opened(Err(error)),
+            Err(error) => SinkReport::Opened(Err(error)),
         },
-        Work::Write(signed, stamp) => Report::Written(match &mut open {
+        SinkWork::Write(signed, stamp) => SinkReport::Written(match &mut open {
             Some(directory) => directory.write(&signed, &stamp),
             None => Err("the directory was not read yet".into()),
         }),
-        Work::Show { url_file, ca_file, shown } => {
+        SinkWork::Show { url_file, ca_file, shown } => {
             let mut answers = Vec::new();
             let done = show(&url_file, ca_file.as_deref(), shown, &mut answers);
-            Report::Shown(answers, done.err())
+            SinkReport::Shown(answers, done.err())
         }
     })
 }
