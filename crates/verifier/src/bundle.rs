@@ -18,6 +18,7 @@ pub fn verify(bytes: &[u8], name: &str, trust: &Trust, evidence: &dyn Evidence, 
         byte: Some(byte as u64),
         what,
     };
+    let bytes = without_psql_s_newline(bytes);
     let bundle = match Bundle::parse(bytes) {
         Ok(bundle) => bundle,
         Err(error) => {
@@ -58,6 +59,11 @@ pub fn verify(bytes: &[u8], name: &str, trust: &Trust, evidence: &dyn Evidence, 
     for anchor in &bundle.anchors {
         anchor::verify(anchor, &believed, bundle.index, name, evidence, verdict);
     }
+}
+
+/// psql ends a value with a newline of its own, after the one that ends a bundle's last line: one empty line at the end of the file.
+fn without_psql_s_newline(bytes: &[u8]) -> &[u8] {
+    bytes.strip_suffix(b"\n").filter(|bundle| bundle.ends_with(b"\n")).unwrap_or(bytes)
 }
 
 /// The place of an error within the event's line is one in the file.

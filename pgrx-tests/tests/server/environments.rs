@@ -36,7 +36,7 @@ fn it_lives_in_the_schema_named_at_create_extension() {
     // Whatever is on the search path, also things named like ours.
     client.run(
         "CREATE TABLE audit_events (tenant_id text, action text, seq int); INSERT INTO audit_events VALUES ('fake', 'x', 1);
-         CREATE FUNCTION zeroauth_audit_internal.uuid_v7() RETURNS uuid LANGUAGE sql AS $$ SELECT '00000000-0000-0000-0000-000000000000'::uuid $$;
+         CREATE FUNCTION public.uuid_v7() RETURNS uuid LANGUAGE sql AS $$ SELECT '00000000-0000-0000-0000-000000000000'::uuid $$;
          CREATE FUNCTION public.sha256(bytea) RETURNS bytea LANGUAGE sql AS $$ SELECT '\\x00'::bytea $$;",
     );
     for path in ["public", "pg_temp", "public, pg_catalog", "\"$user\", audit", ""] {

@@ -112,6 +112,17 @@ fn an_event_in_a_signed_log_is_verified() {
 }
 
 #[test]
+fn a_bundle_as_psql_writes_it_to_a_file_is_read_and_one_with_more_behind_it_is_not() {
+    let text = made().3.format();
+    assert!(text.ends_with('\n'));
+    let outcome = |text: &str| judge_text(text, &Outside::default()).verdict;
+    assert_eq!(outcome(&format!("{text}\n")), Outcome::Verified);
+    for more in ["\n\n", " ", "x\n", "\nx\n"] {
+        assert_eq!(outcome(&format!("{text}{more}")), Outcome::CouldNotCheck, "{more:?}");
+    }
+}
+
+#[test]
 fn any_flipped_byte_of_a_bundle_is_tampered_or_could_not_be_checked_and_never_verified() {
     let (_, _, _, bundle) = made();
     let text = bundle.format().into_bytes();

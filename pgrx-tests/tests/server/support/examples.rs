@@ -95,10 +95,10 @@ fn lines_match(expected: &[&str], printed: &[&str]) -> bool {
 fn line_matches(expected: &str, printed: &str) -> bool {
     let parts: Vec<&str> = expected.split("..").collect();
     let (Some(first), Some(last)) = (parts.first(), parts.last()) else { return false };
-    let Some(mut rest) = printed.strip_prefix(first) else { return false };
     if parts.len() == 1 {
-        return rest.is_empty();
+        return printed == expected;
     }
+    let Some(mut rest) = printed.strip_prefix(first.trim_end()) else { return false };
     for part in &parts[1..parts.len() - 1] {
         match rest.find(part.trim()) {
             Some(at) => rest = &rest[at + part.trim().len()..],
