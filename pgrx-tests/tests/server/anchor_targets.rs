@@ -158,7 +158,7 @@ fn an_empty_database_plans_nothing_and_the_anchor_file_goes_where_it_is_set_to()
     client.run("CREATE EXTENSION zeroauth_audit");
     assert_eq!(
         client.line("SELECT r ->> 'status', r -> 'summary' FROM zeroauth_audit_internal.run_job('anchor') r"),
-        r#"succeeded|{"logs": 0, "linked": 0, "unlinked": 0, "batches": 0}"#
+        r#"succeeded|{"logs": 0, "linked": 0, "batches": 0, "unlinked": 0}"#
     );
     assert_eq!(client.line("SELECT count(*) FROM zeroauth_audit_internal.anchor_batches"), "0");
 }

@@ -50,8 +50,8 @@ fn definitions(client: &mut Client) -> Vec<Definition> {
 fn made_anew(client: &mut Client) {
     client.run("SET zeroauth_audit.maintenance = on; SET search_path = pg_catalog");
     let statements = client.lines(&format!(
-        "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = '{UNIQUE}'::regnamespace AND prosqlbody IS NOT NULL
-         UNION ALL SELECT 'CREATE OR REPLACE VIEW ' || oid::regclass || ' AS ' || pg_get_viewdef(oid) FROM pg_class WHERE relnamespace = '{UNIQUE}'::regnamespace AND relkind = 'v'"
+        "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace IN ('{UNIQUE}'::regnamespace, 'zeroauth_audit_internal'::regnamespace) AND prosqlbody IS NOT NULL
+         UNION ALL SELECT 'CREATE OR REPLACE VIEW ' || oid::regclass || ' AS ' || pg_get_viewdef(oid) FROM pg_class WHERE relnamespace IN ('{UNIQUE}'::regnamespace, 'zeroauth_audit_internal'::regnamespace) AND relkind = 'v'"
     ));
     assert!(statements.len() > 2, "{statements:?}");
     for statement in statements {

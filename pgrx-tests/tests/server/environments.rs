@@ -50,7 +50,7 @@ fn it_lives_in_the_schema_named_at_create_extension() {
         );
         assert_eq!(
             client.line(
-                "SELECT string_agg(tenant_id, ',' ORDER BY tenant_id), bool_and(ok) FROM audit_verify()"
+                "SELECT string_agg(tenant_id, ',' ORDER BY tenant_id), bool_and(ok) FROM audit.audit_verify()"
             ),
             "acme,globex|t",
             "{path}"

@@ -25,7 +25,7 @@ fn refused(client: &mut Client, sql: &str) {
 #[test]
 fn an_insert_without_room_for_its_lock_is_refused_with_postgresql_s_hint_and_leaves_no_gap() {
     let cluster = Cluster::builder("fault_locks")
-        .conf("max_locks_per_transaction", "10")
+        .conf("max_locks_per_transaction", "20")
         .conf("max_connections", "10")
         // A job that ends between the filling and the insert makes room.
         .conf("zeroauth_audit.worker", "off")

@@ -163,8 +163,8 @@ const TAMPERS: [(&str, &str); 61] = [
         "column audit_events.occurred_at|definition",
     ),
     (
-        "ALTER TABLE zeroauth_audit_internal.alerts ALTER COLUMN message TYPE varchar(2000)",
-        "column alerts.message|definition",
+        "ALTER TABLE zeroauth_audit_internal.anchor_findings ALTER COLUMN detail TYPE varchar(2000)",
+        "column anchor_findings.detail|definition",
     ),
     (
         "ALTER TABLE audit_events ADD COLUMN mine text GENERATED ALWAYS AS (upper(action)) STORED",
