@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use postgres::Client;
-use zeroauth_audit_tests::{wait_until, workspace};
+use zeroauth_audit_tests::wait_until;
 
 use crate::guards::log_lines;
 use crate::support::{DEADLINE, Database, Sql, assert_whole, quoted};
@@ -238,13 +238,6 @@ fn an_open_maintenance_lets_attacks_through_and_fails_the_drill() {
     assert_eq!(counts(&mut client), WELL);
 }
 
-/// The README's section.
-fn readme_section() -> String {
-    let readme = std::fs::read_to_string(workspace().join("README.md")).unwrap();
-    let section = readme.split("\n## The drill\n").nth(1).and_then(|rest| rest.split("\n## ").next());
-    section.expect("a section on the drill").to_owned()
-}
-
 #[test]
 fn auditors_and_operators_drill_and_need_no_right_but_that() {
     let database = Database::audited("drill roles");
@@ -353,24 +346,4 @@ fn only_a_table_that_this_transaction_created_is_a_scratch_table() {
     );
     // What somebody left under such a name is a table like any other.
     client.run("ALTER TABLE zeroauth_audit_drill_1.audit_events ADD COLUMN x int; DROP TABLE zeroauth_audit_drill_1.audit_events");
-}
-
-#[test]
-fn the_readme_shows_a_real_run() {
-    let database = Database::audited("drill_readme");
-    let section = readme_section();
-    let shown = section.split("```text\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-    let shown: Vec<Vec<&str>> = shown
-        .lines()
-        .skip(2)
-        .filter(|line| line.contains(" | "))
-        .map(|line| line.split('|').map(str::trim).collect())
-        .collect();
-    let real =
-        database.client().rows("SELECT pitfall, attack, expected, found, '', passed FROM audit_drill()");
-    assert_eq!(shown.len(), real.len());
-    for (shown, real) in shown.iter().zip(&real) {
-        let real: Vec<&str> = real.iter().map(|cell| cell.as_deref().unwrap_or_default()).collect();
-        assert_eq!((&shown[..4], shown[5]), (&real[..4], real[5]));
-    }
 }
