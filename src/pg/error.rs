@@ -1,4 +1,4 @@
-//! Every error of the extension: its SQLSTATE (class `ZA`, documented in the README), message, detail and hint.
+//! Every error of the extension: its SQLSTATE (class `ZA`, documented in `docs/errors.md`), message, detail and hint.
 //!
 //! pgrx knows only PostgreSQL's own SQLSTATEs, so a [`Failure`] is raised here by `ereport`'s own steps, from
 //! [`throw`], after every Rust frame with a destructor is gone.

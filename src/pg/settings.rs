@@ -1,4 +1,4 @@
-//! The settings `zeroauth_audit.*`. The README documents each under its own heading.
+//! The settings `zeroauth_audit.*`. `docs/settings.md` documents each under its own heading.
 
 use std::ffi::{CString, c_void};
 

@@ -60,7 +60,7 @@ impl Outcome {
 /// One defect, in the words of `audit_findings()`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// The class, as in `docs/format.md` and the README.
+    /// The class, as in `docs/format.md` and `docs/verification.md`.
     pub class: &'static str,
     /// Whose trail.
     pub tenant_id: Option<String>,

@@ -101,11 +101,11 @@ const TAMPERS: [(&str, &str); 61] = [
     ),
     (
         "ALTER FUNCTION audit_alert_acknowledge(bigint, text) SET search_path = public",
-        "function audit_alert_acknowledge(id bigint, note text)|attributes",
+        "function audit_alert_acknowledge(alert bigint, note text)|attributes",
     ),
     (
         "ALTER FUNCTION audit_alert_acknowledge(bigint, text) RESET ALL",
-        "function audit_alert_acknowledge(id bigint, note text)|attributes",
+        "function audit_alert_acknowledge(alert bigint, note text)|attributes",
     ),
     (
         "ALTER FUNCTION audit_verify(text, integer) PARALLEL SAFE",
@@ -125,7 +125,7 @@ const TAMPERS: [(&str, &str); 61] = [
     ),
     (
         "GRANT EXECUTE ON FUNCTION audit_alert_acknowledge TO PUBLIC",
-        "function audit_alert_acknowledge(id bigint, note text)|granted",
+        "function audit_alert_acknowledge(alert bigint, note text)|granted",
     ),
     (
         "ALTER EXTENSION zeroauth_audit DROP FUNCTION audit_verify(text, integer)",

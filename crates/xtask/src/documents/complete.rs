@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{files, read};
+use super::{files, read, sources};
 
 const ERRORS: &str = "docs/errors.md";
 const RUNBOOK: &str = "docs/runbook.md";
@@ -81,15 +81,6 @@ fn kinds(workspace: &Path) -> Result<BTreeSet<String>> {
     }
     found.remove(NO_ALERT);
     Ok(found)
-}
-
-/// The extension's own sources.
-fn sources(workspace: &Path) -> Result<Vec<std::path::PathBuf>> {
-    let mut paths = files(workspace, "src", &["rs"])?;
-    for folder in ["sql/schema", "sql/queries"] {
-        paths.extend(files(workspace, folder, &["sql"])?);
-    }
-    Ok(paths)
 }
 
 /// The first cells of a table's rows that are SQLSTATEs of ours.

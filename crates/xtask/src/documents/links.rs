@@ -9,9 +9,16 @@ use anyhow::Result;
 
 use super::{documents, read};
 
-/// Every broken link, as `file: link: why`.
+/// Every broken link, as `file: link: why`; and every document that a source names, in a hint for example, and that is not there.
 pub(super) fn broken(workspace: &Path) -> Result<Vec<String>> {
     let mut broken = Vec::new();
+    for source in super::sources(workspace)? {
+        for document in mentions(&read(workspace, &source)?) {
+            if !workspace.join(&document).exists() {
+                broken.push(format!("{}: {document}: there is no such file", source.display()));
+            }
+        }
+    }
     for document in documents(workspace)? {
         let text = read(workspace, &document)?;
         for link in links(&text) {
@@ -45,6 +52,18 @@ fn wrong(workspace: &Path, document: &Path, link: &str) -> Result<Option<String>
     }
     let found = anchors(&read(workspace, &target)?).iter().any(|there| there == anchor);
     Ok((!found).then(|| "there is no such heading".into()))
+}
+
+/// Documents of the manual that a source names.
+fn mentions(text: &str) -> Vec<String> {
+    text.match_indices("docs/")
+        .filter_map(|(at, _)| {
+            let rest = &text[at..];
+            let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "/-_.".contains(c)))?;
+            let name = rest[..end].trim_end_matches('.');
+            name.ends_with(".md").then(|| name.to_owned())
+        })
+        .collect()
 }
 
 /// The path without `.` and `..`; None when it leads above the workspace.
@@ -153,6 +172,12 @@ mod tests {
     fn anchors_are_those_that_github_makes() {
         let text = "# A `code.word` heading\n## Same\n## Same\n```\n# not one\n```\n### What it *does* not: [do](x.md)\n#none\n";
         assert_eq!(anchors(text), ["a-codeword-heading", "same", "same-1", "what-it-does-not-do"]);
+    }
+
+    #[test]
+    fn documents_that_sources_name_are_found() {
+        let text = "HINT: SELECT 1; then docs/runbook.md. See docs/errors.md, docs/benchmarks.svg and docs/ddl.md lists\n";
+        assert_eq!(mentions(text), ["docs/runbook.md", "docs/errors.md", "docs/ddl.md"]);
     }
 
     #[test]

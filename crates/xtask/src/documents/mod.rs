@@ -66,3 +66,12 @@ fn read(workspace: &Path, path: &Path) -> Result<String> {
     let full = workspace.join(path);
     fs::read_to_string(&full).with_context(|| format!("cannot read {}", full.display()))
 }
+
+/// The extension's own sources.
+fn sources(workspace: &Path) -> Result<Vec<PathBuf>> {
+    let mut paths = files(workspace, "src", &["rs"])?;
+    for folder in ["sql/schema", "sql/queries"] {
+        paths.extend(files(workspace, folder, &["sql"])?);
+    }
+    Ok(paths)
+}

@@ -1,5 +1,5 @@
--- What the random queries find: a trail with events of every kind, a table beside it, and an ordinary role with the
--- grants of the README.
+-- What the random queries find: a trail with events of every kind, a table beside it, and an ordinary role that may
+-- read and add events and verify them.
 CREATE EXTENSION zeroauth_audit;
 INSERT INTO audit_events (tenant_id, action, outcome, resource, status_code, latency_ms, payload_size, trace_id, actor_type, actor_id, ip, user_agent, details)
 SELECT 'soak ' || i % 7, 'action ' || i % 3, (ARRAY['success', 'failure', 'denied', 'error'])[i % 4 + 1], 'r/' || i, i % 600, i, i * 1000,
