@@ -110,7 +110,22 @@ fn included(bundle: &Bundle, event: &Event<'_>, believed: &Believed, verdict: &m
         verdict.found(at_event("checkpoint_mismatch", detail));
         "does not contain the event"
     } else {
-        "contains the event"
+        contained(event, verdict)
     };
     verdict.checkpoints.push(sealed::report(believed, result));
+}
+
+/// What the log contains: it is made of recorded hashes, so it proves shown fields only as far as they have the recorded hash.
+fn contained(event: &Event<'_>, verdict: &mut Verdict) -> &'static str {
+    match event.content {
+        Content::Whole => "contains the event",
+        Content::UnknownVersion(_) => {
+            "contains the recorded hash, and it is not known whether the shown fields have it"
+        }
+        Content::Mismatch { .. } | Content::Wrong(_) => {
+            verdict
+                .note("the checkpoint and its anchors vouch for the recorded hash, not for the shown fields");
+            "contains the recorded hash, which the shown fields do not have"
+        }
+    }
 }

@@ -141,6 +141,34 @@ fn a_changed_event_is_named_and_a_forged_one_is_not_in_the_log() {
 }
 
 #[test]
+fn the_checkpoint_of_a_changed_event_vouches_for_the_recorded_hash_only() {
+    const NOTE: &str =
+        "note: the checkpoint and its anchors vouch for the recorded hash, not for the shown fields\n";
+    let (_, _, _, bundle) = made();
+    let event = bundle.event.clone().unwrap();
+    let changed = Bundle { event: Some(event.replace("success", "failure")), ..bundle.clone() };
+    let verdict = judge(&changed, &Outside::default());
+    assert_eq!(
+        verdict.checkpoints[0].result,
+        "contains the recorded hash, which the shown fields do not have"
+    );
+    assert!(verdict.text().ends_with(NOTE), "{}", verdict.text());
+    assert!(
+        !judge(&bundle, &Outside::default()).text().contains("vouch"),
+        "a whole event needs no such note"
+    );
+    // A version of the hash that is not known: the fields were neither confirmed nor refuted.
+    let unknown =
+        Bundle { event: Some(event.replace("\"hash_version\":\"1\"", "\"hash_version\":\"9\"")), ..bundle };
+    let verdict = judge(&unknown, &Outside::default());
+    assert_eq!(verdict.verdict, Outcome::CouldNotCheck, "{}", verdict.text());
+    assert_eq!(
+        verdict.checkpoints[0].result,
+        "contains the recorded hash, and it is not known whether the shown fields have it"
+    );
+}
+
+#[test]
 fn the_log_of_another_tenant_proves_nothing() {
     let (_, _, newer, bundle) = made();
     let origin = format!("{}/other", trail::BASE);
