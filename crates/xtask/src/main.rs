@@ -10,12 +10,14 @@ mod failure;
 mod process;
 mod setup;
 mod soak;
+mod steps;
 mod test;
 mod versions;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use setup::build::Profile;
 
 /// Set-up, demo, tests and benchmarks of zeroauth_audit.
 #[derive(Parser)]
@@ -27,7 +29,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Install what is missing, build the release extension and stage it in target/stage; a local chain in target/node.
+    /// Install what is missing, build the extension and stage it in target/stage; a local chain in target/node.
     Setup,
     /// Put this machine's package log and this project's git history on an audit trail, tamper with it, find it.
     Demo {
@@ -75,7 +77,9 @@ enum Task {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
-        Task::Setup => setup::run().and_then(|_| setup::node::ready()).map(|()| ExitCode::SUCCESS),
+        Task::Setup => {
+            setup::run(Profile::Dev).and_then(|_| setup::node::ready()).map(|()| ExitCode::SUCCESS)
+        }
         Task::Demo { keep } => demo::run(keep),
         Task::Stop => demo::stop(),
         Task::Test { filter, deny, pg, also_pg, inside, different } => {

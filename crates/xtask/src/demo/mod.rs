@@ -20,7 +20,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use zeroauth_audit_tests::Cluster;
 
-use crate::setup::{self, build};
+use crate::setup;
 
 /// What a role needs to write events, and nothing else. The default of event_id calls audit_uuid_v7().
 const WRITER: &str = "CREATE ROLE demo_writer LOGIN; \
@@ -30,8 +30,7 @@ const WRITER: &str = "CREATE ROLE demo_writer LOGIN; \
 /// Runs the demo. Fails when a whole trail is reported broken, or a forged one is not found.
 pub(crate) fn run(keep: bool) -> Result<ExitCode> {
     let home = home::claim()?;
-    setup::run()?;
-    let program = build::verifier(build::Profile::Debug)?;
+    let program = setup::for_demo()?;
     let started = Instant::now();
 
     println!("Starting a private PostgreSQL under {}", home.path().display());
