@@ -7,6 +7,7 @@
 mod bench;
 mod demo;
 mod failure;
+mod freeze;
 mod process;
 mod setup;
 mod soak;
@@ -59,6 +60,8 @@ enum Task {
         #[arg(long, hide = true, requires = "inside")]
         different: bool,
     },
+    /// Keep the install script of this version in sql/releases as the one that was released: it never changes again.
+    Freeze,
     /// Random queries, fuzz targets, the storm and crashes, for longer than a test has time for.
     Soak {
         /// For how long, about.
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Task::Test { filter, deny, pg, also_pg, inside, different } => {
             test::run(filter.as_deref(), &test::Where { pg, also_pg, inside, different }, deny)
         }
+        Task::Freeze => freeze::run(),
         Task::Soak { minutes } => soak::run(minutes),
         Task::Bench { quick, filter } => bench::run(quick, filter.as_deref()),
     };
