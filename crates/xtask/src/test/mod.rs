@@ -4,6 +4,7 @@
 
 pub(crate) mod deny;
 mod interop;
+mod pgrx;
 pub(crate) mod pgspot;
 pub(crate) mod rust;
 pub(crate) mod tally;
@@ -47,6 +48,7 @@ pub(crate) fn run(filter: Option<&str>, place: &Where, deny: bool) -> Result<Exi
         sum.add("cargo fmt --check", check("format", process::cargo().args(["fmt", "--all", "--check"])));
         sum.add("cargo deny", deny::check(deny)?);
         sum.add("pgspot", pgspot::check(&ready.installation)?);
+        sum.add("cargo pgrx", pgrx::check(&ready)?);
     }
     if filter.is_none() {
         sum.add("cargo clippy", check("lints", &mut rust::clippy(&ready)));
