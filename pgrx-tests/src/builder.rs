@@ -26,6 +26,7 @@ pub struct Builder {
     home: Option<PathBuf>,
     conf: Vec<(String, String)>,
     data: Option<PathBuf>,
+    stage: Option<PathBuf>,
     environment: Vec<(String, String)>,
 }
 
@@ -37,6 +38,7 @@ impl Builder {
             home: None,
             conf: Vec::new(),
             data: None,
+            stage: None,
             environment: Vec::new(),
         }
     }
@@ -68,6 +70,13 @@ impl Builder {
     #[must_use]
     pub fn data(mut self, data: &Path) -> Self {
         self.data = Some(data.to_path_buf());
+        self
+    }
+
+    /// Finds the extension in this folder, laid out like the staged one, instead of there.
+    #[must_use]
+    pub fn stage(mut self, stage: &Path) -> Self {
+        self.stage = Some(stage.to_path_buf());
         self
     }
 
@@ -120,7 +129,8 @@ impl Builder {
         user: OsUser,
         installation: &Installation,
     ) -> Result<()> {
-        let stage = stage::readable(home, user, installation)?;
+        let stage = self.stage.clone().unwrap_or_else(stage::staged_folder);
+        let stage = stage::readable(stage, home, user, installation)?;
         if self.preload && stage.is_none() {
             return Err(stage::missing().into());
         }

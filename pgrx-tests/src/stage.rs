@@ -16,10 +16,14 @@ pub fn staged_folder() -> PathBuf {
     env::var_os("ZEROAUTH_AUDIT_STAGE").map_or_else(|| workspace().join("target/stage"), PathBuf::from)
 }
 
-/// The stage as the server's user can read it: the folder itself, or a copy in `home` when the checkout is closed to
-/// that user. None when nothing is staged.
-pub(crate) fn readable(home: &Path, user: OsUser, installation: &Installation) -> Result<Option<PathBuf>> {
-    let stage = staged_folder();
+/// The folder `stage` as the server's user can read it: itself, or a copy in `home` when it is closed to that user. None when
+/// nothing is staged there.
+pub(crate) fn readable(
+    stage: PathBuf,
+    home: &Path,
+    user: OsUser,
+    installation: &Installation,
+) -> Result<Option<PathBuf>> {
     if !library(&stage, installation).exists() {
         return Ok(None);
     }

@@ -8,9 +8,11 @@ mod bench;
 mod demo;
 mod documents;
 mod failure;
+mod freeze;
 mod process;
 mod setup;
 mod soak;
+mod steps;
 mod test;
 mod tree;
 mod versions;
@@ -18,6 +20,7 @@ mod versions;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use setup::build::Profile;
 
 /// Set-up, demo, tests and benchmarks of zeroauth_audit.
 #[derive(Parser)]
@@ -29,7 +32,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Install what is missing, build the release extension and stage it in target/stage; a local chain in target/node.
+    /// Install what is missing, build the extension and stage it in target/stage; a local chain in target/node.
     Setup,
     /// Put this machine's package log and this project's git history on an audit trail, tamper with it, find it.
     Demo {
@@ -61,6 +64,8 @@ enum Task {
     },
     /// Check that imports in src/ run downwards through its folders, and that no files form a circle.
     Tree,
+    /// Keep the install script of this version in sql/releases as the one that was released: it never changes again.
+    Freeze,
     /// Random queries, fuzz targets, the storm and crashes, for longer than a test has time for.
     Soak {
         /// For how long, about.
@@ -81,13 +86,16 @@ enum Task {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
-        Task::Setup => setup::run().and_then(|_| setup::node::ready()).map(|()| ExitCode::SUCCESS),
+        Task::Setup => {
+            setup::run(Profile::Dev).and_then(|_| setup::node::ready()).map(|()| ExitCode::SUCCESS)
+        }
         Task::Demo { keep } => demo::run(keep),
         Task::Stop => demo::stop(),
         Task::Test { filter, deny, pg, also_pg, inside, different } => {
             test::run(filter.as_deref(), &test::Where { pg, also_pg, inside, different }, deny)
         }
         Task::Tree => tree::run(),
+        Task::Freeze => freeze::run(),
         Task::Soak { minutes } => soak::run(minutes),
         Task::Docs => documents::run(),
         Task::Bench { quick, filter } => bench::run(quick, filter.as_deref()),

@@ -81,6 +81,7 @@ mod tamper_columns;
 mod tripwire;
 mod tripwire_incidents;
 mod unloaded;
+mod upgrade;
 mod vectors;
 mod verify;
 mod verify_long;

@@ -44,7 +44,7 @@ pub(crate) fn memory(cluster: &Cluster, events: u64) -> Result<f64> {
 
 /// The program with the export of what `audit_events` holds, which is made once.
 fn verifier(cluster: &Cluster, events: u64) -> Result<Command> {
-    let program = build::verifier(build::Profile::Release)?;
+    let program = build::verifier()?;
     let path = export(cluster, events)?;
     let mut command = Command::new(program);
     command.arg("verify-export").arg(path).args(["--json"]);

@@ -22,6 +22,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use zeroauth_audit_tests::{Cluster, workspace};
 
+use crate::setup::build::Profile;
 use crate::setup::{self, say};
 use report::Line;
 use scenario::{SCENARIOS, Scenario};
@@ -54,7 +55,7 @@ pub(crate) const SETTINGS: [(&str, &str); 5] = [
 
 /// Measures, prints the table, and writes docs/benchmarks.md after a full run.
 pub(crate) fn run(quick: bool, filter: Option<&str>) -> Result<ExitCode> {
-    setup::run()?;
+    setup::run(Profile::Release)?;
     let effort = if quick { QUICK } else { FULL };
     let mut builder = Cluster::builder("bench");
     for (name, value) in SETTINGS {

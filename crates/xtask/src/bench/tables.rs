@@ -17,7 +17,9 @@ pub(crate) const TENANTS: u32 = 100;
 pub(crate) fn create(client: &mut Client, rows: u32) -> Result<()> {
     client.batch_execute(include_str!("tables.sql")).context("cannot make the compared tables")?;
     // No run of the hour falls into a measurement.
-    client.batch_execute("UPDATE audit_jobs SET schedule = '@yearly'").context("cannot put off the jobs")?;
+    client
+        .batch_execute("UPDATE zeroauth_audit_internal.jobs SET schedule = '@yearly'")
+        .context("cannot put off the jobs")?;
     let source = include_str!("source.sql")
         .replace("@rows@", &rows.to_string())
         .replace("@tenants@", &TENANTS.to_string());
@@ -33,7 +35,7 @@ pub(crate) fn empty(client: &mut Client, side: Side) -> Result<()> {
     let table = side.table();
     let heads = if side == Side::PlPgSql { "TRUNCATE plpgsql_heads;" } else { "" };
     // What drift, logs and anchors remember of events that are gone would be an alarm.
-    let marks = "TRUNCATE audit_watermarks, audit_tenants, audit_drift_findings, audit_logs, audit_log_intervals, audit_tiles, audit_checkpoints, audit_anchors, audit_anchor_batches";
+    let marks = "TRUNCATE zeroauth_audit_internal.watermarks, zeroauth_audit_internal.tenants, zeroauth_audit_internal.drift_findings, zeroauth_audit_internal.logs, zeroauth_audit_internal.log_intervals, zeroauth_audit_internal.tiles, zeroauth_audit_internal.checkpoints, zeroauth_audit_internal.anchors, zeroauth_audit_internal.anchor_batches";
     client
         .batch_execute(&format!(
             "BEGIN; SET LOCAL zeroauth_audit.maintenance = on; TRUNCATE {table}, business_transfers; {heads} {marks}; COMMIT"

@@ -44,7 +44,7 @@ impl Inbox {
         let key = file("webhook.key", "the demo's key, which signs")?;
         admin
             .execute(
-                "INSERT INTO zeroauth_audit_internal.alert_routes (name, kind, url_file, secret_file) VALUES ('demo', 'webhook', $1, $2)",
+                "SELECT audit_alert_route_set('demo', 'webhook', jsonb_build_object('url_file', $1::text, 'secret_file', $2::text))",
                 &[&url, &key],
             )
             .context("cannot route alerts to the demo")?;

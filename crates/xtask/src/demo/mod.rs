@@ -1,5 +1,5 @@
 //! `cargo xtask demo`: the main job on real input, from an empty cluster to a found forgery, and to a proof that holds without the
-//! cluster.
+//! cluster. What is said on the screen is in `summary.rs`; everything else goes to a file.
 //!
 //! The cluster's folder is always the same, so `stop` finds it. A lock beside it keeps two demos apart; the cluster itself
 //! belongs to the demo until it is kept, and then to `stop`.
@@ -11,118 +11,114 @@ mod git;
 mod home;
 mod load;
 mod outside;
+mod summary;
 mod tamper;
 mod verdict;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use zeroauth_audit_tests::Cluster;
+use zeroauth_audit_tests::{Cluster, workspace};
 
-use crate::setup::{self, build};
+use crate::setup;
+use crate::steps::Step;
+use summary::{Record, Story};
 
-/// What a role needs to write events, and nothing else. The default of event_id calls uuid_v7().
-const WRITER: &str = "CREATE ROLE demo_writer LOGIN; \
-     GRANT INSERT ON audit_events TO demo_writer; \
-     GRANT EXECUTE ON FUNCTION audit_uuid_v7() TO demo_writer";
+/// A role that may write events, and nothing else.
+const WRITER: &str = "CREATE ROLE demo_writer LOGIN; SELECT audit_grant('demo_writer', 'writer')";
+
+/// The file with all that does not fit on the screen, below the workspace.
+const RECORD: &str = "target/demo.txt";
 
 /// Runs the demo. Fails when a whole trail is reported broken, or a forged one is not found.
 pub(crate) fn run(keep: bool) -> Result<ExitCode> {
     let home = home::claim()?;
-    setup::run()?;
-    let program = build::verifier(build::Profile::Debug)?;
+    let program = setup::for_demo()?;
     let started = Instant::now();
+    let mut record = Record::new(&workspace().join(RECORD));
 
-    println!("Starting a private PostgreSQL under {}", home.path().display());
+    let step = Step::begin("starting a private PostgreSQL and a local chain", "5 seconds");
     let cluster = Cluster::builder("demo").home(home.path()).start()?;
     let mut admin = cluster.try_client()?;
     admin.batch_execute("CREATE EXTENSION zeroauth_audit").context("cannot create the extension")?;
     admin.batch_execute(WRITER).context("cannot create the writer")?;
     let inbox = alert::Inbox::open(&mut admin, home.path())?;
     let outside = outside::Outside::open(&mut admin, home.path(), program)?;
-    println!("A new key signs checkpoints, and a local chain has the anchor contract.");
+    step.done();
 
     let mut writer = cluster.connect("demo_writer", "audit")?;
     let packages = load::load(&mut writer, dpkg::TENANT, &dpkg::events()?)?;
-    println!("Tenant host: {packages} lines of this machine's package log");
-    match git::events()? {
-        Some(commits) => {
-            let commits = load::load(&mut writer, git::TENANT, &commits)?;
-            println!("Tenant repo: {commits} commits of this project's history");
-        }
-        None => println!("Tenant repo: left out, because this is not a git checkout"),
-    }
+    let commits = match git::events()? {
+        Some(commits) => Some(load::load(&mut writer, git::TENANT, &commits)?),
+        None => None,
+    };
     let victim = if packages > 0 { dpkg::TENANT } else { git::TENANT };
 
-    println!("\nVerifying every tenant:\n");
-    verdict::print_all(&cluster)?;
-    let clean = verdict::all(&mut admin)?;
-    verdict::require_whole(&clean)?;
-    println!("The trail is whole.");
-    outside::Outside::begin(&mut admin)?;
-
+    let step = Step::begin("verifying, forging an event, verifying again", "5 seconds");
+    record.add("The trail is whole: SELECT * FROM audit_verify()", &verdict::shown(&cluster)?)?;
+    verdict::require_whole(&verdict::all(&mut admin)?)?;
+    outside::Outside::seal(&mut admin)?;
     let tampered = tamper::change_one_event(&mut admin, victim)?;
-    println!("\nA superuser tries to change one event: {}", tampered.refusal);
-    println!(
-        "The superuser lifts the guard (zeroauth_audit.maintenance = on) and makes the {} of {} look like one of {}.",
-        tampered.action, tampered.before, tampered.after
-    );
+    record.add("A superuser tries to change an event", &tampered.refusal)?;
+    let verdicts = verdict::all(&mut admin)?;
+    let verified_after = tampered.done.elapsed();
+    let forged = verdict::shown(&cluster)? + "\n" + &verdict::findings_shown(&cluster)?;
+    record.add("He lifted the guard and did it: audit_verify() and audit_findings()", &forged)?;
+    verdict::require_found(&verdicts, &verdict::findings(&mut admin)?, &tampered)?;
+    let (message, alerted_after) = inbox.wait_for(&mut admin, &tampered)?;
+    record.add("The webhook's alert", &format!("severity 1, content_mismatch: {message}"))?;
+    step.done();
 
-    println!("\nVerifying again:\n");
-    verdict::print_all(&cluster)?;
-    verdict::print_findings(&cluster)?;
-    let found = verdict::findings(&mut admin)?;
-    verdict::require_found(&verdict::all(&mut admin)?, &found, &tampered)?;
-    println!(
-        "Found: event {} of chain {} of tenant {} does not have the content it was written with.",
-        tampered.seq, tampered.chain, tampered.tenant
-    );
-    println!("Every other event is as it was.");
-
-    let (message, took) = inbox.wait_for(&mut admin, &tampered)?;
-    println!(
-        "\nThe worker finds it, too, in its hourly replay, which is run now. The webhook gets, after {:.1} s:",
-        took.as_secs_f32()
-    );
-    println!("  severity 1, content_mismatch: {message}");
-
+    let step = Step::begin("waiting until the anchor is final, proving two events", "10 seconds");
     let anchored = outside::Outside::wait(&mut admin)?;
-    println!(
-        "\nBefore the forgery, the worker signed a checkpoint of every log, and anchored {} of them:",
-        anchored.logs
-    );
-    println!("  transaction {}, in block {}, which is final", anchored.transaction, anchored.block);
-    let bundle = outside.bundle(&mut admin, victim)?;
+    record.add(
+        "The anchor",
+        &format!(
+            "{} logs, in transaction {} of block {}, which is final",
+            anchored.logs, anchored.transaction, anchored.block
+        ),
+    )?;
+    outside.prove_untouched(&mut admin, &tampered, "untouched.bundle")?;
+    outside.prove(&mut admin, &tampered.tenant, &tampered.event_id, "forged.bundle")?;
     drop((admin, writer));
     cluster.shut_down()?;
-    println!(
-        "An auditor takes the proof of the first event of {victim} away. The database is stopped now.\n"
-    );
-    println!("$ zeroauth-audit verify-bundle {bundle}");
-    print!("{}", outside.verify(bundle, 0)?);
-    let forged = outside.flip()?;
-    println!("\nOne flipped bit in the event:\n\n$ zeroauth-audit verify-bundle {forged}");
-    print!("{}", outside.verify(forged, 1)?);
-    println!("\nIt took {:.1} s.", started.elapsed().as_secs_f32());
+    for (bundle, expected) in [("untouched.bundle", 0), ("forged.bundle", 1)] {
+        let said = outside.verify(bundle, expected)?;
+        record.add(&format!("The database is stopped: zeroauth-audit verify-bundle {bundle}"), &said)?;
+    }
+    step.done();
 
-    let psql = format!(
-        "{} -h {} -p {} -U postgres audit",
-        cluster.installation().bindir.join("psql").display(),
-        cluster.socket_dir().display(),
-        cluster.port()
-    );
+    let psql = format!("psql -h {} -p {} -U postgres audit", socket(&cluster, home.path()), cluster.port());
     if keep {
         cluster.start_again()?;
-        println!(
-            "\nThe cluster is running again; cargo xtask stop ends it. Its chain is gone. Connect with:\n  {psql}"
-        );
+    }
+    let story = Story {
+        packages,
+        commits,
+        tampered: &tampered,
+        verified_after,
+        alerted_after,
+        anchored: &anchored,
+        psql: &psql,
+        kept: keep,
+        record: RECORD,
+        took: started.elapsed(),
+    };
+    print!("{}", summary::summary(&story));
+    if keep {
         cluster.keep();
-    } else {
-        println!("\nTo look around in the cluster, use cargo xtask demo --keep and connect with:\n  {psql}");
-        println!("(the folder's name is another each time)");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where psql finds the cluster: by the link that is called the same in every demo, unless its name is too long for a socket.
+fn socket(cluster: &Cluster, home: &Path) -> String {
+    const LONGEST: usize = 107 - "/.s.PGSQL.65535".len();
+    let link = home.join("socket");
+    let folder = if link.as_os_str().len() <= LONGEST { link.as_path() } else { cluster.socket_dir() };
+    folder.display().to_string()
 }
 
 /// Ends the cluster that `demo --keep` left running.

@@ -13,6 +13,7 @@ use serde_json::Value;
 use zeroauth_audit_tests::OsUser;
 
 use super::home;
+use super::tamper::Tampered;
 use crate::process;
 use crate::setup;
 
@@ -24,10 +25,9 @@ const OWNER_KEY: &str = "ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7
 const ANCHORER: &str = "0x70997970c51812dc3a010c7d01b50e0d17dc79c8";
 const ANCHORER_KEY: &str = "59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d";
 const CHAIN_ID: &str = "31337";
-/// What an auditor takes away, and a copy of it with another event.
-const BUNDLE: &str = "event.bundle";
-const FORGED: &str = "forged.bundle";
-/// A worker looks for its transaction after half a minute, and then every minute whether it is final.
+/// The worker is asked this often to go on, and each time goes as far as the chain is.
+const ASKED_EVERY: Duration = Duration::from_millis(500);
+/// A block comes every second, and the anchor is final some blocks later.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The chain, and what the auditor knows of the log.
@@ -91,7 +91,7 @@ impl Chain {
 }
 
 impl Outside {
-    /// Makes the key that signs, and puts the contract on a chain. `folder` is readable by the server; `program` is what [`build`] gave.
+    /// Makes the key that signs, and puts the contract on a chain. `folder` is readable by the server; `program` is the auditor's.
     pub(crate) fn open(admin: &mut Client, folder: &Path, program: PathBuf) -> Result<Self> {
         let key = folder.join("checkpoint.key");
         let made =
@@ -143,7 +143,7 @@ impl Outside {
         config["signer"] = serde_json::json!({ "kind": "raw", "key_file": anchorer });
         admin
             .execute(
-                "INSERT INTO zeroauth_audit_internal.anchor_targets (name, driver, config) VALUES ('chain', 'evm', $1::text::jsonb)",
+                "SELECT audit_anchor_target_set('chain', 'evm', $1::text::jsonb)",
                 &[&config.to_string()],
             )
             .context("cannot have the server anchor on the chain")?;
@@ -154,22 +154,36 @@ impl Outside {
         home::secret(&self.folder, name, content)
     }
 
-    /// Has the worker seal and anchor now instead of at half past midnight.
-    pub(crate) fn begin(admin: &mut Client) -> Result<()> {
+    /// Has the worker seal and anchor now instead of at half past midnight, and waits until it has sealed: what is changed
+    /// afterwards is changed after a checkpoint of every log was signed.
+    pub(crate) fn seal(admin: &mut Client) -> Result<()> {
         admin.batch_execute(
             "UPDATE zeroauth_audit_internal.jobs SET next_run = now() WHERE name = 'anchor'",
         )?;
-        Ok(())
+        let since = Instant::now();
+        loop {
+            let batches: i64 =
+                admin.query_one("SELECT count(*) FROM zeroauth_audit_internal.anchor_batches", &[])?.get(0);
+            if batches > 0 {
+                return Ok(());
+            }
+            ensure!(
+                since.elapsed() < PATIENCE,
+                "no checkpoint is on its way to the chain after {PATIENCE:?}"
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
-    /// Waits until the anchor on the chain is final, and everything that a proof takes along was fetched.
+    /// Waits until the anchor on the chain is final, and everything that a proof takes along was fetched. The worker looks after
+    /// its transaction in half a minute, and a minute later again; it is asked to do so at once.
     pub(crate) fn wait(admin: &mut Client) -> Result<Anchored> {
         let since = Instant::now();
         loop {
             let row = admin.query_opt(
                 "SELECT a.tx_hash::text, a.block_number, b.leaves, b.state, b.last_error, \
-                 (SELECT bool_and(e.evidence IS NOT NULL) FROM audit_anchor_batches e) FROM audit_anchor_batches b \
-                 LEFT JOIN audit_anchors a ON a.target = b.target AND a.batch = b.epoch \
+                 (SELECT bool_and(e.evidence IS NOT NULL) FROM zeroauth_audit_internal.anchor_batches e) FROM zeroauth_audit_internal.anchor_batches b \
+                 LEFT JOIN zeroauth_audit_internal.anchors a ON a.target = b.target AND a.batch = b.epoch \
                  WHERE b.target = 'chain' ORDER BY b.epoch LIMIT 1",
                 &[],
             )?;
@@ -187,25 +201,32 @@ impl Outside {
                 )
             });
             ensure!(since.elapsed() < PATIENCE, "the anchor is not final after {PATIENCE:?}: {state}");
-            thread::sleep(Duration::from_millis(200));
+            admin
+                .execute("SELECT audit_anchor_retry('chain')", &[])
+                .context("cannot have the worker go on")?;
+            thread::sleep(ASKED_EVERY);
         }
     }
 
-    /// Writes the proof of the tenant's first event; the name of the file.
-    pub(crate) fn bundle(&self, admin: &mut Client, tenant: &str) -> Result<&'static str> {
+    /// The proof of the tenant's first event that was not touched, in the file `name`.
+    pub(crate) fn prove_untouched(&self, admin: &mut Client, tampered: &Tampered, name: &str) -> Result<()> {
         let row = admin
             .query_one(
-                "SELECT audit_prove(tenant_id, event_id) FROM audit_events WHERE tenant_id = $1 ORDER BY chain, seq LIMIT 1",
-                &[&tenant],
+                "SELECT event_id::text FROM audit_events WHERE tenant_id = $1 AND event_id <> $2::text::uuid \
+                 ORDER BY chain, seq LIMIT 1",
+                &[&tampered.tenant, &tampered.event_id],
             )
-            .context("cannot prove an event")?;
-        self.write(BUNDLE, row.get::<_, &str>(0).as_bytes())?;
-        Ok(BUNDLE)
+            .context("there is no other event to prove")?;
+        self.prove(admin, &tampered.tenant, row.get(0), name)
     }
 
-    fn write(&self, name: &str, content: &[u8]) -> Result<()> {
+    /// The proof of one event as it is stored, in the file `name`.
+    pub(crate) fn prove(&self, admin: &mut Client, tenant: &str, event_id: &str, name: &str) -> Result<()> {
+        let row = admin
+            .query_one("SELECT audit_prove($1, $2::text::uuid)", &[&tenant, &event_id])
+            .context("cannot prove an event")?;
         let path = self.folder.join(name);
-        fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))
+        fs::write(&path, row.get::<_, &str>(0)).with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// What the auditor's program says of a bundle; an error when it is not what is expected.
@@ -224,19 +245,6 @@ impl Outside {
             output.status
         );
         Ok(said)
-    }
-
-    /// A copy of the bundle with one bit of its event changed.
-    pub(crate) fn flip(&self) -> Result<&'static str> {
-        let mut bytes = fs::read(self.folder.join(BUNDLE))?;
-        let action = b"\"action\":\"";
-        let at = bytes
-            .windows(action.len())
-            .position(|window| window == action)
-            .context("the bundle has no action")?;
-        *bytes.get_mut(at + action.len()).context("the bundle has no action")? ^= 1;
-        self.write(FORGED, &bytes)?;
-        Ok(FORGED)
     }
 }
 

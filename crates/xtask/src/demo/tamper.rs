@@ -1,11 +1,14 @@
 //! What somebody with the superuser's password does to one row, and who notices.
 
+use std::time::Instant;
+
 use anyhow::{Context, Result};
 use postgres::Client;
 
 /// The row that was changed, and how.
 pub(crate) struct Tampered {
     pub(crate) tenant: String,
+    pub(crate) event_id: String,
     pub(crate) chain: i16,
     pub(crate) seq: i64,
     pub(crate) action: String,
@@ -13,15 +16,18 @@ pub(crate) struct Tampered {
     pub(crate) after: String,
     /// What the server said to the same UPDATE before the guard was lifted.
     pub(crate) refusal: String,
+    /// When it was done.
+    pub(crate) done: Instant,
 }
 
-/// Changes one event of `tenant`, as a superuser who wants a package change to look like another's. Tries the plain way first,
-/// which is refused even to him.
+/// Changes one of the newest events of `tenant`, which the hourly replay recomputes each time, as a superuser who wants a package
+/// change to look like another's. Tries the plain way first, which is refused even to him.
 pub(crate) fn change_one_event(client: &mut Client, tenant: &str) -> Result<Tampered> {
     let row = client
         .query_one(
-            "SELECT tenant_id, chain, seq, action, resource FROM audit_events \
-             WHERE tenant_id = $1 AND resource IS NOT NULL \
+            "SELECT tenant_id, chain, seq, action, resource, event_id::text FROM \
+             (SELECT * FROM audit_events WHERE tenant_id = $1 ORDER BY seq DESC LIMIT 500) newest \
+             WHERE resource IS NOT NULL \
              ORDER BY action IN ('package.purge', 'package.remove') DESC, seq DESC LIMIT 1",
             &[&tenant],
         )
@@ -44,7 +50,17 @@ pub(crate) fn change_one_event(client: &mut Client, tenant: &str) -> Result<Tamp
         .context("even under maintenance the row could not be changed")?;
     anyhow::ensure!(changed == 1, "{changed} rows were changed instead of one");
     transaction.commit()?;
-    Ok(Tampered { tenant, chain, seq, action: row.get(3), before, after, refusal })
+    Ok(Tampered {
+        tenant,
+        event_id: row.get(5),
+        chain,
+        seq,
+        action: row.get(3),
+        before,
+        after,
+        refusal,
+        done: Instant::now(),
+    })
 }
 
 /// The server's words, if it was the guard that spoke.

@@ -1,4 +1,4 @@
-//! What the verifier says: printed as psql shows it, and judged.
+//! What `audit_verify()` says: as psql shows it, and judged.
 
 use anyhow::{Context, Result, bail};
 use postgres::Client;
@@ -25,23 +25,23 @@ pub(crate) struct Finding {
 const VERDICTS: &str = "SELECT * FROM audit_verify() ORDER BY tenant_id";
 const FINDINGS: &str = "SELECT * FROM audit_findings()";
 
-/// Prints the verdict on every tenant.
-pub(crate) fn print_all(cluster: &Cluster) -> Result<()> {
-    print(cluster, VERDICTS)
+/// The verdict on every tenant, as psql shows it.
+pub(crate) fn shown(cluster: &Cluster) -> Result<String> {
+    psql(cluster, &[VERDICTS])
 }
 
-/// Prints each finding.
-pub(crate) fn print_findings(cluster: &Cluster) -> Result<()> {
-    print(cluster, &format!("\\x on\n{FINDINGS}"))
+/// Each finding, as psql shows it.
+pub(crate) fn findings_shown(cluster: &Cluster) -> Result<String> {
+    psql(cluster, &["\\x on", FINDINGS])
 }
 
-fn print(cluster: &Cluster, sql: &str) -> Result<()> {
+fn psql(cluster: &Cluster, statements: &[&str]) -> Result<String> {
     let mut command = cluster.command("psql");
     command.args(["-X", "-q", "-P", "pager=off", "-v", "ON_ERROR_STOP=1"]);
-    for statement in sql.lines() {
+    for statement in statements {
         command.args(["-c", statement]);
     }
-    crate::process::run(&mut command).context("psql cannot show the verdict")
+    crate::process::read(&mut command).context("psql cannot show the verdict")
 }
 
 /// The verdict on every tenant.
@@ -114,12 +114,14 @@ mod tests {
     fn tampered() -> Tampered {
         Tampered {
             tenant: "host".into(),
+            event_id: String::new(),
             chain: 0,
             seq: 5,
             action: String::new(),
             before: String::new(),
             after: String::new(),
             refusal: String::new(),
+            done: std::time::Instant::now(),
         }
     }
 

@@ -14,10 +14,11 @@ use anyhow::{Context, Result};
 use zeroauth_audit_tests::{Cluster, reference, workspace};
 
 use crate::setup;
+use crate::setup::build::Profile;
 
 /// Writes docs/sql.md, then says what is wrong with the documents.
 pub(crate) fn run() -> Result<ExitCode> {
-    setup::run()?;
+    setup::run(Profile::Dev)?;
     let cluster = Cluster::audited("docs")?;
     let text = reference::sql(&mut cluster.try_client()?)?;
     let path = workspace().join(reference::FILE);

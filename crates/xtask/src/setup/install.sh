@@ -1,4 +1,5 @@
-# Installs the packages given as arguments; run as root. Fails with apt's own message.
+# Installs the packages given as arguments; run as root. Fails with apt's own message; standard output is apt's status, line by
+# line, as the file README.progress-reporting of the package libapt-pkg-doc describes it.
 set -eu
 export DEBIAN_FRONTEND=noninteractive
 apt-get -qq update
@@ -19,4 +20,4 @@ if fresh prometheus-alertmanager && [ ! -e "$unit" ]; then
     ln -s /dev/null "$unit"
     undo="$undo"' rm -f "$unit"; deb-systemd-helper disable prometheus-alertmanager.service >/dev/null 2>&1 || true;'
 fi
-apt-get -qq install -y --no-install-recommends "$@"
+apt-get -qq -o APT::Status-Fd=3 install -y --no-install-recommends "$@" 3>&1 >/dev/null

@@ -10,7 +10,8 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use zeroauth_audit_tests::workspace;
 
-use super::{packages, say};
+use super::packages;
+use crate::steps::Step;
 use crate::{failure, process};
 
 /// What npm is told what to install by.
@@ -23,22 +24,17 @@ const ANVIL: &str = "@foundry-rs/anvil-linux-amd64/bin/anvil";
 /// Installs what the lockfile says, unless it is there already.
 pub(crate) fn ready() -> Result<()> {
     let folder = folder();
-    let modules = folder.join("node_modules");
-    let current = LISTS.iter().all(|list| {
-        let wanted = fs::read(workspace().join("contracts").join(list));
-        wanted.is_ok_and(|wanted| fs::read(folder.join(list)).is_ok_and(|found| found == wanted))
-    });
-    let complete = || WANTED.iter().all(|file| modules.join(file).exists());
-    let done = folder.join("done");
-    if current && done.exists() && complete() {
+    if is_ready() {
         return Ok(());
     }
+    let done = folder.join("done");
     let _ = fs::remove_file(&done);
     // A npm from elsewhere brings its own node, and Debian's would not go beside it.
     if !in_path("npm") {
         packages::need(&["nodejs", "npm"])?;
     }
-    say("installing the compiler of the contract and a local chain in target/node");
+    let step =
+        Step::begin("installing the compiler of the contract and a local chain in target/node", "10 seconds");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     for list in LISTS {
         copy(list)?;
@@ -51,10 +47,33 @@ pub(crate) fn ready() -> Result<()> {
             "the packages of contracts/package-lock.json cannot be installed ({error:#}): look whether npm reaches its registry"
         )));
     }
-    if complete() {
-        return fs::write(&done, "").with_context(|| format!("cannot write {}", done.display()));
+    if !complete() {
+        return Err(failure::environment(
+            "npm has no anvil for this machine: the tests of anchors need Linux on x86-64",
+        ));
     }
-    Err(failure::environment("npm has no anvil for this machine: the tests of anchors need Linux on x86-64"))
+    fs::write(&done, "").with_context(|| format!("cannot write {}", done.display()))?;
+    step.done();
+    Ok(())
+}
+
+/// Whether [`ready`] needs no Debian package.
+pub(crate) fn can_be_ready() -> bool {
+    is_ready() || in_path("npm")
+}
+
+/// Whether all of it is there, by the lists of today.
+fn is_ready() -> bool {
+    let folder = folder();
+    let current = LISTS.iter().all(|list| {
+        let wanted = fs::read(workspace().join("contracts").join(list));
+        wanted.is_ok_and(|wanted| fs::read(folder.join(list)).is_ok_and(|found| found == wanted))
+    });
+    current && folder.join("done").exists() && complete()
+}
+
+fn complete() -> bool {
+    WANTED.iter().all(|file| folder().join("node_modules").join(file).exists())
 }
 
 /// The program of the local chain, once [`ready`].

@@ -1,66 +1,79 @@
 //! The Debian packages that building and running need.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 use zeroauth_audit_tests::Installation;
 
-use super::say;
+use crate::steps::{Step, say};
 use crate::{failure, process};
 
 /// Debian 12's PostgreSQL, which the checks run on unless another is asked for.
-const MAJOR: u32 = 15;
+pub(crate) const MAJOR: u32 = 15;
 /// The script that installs the packages given as its arguments, as root.
 pub(crate) const INSTALL: &str = include_str!("install.sh");
 
-const TOOLS: [&str; 8] = [
-    "libclang-dev",
-    "pkg-config",
-    "libssl-dev",
-    "build-essential",
-    "ca-certificates",
-    "git",
+/// What compiling and the demo need. The package of the headers brings a clang, whose library makes the bindings.
+const TOOLS: [&str; 3] = ["build-essential", "ca-certificates", "git"];
+/// What the tests need on top.
+const TESTED_WITH: [&str; 3] = [
     "python3-venv",
-    // The tests send alerts to it.
+    // Certificates and time-stamps.
+    "openssl",
+    // Alerts are sent to it.
     "prometheus-alertmanager",
 ];
 
-/// What building for PostgreSQL `major` and running it need.
-pub(crate) fn needed(major: u32) -> Vec<String> {
+/// What packages are needed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The demo.
+    Demo,
+    /// Everything that can be done with a checkout: tests above all.
+    Everything,
+}
+
+/// What is needed to build for PostgreSQL `major` and to run it.
+pub(crate) fn needed(major: u32, purpose: Purpose) -> Vec<String> {
     let mut packages = server(major);
     packages.extend(TOOLS.map(str::to_owned));
+    if purpose == Purpose::Everything {
+        // The jobs are also run by pg_cron.
+        packages.push(format!("postgresql-{major}-cron"));
+        packages.extend(TESTED_WITH.map(str::to_owned));
+    }
     packages
 }
 
 fn server(major: u32) -> Vec<String> {
-    ["postgresql", "postgresql-server-dev"]
-        .map(|name| format!("{name}-{major}"))
-        .into_iter()
-        // Its tests run the jobs by pg_cron.
-        .chain([format!("postgresql-{major}-cron")])
-        .collect()
+    ["postgresql", "postgresql-server-dev"].map(|name| format!("{name}-{major}")).to_vec()
 }
 
-/// Installs what is missing with apt, through sudo when we are not root. On a system without apt it only looks whether the
-/// server and its headers are there.
-pub(crate) fn install_missing() -> Result<()> {
+/// The packages that are needed here and are missing; none on a system without apt.
+pub(crate) fn missing(purpose: Purpose) -> Vec<String> {
     if !have_apt() {
-        return headers_fit().map_err(failure::environment);
+        return Vec::new();
     }
     // Another installation was asked for by name: its packages are the user's own affair.
     let own_installation = std::env::var_os("PG_CONFIG").is_some();
-    let mut missing: Vec<String> = needed(MAJOR)
+    let missing: Vec<String> = needed(MAJOR, purpose)
         .into_iter()
         .filter(|package| !(own_installation && package.starts_with("postgresql")))
         .filter(|package| !is_installed(package))
         .collect();
-    if !own_installation && missing.is_empty() && headers_fit().is_err() {
+    if missing.is_empty() && !own_installation && headers_fit().is_err() {
         // Server and headers of different minor versions: both are brought to the newest.
-        missing = server(MAJOR);
+        return server(MAJOR);
     }
+    missing
+}
+
+/// Installs what is [`missing`] with apt, through sudo when we are not root, and looks whether server and headers fit.
+pub(crate) fn install_missing(missing: &[String]) -> Result<()> {
     if !missing.is_empty() {
-        install(&missing)?;
+        install(missing)?;
     }
     headers_fit().map_err(failure::environment)
 }
@@ -77,24 +90,60 @@ pub(crate) fn need(wanted: &[&'static str]) -> Result<()> {
     if missing.is_empty() { Ok(()) } else { install(&missing) }
 }
 
+/// Has sudo ask for the password, if it is going to need one, before bars move over its question.
+pub(crate) fn ask_for_password() -> Result<()> {
+    match as_root("true") {
+        Ok(mut nothing) => process::run(&mut nothing).map_err(|error| {
+            failure::environment(format!("packages are missing, and this is not root: {error:#}"))
+        }),
+        // Without sudo the installation itself says what to do.
+        Err(_) => Ok(()),
+    }
+}
+
 fn install(missing: &[String]) -> Result<()> {
-    say(&format!("installing {}", missing.join(" ")));
     let by_hand = format!("apt-get update && apt-get install -y {}", missing.join(" "));
     let mut command = as_root("sh").map_err(|_| {
         failure::environment(format!("packages are missing and there is no sudo; as root: {by_hand}"))
     })?;
-    let status = command
+    say(&format!("Debian packages are missing: {}", missing.join(" ")));
+    let step = Step::begin("installing them with what they need", "1 to 2 minutes");
+    let mut apt = command
         .args(["-c", INSTALL, "install"])
         .args(missing)
-        .stdout(Stdio::null())
-        .status()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
         .context("cannot run the package installation")?;
-    if status.success() {
+    if let Some(status) = apt.stdout.take() {
+        for line in BufReader::new(status).lines().map_while(Result::ok) {
+            if let Some((percent, what)) = progress(&line) {
+                step.at(percent, 200);
+                step.now(what);
+            }
+        }
+    }
+    if apt.wait().context("the package installation is lost")?.success() {
+        step.done();
         return Ok(());
     }
     Err(failure::environment(format!(
         "the packages could not be installed (apt's reason is above); as root: {by_hand}"
     )))
+}
+
+/// Of one line of apt's status: how much is done, of 200, and what is being done. Half of it is the download.
+fn progress(line: &str) -> Option<(u64, &str)> {
+    let mut fields = line.splitn(4, ':');
+    let before = match fields.next()? {
+        "dlstatus" => 0.0,
+        "pmstatus" => 100.0,
+        _ => return None,
+    };
+    let percent: f64 = fields.nth(1)?.parse().ok()?;
+    // A percentage: no sign and no fraction is lost that anybody sees.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    Some(((before + percent.clamp(0.0, 100.0)) as u64, fields.next()?))
 }
 
 /// A command that runs as root: by itself when we are, else through sudo.
@@ -156,6 +205,27 @@ fn number(text: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_demo_needs_less_than_everything() {
+        let (demo, all) = (needed(17, Purpose::Demo), needed(17, Purpose::Everything));
+        assert!(demo.iter().all(|package| all.contains(package)));
+        assert!(demo.contains(&"postgresql-17".into()) && !demo.contains(&"postgresql-17-cron".into()));
+    }
+
+    #[test]
+    fn the_status_of_apt_is_read() {
+        assert_eq!(
+            progress("dlstatus:1:20.5:Retrieving file 3 of 60"),
+            Some((20, "Retrieving file 3 of 60"))
+        );
+        assert_eq!(
+            progress("pmstatus:libc6:50.0000:Unpacking libc6 (amd64)"),
+            Some((150, "Unpacking libc6 (amd64)"))
+        );
+        assert_eq!(progress("pmerror:x:1:no"), None);
+        assert_eq!(progress("pmstatus:x:much:y"), None);
+    }
 
     #[test]
     fn the_minor_version_is_read_from_both_sides() {

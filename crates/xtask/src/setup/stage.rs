@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use zeroauth_audit_tests::{Installation, workspace};
 
-/// Makes `target/stage` equal to the package and the SQL scripts that pgrx does not package.
+use super::script;
+
+/// Makes `target/stage` equal to the package and the install scripts of released versions, from which tests upgrade.
 pub(crate) fn publish(package: &Path, installation: &Installation) -> Result<()> {
     let stage = workspace().join("target/stage");
     let mut wanted = Vec::new();
@@ -20,10 +22,9 @@ pub(crate) fn publish(package: &Path, installation: &Installation) -> Result<()>
     }
     let extensions =
         installation.sharedir.strip_prefix("/").unwrap_or(&installation.sharedir).join("extension");
-    for source in scripts()? {
-        let name = source.file_name().context("a script without a name")?;
-        let below = extensions.join(name);
-        // The newest install script comes from the build, also if a frozen one of the same version exists.
+    for source in script::released_scripts(&workspace())? {
+        let below = extensions.join(source.file_name().context("a script without a name")?);
+        // That of the present version comes from the build, also once it is released.
         if !wanted.iter().any(|(_, known)| *known == below) {
             wanted.push((source, below));
         }
@@ -38,30 +39,6 @@ pub(crate) fn publish(package: &Path, installation: &Installation) -> Result<()>
         }
     }
     Ok(())
-}
-
-/// Upgrade scripts in sql/, and install scripts of released versions in sql/install/.
-fn scripts() -> Result<Vec<PathBuf>> {
-    let sql = workspace().join("sql");
-    let mut found = Vec::new();
-    for folder in [sql.clone(), sql.join("install")] {
-        let Ok(entries) = fs::read_dir(&folder) else { continue };
-        for entry in entries {
-            let path = entry?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if is_script(&name) {
-                found.push(path);
-            }
-        }
-    }
-    Ok(found)
-}
-
-/// `zeroauth_audit--A--B.sql` or `zeroauth_audit--A.sql`.
-fn is_script(name: &str) -> bool {
-    name.strip_prefix("zeroauth_audit--").and_then(|rest| rest.strip_suffix(".sql")).is_some_and(|versions| {
-        !versions.is_empty() && versions.split("--").all(|version| !version.is_empty())
-    })
 }
 
 fn replace(source: &Path, destination: &Path) -> Result<()> {
@@ -87,19 +64,4 @@ fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(files)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_script;
-
-    #[test]
-    fn only_versioned_scripts_of_the_extension_are_staged() {
-        assert!(is_script("zeroauth_audit--0.1.0--0.2.0.sql"));
-        assert!(is_script("zeroauth_audit--0.1.0.sql"));
-        for other in ["zeroauth_audit.sql", "zeroauth_audit--.sql", "zeroauth_audit--1--.sql", "other--1.sql"]
-        {
-            assert!(!is_script(other), "{other}");
-        }
-    }
 }

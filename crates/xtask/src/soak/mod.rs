@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::Result;
 use zeroauth_audit_tests::Installation;
 
+use crate::setup::build::Profile;
 use crate::setup::{self, say};
 use crate::test::tally::Tally;
 use crate::test::{deny, pgspot, rust};
@@ -25,7 +26,7 @@ pub(crate) fn short() -> Result<Tally> {
 
 /// Runs everything, for about so many minutes and what the checks at the end take.
 pub(crate) fn run(minutes: u64) -> Result<ExitCode> {
-    let ready = setup::run()?;
+    let ready = setup::run(Profile::Dev)?;
     let whole = Duration::from_secs(minutes.max(1) * 60);
     let mut sum = sqlsmith::check(whole * 4 / 10)?;
     sum += fuzz::check(whole * 2 / 10)?;

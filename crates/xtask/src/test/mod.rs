@@ -4,6 +4,7 @@
 
 pub(crate) mod deny;
 mod interop;
+mod pgrx;
 pub(crate) mod pgspot;
 pub(crate) mod rust;
 pub(crate) mod tally;
@@ -13,6 +14,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use zeroauth_audit_tests::BadEnvironment;
 
+use crate::setup::build::Profile;
 use crate::setup::{self, Ready, say};
 use crate::{process, soak, versions};
 pub(crate) use rust::closing;
@@ -36,7 +38,7 @@ pub(crate) fn run(filter: Option<&str>, place: &Where, deny: bool) -> Result<Exi
         // Told before anything is built.
         versions::suite(*major)?;
     }
-    let ready = setup::run()?;
+    let ready = setup::run(Profile::Dev)?;
     let mut sum = Sum::default();
     if let Some(major) = place.pg {
         sum.add(&format!("PostgreSQL {major}"), versions::test(major, filter, &ready, false)?);
@@ -46,9 +48,10 @@ pub(crate) fn run(filter: Option<&str>, place: &Where, deny: bool) -> Result<Exi
         sum.add("cargo fmt --check", check("format", process::cargo().args(["fmt", "--all", "--check"])));
         sum.add("cargo deny", deny::check(deny)?);
         sum.add("pgspot", pgspot::check(&ready.installation)?);
+        sum.add("cargo pgrx", pgrx::check(&ready)?);
     }
     if filter.is_none() {
-        sum.add("cargo clippy", check("lints", &mut rust::clippy(&ready.feature)));
+        sum.add("cargo clippy", check("lints", &mut rust::clippy(&ready)));
     }
     if !place.inside {
         setup::node::ready()?;

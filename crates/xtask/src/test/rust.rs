@@ -9,7 +9,8 @@ use zeroauth_audit_tests::Installation;
 
 use super::tally::Tally;
 use crate::process;
-use crate::setup::say;
+use crate::setup::build::for_installation;
+use crate::setup::{Ready, say};
 use crate::versions::from_15;
 
 /// The package of tests that start servers.
@@ -35,9 +36,11 @@ pub(crate) const ALIKE: &[&str] = &[
     "worker_alerts::",
 ];
 
-/// clippy over everything, warnings denied; the extension as it is built for `feature`, such as `pg15`.
-pub(crate) fn clippy(feature: &str) -> Command {
+/// clippy over everything, warnings denied; the extension as it is built for the installation.
+pub(crate) fn clippy(ready: &Ready) -> Command {
     let mut command = process::cargo();
+    for_installation(&mut command, &ready.installation);
+    let feature = &ready.feature;
     command.args(["clippy", "--quiet", "--locked", "--workspace", "--all-targets"]);
     command.args(["--no-default-features", "--features", &format!("{EXTENSION}/{feature}")]);
     command.args(["--", "-D", "warnings"]);

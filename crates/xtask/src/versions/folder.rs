@@ -11,7 +11,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result};
 use zeroauth_audit_tests::workspace;
 
-use crate::setup::{packages, say};
+use crate::setup::packages::{self, Purpose};
+use crate::steps::Step;
 use crate::{failure, process};
 
 /// Where debootstrap lies; an ordinary user's PATH does not lead there.
@@ -63,8 +64,10 @@ impl Folder {
             folder.make(suite)?;
         }
         folder.enterable()?;
-        let missing: Vec<String> =
-            packages::needed(major).into_iter().filter(|package| !folder.has(package)).collect();
+        let missing: Vec<String> = packages::needed(major, Purpose::Everything)
+            .into_iter()
+            .filter(|package| !folder.has(package))
+            .collect();
         if !missing.is_empty() {
             folder.install(suite, &missing)?;
         }
@@ -78,23 +81,19 @@ impl Folder {
 
     /// Gives an empty target folder what cargo has built outside: of that, only what depends on PostgreSQL is built anew inside.
     pub(crate) fn take_over_builds(&self) -> Result<()> {
-        for profile in ["debug", "release"] {
-            let (ours, theirs) = (workspace().join("target").join(profile), self.target.join(profile));
-            if theirs.exists() || !ours.join("deps").exists() {
-                continue;
-            }
-            // A copy that was interrupted has another name, and is made again.
-            let unfinished = self.target.join(format!("{profile}.unfinished"));
-            let _ = fs::remove_dir_all(&unfinished);
-            fs::create_dir(&unfinished).with_context(|| format!("cannot make {}", unfinished.display()))?;
-            let mut copy = Command::new("cp");
-            copy.args(["--archive", "--reflink=auto"]);
-            copy.args(["build", "deps", ".fingerprint"].map(|folder| ours.join(folder))).arg(&unfinished);
-            process::run(&mut copy)?;
-            fs::rename(&unfinished, &theirs)
-                .with_context(|| format!("cannot rename {}", unfinished.display()))?;
+        let (ours, theirs) = (workspace().join("target/debug"), self.target.join("debug"));
+        if theirs.exists() || !ours.join("deps").exists() {
+            return Ok(());
         }
-        Ok(())
+        // A copy that was interrupted has another name, and is made again.
+        let unfinished = self.target.join("debug.unfinished");
+        let _ = fs::remove_dir_all(&unfinished);
+        fs::create_dir(&unfinished).with_context(|| format!("cannot make {}", unfinished.display()))?;
+        let mut copy = Command::new("cp");
+        copy.args(["--archive", "--reflink=auto"]);
+        copy.args(["build", "deps", ".fingerprint"].map(|folder| ours.join(folder))).arg(&unfinished);
+        process::run(&mut copy)?;
+        fs::rename(&unfinished, &theirs).with_context(|| format!("cannot rename {}", unfinished.display()))
     }
 
     /// The folder that is `target` of the workspace inside.
@@ -127,7 +126,7 @@ impl Folder {
         if !Path::new(DEBOOTSTRAP).exists() {
             packages::need(&["debootstrap"])?;
         }
-        say(&format!("making a Debian {suite} in {}", self.root.display()));
+        let step = Step::begin(&format!("making a Debian {suite} in {}", self.root.display()), "a minute");
         let mut command = packages::as_root("sh")?;
         command.args(["-c", include_str!("make.sh"), "make.sh", DEBOOTSTRAP, suite]).arg(&self.root);
         process::run(&mut command).map_err(|_| {
@@ -135,7 +134,9 @@ impl Folder {
                 "a Debian {suite} cannot be made here: see {}.log",
                 self.root.display()
             ))
-        })
+        })?;
+        step.done();
+        Ok(())
     }
 
     /// Whether mounting and chroot are allowed here: a container without privileges forbids them even to root.
@@ -152,12 +153,15 @@ impl Folder {
     }
 
     fn install(&self, suite: &str, missing: &[String]) -> Result<()> {
-        say(&format!("installing in Debian {suite}: {}", missing.join(" ")));
+        let what = format!("installing in Debian {suite}: {}", missing.join(" "));
+        let step = Step::begin(&what, "1 to 2 minutes");
         let mut command = self.command(As::Root, "sh")?;
         command.args(["-c", packages::INSTALL, "install"]).args(missing);
         quiet(&mut command).map_err(|error| {
             failure::environment(format!("packages cannot be installed in Debian {suite}: {error:#}"))
-        })
+        })?;
+        step.done();
+        Ok(())
     }
 }
 
