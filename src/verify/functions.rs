@@ -297,14 +297,14 @@ fn disagreement(slice: &ChainSlice) -> Failure {
 fn limit(arguments: &Arguments, n: usize) -> Result<Option<i64>, Failure> {
     match arguments.int4(n) {
         Some(events) if events < 1 => {
-            Err(Failure::new(Kind::InvalidArgument, format!("newest is {events}, not at least 1"))
-                .hint("Leave newest out to check the whole trail."))
+            Err(Failure::new(Kind::InvalidArgument, format!("n is {events}, not at least 1"))
+                .hint("Leave n out to check the whole trail."))
         }
         events => Ok(events.map(i64::from)),
     }
 }
 
-/// `audit_verify(tenant, newest)`
+/// `audit_verify(tenant, n)`
 fn audit_verify(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let tenant = arguments.text(0)?;
     let n = limit(arguments, 1)?;
@@ -366,7 +366,7 @@ fn nothing_checked() {
     notice("there is no event yet: nothing was checked", "Verify again when there are events.");
 }
 
-/// `audit_findings(tenant, newest)`
+/// `audit_findings(tenant, n)`
 fn audit_findings(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let tenant = arguments.text(0)?;
     let n = limit(arguments, 1)?;

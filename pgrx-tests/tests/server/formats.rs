@@ -90,11 +90,11 @@ fn the_functions_have_the_signatures_that_are_documented() {
     for (name, expected) in [
         (
             "audit_verify",
-            "tenant text DEFAULT NULL::text, newest integer DEFAULT NULL::integer|TABLE(tenant_id text, ok boolean, events bigint, findings bigint, classes text[], chains integer, first_finding text)",
+            "tenant text DEFAULT NULL::text, n integer DEFAULT NULL::integer|TABLE(tenant_id text, ok boolean, events bigint, findings bigint, classes text[], chains integer, first_finding text)",
         ),
         (
             "audit_findings",
-            "tenant text DEFAULT NULL::text, newest integer DEFAULT NULL::integer|TABLE(tenant_id text, class text, chain smallint, seq bigint, event_id uuid, detail text, expected bytea, actual bytea)",
+            "tenant text DEFAULT NULL::text, n integer DEFAULT NULL::integer|TABLE(tenant_id text, class text, chain smallint, seq bigint, event_id uuid, detail text, expected bytea, actual bytea)",
         ),
         (
             "audit_integrity",

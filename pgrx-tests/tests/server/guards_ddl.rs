@@ -68,7 +68,7 @@ const REFUSED_TO_SUPERUSERS: [&str; 25] = [
     "DROP SCHEMA public CASCADE",
     "DROP OWNED BY \"OWNER\" CASCADE",
     "REASSIGN OWNED BY \"OWNER\" TO other",
-    "CREATE OR REPLACE FUNCTION audit_verify(tenant text DEFAULT NULL, newest integer DEFAULT NULL) RETURNS TABLE (tenant_id text, ok boolean, events bigint, findings bigint, classes text[], chains integer, first_finding text) LANGUAGE sql AS $$ SELECT tenant, true, 1::bigint, 0::bigint, '{}'::text[], 1, NULL::text $$",
+    "CREATE OR REPLACE FUNCTION audit_verify(tenant text DEFAULT NULL, n integer DEFAULT NULL) RETURNS TABLE (tenant_id text, ok boolean, events bigint, findings bigint, classes text[], chains integer, first_finding text) LANGUAGE sql AS $$ SELECT tenant, true, 1::bigint, 0::bigint, '{}'::text[], 1, NULL::text $$",
     "CREATE OR REPLACE FUNCTION zeroauth_audit_internal.uuid_v7() RETURNS uuid LANGUAGE sql AS $$ SELECT gen_random_uuid() $$",
     "ALTER FUNCTION audit_verify(text, integer) RENAME TO other",
     "ALTER FUNCTION audit_verify(text, integer) SET search_path = pg_temp",

@@ -124,7 +124,7 @@ fn the_help_is_a_table_of_contents_for_the_one_who_asks() {
     assert_eq!(
         auditor.lines("SELECT call, purpose, yours FROM audit_help('VERIFY')"),
         [
-            "audit_verify(tenant, newest)|Is the trail what was written?|t",
+            "audit_verify(tenant, n)|Is the trail what was written?|t",
             "audit_verify_installation()|What is not as this version installs it; no rows: all is.|t",
             "audit_verify_pins()|Reads every pinned file now and compares its digest.|t",
         ]

@@ -109,19 +109,19 @@ const TAMPERS: [(&str, &str); 61] = [
     ),
     (
         "ALTER FUNCTION audit_verify(text, integer) PARALLEL SAFE",
-        "function audit_verify(tenant text, newest integer)|attributes",
+        "function audit_verify(tenant text, n integer)|attributes",
     ),
     (
         "ALTER FUNCTION audit_verify(text, integer) OWNER TO ROLE",
-        "function audit_verify(tenant text, newest integer)|owner",
+        "function audit_verify(tenant text, n integer)|owner",
     ),
     (
         "ALTER FUNCTION audit_verify(text, integer) SET SCHEMA elsewhere",
-        "function audit_verify(tenant text, newest integer)|schema",
+        "function audit_verify(tenant text, n integer)|schema",
     ),
     (
         "ALTER FUNCTION audit_verify(text, integer) RENAME TO other",
-        "function audit_verify(tenant text, newest integer)|attributes",
+        "function audit_verify(tenant text, n integer)|attributes",
     ),
     (
         "GRANT EXECUTE ON FUNCTION audit_alert_acknowledge TO PUBLIC",
@@ -129,7 +129,7 @@ const TAMPERS: [(&str, &str); 61] = [
     ),
     (
         "ALTER EXTENSION zeroauth_audit DROP FUNCTION audit_verify(text, integer)",
-        "function audit_verify(tenant text, newest integer)|attributes",
+        "function audit_verify(tenant text, n integer)|attributes",
     ),
     ("ALTER EXTENSION zeroauth_audit ADD FUNCTION nothing()", "function nothing()|attributes"),
     (

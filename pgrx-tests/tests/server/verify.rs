@@ -36,7 +36,7 @@ fn the_last_n_events_are_what_is_looked_at() {
     assert_eq!(findings(&mut client, "'acme', 6"), [place("content_mismatch", "acme", 0, 15)]);
     assert_eq!(findings(&mut client, "'acme'"), [place("content_mismatch", "acme", 0, 15)]);
     assert_eq!(
-        findings(&mut client, "tenant => 'acme', newest => 20"),
+        findings(&mut client, "tenant => 'acme', n => 20"),
         [place("content_mismatch", "acme", 0, 15)]
     );
     client.run("DELETE FROM audit_events WHERE seq = 18");

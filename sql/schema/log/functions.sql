@@ -20,7 +20,7 @@ COMMENT ON FUNCTION @extschema@.audit_prove(text, uuid, boolean) IS
 
 CREATE FUNCTION @extschema@.audit_prove_consistency(tenant text, from_size bigint, to_size bigint) RETURNS text
     LANGUAGE c STABLE PARALLEL RESTRICTED SECURITY DEFINER
-    SET search_path = pg_catalog, @extschema@, pg_temp
+    SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'zeroauth_audit_prove_consistency';
 REVOKE ALL ON FUNCTION @extschema@.audit_prove_consistency(text, bigint, bigint) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_prove_consistency(text, bigint, bigint) IS
@@ -28,7 +28,8 @@ COMMENT ON FUNCTION @extschema@.audit_prove_consistency(text, bigint, bigint) IS
 
 CREATE FUNCTION @extschema@.audit_export_intervals(tenant text DEFAULT NULL) RETURNS SETOF text
     LANGUAGE sql STABLE PARALLEL RESTRICTED SECURITY DEFINER ROWS 1000
-BEGIN ATOMIC
+    SET search_path = pg_catalog, pg_temp
+AS $$
     SELECT zeroauth_audit_internal.require_tenant(audit_export_intervals.tenant, true);
     SELECT pg_catalog.row_to_json(exported)::text
     FROM (
@@ -37,7 +38,7 @@ BEGIN ATOMIC
         WHERE audit_export_intervals.tenant IS NULL OR i.tenant_id = audit_export_intervals.tenant
         ORDER BY i.tenant_id, i.epoch, i.tree_size, i.chain
     ) exported;
-END;
+$$;
 REVOKE ALL ON FUNCTION @extschema@.audit_export_intervals(text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_export_intervals(text) IS
     'In which order events were sealed: a file beside an export. With it the offline verifier lays the export of a tenant with several chains out as its log has it, and recomputes the root. tenant: whose, NULL for every tenant. One JSON object a line: which events of a chain each checkpoint added. ZA005 for a tenant that is not there.';

@@ -90,12 +90,13 @@ CREATE FUNCTION zeroauth_audit_internal.export_lines(tenant text, private_fields
     LANGUAGE sql STABLE PARALLEL RESTRICTED SECURITY DEFINER ROWS 100000
     -- In the order of the primary key, without a sort: a sort would write the whole trail to temporary files first.
     SET enable_sort = off
-BEGIN ATOMIC
+    SET search_path = pg_catalog, pg_temp
+AS $$
     SELECT CASE WHEN export_lines.private_fields THEN e.event ELSE e.public_event END
     FROM zeroauth_audit_internal.exported e
     WHERE export_lines.tenant IS NULL OR e.tenant_id = export_lines.tenant
     ORDER BY e.tenant_id, e.chain, e.seq;
-END;
+$$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.export_lines(text, boolean) FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.export_lines(text, boolean) IS
     'What audit_export() gives, as the owner, once it has looked at its caller and at the tenant.';

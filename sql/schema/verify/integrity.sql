@@ -3,7 +3,8 @@
 CREATE FUNCTION @extschema@.audit_progress() RETURNS TABLE (
     pid integer, what text, tenant_id text, done bigint, total bigint, percent numeric, started_at timestamptz)
     LANGUAGE sql VOLATILE PARALLEL RESTRICTED SECURITY DEFINER ROWS 3
-BEGIN ATOMIC
+    SET search_path = pg_catalog, pg_temp
+AS $$
     SELECT r.pid, r.what, r.tenant_id, r.done, r.total,
         CASE WHEN r.total > 0 THEN least(100, pg_catalog.round(100.0 * r.done / r.total, 1)) END, r.started_at
     FROM (
@@ -18,7 +19,7 @@ BEGIN ATOMIC
         SELECT 3, NULL, 'drift: all history', NULL, s.pass_done, s.pass_total, s.pass_started_at
         FROM zeroauth_audit_internal.drift_state s WHERE s.pass_started_at IS NOT NULL
     ) r ORDER BY r.place, r.started_at, r.pid;
-END;
+$$;
 REVOKE ALL ON FUNCTION @extschema@.audit_progress() FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_progress() IS
     'What is being verified now, and how far it is. One row for each audit_verify() and audit_findings() that runs in this database (pid as in pg_stat_activity; tenant_id NULL: every tenant; at most 64 of a server, and none unless the library is in shared_preload_libraries), one for a run of the job drift as of its last step, and one for its pass through all history, which takes several runs. done and total are events, of the newest events of tenants they are tenants; total is an estimate, NULL when unknown. No rows: nothing is being verified.';

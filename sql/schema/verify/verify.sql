@@ -89,19 +89,19 @@ REVOKE ALL ON FUNCTION zeroauth_audit_internal.chain_check(bigint, bigint, text,
 COMMENT ON AGGREGATE zeroauth_audit_internal.chain_check(bigint, bigint, text, smallint, bigint, uuid, timestamptz, timestamptz, text, text, text, text, text, text, text, text, text, text, text, text, integer, integer, bigint, text, text, text, text, inet, text, text, jsonb, bytea, bytea, bytea, bytea, smallint) IS
     'The one pass of verification, grouped by tenant and chain: recomputes every event and sums up the links in any order, under the two random halves of a key. Used by audit_verify and audit_findings.';
 
-CREATE FUNCTION @extschema@.audit_verify(tenant text DEFAULT NULL, newest integer DEFAULT NULL) RETURNS TABLE (
+CREATE FUNCTION @extschema@.audit_verify(tenant text DEFAULT NULL, n integer DEFAULT NULL) RETURNS TABLE (
     tenant_id text, ok boolean, events bigint, findings bigint, classes text[], chains integer, first_finding text)
     LANGUAGE c STABLE PARALLEL UNSAFE SECURITY DEFINER
-    SET search_path = pg_catalog, @extschema@, pg_temp
+    SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'zeroauth_audit_verify';
 REVOKE ALL ON FUNCTION @extschema@.audit_verify(text, integer) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_verify(text, integer) IS
-    'Is the trail what was written? Recomputes a tenant''s events (all tenants when left out) and says what is wrong. newest: only so many newest events of each tenant, NULL for all. One row a tenant, those with findings first, the extension''s own last; all is read from one snapshot, as the owner, whatever policies the caller has. A NOTICE says when something is wrong, or when there is no event at all. ZA005 for a tenant without events, ZA006 when it could not check, ZA009 for newest below 1. Works on a hot standby.';
+    'Is the trail what was written? Recomputes a tenant''s events (all tenants when left out) and says what is wrong. n: only so many newest events of each tenant, NULL for all. One row a tenant, those with findings first, the extension''s own last; all is read from one snapshot, as the owner, whatever policies the caller has. A NOTICE says when something is wrong, or when there is no event at all. ZA005 for a tenant without events, ZA006 when it could not check, ZA009 for n below 1. Works on a hot standby.';
 
-CREATE FUNCTION @extschema@.audit_findings(tenant text DEFAULT NULL, newest integer DEFAULT NULL) RETURNS TABLE (
+CREATE FUNCTION @extschema@.audit_findings(tenant text DEFAULT NULL, n integer DEFAULT NULL) RETURNS TABLE (
     tenant_id text, class text, chain smallint, seq bigint, event_id uuid, detail text, expected bytea, actual bytea)
     LANGUAGE c STABLE PARALLEL UNSAFE SECURITY DEFINER
-    SET search_path = pg_catalog, @extschema@, pg_temp
+    SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'zeroauth_audit_findings';
 REVOKE ALL ON FUNCTION @extschema@.audit_findings(text, integer) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_findings(text, integer) IS
@@ -109,7 +109,7 @@ COMMENT ON FUNCTION @extschema@.audit_findings(text, integer) IS
 
 CREATE FUNCTION @extschema@.audit_event_state(tenant text, event uuid) RETURNS TABLE (step text, ok boolean, detail text)
     LANGUAGE c STABLE PARALLEL UNSAFE SECURITY DEFINER ROWS 8
-    SET search_path = pg_catalog, @extschema@, pg_temp
+    SET search_path = pg_catalog, pg_temp
     AS 'MODULE_PATHNAME', 'zeroauth_audit_event_state';
 REVOKE ALL ON FUNCTION @extschema@.audit_event_state(text, uuid) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_event_state(text, uuid) IS
@@ -141,7 +141,8 @@ COMMENT ON FUNCTION zeroauth_audit_internal.progress_slots() IS
 
 CREATE FUNCTION @extschema@.audit_guards() RETURNS TABLE (guard text, active boolean, detail text)
     LANGUAGE sql STABLE PARALLEL RESTRICTED SECURITY DEFINER
-BEGIN ATOMIC
+    SET search_path = pg_catalog, pg_temp
+AS $$
     SELECT expected.guard, COALESCE(t.tgenabled = 'A'::"char", false),
         CASE WHEN t.tgenabled IS NULL THEN 'trigger "' || expected.name || '" is missing'
              WHEN t.tgenabled <> 'A'::"char" THEN 'trigger "' || expected.name || '" is not ENABLE ALWAYS'
@@ -169,7 +170,7 @@ BEGIN ATOMIC
     UNION ALL
     SELECT 'maintenance closed', NOT pg_catalog.current_setting('zeroauth_audit.maintenance')::boolean,
         'zeroauth_audit.maintenance of this session is ' || pg_catalog.current_setting('zeroauth_audit.maintenance');
-END;
+$$;
 REVOKE ALL ON FUNCTION @extschema@.audit_guards() FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_guards() IS
     'Which guards are active, in this session. One row a guard: what it does, or why it is not active and what to do. Asks the catalogs and this session, and raises nothing; what else is not as installed is in audit_verify_installation().';
