@@ -1,5 +1,9 @@
 -- Functions that the table needs, and the conditions that the database must meet.
 
+-- For the whole script: every name outside of pg_catalog is written with its schema, and no operator or function that somebody put into
+-- the extension's schema can be a better match than PostgreSQL's own. Undone at the script's end.
+SET LOCAL search_path = pg_catalog, pg_temp;
+
 DO $$
 BEGIN
     IF pg_catalog.getdatabaseencoding() OPERATOR(pg_catalog.<>) 'UTF8' THEN
