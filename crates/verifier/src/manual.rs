@@ -68,7 +68,10 @@ mod tests {
             let page = read(&format!("man/zeroauth-audit-{name}.1"));
             assert!(overview.contains(&name.replace('-', "\\-")), "{name} is not in the overview");
             for argument in command.get_arguments().filter_map(|argument| argument.get_long()) {
-                assert!(page.contains(&argument.replace('-', "\\-")), "{name} --{argument} is not in its page");
+                assert!(
+                    page.contains(&argument.replace('-', "\\-")),
+                    "{name} --{argument} is not in its page"
+                );
                 for script in &completions {
                     assert!(script.contains(argument), "{name} --{argument} is not completed");
                 }
