@@ -1,4 +1,4 @@
-//! `cargo xtask`: set-up, demo, tests and benchmarks of zeroauth_audit.
+//! `cargo xtask`: set-up, demo, tests, benchmarks and packages of zeroauth_audit.
 //!
 //! Exit codes: 0 fine; 1 a check, a test or the demo found something wrong; 2 the machine or the call is not as it has to
 //! be, and one line on standard error says what to do.
@@ -9,6 +9,7 @@ mod demo;
 mod documents;
 mod failure;
 mod freeze;
+mod package;
 mod process;
 mod setup;
 mod soak;
@@ -22,7 +23,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use setup::build::Profile;
 
-/// Set-up, demo, tests and benchmarks of zeroauth_audit.
+/// Set-up, demo, tests, benchmarks and packages of zeroauth_audit.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Cli {
@@ -82,6 +83,18 @@ enum Task {
         /// Run only the scenarios whose name contains this, or only count `instructions`; writes nothing.
         filter: Option<String>,
     },
+    /// Make Debian packages of the extension and of the auditor's program, with bills of materials, in target/packages.
+    Package {
+        /// For this major version of PostgreSQL instead: 17 or 18, made in a folder with the Debian release that has it.
+        #[arg(long)]
+        pg: Option<u32>,
+        /// Install, use, upgrade and remove the packages on a fresh Debian in a folder, too.
+        #[arg(long)]
+        check: bool,
+        /// What `--pg` runs inside the folder: the package of the extension.
+        #[arg(long, hide = true, conflicts_with_all = ["pg", "check"])]
+        inside: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -99,6 +112,7 @@ fn main() -> ExitCode {
         Task::Soak { minutes } => soak::run(minutes),
         Task::Docs => documents::run(),
         Task::Bench { quick, filter } => bench::run(quick, filter.as_deref()),
+        Task::Package { pg, check, inside } => package::run(&package::Options { pg, check, inside }),
     };
     done.unwrap_or_else(|error| failure::report(&error))
 }

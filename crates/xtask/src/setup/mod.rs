@@ -46,6 +46,16 @@ pub(crate) fn run(profile: Profile) -> Result<Ready> {
     Ok(Ready { installation, feature })
 }
 
+/// Installs what building needs, and builds the extension as it is handed out; returns the installation that it is for and the
+/// folder that it lies in. Nothing is staged.
+pub(crate) fn handed_out() -> Result<(Installation, PathBuf)> {
+    let _lock = claim()?;
+    packages::install_missing(&packages::missing(Purpose::Demo))?;
+    let installation = Installation::find()?;
+    let package = build::package(&installation, Profile::Release)?;
+    Ok((installation, package))
+}
+
 /// Installs what the demo needs, and builds the extension and the auditor's program, which is returned. Both at once as far as they
 /// can be: apt waits for network and disk, the compiler for the processors.
 pub(crate) fn for_demo() -> Result<PathBuf> {

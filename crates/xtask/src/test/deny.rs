@@ -4,7 +4,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use zeroauth_audit_tests::workspace;
 
 use super::tally::Tally;
@@ -20,29 +20,35 @@ pub(crate) fn check(asked: bool) -> Result<Tally> {
     if !workspace().join("deny.toml").exists() {
         return Ok(Tally::default());
     }
-    let tools = workspace().join("target/tools");
-    let built = tools.join("bin/cargo-deny");
-    let program = match installed(&built) {
-        Some(program) => program,
-        None if asked => {
-            say("building cargo-deny, which takes minutes");
-            process::run(
-                process::cargo().args(["install", "--locked", "--quiet", "cargo-deny", "--root"]).arg(&tools),
-            )?;
-            built
-        }
-        None => {
-            say("skipping cargo deny, which is not installed: cargo xtask test --deny builds it");
-            return Ok(Tally::skipped());
-        }
-    };
+    if !asked && !is_built() {
+        say("skipping cargo deny, which is not installed: cargo xtask test --deny builds it");
+        return Ok(Tally::skipped());
+    }
+    let program = built()?;
     let mut sum = super::check("dependencies", deny(&program).args(["check", "bans", "licenses", "sources"]));
     sum += advisories(&program)?;
     Ok(sum)
 }
 
+/// Whether cargo-deny is there without building it.
+pub(crate) fn is_built() -> bool {
+    installed().is_some()
+}
+
+/// cargo-deny, built if need be.
+pub(crate) fn built() -> Result<PathBuf> {
+    if let Some(program) = installed() {
+        return Ok(program);
+    }
+    say("building cargo-deny, which takes minutes");
+    let mut install = process::cargo();
+    install.args(["install", "--locked", "--quiet", "cargo-deny", "--root"]);
+    process::run(install.arg(workspace().join("target/tools")))?;
+    installed().context("cargo-deny was built and cannot be found")
+}
+
 /// The advisories are kept on the network; without it nothing can be said, and the check is skipped.
-fn advisories(program: &Path) -> Result<Tally> {
+pub(crate) fn advisories(program: &Path) -> Result<Tally> {
     say("checking: advisories");
     let output = process::output(deny(program).args(["check", "advisories"]))?;
     let printed = String::from_utf8_lossy(&output.stderr);
@@ -61,10 +67,10 @@ fn deny(program: &Path) -> Command {
 }
 
 /// The program in the PATH, or the one built under target/.
-fn installed(built: &Path) -> Option<PathBuf> {
+fn installed() -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
+        .chain([workspace().join("target/tools/bin")])
         .map(|folder| folder.join("cargo-deny"))
-        .chain([built.to_path_buf()])
         .find(|program| program.exists())
 }

@@ -34,6 +34,7 @@ const PASSED_ON: [&str; 11] = [
 
 /// A prepared folder, held for one run.
 pub(crate) struct Folder {
+    suite: String,
     root: PathBuf,
     target: PathBuf,
     toolchain: Toolchain,
@@ -59,24 +60,31 @@ impl Folder {
         let lock = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
         lock.lock().with_context(|| format!("cannot lock {}", path.display()))?;
 
-        let folder = Self { root: versions.join(suite), target, toolchain: Toolchain::ours()?, _lock: lock };
+        let folder = Self {
+            suite: suite.to_owned(),
+            root: versions.join(suite),
+            target,
+            toolchain: Toolchain::ours()?,
+            _lock: lock,
+        };
         if !folder.root.exists() {
-            folder.make(suite)?;
+            make(suite, &folder.root)?;
         }
         folder.enterable()?;
-        let missing: Vec<String> = packages::needed(major, Purpose::Everything)
-            .into_iter()
-            .filter(|package| !folder.has(package))
-            .collect();
-        if !missing.is_empty() {
-            folder.install(suite, &missing)?;
-        }
+        folder.need(packages::needed(major, Purpose::Everything))?;
         // pg_upgrade of 18 asks for the library where it would be installed and nowhere else.
         let library = format!("usr/lib/postgresql/{major}/lib/zeroauth_audit.so");
         let staged = workspace().join("target/stage").join(&library);
         let mut link = folder.command(As::Root, "ln")?;
         process::run(link.arg("-sfn").arg(staged).arg(Path::new("/").join(&library)))?;
         Ok(folder)
+    }
+
+    /// Installs what is missing of these Debian packages.
+    pub(crate) fn need(&self, wanted: impl IntoIterator<Item = impl Into<String>>) -> Result<()> {
+        let missing: Vec<String> =
+            wanted.into_iter().map(Into::into).filter(|package| !self.has(package)).collect();
+        if missing.is_empty() { Ok(()) } else { self.install(&missing) }
     }
 
     /// Gives an empty target folder what cargo has built outside: of that, only what depends on PostgreSQL is built anew inside.
@@ -122,23 +130,6 @@ impl Folder {
         Ok(command)
     }
 
-    fn make(&self, suite: &str) -> Result<()> {
-        if !Path::new(DEBOOTSTRAP).exists() {
-            packages::need(&["debootstrap"])?;
-        }
-        let step = Step::begin(&format!("making a Debian {suite} in {}", self.root.display()), "a minute");
-        let mut command = packages::as_root("sh")?;
-        command.args(["-c", include_str!("make.sh"), "make.sh", DEBOOTSTRAP, suite]).arg(&self.root);
-        process::run(&mut command).map_err(|_| {
-            failure::environment(format!(
-                "a Debian {suite} cannot be made here: see {}.log",
-                self.root.display()
-            ))
-        })?;
-        step.done();
-        Ok(())
-    }
-
     /// Whether mounting and chroot are allowed here: a container without privileges forbids them even to root.
     fn enterable(&self) -> Result<()> {
         process::read(&mut self.command(As::Root, "true")?)
@@ -152,7 +143,8 @@ impl Folder {
             .is_ok_and(|output| output.stdout.ends_with(b"ok installed"))
     }
 
-    fn install(&self, suite: &str, missing: &[String]) -> Result<()> {
+    fn install(&self, missing: &[String]) -> Result<()> {
+        let suite = &self.suite;
         let what = format!("installing in Debian {suite}: {}", missing.join(" "));
         let step = Step::begin(&what, "1 to 2 minutes");
         let mut command = self.command(As::Root, "sh")?;
@@ -163,6 +155,21 @@ impl Folder {
         step.done();
         Ok(())
     }
+}
+
+/// Makes a Debian `suite` in the folder `root`, with nothing but what every Debian has.
+pub(crate) fn make(suite: &str, root: &Path) -> Result<()> {
+    if !Path::new(DEBOOTSTRAP).exists() {
+        packages::need(&["debootstrap"])?;
+    }
+    let step = Step::begin(&format!("making a Debian {suite} in {}", root.display()), "a minute");
+    let mut command = packages::as_root("sh")?;
+    command.args(["-c", include_str!("make.sh"), "make.sh", DEBOOTSTRAP, suite]).arg(root);
+    process::run(&mut command).map_err(|_| {
+        failure::environment(format!("a Debian {suite} cannot be made here: see {}.log", root.display()))
+    })?;
+    step.done();
+    Ok(())
 }
 
 /// The Rust toolchain that runs us and cargo's home, which are shared with the folder instead of installed in it.

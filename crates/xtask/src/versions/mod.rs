@@ -14,7 +14,7 @@ use zeroauth_audit_tests::workspace;
 use crate::failure;
 use crate::setup::{self, Ready};
 use crate::test::{Tally, closing};
-use folder::{As, Folder};
+pub(crate) use folder::{As, Folder, make};
 
 /// Runs the tests on PostgreSQL `major`; `different`: those that could come out differently than here. `ready` is this machine's
 /// own, to dump from.
