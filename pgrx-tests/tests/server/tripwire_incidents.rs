@@ -296,7 +296,7 @@ fn pitfall_24_the_worker_looks_by_itself_and_says_so_even_without_the_functions_
     );
     client.run("UPDATE pg_trigger SET tgenabled = 'A' WHERE tgname = 'zeroauth_audit_refuse_statement'; SELECT audit_alert_acknowledge(id, 'x') FROM zeroauth_audit_internal.alerts;
         UPDATE pg_proc SET prosrc = 'BEGIN RETURN NULL; END' WHERE proname = 'job_tripwire'");
-    let line = r#"zeroauth_audit: {"event":"definitions_differ","differences":1,"objects":["function zeroauth_audit_internal.job_tripwire()"]}"#;
+    let line = r#"zeroauth_audit: {"event":"definitions_differ","differences":1,"objects":["function job_tripwire()"]}"#;
     wait_until(Duration::from_secs(75), "the line", || cluster.log().contains(line));
 }
 

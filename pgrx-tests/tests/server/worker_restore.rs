@@ -60,7 +60,8 @@ fn no_job_runs_before_the_first_event_or_while_a_dump_is_restored() {
         .map(|line| format!("{line}\n"))
         .collect();
     assert!(
-        rest.contains("zeroauth_audit_internal.job_runs") && rest.contains("zeroauth_audit_internal.alerts"),
+        rest.contains(" zeroauth_audit_internal job_runs ")
+            && rest.contains(" zeroauth_audit_internal alerts "),
         "{listed}"
     );
     let list = cluster.data_dir().with_file_name("audit.list");

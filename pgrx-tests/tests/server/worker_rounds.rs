@@ -102,7 +102,7 @@ fn a_standby_that_is_told_to_verifies_and_becomes_a_full_worker_when_promoted() 
     wait_until(STARTS, "the standby to verify", || {
         standby
             .log()
-            .contains(r#"{"event":"standby_verified","tenants":1,"events":10,"not_ok":1,"first_finding":{"#)
+            .contains(r#"{"event":"standby_verified","tenants":1,"events":10,"not_ok":1,"first_finding":"content_mismatch at chain 0, seq 7: "#)
     });
     let mut client = standby.client();
     let pid = worker(&mut client, "audit").expect("it stays");
