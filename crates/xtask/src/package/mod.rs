@@ -53,13 +53,11 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         debian::lint(&[made])?;
         return Ok(ExitCode::SUCCESS);
     }
-    let checked = advisories::checked()?;
     let own = Installation::find().map(|installation| installation.major()).ok();
     let other = options.pg.filter(|major| Some(*major) != own);
-    let (suite, extension) = match other {
-        Some(major) => (versions::suite(major)?.to_owned(), extension_elsewhere(major)?),
-        None => (suite()?, extension()?),
-    };
+    let suite = other.map_or_else(suite, |major| versions::suite(major).map(str::to_owned))?;
+    let checked = advisories::checked()?;
+    let extension = other.map_or_else(extension, extension_elsewhere)?;
     let made = [extension, program()?];
     // The other Debian's lintian has seen the extension's package there.
     debian::lint(if other.is_some() { &made[1..] } else { &made })?;
@@ -75,7 +73,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if !options.check {
         return Ok(ExitCode::SUCCESS);
     }
-    let major = other.or(own).context("no version of PostgreSQL")?;
+    // It may have been installed only now.
+    let major = other.map_or_else(|| Installation::find().map(|installation| installation.major()), Ok)?;
     let tally = check::run(&suite, major, &made)?;
     println!("{tally}");
     Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
