@@ -1,12 +1,13 @@
 //! What an alert leaves behind besides its row and its deliveries: an event of the extension's own tenant, and a line in the
 //! server log. Raising the alert is SQL (`sql/schema/alert/alerts.sql`).
 
-use std::ffi::{CStr, CString, c_char, c_int, c_long};
+use std::ffi::{CString, c_char, c_int, c_long};
 
 use pgrx::pg_sys;
 
 use crate::pg::call::{Arguments, enter, raw_sql_function, sql_function};
 use crate::pg::error::{Failure, Kind, log_line, throw};
+use crate::pg::names;
 use crate::pg::random;
 use crate::pg::time;
 use crate::shared::notices;
@@ -42,15 +43,12 @@ fn prepare(arguments: &Arguments) -> Result<Prepared, Failure> {
             .hint("Create the extension in this database.")
     };
     let trail = trail_oid().ok_or_else(missing)?;
-    let schema = extension_schema().ok_or_else(missing)?;
+    let schema = extension_schema().and_then(names::schema).ok_or_else(missing)?;
     // SAFETY: inside a transaction.
     let owner = unsafe { owner_of(trail) }.ok_or_else(missing)?;
-    // SAFETY: the name of a schema that is there, quoted; NUL-terminated.
-    let schema = unsafe { CStr::from_ptr(pg_sys::quote_identifier(pg_sys::get_namespace_name(schema))) };
     let sql = format!(
-        "INSERT INTO {}.audit_events (event_id, tenant_id, category, action, severity, resource, service_name, details)
-         VALUES ($1::pg_catalog.uuid, $2, $3, $4, $5, $6, 'zeroauth_audit', $7::pg_catalog.jsonb)",
-        schema.to_string_lossy()
+        "INSERT INTO {schema}.audit_events (event_id, tenant_id, category, action, severity, resource, service_name, details)
+         VALUES ($1::pg_catalog.uuid, $2, $3, $4, $5, $6, 'zeroauth_audit', $7::pg_catalog.jsonb)"
     );
     let sql = CString::new(sql).unwrap_or_default();
     // SAFETY: reads the clock.

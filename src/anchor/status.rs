@@ -163,7 +163,7 @@ impl Reader<'_> {
 
     fn anchors(&self, targets: &[Target]) -> Result<Anchors, Failure> {
         let sql = format!(
-            "SELECT a.tenant_id, pg_catalog.date_part('epoch', b.batch_time)::pg_catalog.int8, pg_catalog.ceil(pg_catalog.date_part('epoch', b.included_at))::pg_catalog.int8, a.state = 'finalized', COALESCE(a.tied, false)
+            "SELECT a.tenant_id, pg_catalog.date_part('epoch', b.batch_time)::pg_catalog.int8, pg_catalog.ceil(pg_catalog.date_part('epoch', b.included_at))::pg_catalog.int8, a.state = 'finalized', COALESCE(a.consistent, false)
              FROM {0}.anchor_batches b JOIN {0}.anchors a ON a.target = b.target AND a.batch = b.epoch
              WHERE b.target = $1 AND b.state IN ('included', 'finalized') AND b.batch_time >= pg_catalog.to_timestamp($2)",
             self.schema

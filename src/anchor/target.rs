@@ -97,7 +97,7 @@ pub fn enabled(session: &Session, schema: &str) -> Result<BTreeMap<String, Targe
         Ok(())
     })?;
     let sql = format!(
-        "SELECT name, driver, config::pg_catalog.text, last_epoch, CASE WHEN checked_at IS DISTINCT FROM check_asked_at THEN check_asked_at::pg_catalog.text END
+        "SELECT name, driver, config::pg_catalog.text, last_epoch, CASE WHEN checked_at IS DISTINCT FROM check_requested_at THEN check_requested_at::pg_catalog.text END
          FROM {schema}.anchor_targets WHERE enabled"
     );
     let mut found = BTreeMap::new();
@@ -125,8 +125,8 @@ pub fn parse(driver: &str, config: &str) -> Result<Fields, String> {
     let value: Value = serde_json::from_str(config).map_err(|error| error.to_string())?;
     // serde's own words, without a place in the text and with the quotes that every other message has.
     let words = |error: serde_json::Error| {
-        let told = error.to_string();
-        told.split(" at line ").next().unwrap_or_default().replace('`', "\"")
+        let text = error.to_string();
+        text.split(" at line ").next().unwrap_or_default().replace('`', "\"")
     };
     match driver {
         "file" => {

@@ -7,6 +7,7 @@
 pub(crate) mod call;
 pub(crate) mod error;
 pub(crate) mod list;
+pub(crate) mod names;
 pub(crate) mod out_of_memory;
 pub(crate) mod random;
 pub(crate) mod result_rows;

@@ -210,5 +210,5 @@ fn forget(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     Ok(pg_sys::Datum::from(0))
 }
 
-sql_function!(zeroauth_audit_uses, pg_finfo_zeroauth_audit_uses, privileged_uses);
-sql_function!(zeroauth_audit_forget_uses, pg_finfo_zeroauth_audit_forget_uses, forget);
+sql_function!(zeroauth_audit_privileged_uses, pg_finfo_zeroauth_audit_privileged_uses, privileged_uses);
+sql_function!(zeroauth_audit_forget_privileged_uses, pg_finfo_zeroauth_audit_forget_privileged_uses, forget);

@@ -3,12 +3,11 @@
 //! A verifier that some rows are hidden from would report gaps that are not there, or miss those that are. So it is
 //! refused up front, as "could not check", and so is one whose snapshot cannot show a whole trail.
 
-use std::ffi::{CStr, c_char};
-
 use pgrx::pg_sys;
 
 use crate::pg::call::{Arguments, sql_function};
 use crate::pg::error::{Failure, Kind};
+use crate::pg::names;
 use crate::trail::caller::Caller;
 use crate::trail::columns;
 use crate::trail::membership::{INTERNAL, extension_schema, trail_oid};
@@ -28,10 +27,12 @@ pub struct Trail {
 
 /// The oid of `audit_events`, whoever may read it.
 pub fn table() -> Result<pg_sys::Oid, Failure> {
-    trail_oid().ok_or_else(|| {
-        Failure::new(Kind::UnexpectedTable, "table audit_events is not there")
-            .hint("Restore it from a backup, or drop and create the extension.")
-    })
+    trail_oid().ok_or_else(gone)
+}
+
+fn gone() -> Failure {
+    Failure::new(Kind::UnexpectedTable, "table audit_events is not there")
+        .hint("Restore it from a backup, or drop and create the extension.")
 }
 
 impl Trail {
@@ -40,9 +41,7 @@ impl Trail {
         let oid = table()?;
         require_every_row(oid)?;
         require_whole_snapshot()?;
-        let schema = extension_schema().unwrap_or(pg_sys::Oid::INVALID);
-        // SAFETY: the schema exists: the extension is in it.
-        let schema = unsafe { quoted(pg_sys::get_namespace_name(schema)) };
+        let schema = extension_schema().and_then(names::schema).ok_or_else(gone)?;
         Ok(Self { oid, name: format!("{schema}.audit_events"), logs: Some(INTERNAL.to_owned()), schema })
     }
 }
@@ -72,25 +71,16 @@ impl Trail {
         }
         layout?;
         require_every_row(oid)?;
-        // SAFETY: the relation is locked, and so is the schema it is in.
-        let (namespace, table) = unsafe { (pg_sys::get_rel_namespace(oid), pg_sys::get_rel_name(oid)) };
-        // SAFETY: as above; both names are NUL-terminated.
-        let (around, table) = unsafe { (quoted(pg_sys::get_namespace_name(namespace)), quoted(table)) };
+        // SAFETY: in a transaction.
+        let namespace = unsafe { pg_sys::get_rel_namespace(oid) };
+        let (around, table) = names::schema(namespace).zip(names::relation(oid)).ok_or_else(refused)?;
         let extension = extension_schema().ok_or_else(refused)?;
-        // SAFETY: the schema exists: the extension is in it.
-        let schema = unsafe { quoted(pg_sys::get_namespace_name(extension)) };
+        let schema = names::schema(extension).ok_or_else(refused)?;
         let name = format!("{around}.{table}");
         // The logs of the trail itself are never taken for those of a scratch table.
         let of_a_drill = namespace != extension && scratch::schema_of(oid).is_some();
         Ok(Self { oid, schema, name, logs: of_a_drill.then_some(around) })
     }
-}
-
-/// # Safety
-/// `name` must be NUL-terminated.
-unsafe fn quoted(name: *const c_char) -> String {
-    // SAFETY: by contract; quote_identifier returns a NUL-terminated string.
-    unsafe { CStr::from_ptr(pg_sys::quote_identifier(name)) }.to_string_lossy().into_owned()
 }
 
 fn require_every_row(table: pg_sys::Oid) -> Result<(), Failure> {

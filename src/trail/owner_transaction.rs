@@ -3,7 +3,7 @@
 //!
 //! An error ends the transaction and is the caller's to record. SIGTERM ends the process.
 
-use std::ffi::{CStr, c_int};
+use std::ffi::c_int;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use pgrx::pg_sys;
 use pgrx::pg_sys::panic::CaughtError;
 
 use crate::pg::error::Failure;
+use crate::pg::names;
 use crate::pg::out_of_memory;
 use crate::pg::spi::Session;
 use crate::pg::versions;
@@ -67,15 +68,13 @@ fn committed<T>(
     // SAFETY: in a transaction; popped below.
     unsafe { pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot()) };
     let Some((schema, owner)) = extension_row() else { return Err(WorkerError::Gone) };
+    let Some(public) = names::schema(schema) else { return Err(WorkerError::Gone) };
     let (mut user, mut context) = (pg_sys::Oid::INVALID, 0);
     // SAFETY: writes to two locals.
     unsafe { pg_sys::GetUserIdAndSecContext(&mut user, &mut context) };
     let restricted = (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) as c_int;
     // SAFETY: put back below, or by the end of a transaction that fails. Not before the commit: deferred triggers run there.
     unsafe { pg_sys::SetUserIdAndSecContext(owner, context | restricted) };
-    // SAFETY: the schema exists; quote_identifier returns a NUL-terminated string.
-    let schema = unsafe { CStr::from_ptr(pg_sys::quote_identifier(pg_sys::get_namespace_name(schema))) };
-    let public = schema.to_string_lossy().into_owned();
     versions::statement_timeout(limit);
     let open = Open { schema: INTERNAL, public, session: Session::connect() };
     let done = work(&open).map_err(|failure| WorkerError::Error(failure.to_string()))?;

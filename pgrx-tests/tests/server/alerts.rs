@@ -18,7 +18,7 @@ pub fn raise(client: &mut Client, severity: i32, fingerprint: &str) -> String {
 }
 
 /// What the trail says about alerts, in order.
-fn told(client: &mut Client) -> Vec<String> {
+fn trail_events(client: &mut Client) -> Vec<String> {
     client.lines("SELECT action, severity, resource FROM audit_events WHERE tenant_id = 'zeroauth_audit' AND category = 'alert' ORDER BY chain, seq")
 }
 
@@ -41,7 +41,7 @@ fn a_condition_is_told_once_and_counted_while_it_goes_on() {
         client.lines("SELECT id, severity, kind, tenant, fingerprint, message, evidence, state, occurrences, last_seen > raised_at, escalation_level, trail_error FROM zeroauth_audit_internal.alerts"),
         [format!("{id}|2|gap|acme|gap:acme:0:7|events are missing|{{\"seq\": 7}}|open|4|t|1|~")]
     );
-    assert_eq!(told(&mut client), ["alert.raised|high|gap:acme:0:7"]);
+    assert_eq!(trail_events(&mut client), ["alert.raised|high|gap:acme:0:7"]);
     assert_eq!(
         client.line("SELECT details->>'message', details->'evidence'->>'seq', details->>'id', db_role FROM audit_events WHERE tenant_id = 'zeroauth_audit'"),
         format!("events are missing|7|{id}|postgres")
@@ -81,7 +81,7 @@ fn a_condition_is_told_once_and_counted_while_it_goes_on() {
     );
     assert_ne!(raise(&mut client, 2, "gap:acme:0:7"), id);
     assert_eq!(
-        told(&mut client),
+        trail_events(&mut client),
         [
             "alert.raised|high|gap:acme:0:7",
             "alert.raised|medium|gap:acme:0:8",

@@ -128,7 +128,7 @@ fn pitfall_28_who_rewrites_everything_inside_with_the_key_is_found_by_what_was_a
     // Their next anchor does not continue the last one.
     assert_eq!(server.run("anchor"), "succeeded|-|-");
     assert_eq!(
-        server.client.lines("SELECT tenant_id, tied FROM zeroauth_audit_internal.anchors WHERE batch = 3 AND tenant_id IN ('acme', 'globex') ORDER BY 1"),
+        server.client.lines("SELECT tenant_id, consistent FROM zeroauth_audit_internal.anchors WHERE batch = 3 AND tenant_id IN ('acme', 'globex') ORDER BY 1"),
         ["acme|t", "globex|t"].map(|line| line.replace("acme|t", "acme|f"))
     );
     wait_until(DEADLINE, "the third batch", || {

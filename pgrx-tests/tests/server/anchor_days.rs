@@ -95,8 +95,10 @@ fn the_second_missed_day_degrades_every_tenant_with_one_alert_until_a_final_anch
         "open|t"
     );
     assert_eq!(server.alerts(), [] as [&str; 0]);
-    // One that is not tied to what was anchored before says nothing of the gap.
-    server.client.run("UPDATE zeroauth_audit_internal.anchors SET tied = false WHERE tenant_id = 'acme'");
+    // One that does not continue what was anchored before says nothing of the gap.
+    server
+        .client
+        .run("UPDATE zeroauth_audit_internal.anchors SET consistent = false WHERE tenant_id = 'acme'");
     assert_eq!(
         states(&mut server),
         ["anchor-degraded|1".to_owned(), format!("ok|{}", tenants.parse::<u32>().unwrap() - 1)]
@@ -105,7 +107,9 @@ fn the_second_missed_day_degrades_every_tenant_with_one_alert_until_a_final_anch
         server.client.line("SELECT tenant_id FROM zeroauth_audit_internal.tenant_status WHERE state <> 'ok'"),
         "acme"
     );
-    server.client.run("UPDATE zeroauth_audit_internal.anchors SET tied = true WHERE tenant_id = 'acme'");
+    server
+        .client
+        .run("UPDATE zeroauth_audit_internal.anchors SET consistent = true WHERE tenant_id = 'acme'");
     assert_eq!(states(&mut server), [format!("ok|{tenants}")]);
     // Whoever does not want anchors disables the job.
     server.client.run("UPDATE zeroauth_audit_internal.jobs SET enabled = false WHERE name = 'anchor'");
@@ -162,7 +166,7 @@ fn days_that_pile_up_become_two_batches_and_none_orphans_another() {
     assert_eq!(
         server
             .client
-            .line("SELECT count(*) FROM zeroauth_audit_internal.anchors WHERE state <> 'finalized' OR tied IS NOT TRUE"),
+            .line("SELECT count(*) FROM zeroauth_audit_internal.anchors WHERE state <> 'finalized' OR consistent IS NOT TRUE"),
         "0"
     );
 }

@@ -1,4 +1,4 @@
-//! Anchors from the job to the outside: every driver, what is stored of it, and what an outsider makes of it.
+//! Anchors from the job to the outside: every driver, what is stored of it, and what an auditor makes of it.
 
 use std::fs;
 
@@ -110,7 +110,7 @@ fn the_file_works_with_nothing_else_and_grows_by_one_signed_line_a_batch() {
     );
     // The tenants that had events: our own comes with its first.
     assert_eq!(
-        server.client.lines("SELECT tenant_id, epoch, target, batch, tree_size, state, tx_hash IS NOT NULL, anchored_at > now() - interval '36 hours', attempts, coalesce(error, '-'), tied FROM zeroauth_audit_internal.anchors ORDER BY 1"),
+        server.client.lines("SELECT tenant_id, epoch, target, batch, tree_size, state, tx_hash IS NOT NULL, anchored_at > now() - interval '36 hours', attempts, coalesce(error, '-'), consistent FROM zeroauth_audit_internal.anchors ORDER BY 1"),
         ["acme|0|file|1|5|finalized|t|t|1|-|t", "globex|0|file|1|5|finalized|t|t|1|-|t"]
     );
     assert_eq!(assert_paths(&mut server.client), 2);
@@ -128,7 +128,7 @@ fn the_file_works_with_nothing_else_and_grows_by_one_signed_line_a_batch() {
     });
     assert_eq!(contents(&server).len(), 2);
     assert_eq!(assert_paths(&mut server.client), 5);
-    assert_eq!(server.client.lines("SELECT DISTINCT tied FROM zeroauth_audit_internal.anchors"), ["t"]);
+    assert_eq!(server.client.lines("SELECT DISTINCT consistent FROM zeroauth_audit_internal.anchors"), ["t"]);
     server.client.run(
         "INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'later' FROM generate_series(1, 9)",
     );

@@ -120,9 +120,9 @@ fn pitfall_39_default_privileges_give_no_right_on_what_create_extension_makes() 
         client.run(&format!("ALTER DEFAULT PRIVILEGES GRANT {what} TO {quoted}; ALTER DEFAULT PRIVILEGES GRANT {what} TO PUBLIC"));
     }
     let said = said(&database, "CREATE EXTENSION zeroauth_audit");
-    let told: Vec<_> = said.iter().filter(|line| line.starts_with("default privileges gave ")).collect();
-    assert_eq!(told.len(), 1, "{said:?}");
-    assert!(told[0].starts_with(&format!("default privileges gave {role} rights on ")), "{said:?}");
+    let message: Vec<_> = said.iter().filter(|line| line.starts_with("default privileges gave ")).collect();
+    assert_eq!(message.len(), 1, "{said:?}");
+    assert!(message[0].starts_with(&format!("default privileges gave {role} rights on ")), "{said:?}");
     assert_eq!(
         client.lines("SELECT grantee, object FROM zeroauth_audit_internal.granted_rights"),
         [] as [&str; 0]

@@ -27,7 +27,7 @@ fn a_full_disk_under_the_table_refuses_events_and_unchains_none() {
         client.line("SELECT spcname FROM pg_class c JOIN pg_tablespace s ON s.oid = reltablespace WHERE relname = 'audit_events_pkey'"),
         "small"
     );
-    let ballast = disk.ballast(8);
+    let filler = disk.filler(8);
 
     // Four sessions run into it, and try again.
     let acknowledged: u32 = thread::scope(|scope| {
@@ -60,7 +60,7 @@ fn a_full_disk_under_the_table_refuses_events_and_unchains_none() {
     client.refused("53100", &LARGE.replace("1, 100)", "1, 10000)"));
     client.run("ROLLBACK TO a");
     assert_nothing_is_held(&mut client);
-    fs::remove_file(ballast).unwrap();
+    fs::remove_file(filler).unwrap();
     client.run(LARGE);
     client.run("COMMIT");
     client.run(LARGE);
@@ -86,7 +86,7 @@ fn a_full_disk_under_the_write_ahead_log_loses_no_acknowledged_event() {
     assert!(copied.success());
     fs::remove_dir_all(&here).unwrap();
     symlink(&there, &here).unwrap();
-    let ballast = disk.ballast(32);
+    let filler = disk.filler(32);
     cluster.start_again().unwrap();
 
     let acknowledged: u32 = thread::scope(|scope| {
@@ -116,7 +116,7 @@ fn a_full_disk_under_the_write_ahead_log_loses_no_acknowledged_event() {
         log.lines().find(|line| line.contains("PANIC:")).unwrap_or_else(|| panic!("no PANIC in\n{log}"));
     assert!(panic.contains("No space left on device"), "{panic}");
 
-    fs::remove_file(ballast).unwrap();
+    fs::remove_file(filler).unwrap();
     // The server starts itself again, or gave up because it could not even recover: then the administrator starts it.
     let mut client = None;
     wait_until(Duration::from_secs(60), "the server to be back, or gone", || {

@@ -87,7 +87,7 @@ fn what_is_sealed_is_the_events_by_chain_and_seq_in_the_order_of_checkpoints() {
         client.line("SELECT count(*) FROM zeroauth_audit_internal.log_intervals WHERE tenant_id = 'acme' AND chain = 1"),
         "5"
     );
-    // An outsider with the public key believes each, and reads whose it is.
+    // An auditor with the public key believes each, and reads whose it is.
     let trust = trust(&[&key]);
     for note in client
         .rows("SELECT note, tenant_id, tree_size FROM zeroauth_audit_internal.checkpoints ORDER BY seal")

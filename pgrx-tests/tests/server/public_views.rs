@@ -21,7 +21,7 @@ const VIEWS: [(&str, &str); 11] = [
     ),
     (
         "audit_anchors",
-        "tenant_id target anchored_at state tree_size tx_hash block_number block_hash chain_id contract token batch epoch root batch_root tied attempts error",
+        "tenant_id target anchored_at state tree_size tx_hash block_number block_hash chain_id contract token batch epoch root batch_root consistent attempts error",
     ),
     ("audit_checkpoints", "sealed_at tenant_id origin tree_size root note"),
     (

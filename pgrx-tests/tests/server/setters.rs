@@ -113,7 +113,7 @@ fn a_sink_that_could_not_be_used_is_refused_at_the_call() {
     mode(&loose, 0o644);
     let log_key = SigningKey::from_seed("log.example", &[1; 32]).unwrap().verifier_key().to_string();
     let hint = "It must exist, belong to the server's user or to root, and be writable by the server's user and by nobody else.";
-    for (kind, config, told) in [
+    for (kind, config, message) in [
         (
             "directory",
             format!(r#"{{"directory": "{}"}}"#, open.display()),
@@ -158,7 +158,7 @@ fn a_sink_that_could_not_be_used_is_refused_at_the_call() {
         ("directory", "[]".into(), "config is no object / Give it fields: '{\"name\": \"value\"}'.".into()),
     ] {
         let sql = format!("SELECT audit_sink_set('worm', '{kind}', '{config}')");
-        assert_eq!(refused(&mut client, "ZA060", &sql), format!("sink \"worm\": {told}"));
+        assert_eq!(refused(&mut client, "ZA060", &sql), format!("sink \"worm\": {message}"));
     }
     let witness =
         crate::support::witness::Witness::start(&SigningKey::from_seed("log.example", &[1; 32]).unwrap(), 2);
@@ -167,12 +167,12 @@ fn a_sink_that_could_not_be_used_is_refused_at_the_call() {
         loose.display(),
         witness.vkey()
     );
-    let told = refused(&mut client, "ZA060", &sql);
+    let message = refused(&mut client, "ZA060", &sql);
     assert_eq!(
-        told,
+        message,
         format!("sink \"w\": field \"url_file\": the URL file has mode 0644, not 0600 or 0400 / {FILE_HINT}")
     );
-    for (code, sql, told) in [
+    for (code, sql, message) in [
         (
             "ZA005",
             "SELECT audit_sink_set('wrom', enabled => false)",
@@ -199,7 +199,7 @@ fn a_sink_that_could_not_be_used_is_refused_at_the_call() {
             "dropping a sink needs a note / Say why nothing is published there any more.",
         ),
     ] {
-        assert_eq!(refused(&mut client, code, sql), told);
+        assert_eq!(refused(&mut client, code, sql), message);
     }
     assert_eq!(client.line("SELECT count(*) FROM audit_sinks"), "0");
     assert_eq!(events(&mut client), [] as [&str; 0], "what is refused is no event");
@@ -289,7 +289,7 @@ fn a_route_that_could_not_be_used_is_refused_at_the_call() {
     let url_of = |url: &Path| format!(r#""url_file": "{}""#, url.display());
     let ok = format!(r#"{}, "secret_file": "{}""#, url_of(&url), key.display());
     let files = |problem: &str| format!("{problem} / {FILE_HINT}");
-    for (kind, config, told) in [
+    for (kind, config, message) in [
         ("webhook", url_of(&url), "field \"secret_file\": it is missing / Every alert route of kind webhook has one.".into()),
         ("webhook", format!(r#"{}, "secret_file": "{}""#, url_of(&loose), key.display()), files("field \"url_file\": the URL file has mode 0640, not 0600 or 0400")),
         ("webhook", format!(r#"{}, "secret_file": "{}""#, url_of(&plain), key.display()), files("field \"url_file\": the URL is not https:// (http:// is for loopback addresses only)")),
@@ -304,9 +304,9 @@ fn a_route_that_could_not_be_used_is_refused_at_the_call() {
         ("mail", String::new(), "there is no kind \"mail\" / The kinds: alertmanager, webhook.".into()),
     ] {
         let sql = format!("SELECT audit_alert_route_set('oncall', '{kind}', '{{{config}}}')");
-        assert_eq!(refused(&mut client, "ZA060", &sql), format!("alert route \"oncall\": {told}"), "{config}");
+        assert_eq!(refused(&mut client, "ZA060", &sql), format!("alert route \"oncall\": {message}"), "{config}");
     }
-    for (code, sql, told) in [
+    for (code, sql, message) in [
         (
             "ZA005",
             "SELECT audit_alert_route_set('oncall', 'webhook')",
@@ -338,7 +338,7 @@ fn a_route_that_could_not_be_used_is_refused_at_the_call() {
             "there is no alert route \"oncall\" / SELECT name FROM audit_alert_routes shows those that there are.",
         ),
     ] {
-        assert_eq!(refused(&mut client, code, sql), told);
+        assert_eq!(refused(&mut client, code, sql), message);
     }
     client.run(&format!("SELECT audit_alert_route_set('oncall', 'webhook', '{{{ok}}}', false)"));
     assert_eq!(
@@ -391,14 +391,14 @@ fn an_alert_is_ended_by_a_person_only_with_a_note_and_the_highest_only_when_ackn
         client.line(&format!("SELECT id FROM audit_alerts WHERE severity = {severity}"))
     };
     let (one, two) = (id(&mut client, 1), id(&mut client, 2));
-    for (code, sql, told) in [
+    for (code, sql, message) in [
         ("ZA009", format!("SELECT audit_alert_resolve({one}, 'over')"), format!("alert {one} has severity 1 and is not acknowledged / SELECT audit_alert_acknowledge({one}, 'what is being done');")),
         ("ZA009", format!("SELECT audit_alert_resolve({two}, E'\\n')"), "a resolution needs a note / Say why the alert is over.".into()),
         ("ZA009", format!("SELECT audit_alert_resolve({two}, NULL)"), "a resolution needs a note / Say why the alert is over.".into()),
         ("ZA005", "SELECT audit_alert_resolve(999, 'over')".into(), "there is no alert 999 / SELECT id, message FROM audit_alerts WHERE state <> 'resolved' shows those that there are.".into()),
         ("ZA009", "SELECT audit_alert_resolve(NULL, 'over')".into(), "the number of the alert is NULL / SELECT id, message FROM audit_alerts WHERE state <> 'resolved' shows the numbers.".into()),
     ] {
-        assert_eq!(refused(&mut client, code, &sql), told);
+        assert_eq!(refused(&mut client, code, &sql), message);
     }
     let (result, notices) =
         called(&database, &format!("SELECT audit_alert_resolve({two}, 'the disk was replaced')"));
@@ -445,7 +445,7 @@ fn a_schedule_is_changed_by_a_call_that_says_when_the_job_runs_next() {
         "",
         "nothing changed"
     );
-    for (code, call, told) in [
+    for (code, call, message) in [
         (
             "ZA022",
             "'prone'",
@@ -477,7 +477,7 @@ fn a_schedule_is_changed_by_a_call_that_says_when_the_job_runs_next() {
             "disabling job \"prune\" needs a note / Say why it does not run any more.",
         ),
     ] {
-        assert_eq!(refused(&mut client, code, &format!("SELECT audit_job_set({call})")), told);
+        assert_eq!(refused(&mut client, code, &format!("SELECT audit_job_set({call})")), message);
     }
     client.refused("ZA021", "SELECT audit_job_set('prune', '* * * *')");
     client.refused("ZA021", "SELECT audit_job_set('prune', time_zone => 'Europe/Atlantis')");
@@ -587,7 +587,7 @@ fn a_tenant_is_checked_as_far_as_somebody_says() {
     );
     assert_eq!(called(&database, "SELECT audit_tenant_set('acme', NULL)").0, "changed");
     assert_eq!(client.line("SELECT drift_rows FROM audit_tenants WHERE tenant_id = 'acme'"), "~");
-    for (call, told) in [
+    for (call, message) in [
         (
             "NULL, 5",
             "the name of the tenant is NULL / SELECT tenant_id FROM audit_tenants shows those that there are.",
@@ -606,7 +606,7 @@ fn a_tenant_is_checked_as_far_as_somebody_says() {
             "drift_rows 100001 is not 1 to 100000 / NULL is the setting zeroauth_audit.drift_rows.",
         ),
     ] {
-        assert_eq!(refused(&mut client, "ZA009", &format!("SELECT audit_tenant_set({call})")), told);
+        assert_eq!(refused(&mut client, "ZA009", &format!("SELECT audit_tenant_set({call})")), message);
     }
     assert_eq!(events(&mut client), ["tenant.changed|info|acme", "tenant.changed|info|acme"]);
 }
@@ -660,7 +660,7 @@ fn a_target_is_created_changed_and_dropped_unless_it_has_anchors() {
         ]
     );
     let hint = "docs/anchors.md lists the fields of each kind.";
-    for (kind, config, told) in [
+    for (kind, config, message) in [
         ("file", r#"{"path": "anchors"}"#.to_owned(), format!("has a path that is not absolute / {hint}")),
         ("file", r#"{"key": "PRIVATE+KEY+s3cret"}"#.into(), format!("unknown field \"key\", expected one of \"path\", \"key_file\", \"earlier_keys\" / {hint}")),
         ("file", format!(r#"{{"path": "/no/such/folder/anchors", "key_file": "{}"}}"#, key.display()), format!("field \"path\": cannot make the anchor file: No such file or directory (os error 2) / {FILE_HINT}")),
@@ -671,9 +671,9 @@ fn a_target_is_created_changed_and_dropped_unless_it_has_anchors() {
         ("pigeon", "{}".into(), "there is no kind \"pigeon\" / The kinds: evm, file, rfc3161.".into()),
     ] {
         let sql = format!("SELECT audit_anchor_target_set('t', '{kind}', '{config}')");
-        assert_eq!(refused(&mut client, "ZA060", &sql), format!("anchor target \"t\": {told}"));
+        assert_eq!(refused(&mut client, "ZA060", &sql), format!("anchor target \"t\": {message}"));
     }
-    for (code, sql, told) in [
+    for (code, sql, message) in [
         (
             "ZA005",
             "SELECT audit_anchor_target_set('t', 'file')",
@@ -700,7 +700,7 @@ fn a_target_is_created_changed_and_dropped_unless_it_has_anchors() {
             "the name of the anchor target is NULL / Every call is about one, by its name.",
         ),
     ] {
-        assert_eq!(refused(&mut client, code, sql), told);
+        assert_eq!(refused(&mut client, code, sql), message);
     }
     assert_eq!(client.line("SELECT audit_anchor_retry('file')"), "0");
 }

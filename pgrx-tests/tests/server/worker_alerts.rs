@@ -37,7 +37,7 @@ fn an_alert_its_acknowledgement_and_its_end_reach_a_webhook_within_seconds() {
     });
     // Woken by the commit, not by the clock.
     raise(&mut client, 1, "gap::1");
-    wait_until(DEADLINE, "the alert arrives", || receiver.told() == ["raised 1 gap::1"]);
+    wait_until(DEADLINE, "the alert arrives", || receiver.notices() == ["raised 1 gap::1"]);
     // Rolled back is not told; counted up is not told either.
     client.run("BEGIN; SELECT zeroauth_audit_internal.raise_alert('gap', 2::smallint, NULL, 'gap::9', 'x', NULL); ROLLBACK");
     raise(&mut client, 1, "gap::1");
@@ -45,7 +45,7 @@ fn an_alert_its_acknowledgement_and_its_end_reach_a_webhook_within_seconds() {
     person.run("SELECT audit_alert_acknowledge(id, 'on it') FROM zeroauth_audit_internal.alerts");
     client.run("SELECT zeroauth_audit_internal.resolve_alert('gap::1', 'gone')");
     wait_until(DEADLINE, "all of it arrives, in order", || {
-        receiver.told() == ["raised 1 gap::1", "acknowledged 1 gap::1", "resolved 1 gap::1"]
+        receiver.notices() == ["raised 1 gap::1", "acknowledged 1 gap::1", "resolved 1 gap::1"]
     });
     wait_until(DEADLINE, "and is recorded", || undelivered(&mut client) == "0");
     assert_eq!(
@@ -83,12 +83,12 @@ fn an_endpoint_that_was_away_gets_everything_once_and_in_order_after_a_restart_o
     let receiver = Receiver::on(&address.to_string());
     let mut client = cluster.client();
     wait_until(Duration::from_secs(60), "everything arrives", || undelivered(&mut client) == "0");
-    let mut told = receiver.told();
-    let first: Vec<String> = told.iter().filter(|line| line.ends_with("gap::1")).cloned().collect();
+    let mut said = receiver.notices();
+    let first: Vec<String> = said.iter().filter(|line| line.ends_with("gap::1")).cloned().collect();
     assert_eq!(first, ["raised 1 gap::1", "acknowledged 1 gap::1", "resolved 1 gap::1", "raised 1 gap::1"]);
-    told.sort();
+    said.sort();
     assert_eq!(
-        told,
+        said,
         [
             "acknowledged 1 gap::1",
             "raised 1 gap::1",
@@ -114,10 +114,10 @@ fn an_endpoint_that_hangs_delays_neither_another_route_nor_a_job_nor_the_shutdow
     client.run(&webhook(&cluster, "fine", fine.address));
     raise(&mut client, 2, "gap::1");
     wait_until(DEADLINE, "one has it, the other is being tried", || {
-        fine.told().len() == 1 && hangs.told().len() == 1
+        fine.notices().len() == 1 && hangs.notices().len() == 1
     });
     raise(&mut client, 2, "gap::2");
-    wait_until(DEADLINE, "the other route goes on", || fine.told().len() == 2);
+    wait_until(DEADLINE, "the other route goes on", || fine.notices().len() == 2);
     let idle = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'zeroauth_audit worker' AND state = 'idle' AND xact_start IS NULL";
     wait_until(DEADLINE, "no transaction is open while it hangs", || client.line(idle) == "1");
     assert_eq!(
@@ -134,10 +134,10 @@ fn an_endpoint_that_hangs_delays_neither_another_route_nor_a_job_nor_the_shutdow
         undelivered(&mut client) == "0"
     });
     // Each at least once; only those of one fingerprint have an order.
-    let mut told = hangs.told();
-    told.sort();
-    told.dedup();
-    assert_eq!(told, ["raised 1 gap::1", "raised 1 gap::2"]);
+    let mut said = hangs.notices();
+    said.sort();
+    said.dedup();
+    assert_eq!(said, ["raised 1 gap::1", "raised 1 gap::2"]);
     let keys: std::collections::BTreeSet<String> =
         hangs.got().iter().map(|notice| notice["delivery_id"].to_string()).collect();
     assert_eq!(keys.len(), 2, "what is repeated can be told by its key");
@@ -151,7 +151,7 @@ fn a_hanging_endpoint_keeps_no_database_from_being_dropped() {
     let mut client = cluster.client();
     client.run(&webhook(&cluster, "hangs", hangs.address));
     raise(&mut client, 2, "gap::1");
-    wait_until(DEADLINE, "it is being tried", || hangs.told().len() == 1);
+    wait_until(DEADLINE, "it is being tried", || hangs.notices().len() == 1);
     drop(client);
     let mut watcher = watcher(&cluster);
     let took = timed(|| watcher.run("DROP DATABASE audit"));
@@ -166,14 +166,14 @@ fn a_server_that_answers_500_is_tried_again_and_one_that_refuses_is_an_alert_for
     let mut client = cluster.client();
     client.run(&webhook(&cluster, "broken", broken.address));
     raise(&mut client, 2, "gap::1");
-    wait_until(DEADLINE, "a second attempt", || broken.told().len() >= 2);
+    wait_until(DEADLINE, "a second attempt", || broken.notices().len() >= 2);
     broken.answer(200);
     wait_until(DEADLINE, "it gets through", || undelivered(&mut client) == "0");
     client.run(&webhook(&cluster, "fine", fine.address));
     broken.answer(403);
     raise(&mut client, 2, "gap::2");
     wait_until(DEADLINE, "the other route is told of the refusal", || {
-        fine.told().contains(&"raised 1 delivery_failing::broken".to_owned())
+        fine.notices().contains(&"raised 1 delivery_failing::broken".to_owned())
     });
     assert_eq!(
         client.line("SELECT refused, last_error FROM zeroauth_audit_internal.alert_deliveries WHERE route = 'broken' AND fingerprint = 'gap::2'"),
@@ -194,10 +194,10 @@ fn escalation_goes_by_the_clock_until_somebody_acknowledges() {
     client.run(&webhook(&cluster, "hook", receiver.address));
     let id = raise(&mut client, 1, "gap::1");
     wait_until(DEADLINE, "levels 2 and 3", || {
-        receiver.told() == ["raised 1 gap::1", "escalated 2 gap::1", "escalated 3 gap::1"]
+        receiver.notices() == ["raised 1 gap::1", "escalated 2 gap::1", "escalated 3 gap::1"]
     });
     client.run(&format!("SELECT audit_alert_acknowledge({id}, 'awake')"));
-    wait_until(DEADLINE, "the acknowledgement", || receiver.told().len() == 4);
+    wait_until(DEADLINE, "the acknowledgement", || receiver.notices().len() == 4);
     assert_eq!(client.line("SELECT zeroauth_audit_internal.next_delivery('{}')"), "~", "nothing more is due");
 }
 
@@ -209,8 +209,8 @@ fn a_burst_of_alerts_arrives_whole_with_few_transactions() {
     client.run(&webhook(&cluster, "hook", receiver.address));
     client.run("SELECT zeroauth_audit_internal.raise_alert('gap', 2::smallint, 't' || i, 'gap:t' || i, 'x', NULL) FROM generate_series(1, 500) i");
     wait_until(Duration::from_secs(60), "all of them", || undelivered(&mut client) == "0");
-    let told: std::collections::BTreeSet<String> = receiver.told().into_iter().collect();
-    assert_eq!((told.len(), receiver.told().len()), (500, 500));
+    let said: std::collections::BTreeSet<String> = receiver.notices().into_iter().collect();
+    assert_eq!((said.len(), receiver.notices().len()), (500, 500));
 }
 
 /// The real Alertmanager, ended with the test.
@@ -306,7 +306,7 @@ fn tampering_reaches_the_table_the_log_alertmanager_and_a_webhook_within_one_run
     let begun = Instant::now();
     client.run("UPDATE zeroauth_audit_internal.jobs SET next_run = now() WHERE name = 'drift'");
     let fingerprint = "content_mismatch:acme:0";
-    wait_until(DEADLINE, "the webhook", || receiver.told().contains(&format!("raised 1 {fingerprint}")));
+    wait_until(DEADLINE, "the webhook", || receiver.notices().contains(&format!("raised 1 {fingerprint}")));
     println!("begin of the run to the webhook: {:?}", begun.elapsed());
     wait_until(DEADLINE, "Alertmanager", || {
         alertmanager

@@ -318,16 +318,16 @@ fn health_says_what_is_wrong_and_stops_saying_it() {
 #[test]
 fn an_overdue_job_raises_an_alert_and_its_success_resolves_it() {
     // The alerts themselves are another part's: what is checked is what that part is told.
-    let alerts = "CREATE TABLE told (what text);
+    let alerts = "CREATE TABLE message (what text);
         DO $d$ BEGIN
           IF to_regprocedure('zeroauth_audit_internal.raise_alert(text,smallint,text,text,text,jsonb)') IS NULL THEN
             CREATE FUNCTION zeroauth_audit_internal.raise_alert(kind text, severity smallint, tenant text, fingerprint text, message text, evidence jsonb) RETURNS bigint LANGUAGE sql AS
-              $f$ INSERT INTO public.told VALUES ('raise ' || kind || ' ' || severity || ' ' || fingerprint || ' ' || (evidence ->> 'job')); SELECT 1::bigint $f$;
+              $f$ INSERT INTO public.message VALUES ('raise ' || kind || ' ' || severity || ' ' || fingerprint || ' ' || (evidence ->> 'job')); SELECT 1::bigint $f$;
             CREATE FUNCTION zeroauth_audit_internal.resolve_alert(fingerprint text, note text) RETURNS boolean LANGUAGE sql AS
-              $f$ INSERT INTO public.told VALUES ('resolve ' || fingerprint); SELECT true $f$;
+              $f$ INSERT INTO public.message VALUES ('resolve ' || fingerprint); SELECT true $f$;
           ELSE
             CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS $f$ BEGIN
-              INSERT INTO public.told VALUES (CASE WHEN NEW.state = 'resolved' THEN 'resolve ' || NEW.fingerprint ELSE 'raise ' || NEW.kind || ' ' || NEW.severity || ' ' || NEW.fingerprint || ' ' || (NEW.evidence ->> 'job') END); RETURN NULL; END $f$;
+              INSERT INTO public.message VALUES (CASE WHEN NEW.state = 'resolved' THEN 'resolve ' || NEW.fingerprint ELSE 'raise ' || NEW.kind || ' ' || NEW.severity || ' ' || NEW.fingerprint || ' ' || (NEW.evidence ->> 'job') END); RETURN NULL; END $f$;
             CREATE TRIGGER tell AFTER INSERT OR UPDATE ON zeroauth_audit_internal.alerts FOR EACH ROW EXECUTE FUNCTION tell();
           END IF;
         END $d$;";
@@ -338,11 +338,11 @@ fn an_overdue_job_raises_an_alert_and_its_success_resolves_it() {
         "UPDATE zeroauth_audit_internal.jobs SET overdue_at = clock_timestamp() + interval '1 second' WHERE name = 'late'",
     );
     wait_until(DEADLINE, "the alert", || {
-        client.lines("SELECT DISTINCT what FROM told") == ["raise job_overdue 2 job_overdue:late late"]
+        client.lines("SELECT DISTINCT what FROM message") == ["raise job_overdue 2 job_overdue:late late"]
     });
     due(&mut client, "late");
     wait_until(DEADLINE, "its resolution", || {
-        client.line("SELECT count(*) FROM told WHERE what = 'resolve job_overdue:late'") != "0"
+        client.line("SELECT count(*) FROM message WHERE what = 'resolve job_overdue:late'") != "0"
     });
 }
 

@@ -183,11 +183,11 @@ CREATE FUNCTION zeroauth_audit_internal.announce_alert(alert_id bigint, what tex
     AS $$
 DECLARE
     alert zeroauth_audit_internal.alerts;
-    told jsonb;
+    facts jsonb;
     problem text;
 BEGIN
     SELECT a.* INTO STRICT alert FROM zeroauth_audit_internal.alerts a WHERE a.id = announce_alert.alert_id;
-    told := pg_catalog.jsonb_build_object(
+    facts := pg_catalog.jsonb_build_object(
         'id', alert.id, 'kind', alert.kind, 'severity', alert.severity, 'tenant', alert.tenant, 'fingerprint', alert.fingerprint,
         'message', alert.message, 'evidence', alert.evidence, 'state', alert.state, 'occurrences', alert.occurrences,
         'escalation_level', alert.escalation_level,
@@ -199,7 +199,7 @@ BEGIN
     BEGIN
         PERFORM zeroauth_audit_internal.append_own(
             'alert.' || announce_alert.what, (ARRAY['critical', 'high', 'medium', 'low'])[alert.severity], alert.fingerprint,
-            told || pg_catalog.jsonb_build_object('level', announce_alert.level));
+            facts || pg_catalog.jsonb_build_object('level', announce_alert.level));
     EXCEPTION WHEN OTHERS THEN
         -- Whoever can make the trail refuse events must not silence alerts with it: people are told, also of this.
         problem := SQLSTATE || ' ' || SQLERRM;
@@ -219,7 +219,7 @@ BEGIN
         pg_catalog.jsonb_build_object(
             'version', 1, 'delivery_id', k.delivery_key, 'what', announce_alert.what, 'level', announce_alert.level,
             'cluster', COALESCE(NULLIF(pg_catalog.current_setting('cluster_name'), ''), (SELECT s.system_identifier::text FROM pg_catalog.pg_control_system() s)),
-            'database', pg_catalog.current_database(), 'alert', told)
+            'database', pg_catalog.current_database(), 'alert', facts)
     FROM (
         SELECT r.name, pg_catalog.gen_random_uuid() AS delivery_key
         FROM zeroauth_audit_internal.routes_for(alert.id, announce_alert.what, announce_alert.level) r

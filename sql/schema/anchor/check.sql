@@ -63,7 +63,7 @@ CREATE FUNCTION zeroauth_audit_internal.anchor_linked(tenant text, epoch integer
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    UPDATE zeroauth_audit_internal.anchors a SET tied = difference IS NULL
+    UPDATE zeroauth_audit_internal.anchors a SET consistent = difference IS NULL
     WHERE a.tenant_id = tenant AND a.epoch = anchor_linked.epoch AND a.target = anchor_linked.target AND a.batch = anchor_linked.batch;
     IF difference IS NOT NULL THEN
         PERFORM zeroauth_audit_internal.anchor_find('anchor_mismatch', 'events', tenant, '', 0, difference);
@@ -102,17 +102,17 @@ DECLARE
     unanswered text;
 BEGIN
     -- A question that the worker never answered, or that only somebody else's scheduler asked.
-    SELECT string_agg(format('target %s: %s', t.name, CASE WHEN t.checked_at IS DISTINCT FROM t.check_asked_at THEN 'the worker did not read it' ELSE t.check_error END), '; ' ORDER BY t.name)
+    SELECT string_agg(format('target %s: %s', t.name, CASE WHEN t.checked_at IS DISTINCT FROM t.check_requested_at THEN 'the worker did not read it' ELSE t.check_error END), '; ' ORDER BY t.name)
     INTO unanswered
     FROM zeroauth_audit_internal.anchor_targets t
-    WHERE t.enabled AND t.check_asked_at < at - interval '1 hour' AND t.check_asked_at >= t.enabled_since
-      AND (t.checked_at IS DISTINCT FROM t.check_asked_at
+    WHERE t.enabled AND t.check_requested_at < at - interval '1 hour' AND t.check_requested_at >= t.enabled_since
+      AND (t.checked_at IS DISTINCT FROM t.check_requested_at
            OR t.check_error IS NOT NULL AND (SELECT r.run_by FROM zeroauth_audit_internal.job_runs r WHERE r.id = this_run) <> 'worker');
-    UPDATE zeroauth_audit_internal.anchor_targets t SET check_asked_at = at WHERE t.enabled;
-    INSERT INTO zeroauth_audit_internal.anchor_check_state AS s (run, phase, started_at, asked_at, failure)
+    UPDATE zeroauth_audit_internal.anchor_targets t SET check_requested_at = at WHERE t.enabled;
+    INSERT INTO zeroauth_audit_internal.anchor_check_state AS s (run, phase, started_at, requested_at, failure)
     VALUES (this_run, 'batches', at, at, unanswered)
     ON CONFLICT ON CONSTRAINT anchor_check_state_pkey DO UPDATE
-    SET run = excluded.run, asked_at = excluded.asked_at, failure = excluded.failure;
+    SET run = excluded.run, requested_at = excluded.requested_at, failure = excluded.failure;
     -- A run that was interrupted goes on where it was, unless that is long ago.
     UPDATE zeroauth_audit_internal.anchor_check_state s
     SET phase = 'batches', started_at = at, target = '', batch = 0, tenant_id = '', epoch = -1, leaf = 0, frontier = ''
@@ -231,11 +231,11 @@ DECLARE
 BEGIN
     -- Only the worker can answer, and only what was committed: a run in a session leaves the answers to the next.
     IF (SELECT r.run_by FROM zeroauth_audit_internal.job_runs r WHERE r.id = this_run) = 'worker' THEN
-        IF EXISTS (SELECT FROM zeroauth_audit_internal.anchor_targets t WHERE t.enabled AND t.check_asked_at = s.asked_at AND t.checked_at IS DISTINCT FROM t.check_asked_at) THEN
+        IF EXISTS (SELECT FROM zeroauth_audit_internal.anchor_targets t WHERE t.enabled AND t.check_requested_at = s.requested_at AND t.checked_at IS DISTINCT FROM t.check_requested_at) THEN
             RETURN true;
         END IF;
         SELECT string_agg(format('target %s: %s', t.name, t.check_error), '; ' ORDER BY t.name) INTO more
-        FROM zeroauth_audit_internal.anchor_targets t WHERE t.enabled AND t.check_asked_at = s.asked_at AND t.check_error IS NOT NULL;
+        FROM zeroauth_audit_internal.anchor_targets t WHERE t.enabled AND t.check_requested_at = s.requested_at AND t.check_error IS NOT NULL;
         failed := concat_ws('; ', failed, more);
     END IF;
     failed := nullif(failed, '');

@@ -23,7 +23,7 @@ BEGIN
         -- Restored, perhaps over the row that CREATE EXTENSION made.
         UPDATE zeroauth_audit_internal.anchor_targets t
         SET driver = NEW.driver, config = NEW.config, registered_at = NEW.registered_at, last_epoch = greatest(t.last_epoch, NEW.last_epoch),
-            check_asked_at = NEW.check_asked_at, checked_at = NEW.checked_at, check_error = NEW.check_error
+            check_requested_at = NEW.check_requested_at, checked_at = NEW.checked_at, check_error = NEW.check_error
         WHERE t.name = NEW.name;
         IF FOUND THEN
             RETURN NULL;
@@ -72,7 +72,7 @@ CREATE TRIGGER zeroauth_audit_anchor_target_check
     FOR EACH ROW EXECUTE FUNCTION zeroauth_audit_internal.anchor_target_check();
 COMMENT ON TRIGGER zeroauth_audit_anchor_target_check ON zeroauth_audit_internal.anchor_targets IS 'Checks the configuration; a restored row comes back disabled.';
 CREATE TRIGGER zeroauth_audit_anchor_targets_changed
-    AFTER INSERT OR UPDATE OF driver, config, enabled, check_asked_at OR DELETE OR TRUNCATE ON zeroauth_audit_internal.anchor_targets
+    AFTER INSERT OR UPDATE OF driver, config, enabled, check_requested_at OR DELETE OR TRUNCATE ON zeroauth_audit_internal.anchor_targets
     FOR EACH STATEMENT EXECUTE FUNCTION zeroauth_audit_internal.jobs_changed();
 COMMENT ON TRIGGER zeroauth_audit_anchor_targets_changed ON zeroauth_audit_internal.anchor_targets IS 'A change counts at once: the worker is woken.';
 CREATE TRIGGER zeroauth_audit_anchor_batches_planned
@@ -134,7 +134,7 @@ CREATE FUNCTION zeroauth_audit_internal.anchor_copy(from_target text, from_batch
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    INSERT INTO zeroauth_audit_internal.anchors (tenant_id, epoch, target, batch, tree_size, root, batch_root, leaf_index, path, tied, chain_id, contract)
+    INSERT INTO zeroauth_audit_internal.anchors (tenant_id, epoch, target, batch, tree_size, root, batch_root, leaf_index, path, consistent, chain_id, contract)
     SELECT a.tenant_id, a.epoch, to_target, to_batch, a.tree_size, a.root, a.batch_root, a.leaf_index, a.path,
         CASE WHEN before.tree_size IS NULL OR before.tree_size = a.tree_size AND before.root = a.root THEN true END,
         CASE WHEN t.driver = 'evm' THEN (t.config ->> 'chain_id')::bigint END, CASE WHEN t.driver = 'evm' THEN lower(t.config ->> 'contract') END

@@ -3,7 +3,7 @@
 
 CREATE VIEW @extschema@.audit_anchors AS
     SELECT a.tenant_id, a.target, a.anchored_at, a.state, a.tree_size, a.tx_hash, a.block_number, a.block_hash, a.chain_id, a.contract, a.token,
-        a.batch, a.epoch, a.root, a.batch_root, a.tied, a.attempts, a.error
+        a.batch, a.epoch, a.root, a.batch_root, a.consistent, a.attempts, a.error
     FROM zeroauth_audit_internal.anchors a;
 REVOKE ALL ON TABLE @extschema@.audit_anchors FROM PUBLIC;
 COMMENT ON VIEW @extschema@.audit_anchors IS 'What of each tenant is fixed outside, where and since when: one row for each log, target and batch. SELECT count(*) .. WHERE anchored_at > now() - interval ''36 hours'' says whether the daily anchor came. Read-only; the job anchor and the worker write it.';
@@ -22,7 +22,7 @@ COMMENT ON COLUMN @extschema@.audit_anchors.batch IS 'Number of the batch at the
 COMMENT ON COLUMN @extschema@.audit_anchors.epoch IS 'Which log of the tenant: 0, and one more after each acknowledged restore.';
 COMMENT ON COLUMN @extschema@.audit_anchors.root IS 'Root hash of the anchored checkpoint.';
 COMMENT ON COLUMN @extschema@.audit_anchors.batch_root IS 'Root hash of the batch: what was anchored.';
-COMMENT ON COLUMN @extschema@.audit_anchors.tied IS 'Whether a consistency proof ties it to the anchor before it at this target; NULL: not looked at yet.';
+COMMENT ON COLUMN @extschema@.audit_anchors.consistent IS 'Whether a consistency proof leads from the anchor before it to this one at this target; NULL: not looked at yet.';
 COMMENT ON COLUMN @extschema@.audit_anchors.attempts IS 'How often something was sent for the batch.';
 COMMENT ON COLUMN @extschema@.audit_anchors.error IS 'What keeps it from being anchored; NULL: nothing.';
 CREATE TRIGGER zeroauth_audit_refuse_edit INSTEAD OF INSERT OR UPDATE OR DELETE ON @extschema@.audit_anchors

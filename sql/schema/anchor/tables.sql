@@ -12,7 +12,7 @@ CREATE TABLE zeroauth_audit_internal.anchor_targets (
     enabled_since timestamptz,
     disabled_because text,
     last_epoch bigint NOT NULL DEFAULT 0,
-    check_asked_at timestamptz,
+    check_requested_at timestamptz,
     checked_at timestamptz,
     check_error text,
     CONSTRAINT anchor_targets_pkey PRIMARY KEY (name),
@@ -31,8 +31,8 @@ COMMENT ON COLUMN zeroauth_audit_internal.anchor_targets.registered_at IS 'When 
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_targets.enabled_since IS 'Since when it is enabled: days before are not missed. Set by the server.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_targets.disabled_because IS 'restored, when the server disabled it; NULL otherwise.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_targets.last_epoch IS 'The highest epoch that a batch was given; epochs only rise. Set by the server.';
-COMMENT ON COLUMN zeroauth_audit_internal.anchor_targets.check_asked_at IS 'When the job anchor_check last asked the worker to read every anchor again. Set by the server.';
-COMMENT ON COLUMN zeroauth_audit_internal.anchor_targets.checked_at IS 'Which of these questions the worker last answered: its check_asked_at. Set by the server.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_targets.check_requested_at IS 'When the job anchor_check last asked the worker to read every anchor again. Set by the server.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_targets.checked_at IS 'Which of these questions the worker last answered: its check_requested_at. Set by the server.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_targets.check_error IS 'Why it could not read them; NULL when it could. Set by the server.';
 COMMENT ON CONSTRAINT anchor_targets_pkey ON zeroauth_audit_internal.anchor_targets IS 'Targets are told apart by their name.';
 COMMENT ON CONSTRAINT anchor_targets_name_check ON zeroauth_audit_internal.anchor_targets IS 'A name that needs no quoting anywhere.';
@@ -90,7 +90,7 @@ COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.paged_at IS 'When a per
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.last_error IS 'The newest failure. Never contains a part of a URL or of a key.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.included_at IS 'Since when it has been seen included.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.finalized_at IS 'When it was seen to be final.';
-COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.evidence IS 'What an outsider needs to check it without asking the database: transaction, receipt, proof and block header, or token, or signed note.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.evidence IS 'What an auditor needs to check it without asking the database: transaction, receipt, proof and block header, or token, or signed note.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.replanned_as IS 'Of a failed one: the epoch under which the same root was planned again.';
 COMMENT ON CONSTRAINT anchor_batches_pkey ON zeroauth_audit_internal.anchor_batches IS 'An epoch is used once.';
 COMMENT ON CONSTRAINT anchor_batches_epoch_check ON zeroauth_audit_internal.anchor_batches IS 'Epochs are counted from 1.';
@@ -109,7 +109,7 @@ CREATE TABLE zeroauth_audit_internal.anchors (
     batch_root bytea NOT NULL,
     leaf_index bigint NOT NULL,
     path bytea NOT NULL,
-    tied boolean,
+    consistent boolean,
     state text COLLATE pg_catalog."C" NOT NULL DEFAULT 'planned',
     tx_hash text,
     chain_id bigint,
@@ -129,7 +129,7 @@ CREATE TABLE zeroauth_audit_internal.anchors (
 -- Hashes do not compress.
 ALTER TABLE zeroauth_audit_internal.anchors ALTER COLUMN path SET STORAGE EXTERNAL;
 CREATE INDEX anchors_anchored ON zeroauth_audit_internal.anchors (anchored_at);
-CREATE INDEX anchors_untied ON zeroauth_audit_internal.anchors (tenant_id, epoch) WHERE tied IS NULL;
+CREATE INDEX anchors_not_compared ON zeroauth_audit_internal.anchors (tenant_id, epoch) WHERE consistent IS NULL;
 REVOKE ALL ON TABLE zeroauth_audit_internal.anchors FROM PUBLIC;
 COMMENT ON TABLE zeroauth_audit_internal.anchors IS 'Every anchor of every tenant: one row for each log and batch, changed together with the batch.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchors.tenant_id IS 'Whose log it is.';
@@ -141,7 +141,7 @@ COMMENT ON COLUMN zeroauth_audit_internal.anchors.root IS 'Root hash of that che
 COMMENT ON COLUMN zeroauth_audit_internal.anchors.batch_root IS 'Root hash of the batch: what was anchored.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchors.leaf_index IS 'Place of the checkpoint''s body in the batch, counted from 0.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchors.path IS 'Inclusion path (RFC 9162) from there to batch_root, 32 bytes a hash.';
-COMMENT ON COLUMN zeroauth_audit_internal.anchors.tied IS 'Whether a consistency proof ties it to the anchor before it at this target; NULL: not looked at yet.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchors.consistent IS 'Whether a consistency proof leads from the anchor before it to this one at this target; NULL: not looked at yet.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchors.state IS 'The state of the batch.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchors.tx_hash IS 'evm: hash of the transaction that it is in. file: SHA-256 of the line.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchors.chain_id IS 'evm: number of the chain (EIP-155).';
@@ -158,7 +158,7 @@ COMMENT ON CONSTRAINT anchors_place_check ON zeroauth_audit_internal.anchors IS 
 COMMENT ON CONSTRAINT anchors_hashes_check ON zeroauth_audit_internal.anchors IS 'SHA-256 hashes.';
 COMMENT ON CONSTRAINT anchors_state_check ON zeroauth_audit_internal.anchors IS 'The six states.';
 COMMENT ON INDEX zeroauth_audit_internal.anchors_anchored IS 'Who was anchored lately.';
-COMMENT ON INDEX zeroauth_audit_internal.anchors_untied IS 'What is still to be tied to the anchor before it.';
+COMMENT ON INDEX zeroauth_audit_internal.anchors_not_compared IS 'What is still to be compared with the anchor before it.';
 
 CREATE INDEX log_intervals_leaves ON zeroauth_audit_internal.log_intervals (tenant_id, epoch, first_leaf);
 COMMENT ON INDEX zeroauth_audit_internal.log_intervals_leaves IS 'The intervals of a log in the order of its leaves: what the job anchor_check goes by.';
@@ -212,7 +212,7 @@ CREATE TABLE zeroauth_audit_internal.anchor_check_state (
     run bigint,
     phase text NOT NULL DEFAULT 'idle',
     started_at timestamptz NOT NULL,
-    asked_at timestamptz NOT NULL,
+    requested_at timestamptz NOT NULL,
     target text COLLATE pg_catalog."C" NOT NULL DEFAULT '',
     batch bigint NOT NULL DEFAULT 0,
     tenant_id text COLLATE pg_catalog."C" NOT NULL DEFAULT '',
@@ -231,7 +231,7 @@ COMMENT ON COLUMN zeroauth_audit_internal.anchor_check_state.id IS 'Always true.
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_check_state.run IS 'The run in job_runs.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_check_state.phase IS 'idle; batches: the roots of batches from the rows of their tenants; tenants: the roots of anchored checkpoints from the events; answers: what the targets have; failing: the run is about to fail.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_check_state.started_at IS 'When the pass began.';
-COMMENT ON COLUMN zeroauth_audit_internal.anchor_check_state.asked_at IS 'When the worker was asked to read the targets.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_check_state.requested_at IS 'When the worker was asked to read the targets.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_check_state.target IS 'Target of the last batch that is done.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_check_state.batch IS 'That batch.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_check_state.tenant_id IS 'The tenant that it is at.';

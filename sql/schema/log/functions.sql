@@ -155,7 +155,7 @@ CREATE FUNCTION zeroauth_audit_internal.sink_reported(sink text, error text, pub
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    told zeroauth_audit_internal.sinks;
+    updated zeroauth_audit_internal.sinks;
 BEGIN
     UPDATE zeroauth_audit_internal.sinks s
     SET last_success = CASE WHEN sink_reported.error IS NULL THEN clock_timestamp() ELSE s.last_success END,
@@ -163,11 +163,11 @@ BEGIN
         last_error = coalesce(left(sink_reported.error, 500), s.last_error),
         published_to = greatest(s.published_to, coalesce(sink_reported.published, 0))
     WHERE s.name = sink
-    RETURNING s.* INTO told;
-    IF told.failing_since < clock_timestamp() - interval '15 minutes' THEN
+    RETURNING s.* INTO updated;
+    IF updated.failing_since < clock_timestamp() - interval '15 minutes' THEN
         PERFORM zeroauth_audit_internal.raise_alert('sink_failing', 2::smallint, NULL, 'sink_failing:' || sink,
-            format('checkpoints do not reach sink %s: %s', sink, told.last_error), jsonb_build_object('sink', sink, 'since', told.failing_since, 'error', told.last_error));
-    ELSIF told.failing_since IS NULL THEN
+            format('checkpoints do not reach sink %s: %s', sink, updated.last_error), jsonb_build_object('sink', sink, 'since', updated.failing_since, 'error', updated.last_error));
+    ELSIF updated.failing_since IS NULL THEN
         PERFORM zeroauth_audit_internal.resolve_alert('sink_failing:' || sink, 'checkpoints reach the sink again');
     END IF;
 END

@@ -67,14 +67,14 @@ COMMENT ON FUNCTION @extschema@.audit_verify_installation() IS
 CREATE FUNCTION zeroauth_audit_internal.privileged_uses(epoch bigint, number bigint) RETURNS TABLE (
     board bigint, at bigint, kind text, use text, role bigint, times bigint, first timestamptz, last timestamptz)
     LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10
-    AS 'MODULE_PATHNAME', 'zeroauth_audit_uses';
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_privileged_uses';
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.privileged_uses(bigint, bigint) FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.privileged_uses(bigint, bigint) IS
     'Part of the job tripwire: who used maintenance or replica role in this database, as noted in shared memory after a number of a board. No rows when the library is not in shared_preload_libraries.';
 
 CREATE FUNCTION zeroauth_audit_internal.forget_privileged_uses(epoch bigint, number bigint) RETURNS void
     LANGUAGE c VOLATILE PARALLEL RESTRICTED
-    AS 'MODULE_PATHNAME', 'zeroauth_audit_forget_uses';
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_forget_privileged_uses';
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.forget_privileged_uses(bigint, bigint) FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.forget_privileged_uses(bigint, bigint) IS
     'Part of the job tripwire: takes the notes up to a number off the board, once a committed transaction has told of them.';
@@ -263,7 +263,7 @@ CREATE FUNCTION zeroauth_audit_internal.tripwire_privileged_uses(before zeroauth
     AS $$
 DECLARE
     u record;
-    told jsonb;
+    detail jsonb;
 BEGIN
     -- What the last run told of is safe in this row since its commit.
     PERFORM zeroauth_audit_internal.forget_privileged_uses(before.uses_epoch, before.uses_number);
@@ -273,13 +273,13 @@ BEGIN
         FROM zeroauth_audit_internal.privileged_uses(before.uses_epoch, before.uses_number) x LEFT JOIN pg_roles r ON r.oid = x.role::oid
         GROUP BY x.kind, r.rolname, x.role
     LOOP
-        told := jsonb_build_object('role', u.role, 'uses', u.each);
+        detail := jsonb_build_object('role', u.role, 'uses', u.each);
         IF u.kind = 'rows_modified' THEN
-            PERFORM zeroauth_audit_internal.raise_incident('rows_modified', 1::smallint, 'audit_events', format('rows of audit_events were updated or deleted by %s under maintenance, or it was rolled back', u.role), told);
+            PERFORM zeroauth_audit_internal.raise_incident('rows_modified', 1::smallint, 'audit_events', format('rows of audit_events were updated or deleted by %s under maintenance, or it was rolled back', u.role), detail);
         ELSIF u.kind = 'maintenance_used' THEN
-            PERFORM zeroauth_audit_internal.raise_incident('maintenance_used', 2::smallint, u.role, format('%s used zeroauth_audit.maintenance: %s', u.role, u.uses), told);
+            PERFORM zeroauth_audit_internal.raise_incident('maintenance_used', 2::smallint, u.role, format('%s used zeroauth_audit.maintenance: %s', u.role, u.uses), detail);
         ELSE
-            PERFORM zeroauth_audit_internal.raise_incident('replica_role_used', 2::smallint, u.role, format('%s wrote to audit_events with session_replication_role = replica: %s', u.role, u.uses), told);
+            PERFORM zeroauth_audit_internal.raise_incident('replica_role_used', 2::smallint, u.role, format('%s wrote to audit_events with session_replication_role = replica: %s', u.role, u.uses), detail);
         END IF;
         UPDATE zeroauth_audit_internal.tripwire_state s SET
             uses_epoch = u.board, uses_number = CASE WHEN s.uses_epoch = u.board THEN greatest(s.uses_number, u.at) ELSE u.at END;

@@ -128,7 +128,7 @@ CREATE TABLE zeroauth_audit_internal.drift_state (
     recent_chain smallint,
     recent_stop text COLLATE pg_catalog."C" NOT NULL DEFAULT '',
     recent_wrapped boolean NOT NULL DEFAULT false,
-    careful boolean NOT NULL DEFAULT false,
+    one_by_one boolean NOT NULL DEFAULT false,
     pass bigint NOT NULL DEFAULT 0,
     pass_started_at timestamptz,
     pass_ended_at timestamptz,
@@ -161,7 +161,7 @@ COMMENT ON COLUMN zeroauth_audit_internal.drift_state.recent_tenant IS 'The last
 COMMENT ON COLUMN zeroauth_audit_internal.drift_state.recent_chain IS 'Its last chain that is done; NULL: all.';
 COMMENT ON COLUMN zeroauth_audit_internal.drift_state.recent_stop IS 'The tenant that the run began behind: it ends there, after it came round. Empty: it began with the first.';
 COMMENT ON COLUMN zeroauth_audit_internal.drift_state.recent_wrapped IS 'Whether it came round.';
-COMMENT ON COLUMN zeroauth_audit_internal.drift_state.careful IS 'Whether the next step takes one tenant, because the last one failed.';
+COMMENT ON COLUMN zeroauth_audit_internal.drift_state.one_by_one IS 'Whether the next step takes one tenant, because the last one failed.';
 COMMENT ON COLUMN zeroauth_audit_internal.drift_state.pass IS 'Number of the pass through all history.';
 COMMENT ON COLUMN zeroauth_audit_internal.drift_state.pass_started_at IS 'When it began; NULL: the next run begins one.';
 COMMENT ON COLUMN zeroauth_audit_internal.drift_state.pass_ended_at IS 'When the last pass ended.';

@@ -39,7 +39,7 @@ BEGIN
         recent_tenant = CASE WHEN s.phase = 'recent' THEN s.recent_tenant ELSE '' END,
         recent_chain = CASE WHEN s.phase = 'recent' THEN s.recent_chain END,
         recent_stop = CASE WHEN s.phase = 'recent' THEN s.recent_tenant ELSE '' END,
-        recent_wrapped = false, careful = false, tenants_done = 0, events_done = 0, history_left = NULL, confirm_block = 0, errors = 0, first_error = NULL,
+        recent_wrapped = false, one_by_one = false, tenants_done = 0, events_done = 0, history_left = NULL, confirm_block = 0, errors = 0, first_error = NULL,
         tenants_total = (SELECT count(*) FROM zeroauth_audit_internal.tenants t WHERE t.last_seen IS NOT NULL);
     -- What the owner resolved by hand, because no check can ever find it gone, is settled.
     DELETE FROM zeroauth_audit_internal.drift_findings d
@@ -108,11 +108,11 @@ DECLARE
     next text := s.recent_tenant;
 BEGIN
     BEGIN
-        replayed := zeroauth_audit_internal.replay_tenants(s.recent_tenant, s.recent_chain, upto, n, true, CASE WHEN s.careful THEN 0 ELSE milliseconds END);
+        replayed := zeroauth_audit_internal.replay_tenants(s.recent_tenant, s.recent_chain, upto, n, true, CASE WHEN s.one_by_one THEN 0 ELSE milliseconds END);
     EXCEPTION WHEN data_corrupted OR index_corrupted OR internal_error OR io_error OR program_limit_exceeded OR out_of_memory THEN
         -- One tenant that cannot be read must not keep the others from being checked.
-        IF NOT s.careful THEN
-            UPDATE zeroauth_audit_internal.drift_state SET careful = true;
+        IF NOT s.one_by_one THEN
+            UPDATE zeroauth_audit_internal.drift_state SET one_by_one = true;
             RETURN '{}';
         END IF;
         reason := SQLSTATE || ' ' || SQLERRM;
@@ -129,7 +129,7 @@ BEGIN
                 RAISE;
             END IF;
             PERFORM zeroauth_audit_internal.drift_could_not(next, reason);
-            UPDATE zeroauth_audit_internal.drift_state SET careful = false, recent_tenant = next, recent_chain = NULL;
+            UPDATE zeroauth_audit_internal.drift_state SET one_by_one = false, recent_tenant = next, recent_chain = NULL;
             RETURN '{}';
         END;
     END;
@@ -138,7 +138,7 @@ BEGIN
         PERFORM zeroauth_audit_internal.drift_could_not(replayed #>> '{place,tenant}', 'what was sealed: ' || reason);
     END IF;
     UPDATE zeroauth_audit_internal.drift_state t
-    SET recent_tenant = replayed #>> '{place,tenant}', recent_chain = (replayed #>> '{place,chain}')::smallint, careful = false,
+    SET recent_tenant = replayed #>> '{place,tenant}', recent_chain = (replayed #>> '{place,chain}')::smallint, one_by_one = false,
         tenants_done = t.tenants_done + (replayed ->> 'tenants')::bigint, events_done = t.events_done + (replayed ->> 'events')::bigint,
         tenants_total = greatest(t.tenants_total, t.tenants_done + (replayed ->> 'tenants')::bigint);
     IF (replayed ->> 'end')::boolean THEN

@@ -35,12 +35,12 @@ BEGIN
             ext.open AND (has_any_column_privilege(help.role, c.oid, 'SELECT') OR has_any_column_privilege(help.role, c.oid, 'INSERT'))
         FROM ext JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_extension'::regclass AND d.refobjid = ext.oid AND d.deptype = 'e'
         JOIN pg_class c ON c.oid = d.objid AND c.relnamespace = ext.extnamespace AND c.relkind IN ('r', 'v')
-    ), told AS (
+    ), sentences AS (
         SELECT t.*, substring(t.said FROM '^.*?[.?!](?= |$)') AS sentence, zeroauth_audit_internal.help_duty(t.object) AS duty FROM thing t
-    ), asked AS (
+    ), fitting AS (
         SELECT t.*, CASE WHEN help.topic IS NULL OR strpos(t.name, lower(help.topic)) > 0 OR help.topic = ANY (string_to_array(t.duty, ', ')) THEN 1
                          WHEN strpos(lower(t.said), lower(help.topic)) > 0 THEN 2 END AS fits
-        FROM told t
+        FROM sentences t
     )
     SELECT x.call, x.purpose, x.duty, x.yours FROM (
         SELECT 0 AS place, '' AS name, format('zeroauth_audit %s', ext.extversion) AS call,
@@ -49,7 +49,7 @@ BEGIN
         FROM ext WHERE help.topic IS NULL
         UNION ALL
         SELECT 1, a.name, a.call, CASE WHEN length(a.sentence) > 60 THEN left(a.sentence, 58) || '..' ELSE a.sentence END, a.duty, a.yours
-        FROM asked a WHERE a.fits = (SELECT min(b.fits) FROM asked b)
+        FROM fitting a WHERE a.fits = (SELECT min(b.fits) FROM fitting b)
     ) x ORDER BY x.place, x.name;
 END
 $$;

@@ -198,6 +198,9 @@ impl Machine<'_> {
 
     /// Nothing is under our epoch, and we may still use it.
     fn free(&mut self, waiting: bool, nonces: Option<Nonces>, reverted: bool) -> Action {
+        if waiting {
+            self.waits_outside();
+        }
         let Some(attempt) = self.state.attempt.clone() else {
             return self.prepare(Need::Fresh { behind_pending: true });
         };
@@ -227,6 +230,17 @@ impl Machine<'_> {
             return self.wait(self.policy.look_every);
         }
         self.send()
+    }
+
+    /// An attempt that is seen waiting was sent, also when a crash came before that could be stored. Without a time of sending it would
+    /// never count as stuck, and never be replaced.
+    fn waits_outside(&mut self) {
+        let now = self.now;
+        let Some(attempt) = &mut self.state.attempt else { return };
+        attempt.sent_at.get_or_insert(now);
+        if self.state.phase == Phase::Planned {
+            self.state.phase = Phase::Submitted;
+        }
     }
 
     /// The account has an unused nonce before ours: a transaction that is not ours to send again. Fees do not help; if it is not included

@@ -98,3 +98,20 @@ fn a_crash_between_storing_and_sending_sends_the_stored_bytes_and_no_others() {
         }
     }
 }
+
+#[test]
+fn an_attempt_sent_right_before_a_crash_takes_the_place_of_a_transaction_that_a_reorg_lost() {
+    let mut worker = Worker::new(batch(1));
+    {
+        let mut chain = worker.driver.chain();
+        chain.foreign(None);
+        chain.mine();
+    }
+    // Look, prepare, send: that it was sent is not stored.
+    worker.run(Some(Crash::AfterCall(2)));
+    assert_eq!(worker.driver.chain().pool.len(), 1);
+    // Nothing has the nonce before it any more, and nobody sends that transaction again.
+    worker.driver.chain().reorg(1, true);
+    assert_eq!(worker.recover(), Phase::Finalized);
+    assert_anchored_once(&worker, "after the reorg");
+}

@@ -81,7 +81,7 @@ impl Receiver {
     }
 
     /// `what level fingerprint` of each.
-    pub fn told(&self) -> Vec<String> {
+    pub fn notices(&self) -> Vec<String> {
         let told = |notice: &Value| {
             let word = |value: &Value| value.as_str().unwrap().to_owned();
             format!("{} {} {}", word(&notice["what"]), notice["level"], word(&notice["alert"]["fingerprint"]))

@@ -34,7 +34,7 @@ pub fn key_path(cluster: &Cluster) -> PathBuf {
     cluster.data_dir().with_file_name("checkpoint.key")
 }
 
-/// Whom an outsider trusts who has the public key.
+/// Whom an auditor trusts who has the public key.
 pub fn trust(keys: &[&SigningKey]) -> Trust {
     let mut trust = Trust::new();
     for key in keys {

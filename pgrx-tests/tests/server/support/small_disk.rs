@@ -68,9 +68,9 @@ impl SmallDisk {
 
     /// Takes `megabytes` of the disk, to be freed later by removing the file.
     #[track_caller]
-    pub fn ballast(&self, megabytes: usize) -> PathBuf {
-        let path = self.folder.path().join("ballast");
-        std::fs::write(&path, vec![1; megabytes << 20]).expect("there is room for the ballast");
+    pub fn filler(&self, megabytes: usize) -> PathBuf {
+        let path = self.folder.path().join("filler");
+        std::fs::write(&path, vec![1; megabytes << 20]).expect("there is room for the filler");
         path
     }
 }
