@@ -16,7 +16,7 @@ use crate::chain::head;
 use crate::chain::lock;
 use crate::chain::lock::Claim;
 use crate::chain::shared_heads;
-use crate::pg::call::{Arguments, sql_function, trigger_data};
+use crate::pg::call::{self, Arguments, Fires, sql_function, trigger_data};
 use crate::pg::error::{Failure, Kind};
 use crate::pg::random;
 use crate::pg::settings;
@@ -25,6 +25,7 @@ use crate::pg::varlena::{self, ShortVarlena};
 use crate::shared::databases::restores;
 use crate::shared::privileged_use::{self, What};
 use crate::trail::columns::{self, COLUMNS, COUNT, ContentFinding, Scratch, at};
+use crate::trail::rules;
 use crate::trail::scratch;
 
 /// Columns that only the server sets.
@@ -40,11 +41,14 @@ const SERVER_SET: [usize; 9] = [
     at::HASH_VERSION,
 ];
 
-/// The longest `tenant_id`, in bytes.
-const MOST_TENANT_BYTES: usize = 128;
-
 /// Columns that a user may have added, dropped ones included, before the trigger refuses the table.
 const MOST_COLUMNS: usize = 64;
+
+// Never raise: called without pgrx's guard, which costs more than they do.
+unsafe extern "C-unwind" {
+    fn GetCurrentTimestamp() -> i64;
+    fn GetCurrentTransactionStartTimestamp() -> i64;
+}
 
 /// A row as the executor hands it over, taken apart.
 struct Row {
@@ -64,6 +68,23 @@ impl Row {
         self.nulls[n] = false;
     }
 
+    /// An explicit NULL is what log shippers and ORMs send for a column that they have nothing for: it gets the column's default.
+    fn fill_defaults(&mut self) {
+        static SUCCESS: ShortVarlena<8> = ShortVarlena::new(b"success");
+        static INFO: ShortVarlena<5> = ShortVarlena::new(b"info");
+        if self.nulls[at::OCCURRED_AT] {
+            // SAFETY: reads transaction state of this process.
+            let now = unsafe { GetCurrentTransactionStartTimestamp() };
+            self.set(at::OCCURRED_AT, pg_sys::Datum::from(now));
+        }
+        if self.nulls[at::OUTCOME] {
+            self.set(at::OUTCOME, SUCCESS.datum());
+        }
+        if self.nulls[at::SEVERITY] {
+            self.set(at::SEVERITY, INFO.datum());
+        }
+    }
+
     /// The columns among [`SERVER_SET`] that the caller supplied.
     fn supplied(&self) -> impl Iterator<Item = usize> {
         SERVER_SET.into_iter().filter(|&n| !self.nulls[n])
@@ -71,7 +92,10 @@ impl Row {
 }
 
 fn chain_event(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
-    let trigger = trigger_data(arguments)?;
+    let trigger = trigger_data(arguments, Fires::BeforeRow)?;
+    if trigger.tg_event & pg_sys::TRIGGER_EVENT_OPMASK != pg_sys::TRIGGER_EVENT_INSERT {
+        return Err(call::wrong_trigger());
+    }
     let relation = trigger.tg_relation;
     // SAFETY: the executor holds the relation open while its triggers run.
     unsafe { privileged_use::note_replica(relation, What::ReplicaInsert) };
@@ -98,30 +122,25 @@ fn chain_event(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         );
     }
     let unchanged = pg_sys::Datum::from(trigger.tg_trigtuple);
-    let Some(tenant) = row.value(at::TENANT_ID) else {
-        return Ok(unchanged); // left to the NOT NULL constraint, whose error is the clearest
-    };
-    // SAFETY: a text column.
-    let tenant_bytes: &[u8] = unsafe { varlena::bytes(tenant) };
-    if tenant_bytes.is_empty() || tenant_bytes.len() > MOST_TENANT_BYTES {
-        return Err(Failure::new(
-            Kind::InvalidEvent,
-            format!("tenant_id is {} bytes long, not 1 to {MOST_TENANT_BYTES}", tenant_bytes.len()),
-        )
-        .hint("Give the tenant a short name, and keep its long one elsewhere."));
-    }
     if row.supplied().next().is_some() {
+        check_supplied(&row)?;
+        // SAFETY: the relation is open, the values are those of the row.
+        unsafe { rules::stored(relation, |n| row.value(n))? };
         head::forget();
         at_commit::watch();
         // SAFETY: the relation is open.
         shared_heads::unlocked_writer_begins(unsafe { head::place(relation) });
-        check_supplied(&row)?;
         // SAFETY: looks at the state of this process.
         if !unsafe { pg_sys::IsLogicalWorker() } {
             restores::note();
         }
         return Ok(unchanged);
     }
+    // SAFETY: the relation is open; a text column of a row that the executor keeps.
+    let tenant_bytes = unsafe { rules::tenant(relation, row.value(at::TENANT_ID))? };
+    row.fill_defaults();
+    // SAFETY: as above.
+    unsafe { rules::said(relation, |n| row.value(n))? };
     // SAFETY: the relation is open, and passed checked_key.
     let head = match unsafe { head::recall(relation, tenant_bytes) } {
         Some(head) => head,
@@ -136,7 +155,7 @@ fn chain_event(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
             match known {
                 Some(head) => head,
                 // SAFETY: the relation is open; the chain's lock is held, or not needed.
-                None => unsafe { head::read(relation, key, tenant, claim)? },
+                None => unsafe { head::read(relation, key, row.values[at::TENANT_ID], claim)? },
             }
         }
     };
@@ -155,8 +174,11 @@ unsafe fn append(
     head: Head,
 ) -> Result<pg_sys::Datum, Failure> {
     // SAFETY: reads the clock.
-    let now = unsafe { pg_sys::GetCurrentTimestamp() };
-    let seq = head.seq + 1;
+    let now = unsafe { GetCurrentTimestamp() };
+    let seq = head.seq.checked_add(1).ok_or_else(|| {
+        Failure::new(Kind::UnexpectedTable, format!("chain {} ends at the largest seq there is", head.chain))
+            .hint("Run audit_findings() for this tenant: that event was not written by zeroauth_audit.")
+    })?;
     let salt = Salt::new(random::bytes());
     let event_id = random::uuid_v7(time::unix_micros(now));
     row.set(at::CHAIN, pg_sys::Datum::from(head.chain as i16));
@@ -165,9 +187,6 @@ unsafe fn append(
     row.set(at::HASH_VERSION, pg_sys::Datum::from(HASH_VERSION));
     if row.value(at::EVENT_ID).is_none() {
         row.set(at::EVENT_ID, pg_sys::Datum::from(event_id.as_ptr()));
-    }
-    if row.value(at::OCCURRED_AT).is_none() {
-        row.set(at::OCCURRED_AT, pg_sys::Datum::from(now));
     }
     let role = session_role();
     row.set(at::DB_ROLE, role.datum());
@@ -215,16 +234,18 @@ fn check_supplied(row: &Row) -> Result<(), Failure> {
     };
     // SAFETY: look at the state of this process.
     let trusted = unsafe { pg_sys::superuser() || pg_sys::IsLogicalWorker() };
+    let missing = |&n: &usize| row.value(n).is_none() && n != at::PRIVATE_HASH && n != at::SALT;
     if !trusted {
         return Err(Failure::new(
             Kind::ServerColumnSupplied,
             format!("the server sets {}", names(&mut row.supplied())),
         )
-        .hint(
-            "Leave out what the server sets: the column list of INSERT or COPY shall name only the others.",
-        ));
+        .hint(if SERVER_SET.iter().any(missing) {
+            "Leave out what the server sets: the column list of INSERT or COPY shall name only the others."
+        } else {
+            "Restore as a superuser: only one may bring events with their hashes. To add events, name only the other columns."
+        }));
     }
-    let missing = |&n: &usize| row.value(n).is_none() && n != at::PRIVATE_HASH && n != at::SALT;
     if SERVER_SET.iter().any(missing) {
         return Err(Failure::new(
             Kind::ServerColumnSupplied,

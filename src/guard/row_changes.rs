@@ -9,11 +9,12 @@ use serde::Serialize;
 use crate::chain::at_commit;
 use crate::chain::head;
 use crate::chain::shared_heads;
-use crate::pg::call::{Arguments, sql_function, trigger_data};
+use crate::pg::call::{Arguments, Fires, sql_function, trigger_data};
 use crate::pg::error::{Failure, Kind, log_line};
 use crate::pg::settings;
 use crate::shared::privileged_use::{self, What};
 use crate::trail::membership::trail_name;
+use crate::trail::{columns, rules};
 
 /// One line of the server log about an attempt on the trail.
 #[derive(Serialize)]
@@ -83,7 +84,7 @@ fn refused(operation: &str) -> Failure {
 }
 
 fn refuse_statement(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
-    let trigger = trigger_data(arguments)?;
+    let trigger = trigger_data(arguments, Fires::BeforeStatement)?;
     let operation = operation(trigger.tg_event);
     // SAFETY: the executor holds the relation open while its triggers run.
     unsafe { privileged_use::note_replica(trigger.tg_relation, What::ReplicaChange) };
@@ -101,7 +102,7 @@ fn refuse_statement(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
 }
 
 fn refuse_row(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
-    let trigger = trigger_data(arguments)?;
+    let trigger = trigger_data(arguments, Fires::BeforeRow)?;
     let operation = operation(trigger.tg_event);
     // SAFETY: the executor holds the relation open while its triggers run.
     unsafe { privileged_use::note_replica(trigger.tg_relation, What::ReplicaChange) };
@@ -114,8 +115,30 @@ fn refuse_row(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     shared_heads::unlocked_writer_begins(unsafe { head::place(trigger.tg_relation) });
     // SAFETY: as above.
     unsafe { privileged_use::note_on(trigger.tg_relation, What::RowChanged) };
-    let row = if operation == "UPDATE" { trigger.tg_newtuple } else { trigger.tg_trigtuple };
-    Ok(pg_sys::Datum::from(row))
+    if operation != "UPDATE" {
+        return Ok(pg_sys::Datum::from(trigger.tg_trigtuple));
+    }
+    // SAFETY: the executor holds relation and row while its triggers run.
+    unsafe { check_repaired(trigger.tg_relation, trigger.tg_newtuple)? };
+    Ok(pg_sys::Datum::from(trigger.tg_newtuple))
+}
+
+/// What a repair leaves behind must still be an event: there are no CHECK constraints ([`rules`]).
+///
+/// # Safety
+/// `relation` must be open, `tuple` be a row of it.
+unsafe fn check_repaired(relation: pg_sys::Relation, tuple: pg_sys::HeapTuple) -> Result<(), Failure> {
+    // SAFETY: live with the relation.
+    let desc = unsafe { (*relation).rd_att };
+    // SAFETY: as above.
+    unsafe { columns::check_layout(desc)? };
+    // SAFETY: as above.
+    let count = unsafe { (*desc).natts } as usize;
+    let (mut values, mut nulls) = (vec![pg_sys::Datum::null(); count], vec![true; count]);
+    // SAFETY: the vectors have room for every attribute.
+    unsafe { pg_sys::heap_deform_tuple(tuple, desc, values.as_mut_ptr(), nulls.as_mut_ptr()) };
+    // SAFETY: the values are those of the row, of the types that check_layout found.
+    unsafe { rules::stored(relation, |n| (!nulls[n]).then_some(values[n])) }
 }
 
 sql_function!(zeroauth_audit_refuse_statement, pg_finfo_zeroauth_audit_refuse_statement, refuse_statement);

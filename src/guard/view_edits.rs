@@ -7,12 +7,11 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
-use crate::pg::call::trigger_data;
-use crate::pg::call::{Arguments, sql_function};
+use crate::pg::call::{Arguments, Fires, sql_function, trigger_data};
 use crate::pg::error::{Failure, Kind};
 
 fn refuse_edit(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
-    let trigger = trigger_data(arguments)?;
+    let trigger = trigger_data(arguments, Fires::InsteadOfRow)?;
     let place = match trigger.tg_event & pg_sys::TRIGGER_EVENT_OPMASK {
         pg_sys::TRIGGER_EVENT_UPDATE => 2,
         pg_sys::TRIGGER_EVENT_DELETE => 3,

@@ -67,8 +67,33 @@ impl Arguments {
     }
 }
 
-/// The trigger's part of the call.
-pub fn trigger_data(arguments: &Arguments) -> Result<&pg_sys::TriggerData, Failure> {
+/// When a trigger function may be fired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fires {
+    /// BEFORE .. FOR EACH ROW: there is a row.
+    BeforeRow,
+    /// INSTEAD OF .. FOR EACH ROW, of a view: there is a row.
+    InsteadOfRow,
+    /// BEFORE .. FOR EACH STATEMENT: there is none.
+    BeforeStatement,
+    /// Whenever; the function looks at no row.
+    Whenever,
+}
+
+impl Fires {
+    /// The bits of `tg_event` that it stands for.
+    const fn event(self) -> Option<u32> {
+        match self {
+            Self::BeforeRow => Some(pg_sys::TRIGGER_EVENT_ROW | pg_sys::TRIGGER_EVENT_BEFORE),
+            Self::InsteadOfRow => Some(pg_sys::TRIGGER_EVENT_ROW | pg_sys::TRIGGER_EVENT_INSTEAD),
+            Self::BeforeStatement => Some(pg_sys::TRIGGER_EVENT_BEFORE),
+            Self::Whenever => None,
+        }
+    }
+}
+
+/// The trigger's part of the call. Whoever may call the function can make a trigger of it that fires otherwise, without a row.
+pub fn trigger_data(arguments: &Arguments, fires: Fires) -> Result<&pg_sys::TriggerData, Failure> {
     // SAFETY: context is NULL or a node.
     let context = unsafe { (*arguments.raw()).context };
     // SAFETY: a node begins with its tag.
@@ -77,7 +102,19 @@ pub fn trigger_data(arguments: &Arguments) -> Result<&pg_sys::TriggerData, Failu
             .hint("It is called by the triggers of audit_events."));
     }
     // SAFETY: the tag says so; lives as long as the call.
-    Ok(unsafe { &*context.cast::<pg_sys::TriggerData>() })
+    let trigger = unsafe { &*context.cast::<pg_sys::TriggerData>() };
+    let event = trigger.tg_event & (pg_sys::TRIGGER_EVENT_ROW | pg_sys::TRIGGER_EVENT_TIMINGMASK);
+    if fires.event().is_some_and(|expected| expected != event) {
+        return Err(wrong_trigger());
+    }
+    Ok(trigger)
+}
+
+/// What a trigger gets that fires when its function cannot be called.
+#[cold]
+pub fn wrong_trigger() -> Failure {
+    Failure::new(Kind::InvalidArgument, "this trigger function is fired by another event than it is for")
+        .hint("Drop the trigger: those of audit_events are made by CREATE EXTENSION.")
 }
 
 /// A result of type jsonb.

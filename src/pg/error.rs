@@ -17,6 +17,20 @@ pub struct Failure {
     message: String,
     detail: Option<String>,
     hint: Option<Cow<'static, str>>,
+    violated: Option<Box<Violated>>,
+}
+
+/// Which rule of which table was broken: the fields of PostgreSQL's own errors about constraints.
+#[derive(Debug)]
+pub struct Violated {
+    /// Of the table.
+    pub schema: Option<String>,
+    /// Its name.
+    pub table: Option<String>,
+    /// The column that the rule is about.
+    pub column: Option<&'static str>,
+    /// The rule's name.
+    pub constraint: Option<String>,
 }
 
 /// What went wrong, as a program reads it.
@@ -60,6 +74,10 @@ pub enum Kind {
     EditRefused,
     /// A destination that cannot be used as it is configured.
     InvalidDestination,
+    /// An event lacks a column; PostgreSQL's own SQLSTATE.
+    NotNullViolation,
+    /// A column of an event is out of its limits; PostgreSQL's own SQLSTATE.
+    CheckViolation,
 }
 
 impl Kind {
@@ -87,6 +105,8 @@ impl Kind {
             // ZA052, no restore to acknowledge, is raised by a function written in SQL.
             Kind::EditRefused => b"ZA011",
             Kind::InvalidDestination => b"ZA060",
+            Kind::NotNullViolation => b"23502",
+            Kind::CheckViolation => b"23514",
             // ZA061, a destination that is still needed, and ZA062, anchors that could not be checked, are raised by functions in SQL.
         }
     }
@@ -112,7 +132,7 @@ impl std::fmt::Display for Failure {
 impl Failure {
     /// An error with `message`: lower case, factual, one line.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), detail: None, hint: None }
+        Self { kind, message: message.into(), detail: None, hint: None, violated: None }
     }
 
     /// Adds a sentence of detail.
@@ -126,6 +146,13 @@ impl Failure {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<Cow<'static, str>>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds which rule was broken.
+    #[must_use]
+    pub fn violated(mut self, violated: Violated) -> Self {
+        self.violated = Some(Box::new(violated));
         self
     }
 }
@@ -154,6 +181,7 @@ pub fn without_memory_errors<T>(body: impl FnOnce() -> Result<T, Failure>) -> Re
                 message: error.message().to_owned(),
                 detail: error.detail().map(str::to_owned),
                 hint: error.hint().map(|hint| Cow::Owned(hint.to_owned())),
+                violated: None,
             }),
             other => other.rethrow(),
         })
@@ -167,6 +195,7 @@ unsafe extern "C-unwind" {
     fn errmsg(fmt: *const c_char, ...) -> c_int;
     fn errdetail(fmt: *const c_char, ...) -> c_int;
     fn errhint(fmt: *const c_char, ...) -> c_int;
+    fn err_generic_string(field: c_int, text: *const c_char) -> c_int;
     fn errhidestmt(hide: bool) -> c_int;
     fn errhidecontext(hide: bool) -> c_int;
     fn errfinish(filename: *const c_char, lineno: c_int, funcname: *const c_char);
@@ -200,10 +229,20 @@ pub fn refuse_to_start(failure: Failure) -> ! {
 /// # Safety
 /// As for [`throw`], unless `level` ends the process.
 unsafe fn raise(level: pgrx::PgLogLevel, failure: Failure) -> ! {
-    let Failure { kind, message, detail, hint } = failure;
+    let Failure { kind, message, detail, hint, violated } = failure;
     let message = c_string(message);
     let detail = detail.map(c_string);
     let hint = hint.map(|hint| c_string(hint.into_owned()));
+    // The field codes of postgres_ext.h.
+    let fields = violated.map_or([const { None }; 4], |violated| {
+        let Violated { schema, table, column, constraint } = *violated;
+        [
+            schema.map(|name| (b's', c_string(name))),
+            table.map(|name| (b't', c_string(name))),
+            column.map(|name| (b'c', c_string(name))),
+            constraint.map(|name| (b'n', c_string(name))),
+        ]
+    });
     // SAFETY: ereport()'s own sequence of calls; every string is NUL-terminated, and copied by the call that gets it.
     unsafe {
         errstart(level as c_int, std::ptr::null());
@@ -215,8 +254,11 @@ unsafe fn raise(level: pgrx::PgLogLevel, failure: Failure) -> ! {
         if let Some(hint) = &hint {
             errhint(c"%s".as_ptr(), hint.as_ptr());
         }
+        for (field, name) in fields.iter().flatten() {
+            err_generic_string(c_int::from(*field), name.as_ptr());
+        }
     }
-    drop((message, detail, hint));
+    drop((message, detail, hint, fields));
     // SAFETY: begun above; nothing in this frame has a destructor any more.
     unsafe { errfinish(std::ptr::null(), 0, std::ptr::null()) };
     unreachable!("errfinish returned from an error")

@@ -1,4 +1,4 @@
-//! Names of catalogs as SQL text: quoted where that is needed.
+//! Names of schemas and relations: as SQL text, quoted where that is needed, or as they are.
 
 use std::ffi::{CStr, c_char};
 
@@ -18,6 +18,25 @@ pub fn relation(oid: pg_sys::Oid) -> Option<String> {
     let name = unsafe { pg_sys::get_rel_name(oid) };
     // SAFETY: a NUL-terminated string of the current memory context.
     (!name.is_null()).then(|| unsafe { quoted(name) })
+}
+
+/// A schema, as it is.
+pub fn plain_schema(oid: pg_sys::Oid) -> Option<String> {
+    // SAFETY: in a transaction; NULL if there is no such schema.
+    unsafe { plain(pg_sys::get_namespace_name(oid)) }
+}
+
+/// A relation's name without its schema, as it is.
+pub fn plain_relation(oid: pg_sys::Oid) -> Option<String> {
+    // SAFETY: in a transaction; NULL if there is no such relation.
+    unsafe { plain(pg_sys::get_rel_name(oid)) }
+}
+
+/// # Safety
+/// `name` must be NULL or NUL-terminated.
+unsafe fn plain(name: *const c_char) -> Option<String> {
+    // SAFETY: by contract.
+    (!name.is_null()).then(|| unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned())
 }
 
 /// # Safety

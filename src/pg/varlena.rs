@@ -44,9 +44,10 @@ pub struct ShortVarlena<const N: usize> {
 
 impl<const N: usize> ShortVarlena<N> {
     /// Holds `payload`, cut to the room there is.
-    pub fn new(payload: &[u8]) -> Self {
+    #[inline]
+    pub const fn new(payload: &[u8]) -> Self {
         const { assert!(N >= 1 && N <= 127) };
-        let length = payload.len().min(N - 1);
+        let length = if payload.len() < N { payload.len() } else { N - 1 };
         let mut bytes = [0; N];
         // The one-byte header of a short varlena: its whole length, shifted, with the low bit set
         // (little-endian) or the high bit set (big-endian).
@@ -55,7 +56,7 @@ impl<const N: usize> ShortVarlena<N> {
         } else {
             (length as u8 + 1) | 0x80
         };
-        bytes[1..=length].copy_from_slice(&payload[..length]);
+        bytes.split_at_mut(1).1.split_at_mut(length).0.copy_from_slice(payload.split_at(length).0);
         Self { bytes }
     }
 

@@ -63,8 +63,14 @@ pub mod at {
     pub const EVENT_ID: usize = 3;
     pub const OCCURRED_AT: usize = 4;
     pub const RECORDED_AT: usize = 5;
+    pub const ACTION: usize = 7;
+    pub const OUTCOME: usize = 8;
+    pub const SEVERITY: usize = 9;
+    pub const TRACE_ID: usize = 16;
+    pub const SPAN_ID: usize = 17;
     pub const DB_ROLE: usize = 22;
     pub const ACTOR_TYPE: usize = 23;
+    pub const DETAILS: usize = 28;
     pub const SALT: usize = 29;
     pub const PRIVATE_HASH: usize = 30;
     pub const PREV_HASH: usize = 31;
@@ -175,17 +181,17 @@ pub unsafe fn fields<'a>(
         occurred_at: time(at::OCCURRED_AT),
         recorded_at: time(at::RECORDED_AT),
         category: text(6),
-        action: text(7),
-        outcome: text(8),
-        severity: text(9),
+        action: text(at::ACTION),
+        outcome: text(at::OUTCOME),
+        severity: text(at::SEVERITY),
         resource: text(10),
         service_name: text(11),
         env: text(12),
         provider: text(13),
         request_id: text(14),
         correlation_id: text(15),
-        trace_id: text(16),
-        span_id: text(17),
+        trace_id: text(at::TRACE_ID),
+        span_id: text(at::SPAN_ID),
         status_code: int4(18),
         latency_ms: int4(19),
         payload_size: int8(20),

@@ -12,5 +12,6 @@ pub(crate) mod hashes;
 pub(crate) mod jsonb;
 pub(crate) mod membership;
 pub(crate) mod owner_transaction;
+pub(crate) mod rules;
 pub(crate) mod scratch;
 pub(crate) mod tenants;

@@ -4,7 +4,7 @@
 use pgrx::pg_sys;
 use zeroauth_audit_schedule::Schedule;
 
-use crate::pg::call::{Arguments, sql_function, trigger_data};
+use crate::pg::call::{Arguments, Fires, sql_function, trigger_data};
 use crate::pg::error::{Failure, Kind};
 use crate::pg::shmem;
 use crate::pg::time::{EPOCH_SECONDS, SECOND};
@@ -107,7 +107,7 @@ fn restore_runs(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
 }
 
 fn jobs_changed(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
-    trigger_data(arguments)?;
+    trigger_data(arguments, Fires::Whenever)?;
     if shmem::is_shared() {
         notices::jobs_touched();
     }

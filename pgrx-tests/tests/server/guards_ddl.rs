@@ -18,7 +18,7 @@ const REFUSED: [&str; 50] = [
     "ALTER TABLE audit_events ALTER COLUMN outcome SET DEFAULT 'failure'",
     "ALTER TABLE audit_events ALTER COLUMN event_id DROP DEFAULT",
     "ALTER TABLE audit_events DROP CONSTRAINT audit_events_pkey",
-    "ALTER TABLE audit_events DROP CONSTRAINT audit_events_outcome_check",
+    "ALTER TABLE audit_events DROP CONSTRAINT audit_events_event_id_key",
     "ALTER TABLE audit_events ADD CONSTRAINT never CHECK (false) NOT VALID",
     "ALTER TABLE audit_events ALTER COLUMN seq ADD GENERATED ALWAYS AS IDENTITY",
     "ALTER TABLE audit_events SET UNLOGGED",

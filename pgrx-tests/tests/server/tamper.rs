@@ -264,9 +264,7 @@ fn a_made_up_row_is_named() {
     );
     // Before the first: what it is called is open, that it is found there is not.
     let before = made_up(&[fresh, ("seq", "0")]);
-    client.run(&format!(
-        "BEGIN; ALTER TABLE audit_events DROP CONSTRAINT IF EXISTS audit_events_seq_check; {before}"
-    ));
+    client.run(&format!("BEGIN; {before}"));
     assert!(
         findings(&mut client, "")
             .iter()
@@ -280,7 +278,7 @@ fn a_made_up_row_is_named() {
 fn pitfall_26_content_is_read_again_whatever_the_stored_hashes_say() {
     let (_database, mut client) = trail("tamper_content");
     // The right commitment beside other details: the fields themselves have to be read.
-    let checks = "DO $$ DECLARE c record; BEGIN FOR c IN SELECT conname FROM pg_constraint WHERE conrelid = 'audit_events'::regclass AND contype = 'c' LOOP EXECUTE format('ALTER TABLE audit_events DROP CONSTRAINT %I', c.conname); END LOOP; END $$;";
+    let checks = "ALTER TABLE audit_events DISABLE TRIGGER zeroauth_audit_refuse_row;";
     let right = "private_hash = zeroauth_audit_internal.private_hash(salt, actor_type, actor_id, ip, user_agent, error_message, details)";
     for set in [
         format!("{right}, details = '{{\"amount\": 0}}'"),

@@ -172,8 +172,8 @@ const TAMPERS: [(&str, &str); 61] = [
     ),
     ("ALTER TABLE zeroauth_audit_internal.alerts ADD COLUMN mine text", "column alerts.mine|definition"),
     (
-        "ALTER TABLE audit_events DROP CONSTRAINT audit_events_outcome_check",
-        "constraint audit_events_outcome_check on audit_events|definition",
+        "ALTER TABLE zeroauth_audit_internal.jobs DROP CONSTRAINT jobs_timeout_check",
+        "constraint jobs_timeout_check on jobs|definition",
     ),
     (
         "ALTER TABLE audit_events ADD CONSTRAINT never CHECK (tenant_id <> 'acme') NOT VALID",
@@ -253,7 +253,7 @@ const CATALOG: [(&str, &str); 21] = [
     ),
     ("UPDATE pg_class SET relhastriggers = false WHERE relname = 'audit_events'", "table audit_events|flags"),
     ("UPDATE pg_class SET relhasindex = false WHERE relname = 'audit_events'", "table audit_events|flags"),
-    ("UPDATE pg_class SET relchecks = 0 WHERE relname = 'audit_events'", "table audit_events|flags"),
+    ("UPDATE pg_class SET relchecks = 0 WHERE relname = 'alert_deliveries'", "table alert_deliveries|flags"),
     (
         "UPDATE pg_class SET relowner = 'pg_monitor'::regrole WHERE relname = 'alert_deliveries'",
         "table alert_deliveries|owner",
@@ -295,8 +295,8 @@ const CATALOG: [(&str, &str); 21] = [
         "index audit_events_event_id_key on audit_events|definition",
     ),
     (
-        "UPDATE pg_constraint SET convalidated = false WHERE conname = 'audit_events_salt_check'",
-        "constraint audit_events_salt_check on audit_events|definition",
+        "UPDATE pg_constraint SET convalidated = false WHERE conname = 'audit_events_event_id_key'",
+        "constraint audit_events_event_id_key on audit_events|definition",
     ),
     (
         "UPDATE pg_extension SET extconfig = extconfig[2:], extcondition = extcondition[2:] WHERE extname = 'zeroauth_audit'",

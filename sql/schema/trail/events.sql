@@ -1,4 +1,4 @@
--- The trail: one row an event.
+-- The trail: one row an event. What an event must be is checked by the triggers, not by CHECK constraints (src/trail/rules.rs).
 
 CREATE TABLE @extschema@.audit_events (
     tenant_id text COLLATE pg_catalog."C" NOT NULL,
@@ -36,21 +36,7 @@ CREATE TABLE @extschema@.audit_events (
     event_hash bytea NOT NULL,
     hash_version smallint NOT NULL,
     CONSTRAINT audit_events_pkey PRIMARY KEY (tenant_id, chain, seq),
-    CONSTRAINT audit_events_event_id_key UNIQUE (tenant_id, event_id),
-    CONSTRAINT audit_events_tenant_id_check CHECK (pg_catalog.octet_length(tenant_id) BETWEEN 1 AND 128),
-    CONSTRAINT audit_events_chain_check CHECK (chain >= 0),
-    CONSTRAINT audit_events_seq_check CHECK (seq >= 1),
-    CONSTRAINT audit_events_occurred_at_check CHECK (NOT pg_catalog.isfinite(occurred_at) OR occurred_at BETWEEN '0001-01-01 00:00:00+00' AND '9999-12-31 23:59:59.999999+00'),
-    CONSTRAINT audit_events_action_check CHECK (action <> ''),
-    CONSTRAINT audit_events_outcome_check CHECK (outcome IN ('success', 'failure', 'denied', 'error')),
-    CONSTRAINT audit_events_severity_check CHECK (severity IN ('info', 'low', 'medium', 'high', 'critical')),
-    CONSTRAINT audit_events_trace_id_check CHECK (trace_id ~ '^[0-9a-f]{32}$'),
-    CONSTRAINT audit_events_span_id_check CHECK (span_id ~ '^[0-9a-f]{16}$'),
-    CONSTRAINT audit_events_salt_check CHECK ((salt IS NULL) = (private_hash IS NOT NULL) AND pg_catalog.octet_length(salt) = 16),
-    CONSTRAINT audit_events_private_hash_check CHECK (private_hash IS NULL OR pg_catalog.octet_length(private_hash) = 32 AND pg_catalog.num_nonnulls(actor_type, actor_id, ip, user_agent, error_message, details) = 0),
-    CONSTRAINT audit_events_prev_hash_check CHECK (pg_catalog.octet_length(prev_hash) = 32),
-    CONSTRAINT audit_events_event_hash_check CHECK (pg_catalog.octet_length(event_hash) = 32),
-    CONSTRAINT audit_events_hash_version_check CHECK (hash_version = 1)
+    CONSTRAINT audit_events_event_id_key UNIQUE (tenant_id, event_id)
 );
 
 REVOKE ALL ON TABLE @extschema@.audit_events FROM PUBLIC;
@@ -92,20 +78,6 @@ COMMENT ON COLUMN @extschema@.audit_events.event_hash IS 'SHA-256 of this event 
 COMMENT ON COLUMN @extschema@.audit_events.hash_version IS 'Version of the hash format: 1. Set by the server.';
 COMMENT ON CONSTRAINT audit_events_pkey ON @extschema@.audit_events IS 'No two events can have the same place: a chain cannot fork. Also where the head of a chain is found.';
 COMMENT ON CONSTRAINT audit_events_event_id_key ON @extschema@.audit_events IS 'A retried INSERT .. ON CONFLICT DO NOTHING stores its event once.';
-COMMENT ON CONSTRAINT audit_events_tenant_id_check ON @extschema@.audit_events IS 'The name of a tenant is 1 to 128 bytes long.';
-COMMENT ON CONSTRAINT audit_events_chain_check ON @extschema@.audit_events IS 'Chains are numbered from 0.';
-COMMENT ON CONSTRAINT audit_events_seq_check ON @extschema@.audit_events IS 'Events of a chain are numbered from 1.';
-COMMENT ON CONSTRAINT audit_events_occurred_at_check ON @extschema@.audit_events IS 'A time that every language can read.';
-COMMENT ON CONSTRAINT audit_events_action_check ON @extschema@.audit_events IS 'An event without an action says nothing.';
-COMMENT ON CONSTRAINT audit_events_outcome_check ON @extschema@.audit_events IS 'The four outcomes.';
-COMMENT ON CONSTRAINT audit_events_severity_check ON @extschema@.audit_events IS 'The five severities.';
-COMMENT ON CONSTRAINT audit_events_trace_id_check ON @extschema@.audit_events IS 'W3C Trace Context.';
-COMMENT ON CONSTRAINT audit_events_span_id_check ON @extschema@.audit_events IS 'W3C Trace Context.';
-COMMENT ON CONSTRAINT audit_events_salt_check ON @extschema@.audit_events IS 'The salt is 16 bytes, and is destroyed with the private fields.';
-COMMENT ON CONSTRAINT audit_events_private_hash_check ON @extschema@.audit_events IS 'An erased event keeps the hash of its private fields and none of them.';
-COMMENT ON CONSTRAINT audit_events_prev_hash_check ON @extschema@.audit_events IS 'A SHA-256 hash.';
-COMMENT ON CONSTRAINT audit_events_event_hash_check ON @extschema@.audit_events IS 'A SHA-256 hash.';
-COMMENT ON CONSTRAINT audit_events_hash_version_check ON @extschema@.audit_events IS 'The versions that this release can check.';
 
 -- Triggers fire in the order of their names: this one last, on what will be stored.
 CREATE TRIGGER zzz_zeroauth_audit_chain

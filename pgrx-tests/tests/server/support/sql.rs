@@ -8,7 +8,10 @@ use postgres::{Client, SimpleQueryMessage};
 pub struct Refusal {
     pub code: String,
     pub message: String,
+    pub detail: String,
     pub hint: String,
+    pub column: String,
+    pub constraint: String,
 }
 
 impl From<&DbError> for Refusal {
@@ -16,7 +19,10 @@ impl From<&DbError> for Refusal {
         Self {
             code: error.code().code().to_owned(),
             message: error.message().to_owned(),
+            detail: error.detail().unwrap_or_default().to_owned(),
             hint: error.hint().unwrap_or_default().to_owned(),
+            column: error.column().unwrap_or_default().to_owned(),
+            constraint: error.constraint().unwrap_or_default().to_owned(),
         }
     }
 }
