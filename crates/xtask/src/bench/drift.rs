@@ -89,7 +89,7 @@ pub(crate) fn inserts(
             .batch_execute("UPDATE zeroauth_audit_internal.jobs SET next_run = now() WHERE name = 'drift'")?;
         until("the run to begin", || Ok(count(client)?.0 == 1))?;
     }
-    let rate = pgbench::rate(cluster, &pgbench::insert(side, tables::TENANTS), clients, effort.seconds)?;
+    let rate = pgbench::prepared_rate(cluster, side, tables::TENANTS, clients, effort.seconds)?;
     if beside {
         ensure!(count(client)?.0 == 1, "the run ended before the inserts: nothing was measured beside it");
         until("the run to end well", || Ok(count(client)?.1 == done + 1))?;

@@ -283,7 +283,7 @@ pub(crate) fn inserts(
     let over = AtomicBool::new(false);
     let rate = thread::scope(|scope| -> Result<f64> {
         let runs = beside.then(|| scope.spawn(|| again_and_again(cluster, &over)));
-        let rate = pgbench::rate(cluster, &pgbench::insert(side, tables::TENANTS), clients, effort.seconds);
+        let rate = pgbench::prepared_rate(cluster, side, tables::TENANTS, clients, effort.seconds);
         over.store(true, Ordering::Relaxed);
         if let Some(runs) = runs {
             runs.join().map_err(|_| anyhow::anyhow!("what starts the job panicked"))??;

@@ -7,6 +7,7 @@ mod auditor;
 mod chart;
 mod drift;
 mod instructions;
+mod jobs;
 mod log;
 mod machine;
 mod pgbench;
@@ -14,6 +15,7 @@ mod reading;
 mod report;
 mod round;
 mod scenario;
+mod session;
 mod tables;
 
 use std::fs;
@@ -115,7 +117,8 @@ fn compare(scenario: &'static Scenario, cluster: &Cluster, effort: &Effort) -> R
                 (Some(measure(side)?), ours)
             }
         };
-        line.add(baseline, ours);
+        let second = scenario.second.map(measure).transpose()?;
+        line.add(baseline, ours, second);
     }
     Ok(line)
 }

@@ -8,12 +8,29 @@ use std::process::Stdio;
 use anyhow::{Context, Result, bail, ensure};
 use zeroauth_audit_tests::Cluster;
 
-use super::scenario::Side;
+use super::scenario::{Form, Side};
+
+/// How pgbench sends statements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Prepared,
+    Simple,
+}
+
+/// How an insert of this form is sent.
+pub(crate) fn protocol(form: Form) -> Protocol {
+    if form == Form::Unprepared { Protocol::Simple } else { Protocol::Prepared }
+}
 
 /// The script of single-row inserts.
-pub(crate) fn insert(side: Side, tenants: u32) -> String {
+pub(crate) fn insert(side: Side, tenants: u32, form: Form) -> String {
     const VARIABLES: &str = "\\set n random(1, 1000000000)\n\\set t random(1, @tenants@)\n";
-    VARIABLES.replace("@tenants@", &tenants.to_string()) + &insert_statement(side)
+    let variables = VARIABLES.replace("@tenants@", &tenants.to_string());
+    let insert = insert_statement(side);
+    match form {
+        Form::Prepared | Form::Unprepared => variables + &insert,
+        Form::Savepoint => format!("{variables}BEGIN;\nSAVEPOINT one;\n{insert}RELEASE one;\nCOMMIT;\n"),
+    }
 }
 
 /// The script of business transactions.
@@ -26,9 +43,26 @@ fn insert_statement(side: Side) -> String {
 }
 
 /// Transactions a second of `script`.
-pub(crate) fn rate(cluster: &Cluster, script: &str, clients: u32, seconds: u32) -> Result<f64> {
-    let report = run(cluster, script, clients, seconds, &[])?;
+pub(crate) fn rate(
+    cluster: &Cluster,
+    script: &str,
+    protocol: Protocol,
+    clients: u32,
+    seconds: u32,
+) -> Result<f64> {
+    let report = run(cluster, script, protocol, clients, seconds, &[])?;
     tps(&report).context("pgbench printed no rate")
+}
+
+/// Prepared single-row inserts a second.
+pub(crate) fn prepared_rate(
+    cluster: &Cluster,
+    side: Side,
+    tenants: u32,
+    clients: u32,
+    seconds: u32,
+) -> Result<f64> {
+    rate(cluster, &insert(side, tenants, Form::Prepared), Protocol::Prepared, clients, seconds)
 }
 
 /// The 99th percentile of a transaction's time, in milliseconds.
@@ -39,16 +73,27 @@ pub(crate) fn tail(cluster: &Cluster, script: &str, clients: u32, seconds: u32) 
     let made = cluster.command("mkdir").arg(&home).status().context("cannot run mkdir")?;
     ensure!(made.success(), "cannot make {}", home.display());
     let prefix = format!("--log-prefix={}", home.join("log").display());
-    run(cluster, script, clients, seconds, &["--log", &prefix])?;
+    run(cluster, script, Protocol::Prepared, clients, seconds, &["--log", &prefix])?;
     let micros = latencies(&home)?;
     fs::remove_dir_all(&home).with_context(|| format!("cannot remove {}", home.display()))?;
     Ok(percentile_99(micros).context("pgbench logged no transaction")? / 1000.0)
 }
 
-fn run(cluster: &Cluster, script: &str, clients: u32, seconds: u32, more: &[&str]) -> Result<String> {
+fn run(
+    cluster: &Cluster,
+    script: &str,
+    protocol: Protocol,
+    clients: u32,
+    seconds: u32,
+    more: &[&str],
+) -> Result<String> {
+    let protocol = match protocol {
+        Protocol::Prepared => "--protocol=prepared",
+        Protocol::Simple => "--protocol=simple",
+    };
     let mut child = cluster
         .command("pgbench")
-        .args(["--no-vacuum", "--protocol=prepared", "--jobs=2", "--file=-"])
+        .args(["--no-vacuum", protocol, "--jobs=2", "--file=-"])
         .args([format!("--client={clients}"), format!("--time={seconds}")])
         .args(more)
         .stdin(Stdio::piped())
@@ -114,7 +159,11 @@ mod tests {
 
     #[test]
     fn scripts_have_no_hole_left() {
-        for script in [insert(Side::Ours, 7), business(Side::Plain)] {
+        for script in [
+            insert(Side::Ours, 7, Form::Prepared),
+            insert(Side::Checked, 7, Form::Savepoint),
+            business(Side::Plain),
+        ] {
             assert!(!script.contains('@'), "{script}");
         }
     }

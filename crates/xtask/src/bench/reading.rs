@@ -19,6 +19,22 @@ pub(crate) fn verify_all(client: &mut Client, workers: u32, events: u64) -> Resu
     timed(events, || checked(client))
 }
 
+/// The same number of events, read up to their largest column, and SHA-256 over as many bytes as are hashed of them: what no way of
+/// verifying can do without. Processes share the work as they share that of a verification.
+pub(crate) fn read_and_hash(client: &mut Client, workers: u32, events: u64) -> Result<f64> {
+    client.batch_execute(&format!("SET max_parallel_workers_per_gather = {workers}"))?;
+    let row = client.query_one(include_str!("bytes_hashed.sql"), &[]).context("cannot count the bytes")?;
+    let [public, private] =
+        [row.get::<_, i64>(0), row.get::<_, i64>(1)].map(|bytes| bytes.unsigned_abs() as usize);
+    let started = Instant::now();
+    let read: i64 = client.query_one("SELECT count(details) FROM audit_events", &[])?.get(0);
+    let reading = started.elapsed().as_secs_f64();
+    ensure!(read.unsigned_abs() == events, "{read} events instead of {events}");
+    let hashing =
+        super::instructions::sha_nanos(public, private) * events as f64 / 1e9 / f64::from(workers + 1);
+    Ok(events as f64 / (reading + hashing))
+}
+
 /// How many events verify_all() has checked; an error if it found anything.
 fn checked(client: &mut Client) -> Result<u64> {
     let verdicts = client.query("SELECT ok, events FROM audit_verify()", &[]).context("cannot verify")?;

@@ -8,16 +8,18 @@ pub(crate) struct Line {
     scenario: &'static Scenario,
     baseline: Vec<f64>,
     ours: Vec<f64>,
+    second: Vec<f64>,
 }
 
 impl Line {
     pub(crate) fn new(scenario: &'static Scenario) -> Self {
-        Self { scenario, baseline: Vec::new(), ours: Vec::new() }
+        Self { scenario, baseline: Vec::new(), ours: Vec::new(), second: Vec::new() }
     }
 
     /// Adds one round.
-    pub(crate) fn add(&mut self, baseline: Option<f64>, ours: f64) {
+    pub(crate) fn add(&mut self, baseline: Option<f64>, ours: f64, second: Option<f64>) {
         self.baseline.extend(baseline);
+        self.second.extend(second);
         self.ours.push(ours);
     }
 
@@ -40,7 +42,12 @@ impl Line {
         }
     }
 
-    fn row(&self) -> [String; 7] {
+    /// The median ratio to the second side.
+    fn second_ratio(&self) -> Option<f64> {
+        median(self.ours.iter().zip(&self.second).map(|(ours, second)| ours / second).collect())
+    }
+
+    fn row(&self) -> [String; 8] {
         let unit = self.scenario.work.unit();
         let value =
             |values: &[f64]| median(values.to_vec()).map_or_else(String::new, |value| shown(value, unit));
@@ -63,6 +70,7 @@ impl Line {
             self.spread(),
             target,
             reached.map_or("", |reached| if reached { "met" } else { "missed" }).to_owned(),
+            self.second_ratio().map_or_else(String::new, |ratio| format!("{ratio:.2}")),
         ]
     }
 
@@ -93,7 +101,8 @@ fn shown(value: f64, unit: Unit) -> String {
 
 /// The results as a table.
 pub(crate) fn table(lines: &[Line]) -> String {
-    let head = ["scenario", "plain", "measured", "ratio", "of the rounds", "target", ""].map(str::to_owned);
+    let head = ["scenario", "plain", "measured", "ratio", "of the rounds", "target", "", "to CHECKs"]
+        .map(str::to_owned);
     markdown(&std::iter::once(head).chain(lines.iter().map(Line::row)).collect::<Vec<_>>())
 }
 
@@ -173,11 +182,11 @@ mod tests {
     fn the_ratio_is_the_median_of_the_rounds_and_not_of_the_sides() {
         let mut line = Line::new(&SCENARIOS[0]);
         // The machine was three times slower in the second round, for both.
-        for (baseline, ours) in [(300.0, 270.0), (100.0, 90.0), (300.0, 30.0)] {
-            line.add(Some(baseline), ours);
+        for (baseline, ours) in [(300.0, 288.0), (100.0, 96.0), (300.0, 30.0)] {
+            line.add(Some(baseline), ours, None);
         }
-        assert_eq!(line.ratio(), Some(0.9));
-        assert_eq!(line.row()[4], "0.10 .. 0.90");
+        assert_eq!(line.ratio(), Some(0.96));
+        assert_eq!(line.row()[4], "0.10 .. 0.96");
         assert_eq!(line.row()[6], "met");
     }
 
@@ -199,8 +208,8 @@ mod tests {
     #[test]
     fn every_line_of_the_table_has_its_columns() {
         let mut line = Line::new(&SCENARIOS[0]);
-        line.add(Some(10.0), 9.0);
+        line.add(Some(10.0), 9.0, Some(3.0));
         let text = table(&[line]);
-        assert!(text.lines().all(|line| line.matches('|').count() == 8), "{text}");
+        assert!(text.lines().all(|line| line.matches('|').count() == 9), "{text}");
     }
 }

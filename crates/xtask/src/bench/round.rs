@@ -7,25 +7,30 @@ use postgres::Client;
 use zeroauth_audit_tests::Cluster;
 
 use super::Effort;
-use super::scenario::{Scenario, Side, Size, Work};
+use super::pgbench::Protocol;
+use super::scenario::{Form, Scenario, Side, Size, Work};
 use super::tables::{self, COLUMNS};
-use super::{auditor, drift, log, pgbench, reading};
+use super::{auditor, drift, jobs, log, pgbench, reading, session};
 
 /// Measures `side` doing the work of `scenario`, from an empty table; what reads, from a full one.
 pub(crate) fn measure(scenario: &Scenario, side: Side, cluster: &Cluster, effort: &Effort) -> Result<f64> {
     let mut client = cluster.try_client()?;
     match scenario.work {
-        Work::Inserts { clients, tenants } => {
+        Work::Inserts { clients, tenants, form } => {
             tables::empty(&mut client, side)?;
-            pgbench::rate(cluster, &pgbench::insert(side, tenants), clients, effort.seconds)
+            let script = pgbench::insert(side, tenants, form);
+            let protocol = pgbench::protocol(form);
+            let rate = || pgbench::rate(cluster, &script, protocol, clients, effort.seconds);
+            if side == Side::WithJobs { jobs::beside(&mut client, rate) } else { rate() }
         }
+        Work::Session(statements) => session::rate(cluster, side, statements, effort.seconds),
         Work::Tail { clients } => {
             tables::empty(&mut client, side)?;
-            pgbench::tail(cluster, &pgbench::insert(side, 1), clients, effort.seconds)
+            pgbench::tail(cluster, &pgbench::insert(side, 1, Form::Prepared), clients, effort.seconds)
         }
         Work::Business { clients } => {
             tables::empty(&mut client, side)?;
-            pgbench::rate(cluster, &pgbench::business(side), clients, effort.seconds)
+            pgbench::rate(cluster, &pgbench::business(side), Protocol::Prepared, clients, effort.seconds)
         }
         Work::InsertSelect => {
             tables::empty(&mut client, side)?;
@@ -37,7 +42,10 @@ pub(crate) fn measure(scenario: &Scenario, side: Side, cluster: &Cluster, effort
         }
         Work::VerifyAll { workers } => {
             let events = tables::hold(&mut client, effort, Size::Large)?;
-            reading::verify_all(&mut client, workers, events)
+            match side {
+                Side::ReadAndHash => reading::read_and_hash(&mut client, workers, events),
+                _ => reading::verify_all(&mut client, workers, events),
+            }
         }
         Work::VerifyLast => {
             tables::hold(&mut client, effort, Size::Huge)?;
