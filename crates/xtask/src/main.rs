@@ -50,7 +50,7 @@ enum Task {
         /// Check dependencies with cargo-deny even if it has to be built first, which takes minutes.
         #[arg(long)]
         deny: bool,
-        /// Test on this major version of PostgreSQL instead: 17 or 18, in a folder with the Debian release that has it.
+        /// Test on this major version of PostgreSQL instead: 16, 17 or 18, in a folder with a Debian release.
         #[arg(long, conflicts_with = "deny")]
         pg: Option<u32>,
         /// Test on this major version, too, without what is alike on all; counted as skipped where no such folder can be made.
@@ -67,11 +67,17 @@ enum Task {
     Tree,
     /// Keep the install script of this version in sql/releases as the one that was released: it never changes again.
     Freeze,
-    /// Random queries, fuzz targets, the storm and crashes, for longer than a test has time for.
+    /// Random queries, fuzz targets, random attacks, the storm and crashes, for longer than a test has time for.
     Soak {
         /// For how long, about.
         #[arg(long, default_value_t = 5)]
         minutes: u64,
+        /// Only random attacks by a superuser, each judged by what the trust table promises.
+        #[arg(long)]
+        red_team: bool,
+        /// The seed of the first attack; with --minutes 0 of the only one.
+        #[arg(long, requires = "red_team", default_value_t = 0)]
+        seed: u64,
     },
     /// Write the SQL reference docs/sql.md from the extension's COMMENTs, and check links and completeness of the documents.
     Docs,
@@ -109,7 +115,8 @@ fn main() -> ExitCode {
         }
         Task::Tree => tree::run(),
         Task::Freeze => freeze::run(),
-        Task::Soak { minutes } => soak::run(minutes),
+        Task::Soak { minutes, red_team: true, seed } => soak::red_team(minutes, seed),
+        Task::Soak { minutes, .. } => soak::run(minutes),
         Task::Docs => documents::run(),
         Task::Bench { quick, filter } => bench::run(quick, filter.as_deref()),
         Task::Package { pg, check, inside } => package::run(&package::Options { pg, check, inside }),

@@ -55,7 +55,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     let own = Installation::find().map(|installation| installation.major()).ok();
     let other = options.pg.filter(|major| Some(*major) != own);
-    let suite = other.map_or_else(suite, |major| versions::suite(major).map(str::to_owned))?;
+    let suite = other.map_or_else(suite, |major| versions::with_packages(major).map(str::to_owned))?;
     let checked = advisories::checked()?;
     let extension = other.map_or_else(extension, extension_elsewhere)?;
     let made = [extension, program()?];
@@ -104,7 +104,7 @@ fn extension() -> Result<PathBuf> {
 
 /// The same, made on the Debian that has PostgreSQL `major`.
 fn extension_elsewhere(major: u32) -> Result<PathBuf> {
-    let folder = versions::Folder::prepared(versions::suite(major)?, major)?;
+    let folder = versions::Folder::prepared(versions::with_packages(major)?, major)?;
     folder.need(debian::TOOLS)?;
     folder.take_over_builds()?;
     let mut command = folder.command(versions::As::Caller, "env")?;

@@ -11,5 +11,4 @@ ANALYZE;
 
 CREATE ROLE smith LOGIN;
 GRANT ALL ON orders TO smith;
-GRANT INSERT, SELECT ON audit_events TO smith;
-GRANT EXECUTE ON FUNCTION audit_verify, audit_findings, audit_integrity, audit_event_state, audit_export, audit_guards, audit_status, audit_progress, audit_help TO smith;
+SELECT audit_grant('smith', duty) FROM unnest(ARRAY['writer', 'private_reader', 'auditor', 'monitor']) AS d (duty);

@@ -1,8 +1,9 @@
-//! `cargo xtask soak`: what finds more the longer it runs. Random queries, fuzz targets, the storm, crashes.
+//! `cargo xtask soak`: what finds more the longer it runs. Random queries, fuzz targets, random attacks, the storm, crashes.
 //!
 //! `cargo xtask test` runs a minute of it.
 
 mod fuzz;
+mod red_team;
 mod server_log;
 mod sqlsmith;
 
@@ -28,11 +29,20 @@ pub(crate) fn short() -> Result<Tally> {
 pub(crate) fn run(minutes: u64) -> Result<ExitCode> {
     let ready = setup::run(Profile::Dev)?;
     let whole = Duration::from_secs(minutes.max(1) * 60);
-    let mut sum = sqlsmith::check(whole * 4 / 10)?;
+    let mut sum = sqlsmith::check(whole * 3 / 10)?;
     sum += fuzz::check(whole * 2 / 10)?;
-    sum += storms(whole * 4 / 10, &ready.installation)?;
+    sum += red_team::check(whole * 2 / 10, 0)?;
+    sum += storms(whole * 3 / 10, &ready.installation)?;
     sum += pgspot::check(&ready.installation)?;
     sum += deny::check(false)?;
+    println!("{sum}");
+    Ok(if sum.failed == 0 && sum.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Only random attacks, from a seed on.
+pub(crate) fn red_team(minutes: u64, seed: u64) -> Result<ExitCode> {
+    setup::run(Profile::Dev)?;
+    let sum = red_team::check(Duration::from_secs(minutes * 60), seed)?;
     println!("{sum}");
     Ok(if sum.failed == 0 && sum.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -104,6 +104,22 @@ impl Folder {
         fs::rename(&unfinished, &theirs).with_context(|| format!("cannot rename {}", unfinished.display()))
     }
 
+    /// Whether there is a file at this path inside.
+    pub(crate) fn has_file(&self, inside: &Path) -> bool {
+        self.outside(inside).exists()
+    }
+
+    /// Moves a folder of ours to this path inside.
+    pub(crate) fn take(&self, ours: &Path, inside: &Path) -> Result<()> {
+        let mut copy = packages::as_root("cp")?;
+        process::run(copy.args(["--archive", "--no-target-directory"]).arg(ours).arg(self.outside(inside)))?;
+        fs::remove_dir_all(ours).with_context(|| format!("cannot remove {}", ours.display()))
+    }
+
+    fn outside(&self, inside: &Path) -> PathBuf {
+        self.root.join(inside.strip_prefix("/").unwrap_or(inside))
+    }
+
     /// The folder that is `target` of the workspace inside.
     pub(crate) fn target(&self) -> &Path {
         &self.target
