@@ -1,6 +1,7 @@
-//! The end of a transaction: puts heads back into shared memory, and counts unlocked writers as ended.
+//! The end of a transaction or a savepoint: puts heads back into shared memory, hands them to the subtransaction around, and counts
+//! unlocked writers as ended.
 //!
-//! One raw callback for each backend. pgrx's closures would outlive PREPARE TRANSACTION and fire in the next transaction. An error
+//! Two raw callbacks for each backend. pgrx's closures would outlive PREPARE TRANSACTION and fire in the next transaction. An error
 //! or a panic after the commit would take the cluster down, so nothing here calls PostgreSQL or can fail.
 
 use std::cell::Cell;
@@ -16,6 +17,22 @@ pub fn watch() {
     if !WATCHING.replace(true) {
         // SAFETY: registered once per backend, for as long as it lives.
         unsafe { pg_sys::RegisterXactCallback(Some(transaction_ends), std::ptr::null_mut()) };
+        // SAFETY: as above.
+        unsafe { pg_sys::RegisterSubXactCallback(Some(subtransaction_ends), std::ptr::null_mut()) };
+    }
+}
+
+unsafe extern "C-unwind" fn subtransaction_ends(
+    event: pg_sys::SubXactEvent::Type,
+    child: pg_sys::SubTransactionId,
+    around: pg_sys::SubTransactionId,
+    _: *mut std::ffi::c_void,
+) {
+    match event {
+        // Its counters are still apart from those of the subtransaction around it.
+        pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => head::released(child, around),
+        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => head::rolled_back(child),
+        _ => {}
     }
 }
 

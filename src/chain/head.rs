@@ -10,6 +10,9 @@
 //! exactly one row was inserted and none was updated or deleted ([`Counters`]). Anything else, a row that brought its
 //! own hashes, a change of the table, or no counters (`track_counts = off`), and every head is read again.
 //!
+//! A savepoint that is released hands its memory to the subtransaction around it, as PostgreSQL hands over its counters and locks:
+//! many a client library wraps each statement in one.
+//!
 //! When the transaction commits, what it remembers by then goes to [`crate::chain::shared_heads`], for the next that appends.
 
 use std::cell::RefCell;
@@ -60,6 +63,34 @@ impl Counters {
             },
             None => Self { inserted: 0, updated: 0, deleted: 0 },
         })
+    }
+
+    /// What the counters of the subtransaction around this one will say once this one's have been added to them, and before that this
+    /// one's. `None` where that is no addition: the table was emptied meanwhile.
+    ///
+    /// # Safety
+    /// As for [`Counters::read`].
+    unsafe fn read_released(table: *const pg_sys::PgStat_TableStatus) -> Option<(Self, Self)> {
+        // SAFETY: by contract.
+        let ours = unsafe { Self::read(table) }?;
+        // SAFETY: by contract.
+        let table = unsafe { table.as_ref() }?;
+        // SAFETY: as in `read`; so is what each entry points to.
+        let (counts, level) = unsafe { (table.trans.as_ref(), GetCurrentTransactionNestLevel()) };
+        let Some(counts) = counts.filter(|counts| counts.nest_level == level) else {
+            return None; // nothing was counted here, so no row was stored
+        };
+        if counts.truncdropped {
+            return None;
+        }
+        // SAFETY: as above.
+        let around = unsafe { counts.upper.as_ref() }.filter(|around| around.nest_level == level - 1);
+        let sum = around.map_or(ours, |around| Self {
+            inserted: around.tuples_inserted + ours.inserted,
+            updated: around.tuples_updated + ours.updated,
+            deleted: around.tuples_deleted + ours.deleted,
+        });
+        Some((ours, sum))
     }
 
     fn after_one_insert(self) -> Self {
@@ -207,13 +238,46 @@ pub fn commit_begins() {
     let _ = MEMORY.try_with(|memory| {
         let Ok(mut memory) = memory.try_borrow_mut() else { return };
         let Some(expected) = memory.expected.take() else { return };
-        // What a subtransaction appended is left out, committed or not: its counters have been added to those of another.
+        // What a subtransaction appended that was not released into this one is left out.
         // SAFETY: reads transaction state of this process.
         let outermost = memory.scope.subtransaction == unsafe { GetCurrentSubTransactionId() };
         let counted = memory.counted.map_or(std::ptr::null(), |counted| counted.as_ptr().cast_const());
         // SAFETY: of a relation that this transaction had open.
         let counters = unsafe { Counters::read(counted) };
         memory.stored = outermost && counters == Some(expected);
+    });
+}
+
+/// A savepoint is being released into the subtransaction `around` it, which gets its counters and its locks. Raises nothing.
+pub fn released(child: u32, around: u32) {
+    let _ = MEMORY.try_with(|memory| {
+        let Ok(mut memory) = memory.try_borrow_mut() else { return };
+        if memory.scope.subtransaction != child {
+            return;
+        }
+        let expected = memory.expected.take();
+        let counted = memory.counted.map_or(std::ptr::null(), |counted| counted.as_ptr().cast_const());
+        // SAFETY: of a relation that this transaction had open; PostgreSQL adds the counters up after this.
+        let counters = unsafe { Counters::read_released(counted) };
+        match (expected, counters) {
+            (Some(expected), Some((ours, sum))) if expected == ours => {
+                memory.scope.subtransaction = around;
+                memory.expected = Some(sum);
+            }
+            _ => memory.forget(),
+        }
+    });
+}
+
+/// A savepoint was rolled back, with all in it. What is remembered of it points to counters that go away. Raises nothing.
+pub fn rolled_back(child: u32) {
+    let _ = MEMORY.try_with(|memory| {
+        if let Ok(mut memory) = memory.try_borrow_mut()
+            // Subtransactions inside of it have larger numbers.
+            && memory.scope.subtransaction >= child
+        {
+            memory.forget();
+        }
     });
 }
 

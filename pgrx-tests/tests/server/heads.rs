@@ -33,12 +33,25 @@ fn an_append_to_a_chain_whose_head_is_in_shared_memory_searches_no_index() {
         assert_eq!(clients[n % 2].line(ONE), format!("0/{n}"));
     }
     assert_eq!(searches(&mut clients), first, "searches for the head");
+    // Nor does one inside of savepoints, as client libraries make them.
+    for n in (60..100).step_by(2) {
+        let client = &mut clients[n / 2 % 2];
+        client.run("BEGIN; SAVEPOINT one");
+        assert_eq!(client.line(ONE), format!("0/{n}"));
+        client.run("RELEASE one; SAVEPOINT two");
+        assert_eq!(client.line(ONE), format!("0/{}", n + 1));
+        client.run("RELEASE two; COMMIT");
+    }
+    let saved = searches(&mut clients) - first;
+    // One of the two in a transaction: the second savepoint has a memory of its own.
+    assert!(saved <= 20, "{saved} searches for 20 transactions with two savepoints");
+    let first = first + saved;
     // What does not commit leaves no head, and the next append searches, once.
     clients[0].run("BEGIN");
-    assert_eq!(clients[0].line(ONE), "0/60");
+    assert_eq!(clients[0].line(ONE), "0/100");
     clients[0].run("ROLLBACK");
-    assert_eq!(clients[1].line(ONE), "0/60");
-    assert_eq!(clients[0].line(ONE), "0/61");
+    assert_eq!(clients[1].line(ONE), "0/100");
+    assert_eq!(clients[0].line(ONE), "0/101");
     let after = searches(&mut clients);
     assert!((first + 1..=first + 2).contains(&after), "{first} searches, then {after}");
     assert_whole(&mut clients[0]);
@@ -78,6 +91,18 @@ fn the_next_append_is_right_after_every_way_a_transaction_can_end() {
         (format!("BEGIN; {row}; SAVEPOINT a; {row}; RELEASE a; COMMIT"), 2),
         (format!("BEGIN; SAVEPOINT a; {row}; ROLLBACK TO a; {row}; COMMIT"), 1),
         (format!("BEGIN; {row}; SAVEPOINT a; {row}; ROLLBACK TO a; {row}; COMMIT"), 2),
+        (format!("BEGIN; SAVEPOINT a; {row}; RELEASE a; {row}; COMMIT"), 2),
+        (format!("BEGIN; SAVEPOINT a; {row}; RELEASE a; SAVEPOINT b; {row}; RELEASE b; COMMIT"), 2),
+        (format!("BEGIN; SAVEPOINT a; {row}; SAVEPOINT b; {row}; RELEASE b; {row}; RELEASE a; {row}; COMMIT"), 4),
+        (format!("BEGIN; SAVEPOINT a; {row}; SAVEPOINT b; {row}; RELEASE b; ROLLBACK TO a; {row}; COMMIT"), 1),
+        (format!("BEGIN; SAVEPOINT a; {row}; SAVEPOINT b; {row}; RELEASE b; ROLLBACK TO a; COMMIT"), 0),
+        (format!("BEGIN; {row}; SAVEPOINT a; {row}; RELEASE a; SAVEPOINT b; {row}; ROLLBACK TO b; COMMIT"), 2),
+        (format!("BEGIN; SAVEPOINT a; {row}; {twin}; RELEASE a; COMMIT"), 1),
+        (format!("BEGIN; SAVEPOINT a; {dropped}; RELEASE a; {row}; COMMIT"), 1),
+        (format!("BEGIN; SAVEPOINT a; {row}; {dropped}; RELEASE a; COMMIT"), 1),
+        (format!("BEGIN; SAVEPOINT a; SET LOCAL track_counts = off; {row}; RELEASE a; {row}; COMMIT"), 2),
+        (format!("BEGIN; SAVEPOINT a; {row}; RELEASE a; PREPARE TRANSACTION 'heads_p'; COMMIT PREPARED 'heads_p'"), 1),
+        (format!("BEGIN; SAVEPOINT a; {row}; RELEASE a; ROLLBACK"), 0),
         (format!("BEGIN; {row}; {caught}; COMMIT"), 1),
         (format!("BEGIN; {caught}; COMMIT"), 0),
         (format!("BEGIN; {row}; PREPARE TRANSACTION 'heads_p'; COMMIT PREPARED 'heads_p'"), 1),
