@@ -48,6 +48,12 @@ const MOST_COLUMNS: usize = 64;
 unsafe extern "C-unwind" {
     fn GetCurrentTimestamp() -> i64;
     fn GetCurrentTransactionStartTimestamp() -> i64;
+    fn heap_deform_tuple(
+        tuple: pg_sys::HeapTuple,
+        desc: pg_sys::TupleDesc,
+        values: *mut pg_sys::Datum,
+        nulls: *mut bool,
+    );
 }
 
 /// A row as the executor hands it over, taken apart.
@@ -114,7 +120,7 @@ fn chain_event(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let mut row = Row { values: [pg_sys::Datum::null(); MOST_COLUMNS], nulls: [true; MOST_COLUMNS] };
     // SAFETY: the arrays have room for every attribute.
     unsafe {
-        pg_sys::heap_deform_tuple(
+        heap_deform_tuple(
             trigger.tg_trigtuple,
             desc,
             row.values.as_mut_ptr(),

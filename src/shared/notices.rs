@@ -14,6 +14,8 @@ use crate::pg::shmem;
 use crate::shared::databases;
 use crate::trail::membership::our_extension;
 
+/// Whether any of the others is set: nearly every transaction of the server finds that there is nothing to do.
+static PENDING: AtomicBool = AtomicBool::new(false);
 static EXTENSION_TOUCHED: AtomicBool = AtomicBool::new(false);
 static JOBS_TOUCHED: AtomicBool = AtomicBool::new(false);
 static HOLDING: AtomicBool = AtomicBool::new(false);
@@ -36,21 +38,25 @@ pub fn install() {
 /// An extension of this database was created, dropped or updated.
 pub fn extension_touched() {
     EXTENSION_TOUCHED.store(true, Relaxed);
+    PENDING.store(true, Relaxed);
 }
 
 /// Rows of the table `jobs` changed, or of a table of destinations.
 pub fn jobs_touched() {
     JOBS_TOUCHED.store(true, Relaxed);
+    PENDING.store(true, Relaxed);
 }
 
 /// Another database was created, or may be connected to now.
 pub fn database_touched(database: pg_sys::Oid) {
     DATABASES.with_borrow_mut(|databases| databases.push(database.to_u32()));
+    PENDING.store(true, Relaxed);
 }
 
 /// This session uses databases exclusively: see [`databases::exclusive_use`].
 pub fn exclusive_use_begins() {
     HOLDING.store(true, Relaxed);
+    PENDING.store(true, Relaxed);
 }
 
 /// A prepared transaction was committed: it may have created or dropped the extension, or changed jobs.
@@ -75,6 +81,7 @@ fn forget() {
     EXTENSION_TOUCHED.store(false, Relaxed);
     JOBS_TOUCHED.store(false, Relaxed);
     DATABASES.with_borrow_mut(Vec::clear);
+    PENDING.store(false, Relaxed);
 }
 
 /// Drops the notice if the extension was another one. The catalogs can still be read here.
@@ -94,9 +101,17 @@ fn say() {
     forget();
 }
 
+/// Called at every end of every transaction of the server; pgrx's guard costs more than the question.
+unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, argument: *mut c_void) {
+    if PENDING.load(Relaxed) {
+        // SAFETY: our own arguments.
+        unsafe { transaction_ends(event, argument) };
+    }
+}
+
 /// Nothing may fail after the commit: the functions called here load and store under a lock, and set latches.
 #[pg_guard]
-unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
+unsafe extern "C-unwind" fn transaction_ends(event: pg_sys::XactEvent::Type, _argument: *mut c_void) {
     use pg_sys::XactEvent as on;
     match event {
         on::XACT_EVENT_PRE_COMMIT => before_commit(),
@@ -112,14 +127,19 @@ unsafe extern "C-unwind" fn at_end(event: pg_sys::XactEvent::Type, _argument: *m
     }
 }
 
-#[pg_guard]
 unsafe extern "C-unwind" fn at_subtransaction_end(
     event: pg_sys::SubXactEvent::Type,
     _mine: pg_sys::SubTransactionId,
     _parent: pg_sys::SubTransactionId,
     _argument: *mut c_void,
 ) {
-    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
-        let_go();
+    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB && HOLDING.load(Relaxed) {
+        // SAFETY: takes nothing.
+        unsafe { savepoint_rolled_back() };
     }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn savepoint_rolled_back() {
+    let_go();
 }

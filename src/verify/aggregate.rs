@@ -5,7 +5,7 @@
 //! bytes.
 
 use pgrx::pg_sys;
-use zeroauth_audit_core::multiset::{ChainState, Key};
+use zeroauth_audit_core::multiset::{ChainState, Key, Scan};
 
 use crate::pg::call::{Arguments, sql_function};
 use crate::pg::error::{Failure, Kind};
@@ -17,7 +17,7 @@ use crate::verify::progress;
 const COLUMNS_FROM: usize = 3;
 
 struct State {
-    chain: ChainState,
+    chain: Scan,
     since_step: u32,
 }
 
@@ -33,7 +33,7 @@ fn aggregate_context(arguments: &Arguments) -> Result<pg_sys::MemoryContext, Fai
 }
 
 /// A new state, in memory of the aggregate.
-fn allocate(arguments: &Arguments, chain: ChainState) -> Result<*mut State, Failure> {
+fn allocate(arguments: &Arguments, chain: Scan) -> Result<*mut State, Failure> {
     let context = aggregate_context(arguments)?;
     // SAFETY: memory of that size, written at once. PostgreSQL aligns to 8, a u128 wants 16: hence the room to move.
     unsafe {
@@ -57,7 +57,7 @@ fn key(arguments: &Arguments) -> Key {
 fn step(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let state = match arguments.datum(0) {
         Some(datum) => state_of(datum),
-        None => allocate(arguments, ChainState::default())?,
+        None => allocate(arguments, Scan::new(key(arguments), ChainState::default()))?,
     };
     // SAFETY: allocated by `allocate`, owned by this aggregate's group, and nothing else looks at it meanwhile.
     let state_ref = unsafe { &mut *state };
@@ -66,7 +66,7 @@ fn step(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         Ok(event) => {
             let seq = arguments.int8(COLUMNS_FROM + columns::at::SEQ).unwrap_or_default();
             let content_ok = event.finding.is_none();
-            state_ref.chain.add(&key(arguments), seq, &event.prev_hash, &event.event_hash, content_ok);
+            state_ref.chain.add(seq, &event.prev_hash, &event.event_hash, content_ok);
         }
         Err(_) => state_ref.chain.add_unreadable(),
     }
@@ -83,7 +83,7 @@ fn combine(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let result = match (into, from) {
         (Some(into), Some(from)) => {
             // SAFETY: two different states of this aggregate.
-            unsafe { (*into).chain.merge(&(*from).chain) };
+            unsafe { (*into).chain.merge(&mut (*from).chain) };
             into
         }
         (Some(one), None) => one,
@@ -101,7 +101,8 @@ fn to_bytes(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     };
     aggregate_context(arguments)?;
     // SAFETY: a state of this aggregate.
-    Ok(varlena::bytea(&unsafe { (*state_of(datum)).chain }.to_bytes()))
+    let state = unsafe { (*state_of(datum)).chain.state() };
+    Ok(varlena::bytea(&state.to_bytes()))
 }
 
 fn from_bytes(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
@@ -111,7 +112,8 @@ fn from_bytes(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         Failure::new(Kind::InvalidArgument, "not the state of a chain")
             .hint("Use audit_verify or audit_findings.")
     })?;
-    Ok(pg_sys::Datum::from(allocate(arguments, chain)?))
+    // Its links are added up already: no key is needed any more.
+    Ok(pg_sys::Datum::from(allocate(arguments, Scan::new(Key::new([0; 2]), chain))?))
 }
 
 sql_function!(zeroauth_audit_check_step, pg_finfo_zeroauth_audit_check_step, step);

@@ -70,6 +70,24 @@ impl ChainState {
     /// Adds an event whose content has been checked (`content_ok`).
     #[inline]
     pub fn add(&mut self, key: &Key, seq: i64, prev: &Digest, hash: &Digest, content_ok: bool) {
+        self.count(seq, hash, content_ok);
+        // A chain cannot reach i64::MAX; a row that claims to wraps to a place nothing links to.
+        self.add_link(key, seq.wrapping_add(1), hash);
+        self.take_link(key, seq, prev);
+    }
+
+    #[inline]
+    fn add_link(&mut self, key: &Key, seq: i64, hash: &Digest) {
+        self.balance = self.balance.wrapping_add(key.digest(seq, hash));
+    }
+
+    #[inline]
+    fn take_link(&mut self, key: &Key, seq: i64, hash: &Digest) {
+        self.balance = self.balance.wrapping_sub(key.digest(seq, hash));
+    }
+
+    #[inline]
+    fn count(&mut self, seq: i64, hash: &Digest, content_ok: bool) {
         self.events = self.events.saturating_add(1);
         self.bad_events = self.bad_events.saturating_add(u64::from(!content_ok));
         self.first_seq = self.first_seq.min(seq);
@@ -77,11 +95,6 @@ impl ChainState {
             self.last_seq = seq;
             self.head = *hash;
         }
-        // A chain cannot reach i64::MAX; a row that claims to wraps to a place nothing links to.
-        self.balance = self
-            .balance
-            .wrapping_add(key.digest(seq.wrapping_add(1), hash))
-            .wrapping_sub(key.digest(seq, prev));
     }
 
     /// Counts a row that is no event: a field that every event has is NULL or of the wrong size.
@@ -142,5 +155,61 @@ impl ChainState {
             head: Digest::from_slice(&bytes[32..64])?,
             balance: u128::from_le_bytes(bytes[64..].try_into().ok()?),
         })
+    }
+}
+
+/// Adds up one chain's events as a scan brings them: mostly in the order of the chain, since that is how they were stored.
+///
+/// What an event adds is exactly what its successor takes away. So while one event follows another, neither is computed: the
+/// sums are those of [`ChainState::add`].
+#[derive(Clone, Copy)]
+pub struct Scan {
+    key: Key,
+    state: ChainState,
+    /// What the event seen last adds, and the next one may take away.
+    open: Option<(i64, Digest)>,
+}
+
+impl Scan {
+    /// An empty scan, or one that goes on from a state that was made with the same key.
+    #[must_use]
+    pub const fn new(key: Key, state: ChainState) -> Self {
+        Self { key, state, open: None }
+    }
+
+    /// Adds an event whose content has been checked (`content_ok`).
+    #[inline]
+    pub fn add(&mut self, seq: i64, prev: &Digest, hash: &Digest, content_ok: bool) {
+        self.state.count(seq, hash, content_ok);
+        let follows = self.open.is_some_and(|(next, before)| next == seq && before == *prev);
+        if !follows {
+            self.close();
+            self.state.take_link(&self.key, seq, prev);
+        }
+        self.open = Some((seq.wrapping_add(1), *hash));
+    }
+
+    /// As [`ChainState::add_unreadable`].
+    #[inline]
+    pub fn add_unreadable(&mut self) {
+        self.state.add_unreadable();
+    }
+
+    /// What has been seen so far.
+    pub fn state(&mut self) -> ChainState {
+        self.close();
+        self.state
+    }
+
+    /// Adds what another worker saw of the same chain with the same key.
+    pub fn merge(&mut self, other: &mut Scan) {
+        self.close();
+        self.state.merge(&other.state());
+    }
+
+    fn close(&mut self) {
+        if let Some((next, hash)) = self.open.take() {
+            self.state.add_link(&self.key, next, &hash);
+        }
     }
 }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use sha2::{Digest as _, Sha256};
 use zeroauth_audit_core::Digest;
-use zeroauth_audit_core::multiset::{ChainState, Key};
+use zeroauth_audit_core::multiset::{ChainState, Key, Scan};
 use zeroauth_audit_core::replay::{LinkFinding, Replay};
 
 /// What the chain checks see of one stored event.
@@ -134,6 +134,53 @@ proptest! {
         prop_assert_eq!(workers.len(), 1);
         prop_assert!(workers[0].is_whole(&key));
         prop_assert_eq!(workers[0], state(&key, &links));
+    }
+
+    #[test]
+    fn a_scan_adds_up_to_the_same_whatever_the_order_and_the_damage(
+        links in chains(),
+        halves in any::<[u64; 2]>(),
+        // Stretches in order, as a table has them, with places swapped, rows twice and rows changed.
+        swaps in vec((any::<Index>(), any::<Index>()), 0..6),
+        twice in vec(any::<Index>(), 0..3),
+        changed in vec((any::<Index>(), any::<i64>(), any::<bool>()), 0..3),
+        split in any::<Index>(),
+    ) {
+        let key = Key::new(halves);
+        let mut links = links;
+        for at in twice {
+            let at = at.index(links.len());
+            links.insert(at, links[at]);
+        }
+        for (a, b) in swaps {
+            let length = links.len();
+            links.swap(a.index(length), b.index(length));
+        }
+        for (at, seq, hash) in changed {
+            let at = at.index(links.len());
+            if hash {
+                links[at].hash = distinct(9, seq.unsigned_abs());
+            } else {
+                links[at].seq = seq;
+            }
+        }
+        let split = split.index(links.len() + 1);
+        let mut scans = [Scan::new(key, ChainState::default()); 2];
+        for (n, link) in links.iter().enumerate() {
+            scans[usize::from(n >= split)].add(link.seq, &link.prev, &link.hash, true);
+        }
+        let [mut first, mut second] = scans;
+        first.merge(&mut second);
+        let expected = state(&key, &links);
+        prop_assert_eq!(first.state(), expected);
+        prop_assert_eq!(first.state().is_whole(&key), expected.is_whole(&key));
+        // It can be looked at in the middle, and goes on from there.
+        let mut scan = Scan::new(key, ChainState::default());
+        for link in &links {
+            scan.add(link.seq, &link.prev, &link.hash, true);
+            let _ = scan.state();
+        }
+        prop_assert_eq!(scan.state(), expected);
     }
 
     #[test]
