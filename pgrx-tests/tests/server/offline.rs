@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use postgres::Client;
-use zeroauth_audit_tests::{DATABASE, workspace};
+use zeroauth_audit_tests::workspace;
 
 use crate::log_tamper::RECOMPUTE;
 use crate::publish::{Publishing, append, publishing};
@@ -186,7 +186,7 @@ fn what_psql_writes_to_a_file_is_verified_as_it_is() {
         let path = auditor.path(name);
         let mut psql = publishing.cluster.command("psql");
         let output =
-            psql.args([options, "-o"]).arg(&path).args(["-d", DATABASE, "-c", sql]).output().unwrap();
+            psql.args([options, "-o"]).arg(&path).args(["-c", sql]).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         path.to_str().unwrap().to_owned()
     };
