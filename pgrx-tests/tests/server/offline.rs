@@ -185,8 +185,7 @@ fn what_psql_writes_to_a_file_is_verified_as_it_is() {
     let save = |name: &str, options: &str, sql: &str| {
         let path = auditor.path(name);
         let mut psql = publishing.cluster.command("psql");
-        let output =
-            psql.args([options, "-o"]).arg(&path).args(["-c", sql]).output().unwrap();
+        let output = psql.args([options, "-o"]).arg(&path).args(["-c", sql]).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         path.to_str().unwrap().to_owned()
     };

@@ -14,4 +14,4 @@ pub mod message;
 pub mod token;
 
 #[cfg(feature = "drivers")]
-pub use driver::{Config, Rfc3161Driver};
+pub use driver::{Config, PLAINTEXT, Rfc3161Driver};
