@@ -119,7 +119,7 @@ impl What {
 pub(crate) struct Alert {
     pub(crate) id: i64,
     pub(crate) kind: String,
-    /// A word; a number in what was queued before there was a priority.
+    /// A word; a number in what was queued when there was no priority yet.
     severity: Value,
     /// 1 is the highest of four.
     priority: Option<u64>,

@@ -1,6 +1,7 @@
 //! An auditor without the database: what the published checkpoints, an export and a proof bundle say, by the program that auditors
 //! get.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -182,6 +183,8 @@ fn what_psql_writes_to_a_file_is_verified_as_it_is() {
     append(&mut client, "acme", 2);
     publishing.wait_for(&["acme 6"]);
     let auditor = Auditor::new(&publishing);
+    // psql runs as the server's user here.
+    std::fs::set_permissions(auditor.folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
     let save = |name: &str, options: &str, sql: &str| {
         let path = auditor.path(name);
         let mut psql = publishing.cluster.command("psql");

@@ -23,7 +23,7 @@ fn notice(what: &str, priority: u8, changes: Value) -> Shipment {
         alert[key] = value.clone();
     }
     let level = alert["escalation_level"].clone();
-    let body = json!({ "version": 2, "delivery_id": "0d1e", "what": what, "level": level, "cluster": "main", "database": "audit", "alert": alert });
+    let body = json!({ "version": 1, "delivery_id": "0d1e", "what": what, "level": level, "cluster": "main", "database": "audit", "alert": alert });
     Shipment { id: 1, key: "0d1e".into(), body: body.to_string() }
 }
 
