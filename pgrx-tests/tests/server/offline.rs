@@ -66,6 +66,7 @@ impl Auditor {
                 String::from_utf8_lossy(&output.stderr)
             )
         });
+        println!("{arguments:?}: {json}");
         let classes = json["classes"].as_object().unwrap().keys().cloned().collect();
         (output.status.code().unwrap(), json["verdict"].as_str().unwrap().to_owned(), classes)
     }
@@ -195,9 +196,14 @@ fn what_psql_writes_to_a_file_is_verified_as_it_is() {
     let prove = "SELECT audit_prove('acme', event_id) FROM audit_events WHERE tenant_id = 'acme' AND seq = 2";
     let export = save("export", "-AtX", "SELECT audit_export('acme')");
     let bundle = save("bundle", "-AtX", prove);
-    let checkpoint =
-        save("checkpoint", "-AtX", "SELECT note FROM audit_checkpoints WHERE tenant_id = 'acme'");
-    let consistency = save("consistency", "-AtX", "SELECT audit_prove_consistency('acme', 4, 6)");
+    let checkpoint = save(
+        "checkpoint",
+        "-AtX",
+        "SELECT note FROM audit_checkpoints WHERE tenant_id = 'acme' ORDER BY sealed_at DESC LIMIT 1",
+    );
+    // As docs/offline.md puts it together.
+    let proof = r"SELECT E'old 4\n' || audit_prove_consistency('acme', 4, 6) || E'\n' || note FROM audit_checkpoints WHERE tenant_id = 'acme' AND tree_size = 6";
+    let consistency = save("consistency", "-AtX", proof);
     for file in [&bundle, &checkpoint, &consistency] {
         assert!(std::fs::read(file).unwrap().ends_with(b"\n\n"), "{file} is not as psql writes it");
     }
