@@ -300,7 +300,7 @@ mod tests {
                     Some(null) => receipt[key] = null,
                 }
                 assert_eq!(form::<Receipt>(receipt.clone()), Err(format!("has no {key}")));
-                assert_eq!(form::<Vec<Receipt>>(json!([receipt])).is_err(), true);
+                assert!(form::<Vec<Receipt>>(json!([receipt])).is_err());
             }
         }
         let said = Err("is not of the expected form".to_owned());

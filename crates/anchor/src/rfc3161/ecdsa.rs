@@ -17,10 +17,13 @@ pub(super) static P256_SHA512: &dyn SignatureVerificationAlgorithm =
 pub(super) static P384_SHA512: &dyn SignatureVerificationAlgorithm =
     &WithSha512 { key: alg_id::ECDSA_P384, verify: p384 };
 
-/// A curve, by the algorithm of its keys, and how a digest is verified on it: key, digest, signature.
+/// Verifies a digest on a curve: key, digest, signature.
+type Verify = fn(&[u8], &[u8], &[u8]) -> Option<()>;
+
+/// A curve, by the algorithm of its keys.
 struct WithSha512 {
     key: AlgorithmIdentifier,
-    verify: fn(&[u8], &[u8], &[u8]) -> Option<()>,
+    verify: Verify,
 }
 
 impl fmt::Debug for WithSha512 {
