@@ -186,7 +186,8 @@ impl ToDo {
             _ => self.batches.push(Batch {
                 route: Route {
                     name,
-                    kind: if text(3)? == "webhook" { Kind::Webhook } else { Kind::Alertmanager },
+                    // The table has no others.
+                    kind: Kind::named(&text(3)?).unwrap_or(Kind::Webhook),
                     url_file: PathBuf::from(text(4)?),
                     secret_file: row.text(5)?.map(PathBuf::from),
                     ca_file: row.text(6)?.map(PathBuf::from),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::{Map, Value};
-use zeroauth_audit_transport::{Endpoint, agent, file};
+use zeroauth_audit_transport::{Endpoint, Plaintext, agent, file};
 
 use crate::pg::call::Arguments;
 use crate::pg::error::{Failure, Kind};
@@ -110,12 +110,17 @@ impl Given {
         })
     }
 
-    /// The URL in a file.
+    /// The URL in a file: `https://`, or `http://` to this machine.
     pub fn url(&self, field: &str, path: &Path) -> Result<Endpoint, Failure> {
+        self.url_allowing(field, path, Plaintext::Loopback)
+    }
+
+    /// The URL in a file, `http://` as far as `plaintext` allows.
+    pub fn url_allowing(&self, field: &str, path: &Path, plaintext: Plaintext) -> Result<Endpoint, Failure> {
         let read = || {
             let url = file::secret(path, "URL")?;
             let text = url.text().ok_or("the URL file does not hold one URL")?;
-            Ok::<_, String>(Endpoint::parse(text, "")?)
+            Ok::<_, String>(Endpoint::parse_allowing(text, "", plaintext)?)
         };
         read().map_err(|problem| self.file(field, problem))
     }

@@ -63,7 +63,7 @@ fn evm_files(target: &Given, config: &evm::Config) -> Result<(), Failure> {
 }
 
 fn rfc3161_files(target: &Given, config: &rfc3161::Config) -> Result<(), Failure> {
-    let endpoint = target.url("url_file", &config.url_file)?;
+    let endpoint = target.url_allowing("url_file", &config.url_file, rfc3161::PLAINTEXT)?;
     target.authorities(&endpoint, config.ca_file.as_deref())?;
     file::public(&config.authorities_file, "authorities")
         .map(drop)

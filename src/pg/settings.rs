@@ -14,6 +14,7 @@ static FULL_REPLAY_PERIOD: GucSetting<i32> = GucSetting::<i32>::new(7 * 24 * 360
 static REPLAY_LOAD: GucSetting<i32> = GucSetting::<i32>::new(10);
 static CHECKPOINT_KEY_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static ANCHOR_FILE: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
+static RUNBOOK_URL: GucSetting<Option<CString>> = GucSetting::<Option<CString>>::new(Some(c""));
 static WORKER: GucSetting<bool> = GucSetting::<bool>::new(true);
 static VERIFY_ON_STANDBY: GucSetting<bool> = GucSetting::<bool>::new(false);
 static MAINTENANCE: GucSetting<bool> = GucSetting::<bool>::new(false);
@@ -180,6 +181,15 @@ pub unsafe fn define(on_maintenance: MaintenanceAssigned) {
             GucFlags::UNIT_S,
         );
     }
+    // Read through SQL, when an alert is announced.
+    GucRegistry::define_string_guc(
+        c"zeroauth_audit.runbook_url",
+        c"Page that alerts point to, with %s for the kind of the alert.",
+        c"Without %s the kind is added at its end. Empty: the heading in docs/runbook.md.",
+        &RUNBOOK_URL,
+        GucContext::Sighup,
+        GucFlags::default(),
+    );
     define_of_drift();
     GucRegistry::define_string_guc(
         c"zeroauth_audit.checkpoint_key_file",

@@ -11,28 +11,24 @@ use crate::notice::{Notice, What};
 /// Path below the URL of a route.
 pub(crate) const PATH: &str = "/api/v2/alerts";
 const FAR_AWAY: &str = "2999-12-31T00:00:00.000000Z";
-/// Longest evidence in an annotation, in bytes of its text: it ends up in mails and on telephones.
-const MOST_EVIDENCE: usize = 2048;
 
-/// The body for `notice`, the webhook's body.
-pub(crate) fn body(notice: &str) -> Result<String, &'static str> {
-    let notice: Notice =
-        serde_json::from_str(notice).map_err(|_| "the delivery is not as this version makes them")?;
+/// The body for a notice.
+pub(crate) fn body(notice: &Notice) -> Value {
     let starts = notice.alert.raised_at.as_str();
     // A clock that was set back must not make an alert that ends before it began: Alertmanager refuses such alerts.
     let ended = notice.alert.resolved_at.as_deref().unwrap_or(starts).max(starts);
     let escalations = 2..=notice.alert.escalation_level;
     let alerts: Vec<Value> = match notice.what {
-        What::Raised => vec![alert(&notice, 1, FAR_AWAY)],
-        What::Escalated => vec![alert(&notice, notice.level, FAR_AWAY)],
-        What::Acknowledged => std::iter::once(alert(&notice, 1, FAR_AWAY))
-            .chain(escalations.map(|level| alert(&notice, level, starts)))
+        What::Raised => vec![alert(notice, 1, FAR_AWAY)],
+        What::Escalated => vec![alert(notice, notice.level, FAR_AWAY)],
+        What::Acknowledged => std::iter::once(alert(notice, 1, FAR_AWAY))
+            .chain(escalations.map(|level| alert(notice, level, starts)))
             .collect(),
-        What::Resolved => std::iter::once(alert(&notice, 1, ended))
-            .chain(escalations.map(|level| alert(&notice, level, ended)))
+        What::Resolved => std::iter::once(alert(notice, 1, ended))
+            .chain(escalations.map(|level| alert(notice, level, ended)))
             .collect(),
     };
-    Ok(Value::Array(alerts).to_string())
+    Value::Array(alerts)
 }
 
 fn alert(notice: &Notice, level: u8, ends: &str) -> Value {
@@ -45,14 +41,16 @@ fn alert(notice: &Notice, level: u8, ends: &str) -> Value {
         ("cluster", Some(&notice.cluster)),
         ("database", Some(&notice.database)),
     ]);
-    labels.insert("severity".into(), alert.severity.to_string().into());
+    let severity = alert.severity();
+    labels.insert("severity".into(), severity.word().into());
+    labels.insert("priority".into(), severity.priority().to_string().into());
     if level > 1 {
         labels.insert("escalation".into(), level.to_string().into());
     }
-    let evidence = alert.evidence.as_ref().map(Value::to_string);
     let mut annotations = texts([
         ("summary", Some(&alert.message)),
-        ("evidence", evidence.as_deref().map(|text| short(text, MOST_EVIDENCE))),
+        ("evidence", alert.short_evidence().as_deref()),
+        ("runbook_url", Some(&*alert.runbook_url())),
         ("acknowledged_by", alert.acknowledged_by.as_deref()),
         ("note", alert.acknowledged_note.as_deref()),
     ]);
@@ -66,14 +64,6 @@ fn texts<const N: usize>(pairs: [(&str, Option<&str>); N]) -> Map<String, Value>
     present.collect()
 }
 
-fn short(text: &str, most: usize) -> &str {
-    if text.len() <= most {
-        return text;
-    }
-    let end = (0..=most).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
-    &text[..end]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,12 +72,12 @@ mod tests {
         let notice = json!({
             "version": 1, "delivery_id": "x", "what": what, "level": level, "cluster": "main", "database": "audit",
             "alert": {
-                "id": 7, "kind": "gap", "severity": 1, "tenant": "acme", "fingerprint": "gap:acme:0:2", "message": "m",
+                "id": 7, "kind": "gap", "severity": "critical", "priority": 1, "runbook_url": "https://wiki.example/gap", "tenant": "acme", "fingerprint": "gap:acme:0:2", "message": "m",
                 "evidence": {"é": "é".repeat(2000)}, "raised_at": "2026-01-02T03:04:05.000000Z",
                 "acknowledged_by": null, "acknowledged_note": null, "resolved_at": resolved_at, "escalation_level": escalated_to
             }
         });
-        serde_json::from_str(&body(&notice.to_string()).unwrap()).unwrap()
+        body(&Notice::read(&notice.to_string()).unwrap())
     }
 
     #[test]
@@ -96,10 +86,11 @@ mod tests {
         assert_eq!(raised.as_array().unwrap().len(), 1);
         assert_eq!(
             raised[0]["labels"],
-            json!({"alertname": "zeroauth_audit", "severity": "1", "kind": "gap", "tenant": "acme", "fingerprint": "gap:acme:0:2",
+            json!({"alertname": "zeroauth_audit", "severity": "critical", "priority": "1", "kind": "gap", "tenant": "acme", "fingerprint": "gap:acme:0:2",
                    "cluster": "main", "database": "audit"})
         );
         assert_eq!(raised[0]["endsAt"], FAR_AWAY);
+        assert_eq!(raised[0]["annotations"]["runbook_url"], "https://wiki.example/gap");
         let escalated = made("escalated", 3, 3, None);
         assert_eq!(escalated.as_array().unwrap().len(), 1);
         assert_eq!(escalated[0]["labels"]["escalation"], "3");
@@ -117,12 +108,12 @@ mod tests {
         let resolved = made("resolved", 1, 1, Some("2025-01-01T00:00:00.000000Z"));
         assert_eq!(resolved[0]["endsAt"], resolved[0]["startsAt"]);
         let evidence = resolved[0]["annotations"]["evidence"].as_str().unwrap();
-        assert!(evidence.len() <= MOST_EVIDENCE && evidence.ends_with('é'), "{}", evidence.len());
+        assert!(evidence.len() <= 2048 && evidence.ends_with('é'), "{}", evidence.len());
     }
 
     #[test]
     fn what_is_no_notice_is_an_error() {
-        assert!(body("{}").is_err());
-        assert!(body("").is_err());
+        assert!(Notice::read("{}").is_err());
+        assert!(Notice::read("").is_err());
     }
 }

@@ -30,6 +30,17 @@ impl Outcome {
         Outcome::Retry { error: error.into(), after: None }
     }
 
+    /// Of a refusal: with what the server said.
+    #[must_use]
+    pub(crate) fn because(self, said: Option<String>) -> Self {
+        match (self, said) {
+            (Outcome::Refused { error }, Some(said)) => {
+                Outcome::Refused { error: format!("{error}: {said}") }
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
     /// By the status of an answer, and its Retry-After at the time `now`.
     pub(crate) fn of_status(status: u16, retry_after: Option<&str>, now: SystemTime) -> Self {
         let error = format!("the server answered {status}");

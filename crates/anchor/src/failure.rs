@@ -35,6 +35,23 @@ pub enum Failure {
         /// The code of the error.
         code: i64,
     },
+    /// The endpoint has no block of the tag that says what is final.
+    #[error(
+        "endpoint {endpoint} does not know the block tag finalized: set finality to {{\"kind\": \"blocks\", \"blocks\": N}}"
+    )]
+    NoFinalTag {
+        /// Which of the configured endpoints, from 1.
+        endpoint: usize,
+    },
+    /// The endpoint has the event of a transaction, and not its receipt.
+    #[error("endpoint {endpoint} has no receipt of the transaction yet")]
+    NoReceipt {
+        /// Which of the configured endpoints, from 1.
+        endpoint: usize,
+    },
+    /// The chain hashes its headers by a rule that is not known here: no evidence could ever be made.
+    #[error("this chain's block hashes are not those of its headers")]
+    OtherHashes,
     /// Endpoints say different things where they must agree.
     #[error("the endpoints disagree about {about}")]
     Disagreement {

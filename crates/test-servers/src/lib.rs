@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc, missing_docs)]
 
 pub mod authority;
+pub mod receivers;
 pub mod server;
 
 pub use authority::Authority;

@@ -79,6 +79,14 @@ impl Server {
         Self::start(Some(Arc::new(config)), true, answer)
     }
 
+    /// Answers each request with what `answer` makes of it: a status, such as `400 Bad Request`, and a body.
+    pub fn answering(answer: impl Fn(&Request) -> (String, String) + Send + Sync + 'static) -> Self {
+        Self::started(None, true, move |request, stream| {
+            let (status, body) = request.map(&answer).unwrap_or_default();
+            let _ = write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        })
+    }
+
     /// Always the same status.
     pub fn status(status: &'static str) -> Self {
         Self::new(move |stream| respond(stream, status))
@@ -88,6 +96,14 @@ impl Server {
         tls: Option<Arc<ServerConfig>>,
         read: bool,
         answer: impl Fn(&mut dyn Stream) + Send + Sync + 'static,
+    ) -> Self {
+        Self::started(tls, read, move |_, stream| answer(stream))
+    }
+
+    fn started(
+        tls: Option<Arc<ServerConfig>>,
+        read: bool,
+        answer: impl Fn(Option<&Request>, &mut dyn Stream) + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let server = Self {
@@ -110,11 +126,12 @@ impl Server {
                         }
                         None => Box::new(stream),
                     };
-                    if read {
-                        let Some(request) = Request::read(&mut stream) else { return };
-                        requests.lock().unwrap().push(request);
+                    let request = if read { Request::read(&mut stream) } else { None };
+                    if read && request.is_none() {
+                        return;
                     }
-                    answer(&mut stream);
+                    requests.lock().unwrap().extend(request.clone());
+                    answer(request.as_ref(), &mut stream);
                     let _ = stream.flush();
                 });
             }

@@ -11,4 +11,4 @@ pub mod file;
 mod url;
 
 pub use file::Secret;
-pub use url::Endpoint;
+pub use url::{Endpoint, Plaintext};

@@ -7,6 +7,7 @@ use zeroauth_audit_core::trust::{Believed, Trust};
 use crate::anchor::{self, Evidence};
 use crate::export::event::{Content, Event};
 use crate::export::line::Values;
+use crate::input;
 use crate::sealed::{self, Unbelieved};
 use crate::verdict::{Finding, Trouble, Verdict};
 
@@ -18,7 +19,10 @@ pub fn verify(bytes: &[u8], name: &str, trust: &Trust, evidence: &dyn Evidence, 
         byte: Some(byte as u64),
         what,
     };
-    let bytes = without_psql_s_newline(bytes);
+    let bytes = match input::text(bytes) {
+        Ok(bytes) => bytes,
+        Err(what) => return verdict.trouble_with(name, format!("no proof bundle: {what}")),
+    };
     let bundle = match Bundle::parse(bytes) {
         Ok(bundle) => bundle,
         Err(error) => {
@@ -44,6 +48,9 @@ pub fn verify(bytes: &[u8], name: &str, trust: &Trust, evidence: &dyn Evidence, 
         Err((at, what)) => return verdict.trouble(event_trouble(bytes, line, at, what, &trouble)),
     };
     (verdict.events, verdict.tenants, verdict.chains) = (1, 1, 1);
+    if bundle.extra.is_some() {
+        verdict.note("the proof has extra data: nothing vouches for them, and they were not looked at");
+    }
     content(&event, name, verdict);
     if event.withheld {
         verdict.note("the event is without its private fields: only the hash of those was checked");
@@ -59,11 +66,6 @@ pub fn verify(bytes: &[u8], name: &str, trust: &Trust, evidence: &dyn Evidence, 
     for anchor in &bundle.anchors {
         anchor::verify(anchor, &believed, bundle.index, name, evidence, verdict);
     }
-}
-
-/// psql ends a value with a newline of its own, after the one that ends a bundle's last line: one empty line at the end of the file.
-fn without_psql_s_newline(bytes: &[u8]) -> &[u8] {
-    bytes.strip_suffix(b"\n").filter(|bundle| bundle.ends_with(b"\n")).unwrap_or(bytes)
 }
 
 /// The place of an error within the event's line is one in the file.

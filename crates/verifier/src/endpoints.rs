@@ -66,6 +66,9 @@ impl Blocks for Endpoints {
             Err(failure @ Failure::Unreachable { .. }) => {
                 Block::Unknown(self.unreachable.get_or_init(|| failure.to_string()).clone())
             }
+            Err(Failure::NoFinalTag { endpoint }) => Block::Unknown(format!(
+                "endpoint {endpoint} does not know the block tag finalized: say --confirmations N"
+            )),
             Err(failure) => Block::Unknown(failure.to_string()),
         }
     }

@@ -1,4 +1,4 @@
-//! Lines of a file that nobody vouches for: in bounded memory, with their numbers and bytes.
+//! Texts that nobody vouches for: lines in bounded memory, with their numbers and bytes; and a text that is a whole file.
 //!
 //! A line ends in a newline, the last one too: a file without it was cut off. What is in a line is for the reader of the format.
 
@@ -117,6 +117,40 @@ impl<R: Read> Lines<R> {
     }
 }
 
+/// The text in a file: a bundle, a checkpoint or a proof, each of which ends in a newline. psql ends a value with a newline of its own,
+/// so one empty line may follow, and is left out; it is outside of what is signed.
+///
+/// # Errors
+/// What was done to the file, in words: more or fewer ends of lines than psql writes, those of another system, psql's table.
+pub fn text(bytes: &[u8]) -> Result<&[u8], String> {
+    // psql centres the name of the column, and draws a line below it.
+    let psql_s_table = || {
+        let mut lines = bytes.split(|byte| *byte == b'\n');
+        lines.next().is_some_and(|name| name.starts_with(b" "))
+            && lines.next().is_some_and(|rule| rule.len() > 2 && rule.iter().all(|byte| *byte == b'-'))
+    };
+    if bytes.is_empty() || bytes == b"\n" {
+        return Err("the file is empty".into());
+    }
+    if psql_s_table() {
+        return Err("it is a table as psql draws it; psql -AtX -o writes the value alone".into());
+    }
+    if let Some(at) = bytes.windows(2).position(|two| two == b"\r\n") {
+        let line = bytes[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+        return Err(format!(
+            "line {line} ends in a carriage return: the file was written or changed as text of another system"
+        ));
+    }
+    let Some(rest) = bytes.strip_suffix(b"\n") else {
+        return Err("the last line has no newline: the file was cut off, or its end was taken away".into());
+    };
+    let text = if rest.ends_with(b"\n") { rest } else { bytes };
+    match text.ends_with(b"\n\n") {
+        true => Err("more than one empty line is at the end of the file".into()),
+        false => Ok(text),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,6 +164,24 @@ mod tests {
             into[..count].copy_from_slice(&self.0[..count]);
             self.0 = &self.0[count..];
             Ok(count)
+        }
+    }
+
+    #[test]
+    fn one_empty_line_may_follow_a_text_and_whatever_else_was_done_to_its_end_is_named() {
+        assert_eq!(text(b"one\n\ntwo\n"), Ok(&b"one\n\ntwo\n"[..]));
+        assert_eq!(text(b"one\n\ntwo\n\n"), Ok(&b"one\n\ntwo\n"[..]));
+        for (bytes, words) in [
+            (&b""[..], "is empty"),
+            (b"\n", "is empty"),
+            (b"one", "no newline"),
+            (b"one\ntwo ", "no newline"),
+            (b"one\n\n\n", "more than one empty line"),
+            (b"one\n\n\n\n", "more than one empty line"),
+            (b"one\ntwo\r\n", "line 2 ends in a carriage return"),
+            (b" audit_prove \n-------------\n one+\n two\n(1 row)\n\n", "psql -AtX -o"),
+        ] {
+            assert!(text(bytes).unwrap_err().contains(words), "{bytes:?}");
         }
     }
 

@@ -11,6 +11,7 @@ use zeroauth_audit_core::batch;
 use zeroauth_audit_core::note;
 use zeroauth_audit_core::trust::{self, Believed, Trust};
 
+use crate::input;
 use crate::verdict::{Finding, Sealed, Trouble, Verdict};
 
 /// Bytes of a file of checkpoints at most.
@@ -134,10 +135,14 @@ pub fn each(path: &Path, trust: &Trust, verdict: &mut Verdict, take: &mut dyn Fn
                 Err(error) => verdict.trouble_with(&*name, error.to_string()),
             }
         }
-    } else if bytes.len() > note::MAX_BYTES {
-        verdict.trouble_with(name, note::Error::TooLong(bytes.len()).to_string());
-    } else {
-        open(&name, 0, &bytes, trust, verdict, take);
+        return;
+    }
+    match input::text(&bytes) {
+        Ok(note) if note.len() > note::MAX_BYTES => {
+            verdict.trouble_with(name, note::Error::TooLong(note.len()).to_string());
+        }
+        Ok(note) => open(&name, 0, note, trust, verdict, take),
+        Err(what) => verdict.trouble_with(name, format!("no checkpoint: {what}")),
     }
 }
 

@@ -35,6 +35,9 @@ fn a_route_names_files_by_absolute_paths_and_a_webhook_is_always_signed() {
     let (_database, mut client) = routed("routes", "('ok', 'webhook', '/url', '/secret', 4, 1, true)");
     for values in [
         "('x', 'webhook', '/url', NULL, 4, 1, true)",
+        "('x', 'pagerduty', '/url', NULL, 4, 1, true)",
+        "('x', 'opsgenie', '/url', NULL, 4, 1, true)",
+        "('x', 'mail', '/url', '/secret', 4, 1, true)",
         "('x', 'alertmanager', 'url', NULL, 4, 1, true)",
         "('x', 'webhook', '/url', '../secret', 4, 1, true)",
         "('x', 'alertmanager', 'https://example.org', NULL, 4, 1, true)",
@@ -243,13 +246,43 @@ fn a_payload_says_what_a_receiver_needs_and_is_the_same_in_every_attempt() {
     ] {
         assert_eq!(alert[name], value);
     }
-    assert_eq!(alert["severity"], 1);
+    assert_eq!((&alert["severity"], &alert["priority"]), (&"critical".into(), &1.into()));
+    assert_eq!(alert["runbook_url"], "docs/runbook.md#gap");
     assert_eq!(alert["evidence"]["seq"], 7);
     let raised = client.line(
         "SELECT to_char(raised_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') FROM zeroauth_audit_internal.alerts",
     );
     assert_eq!(alert["raised_at"], raised);
     assert!(!payload.to_string().contains("/secret"), "no path of a file");
+}
+
+#[test]
+fn every_severity_has_one_word_and_every_kind_its_page_by_the_setting() {
+    let (_database, mut client) = routed("words", "('a', 'webhook', '/url', '/secret', 4, 1, true)");
+    for severity in 1..=4 {
+        raise(&mut client, severity, &format!("gap:acme:0:{severity}"));
+    }
+    assert_eq!(
+        client.lines("SELECT payload #>> '{alert,priority}', payload #>> '{alert,severity}' FROM zeroauth_audit_internal.alert_deliveries ORDER BY id"),
+        ["1|critical", "2|high", "3|warning", "4|info"]
+    );
+    for (setting, url) in [
+        ("", "docs/runbook.md#gap"),
+        ("https://wiki.example/audit", "https://wiki.example/audit/gap"),
+        ("https://wiki.example/audit/", "https://wiki.example/audit/gap"),
+        ("https://wiki.example/audit#", "https://wiki.example/audit#gap"),
+        ("https://wiki.example/?page=", "https://wiki.example/?page=gap"),
+        ("https://wiki.example/%s?lang=en", "https://wiki.example/gap?lang=en"),
+        ("https://wiki.example/100%25/%s#%s", "https://wiki.example/100%25/gap#gap"),
+    ] {
+        // The setting is the server's own; what it does is looked at with its value in the place of it.
+        let sql = format!(
+            "BEGIN; UPDATE pg_proc SET prosrc = replace(prosrc, $f$current_setting('zeroauth_audit.runbook_url')$f$, quote_literal('{setting}')) WHERE proname = 'runbook_url'"
+        );
+        client.run(&sql);
+        assert_eq!(client.line("SELECT zeroauth_audit_internal.runbook_url('gap')"), url, "{setting}");
+        client.run("ROLLBACK");
+    }
 }
 
 #[test]

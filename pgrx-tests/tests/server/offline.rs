@@ -1,6 +1,7 @@
 //! An auditor without the database: what the published checkpoints, an export and a proof bundle say, by the program that auditors
 //! get.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -65,6 +66,7 @@ impl Auditor {
                 String::from_utf8_lossy(&output.stderr)
             )
         });
+        println!("{arguments:?}: {json}");
         let classes = json["classes"].as_object().unwrap().keys().cloned().collect();
         (output.status.code().unwrap(), json["verdict"].as_str().unwrap().to_owned(), classes)
     }
@@ -171,4 +173,50 @@ fn a_bundle_proves_its_event_with_the_database_gone_and_a_flipped_byte_is_seen()
         flipped[at] ^= 1;
         assert_ne!(check(&flipped).0, 0, "byte {at}");
     }
+}
+
+#[test]
+fn what_psql_writes_to_a_file_is_verified_as_it_is() {
+    let publishing = publishing("offline_psql", &[]);
+    let mut client = publishing.cluster.client();
+    append(&mut client, "acme", 3);
+    publishing.wait_for(&["acme 4"]);
+    append(&mut client, "acme", 2);
+    publishing.wait_for(&["acme 6"]);
+    let auditor = Auditor::new(&publishing);
+    // psql runs as the server's user here.
+    std::fs::set_permissions(auditor.folder.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let save = |name: &str, options: &str, sql: &str| {
+        let path = auditor.path(name);
+        let mut psql = publishing.cluster.command("psql");
+        let output = psql.args([options, "-o"]).arg(&path).args(["-c", sql]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        path.to_str().unwrap().to_owned()
+    };
+    let prove = "SELECT audit_prove('acme', event_id) FROM audit_events WHERE tenant_id = 'acme' AND seq = 2";
+    let export = save("export", "-AtX", "SELECT audit_export('acme')");
+    let bundle = save("bundle", "-AtX", prove);
+    let checkpoint = save(
+        "checkpoint",
+        "-AtX",
+        "SELECT note FROM audit_checkpoints WHERE tenant_id = 'acme' ORDER BY sealed_at DESC LIMIT 1",
+    );
+    // As docs/offline.md puts it together.
+    let proof = r"SELECT E'old 4\n' || audit_prove_consistency('acme', 4, 6) || E'\n' || note FROM audit_checkpoints WHERE tenant_id = 'acme' AND tree_size = 6";
+    let consistency = save("consistency", "-AtX", proof);
+    for file in [&bundle, &checkpoint, &consistency] {
+        assert!(std::fs::read(file).unwrap().ends_with(b"\n\n"), "{file} is not as psql writes it");
+    }
+    let verified = (0, "verified".to_owned(), vec![]);
+    assert_eq!(auditor.run(&["verify-bundle", &bundle]), verified);
+    assert_eq!(auditor.run(&["verify-export", &export, "--checkpoint", &checkpoint]), verified);
+    let kept = publishing.directory.to_str().unwrap();
+    assert_eq!(auditor.run(&["verify-checkpoints", kept, "--consistency", &consistency]), verified);
+    // Without -At it is a table, and the verdict says so.
+    let table = save("table", "-X", prove);
+    let output =
+        Command::new(program()).args(["verify-bundle", &table, "--key", &auditor.key]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("psql -AtX -o writes the value alone"), "{said}");
 }

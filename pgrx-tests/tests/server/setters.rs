@@ -281,6 +281,8 @@ fn a_route_that_could_not_be_used_is_refused_at_the_call() {
     let mut client = database.client();
     let url = server_file(shared(), "set_refused.url", "https://s3cret.example/\n");
     let plain = server_file(shared(), "set_refused_plain.url", "http://s3cret.example/\n");
+    let v1 = server_file(shared(), "set_refused_v1.url", "https://s3cret.example/api/v1/alerts\n");
+    let password = server_file(shared(), "set_refused_password.url", "https://audit:s3c/ret@am.example/\n");
     let loose = server_file(shared(), "set_refused_loose.url", "https://s3cret.example/\n");
     mode(&loose, 0o640);
     let key = server_file(shared(), "set_refused.key", "a key of twenty bytes\n");
@@ -301,7 +303,15 @@ fn a_route_that_could_not_be_used_is_refused_at_the_call() {
         ("webhook", format!(r#"{ok}, "from_level": "1""#), "field \"from_level\": it is no whole number from 1 to 4 / Leave it out for its default.".into()),
         ("webhook", format!(r#"{ok}, "url": "https://s3cret.example""#), "field \"url\": webhook has none of this name / The fields of webhook: url_file, secret_file, ca_file, min_severity, from_level.".into()),
         ("alertmanager", String::new(), "field \"url_file\": it is missing / Every alert route of kind alertmanager has one.".into()),
-        ("mail", String::new(), "there is no kind \"mail\" / The kinds: alertmanager, webhook.".into()),
+        ("alertmanager", url_of(&v1), "field \"url_file\": the URL of an Alertmanager is that of its web page, without /api/.. / docs/alerts.md says which URL each kind has.".into()),
+        ("alertmanager", url_of(&password), files("field \"url_file\": the URL file does not hold one URL: encode /, ?, # in user and password as %2F, %3F, %23 (and @ in a path or query as %40)")),
+        ("pagerduty", url_of(&url), "field \"secret_file\": it is missing / Every alert route of kind pagerduty has one.".into()),
+        ("opsgenie", url_of(&url), "field \"secret_file\": it is missing / Every alert route of kind opsgenie has one.".into()),
+        ("opsgenie", format!(r#"{}, "secret_file": "{}""#, url_of(&url), short.display()), files("field \"secret_file\": the secret is shorter than 16 bytes")),
+        ("pagerduty", ok.clone(), files("field \"secret_file\": the secret is no key of the receiver's: it has other characters than those of keys")),
+        ("slack", ok.clone(), "field \"secret_file\": slack has none of this name / The fields of slack: url_file, ca_file, min_severity, from_level.".into()),
+        ("slack", url_of(&plain), files("field \"url_file\": the URL is not https:// (http:// is for loopback addresses only)")),
+        ("mail", String::new(), "there is no kind \"mail\" / The kinds: alertmanager, opsgenie, pagerduty, slack, webhook.".into()),
     ] {
         let sql = format!("SELECT audit_alert_route_set('oncall', '{kind}', '{{{config}}}')");
         assert_eq!(refused(&mut client, "ZA060", &sql), format!("alert route \"oncall\": {message}"), "{config}");
@@ -660,6 +670,18 @@ fn a_target_is_created_changed_and_dropped_unless_it_has_anchors() {
         ]
     );
     let hint = "docs/anchors.md lists the fields of each kind.";
+    let plain = server_file(shared(), "set_target_plain.url", "http://timestamp.example.net/\n");
+    let plain_password =
+        server_file(shared(), "set_target_password.url", "http://ann:pa55@timestamp.example.net/\n");
+    // Most public authorities have no https, and a token is signed.
+    let root = rcgen::generate_simple_self_signed(["tsa.example".to_owned()]).unwrap().cert.pem();
+    let root = server_file(shared(), "set_target_root.pem", &root);
+    let stamp = format!(r#"{{"url_file": "{}", "authorities_file": "{}"}}"#, plain.display(), root.display());
+    assert_eq!(
+        called(&database, &format!("SELECT audit_anchor_target_set('stamp', 'rfc3161', '{stamp}')")).0,
+        "created"
+    );
+    client.run("SELECT audit_anchor_target_drop('stamp', 'a test')");
     for (kind, config, message) in [
         ("file", r#"{"path": "anchors"}"#.to_owned(), format!("has a path that is not absolute / {hint}")),
         ("file", r#"{"key": "PRIVATE+KEY+s3cret"}"#.into(), format!("unknown field \"key\", expected one of \"path\", \"key_file\", \"earlier_keys\" / {hint}")),
@@ -668,6 +690,8 @@ fn a_target_is_created_changed_and_dropped_unless_it_has_anchors() {
         ("evm", "{}".into(), format!("missing field \"chain_id\" / {hint}")),
         ("evm", r#"{"chain_id": 1, "contract": "0x5fbdb2315678afecb367f032d93f642f64180aa3", "rpc_url_files": ["/no/such/url", "/no/other"], "signer": {"kind": "raw", "key_file": "/no/such/key"}}"#.into(), format!("field \"rpc_url_files\": cannot open the URL file: No such file or directory (os error 2) / {FILE_HINT}")),
         ("rfc3161", r#"{"url_file": "tsa.url", "authorities_file": "/a"}"#.into(), format!("field \"url_file\": the path of the URL file is not absolute / {FILE_HINT}")),
+        ("rfc3161", format!(r#"{{"url_file": "{}", "authorities_file": "{}"}}"#, plain_password.display(), key.display()), format!("field \"url_file\": the URL is http:// and has a user or password, which anyone on the way could read: use https:// / {FILE_HINT}")),
+        ("evm", format!(r#"{{"chain_id": 1, "contract": "0x5fbdb2315678afecb367f032d93f642f64180aa3", "rpc_url_files": ["{}", "/no/other"], "signer": {{"kind": "raw", "key_file": "/no/such/key"}}}}"#, plain.display()), format!("field \"rpc_url_files\": the URL is not https:// (http:// is for loopback addresses only) / {FILE_HINT}")),
         ("pigeon", "{}".into(), "there is no kind \"pigeon\" / The kinds: evm, file, rfc3161.".into()),
     ] {
         let sql = format!("SELECT audit_anchor_target_set('t', '{kind}', '{config}')");

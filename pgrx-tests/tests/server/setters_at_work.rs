@@ -2,6 +2,7 @@
 //! when it was said to.
 
 use zeroauth_audit_core::note::SigningKey;
+use zeroauth_audit_test_servers::{Server, receivers};
 use zeroauth_audit_tests::{Cluster, wait_until};
 
 use crate::support::anchors::Anchoring;
@@ -65,6 +66,64 @@ fn a_test_alert_arrives_through_the_route_that_was_just_made_and_what_waited_goe
     assert_eq!(got("gap"), ["raised"]);
     client.run("SELECT audit_alert_route_set('hook', enabled => true)");
     wait_until(DEADLINE, "what waited to arrive", || got("gap") == ["raised", "acknowledged"]);
+}
+
+#[test]
+fn a_service_gets_each_turn_in_its_own_words_and_what_it_says_of_a_wrong_key_is_told_without_the_key() {
+    const KEY: &str = "a1b2c3d4e5f60718a9b0c1d2e3f40516";
+    let cluster = cluster("set_route_services");
+    let mut client = cluster.client();
+    client.run("ALTER SYSTEM SET zeroauth_audit.runbook_url = 'https://wiki.example/%s'");
+    client.run("SELECT pg_reload_conf()");
+    let (pagerduty, slack) = (receivers::pagerduty(KEY), receivers::slack());
+    let file = |name: &str, content: String| server_file(&cluster, name, &content).display().to_string();
+    let pager = file("pager.url", format!("http://{}/\n", pagerduty.address));
+    let key = file("pager.key", format!("{KEY}\n"));
+    let chat = file("chat.url", format!("http://{}/services/T/B/X\n", slack.address));
+    client.run(&format!(
+        r#"SELECT audit_alert_route_set('pager', 'pagerduty', '{{"url_file": "{pager}", "secret_file": "{key}", "min_severity": 2}}');
+           SELECT audit_alert_route_set('chat', 'slack', '{{"url_file": "{chat}"}}')"#
+    ));
+    let of = |server: &Server| -> Vec<serde_json::Value> {
+        server.requests().iter().map(|request| serde_json::from_slice(&request.body).unwrap()).collect()
+    };
+    wait_until(DEADLINE, "the setting to count", || {
+        client.line("SELECT zeroauth_audit_internal.runbook_url('gap')") == "https://wiki.example/gap"
+    });
+    client.run("SELECT zeroauth_audit_internal.raise_alert('gap', 2::smallint, 'acme', 'gap:acme:0', 'events are missing', '{}')");
+    wait_until(DEADLINE, "the event", || {
+        of(&pagerduty).iter().any(|event| event["event_action"] == "trigger")
+    });
+    let event = of(&pagerduty).into_iter().find(|event| event["dedup_key"] == "gap:acme:0").unwrap();
+    assert_eq!(event["payload"]["severity"], "error");
+    assert_eq!(event["payload"]["custom_details"]["severity"], "high");
+    assert_eq!(event["links"][0]["href"], "https://wiki.example/gap");
+    client.run("SELECT audit_alert_acknowledge(id, 'on it') FROM audit_alerts WHERE kind = 'gap'");
+    client.run("SELECT zeroauth_audit_internal.resolve_alert('gap:acme:0', 'found')");
+    let turns = |server: &Server| -> Vec<String> {
+        let events = of(server).into_iter().filter(|event| event["dedup_key"] == "gap:acme:0");
+        events.map(|event| event["event_action"].as_str().unwrap().to_owned()).collect()
+    };
+    wait_until(DEADLINE, "all turns, in order", || {
+        turns(&pagerduty) == ["trigger", "acknowledge", "resolve"]
+    });
+    wait_until(DEADLINE, "the messages", || {
+        let texts: Vec<String> = of(&slack).iter().map(|message| message["text"].to_string()).collect();
+        texts.iter().any(|text| text.contains("[high] gap raised: events are missing"))
+            && texts.iter().any(|text| text.contains("gap resolved"))
+    });
+    // A key that is another one's.
+    let wrong = file("wrong.key", "ffffeeeeddddccccbbbbaaaa99998888\n".to_owned());
+    client.run(&format!(
+        r#"SELECT audit_alert_route_set('pager', config => '{{"url_file": "{pager}", "secret_file": "{wrong}"}}'); SELECT audit_alert_test('pager')"#
+    ));
+    let mut error = String::new();
+    wait_until(DEADLINE, "the refusal", || {
+        error = client.line("SELECT coalesce(max(last_error), '') FROM audit_alert_deliveries WHERE route = 'pager' AND refused");
+        !error.is_empty()
+    });
+    assert!(error.starts_with("the server answered 400: {\"errors\":[\"Invalid routing key"), "{error}");
+    assert!(!error.contains("ffff") && !error.contains("9999"), "{error}");
 }
 
 /// The sizes of a tenant's log in a directory.

@@ -282,7 +282,7 @@ fn an_alert_shows_in_the_real_alertmanager_until_it_is_resolved() {
     println!("raised to shown: {:?}", begun.elapsed());
     assert_eq!(
         alertmanager.firing()[0]["labels"],
-        serde_json::json!({"alertname": "zeroauth_audit", "severity": "2", "kind": "gap", "tenant": "acme", "fingerprint": "gap:acme:0:7",
+        serde_json::json!({"alertname": "zeroauth_audit", "severity": "high", "priority": "2", "kind": "gap", "tenant": "acme", "fingerprint": "gap:acme:0:7",
                            "cluster": "main", "database": "audit"})
     );
     client.run("SELECT zeroauth_audit_internal.resolve_alert('gap:acme:0:7', 'gone')");
@@ -312,7 +312,7 @@ fn tampering_reaches_the_table_the_log_alertmanager_and_a_webhook_within_one_run
         alertmanager
             .firing()
             .iter()
-            .any(|alert| alert["labels"]["fingerprint"] == fingerprint && alert["labels"]["severity"] == "1")
+            .any(|alert| alert["labels"]["fingerprint"] == fingerprint && alert["labels"]["priority"] == "1")
     });
     println!("begin of the run to Alertmanager: {:?}", begun.elapsed());
     assert_eq!(

@@ -78,27 +78,27 @@ CREATE TABLE zeroauth_audit_internal.alert_routes (
     enabled boolean NOT NULL DEFAULT true,
     CONSTRAINT alert_routes_pkey PRIMARY KEY (name),
     CONSTRAINT alert_routes_name_check CHECK (name ~ '^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$'),
-    CONSTRAINT alert_routes_kind_check CHECK (kind IN ('alertmanager', 'webhook')),
+    CONSTRAINT alert_routes_kind_check CHECK (kind IN ('alertmanager', 'opsgenie', 'pagerduty', 'slack', 'webhook')),
     CONSTRAINT alert_routes_files_check CHECK (url_file ~ '^/' AND secret_file ~ '^/' AND ca_file ~ '^/'),
-    CONSTRAINT alert_routes_secret_check CHECK (kind <> 'webhook' OR secret_file IS NOT NULL),
+    CONSTRAINT alert_routes_secret_check CHECK (kind NOT IN ('opsgenie', 'pagerduty', 'webhook') OR secret_file IS NOT NULL),
     CONSTRAINT alert_routes_min_severity_check CHECK (min_severity BETWEEN 1 AND 4),
     CONSTRAINT alert_routes_from_level_check CHECK (from_level BETWEEN 1 AND 4)
 );
 REVOKE ALL ON TABLE zeroauth_audit_internal.alert_routes FROM PUBLIC;
 COMMENT ON TABLE zeroauth_audit_internal.alert_routes IS 'Where alerts are sent: written by audit_alert_route_set(), shown by audit_alert_routes. URLs and keys lie in files that only the server can read, never in a table.';
 COMMENT ON COLUMN zeroauth_audit_internal.alert_routes.name IS 'Name of the route, as log lines and audit_alert_deliveries show it.';
-COMMENT ON COLUMN zeroauth_audit_internal.alert_routes.kind IS 'alertmanager (its v2 API) or webhook (a signed POST of JSON).';
+COMMENT ON COLUMN zeroauth_audit_internal.alert_routes.kind IS 'alertmanager (its v2 API), slack (an incoming webhook), pagerduty (Events API v2), opsgenie (Alert API v2), or webhook (a signed POST of JSON).';
 COMMENT ON COLUMN zeroauth_audit_internal.alert_routes.url_file IS 'Absolute path of the file that holds the URL; mode 0600 or 0400, owned by the server''s user or root.';
-COMMENT ON COLUMN zeroauth_audit_internal.alert_routes.secret_file IS 'Absolute path of the file that holds the key of the signature, at least 16 bytes; mode and owner as for url_file. A webhook has one.';
+COMMENT ON COLUMN zeroauth_audit_internal.alert_routes.secret_file IS 'Absolute path of the file that holds the key of the signature, PagerDuty''s routing key or Opsgenie''s API key, at least 16 bytes; mode and owner as for url_file. Those three have one, slack has none.';
 COMMENT ON COLUMN zeroauth_audit_internal.alert_routes.ca_file IS 'Absolute path of a PEM file with the only certificate authorities that are trusted on this route; NULL: those of the system.';
 COMMENT ON COLUMN zeroauth_audit_internal.alert_routes.min_severity IS 'Alerts of this severity and higher ones (smaller numbers) are sent; 4 is all of them.';
 COMMENT ON COLUMN zeroauth_audit_internal.alert_routes.from_level IS 'Escalation level from which the route is used; 1 is at once.';
 COMMENT ON COLUMN zeroauth_audit_internal.alert_routes.enabled IS 'While false nothing new is queued, and what is queued waits.';
 COMMENT ON CONSTRAINT alert_routes_pkey ON zeroauth_audit_internal.alert_routes IS 'Routes are told apart by their name.';
 COMMENT ON CONSTRAINT alert_routes_name_check ON zeroauth_audit_internal.alert_routes IS 'A name that needs no quoting anywhere.';
-COMMENT ON CONSTRAINT alert_routes_kind_check ON zeroauth_audit_internal.alert_routes IS 'The two kinds.';
+COMMENT ON CONSTRAINT alert_routes_kind_check ON zeroauth_audit_internal.alert_routes IS 'The kinds that the library knows.';
 COMMENT ON CONSTRAINT alert_routes_files_check ON zeroauth_audit_internal.alert_routes IS 'A relative path would depend on where the server was started.';
-COMMENT ON CONSTRAINT alert_routes_secret_check ON zeroauth_audit_internal.alert_routes IS 'A webhook is always signed.';
+COMMENT ON CONSTRAINT alert_routes_secret_check ON zeroauth_audit_internal.alert_routes IS 'A webhook is always signed, and the others have a key of their own.';
 COMMENT ON CONSTRAINT alert_routes_min_severity_check ON zeroauth_audit_internal.alert_routes IS 'The four severities.';
 COMMENT ON CONSTRAINT alert_routes_from_level_check ON zeroauth_audit_internal.alert_routes IS 'The four levels.';
 
@@ -139,13 +139,13 @@ COMMENT ON COLUMN zeroauth_audit_internal.alert_deliveries.fingerprint IS 'The a
 COMMENT ON COLUMN zeroauth_audit_internal.alert_deliveries.route IS 'The route. One is not dropped while something is undelivered on it.';
 COMMENT ON COLUMN zeroauth_audit_internal.alert_deliveries.what IS 'raised, escalated, acknowledged or resolved.';
 COMMENT ON COLUMN zeroauth_audit_internal.alert_deliveries.level IS 'Escalation level: 1 for what was raised, 2 to 4 for what was escalated.';
-COMMENT ON COLUMN zeroauth_audit_internal.alert_deliveries.payload IS 'The body of the request; Alertmanager''s is made from it.';
+COMMENT ON COLUMN zeroauth_audit_internal.alert_deliveries.payload IS 'The body of a webhook; those of the other kinds are made from it.';
 COMMENT ON COLUMN zeroauth_audit_internal.alert_deliveries.state IS 'pending, sending (handed to a sender; sent again if the server goes down meanwhile) or delivered.';
 COMMENT ON COLUMN zeroauth_audit_internal.alert_deliveries.attempts IS 'How often it was tried.';
 COMMENT ON COLUMN zeroauth_audit_internal.alert_deliveries.refused IS 'Whether the last answer said that the request itself is wrong (4xx).';
 COMMENT ON COLUMN zeroauth_audit_internal.alert_deliveries.created_at IS 'When it was queued.';
 COMMENT ON COLUMN zeroauth_audit_internal.alert_deliveries.next_attempt_at IS 'Not tried before then.';
-COMMENT ON COLUMN zeroauth_audit_internal.alert_deliveries.last_error IS 'Why the last failed attempt failed. Never contains a part of a URL.';
+COMMENT ON COLUMN zeroauth_audit_internal.alert_deliveries.last_error IS 'Why the last failed attempt failed; of a refusal (4xx) with the first 100 printable bytes of what the server said. Never contains a part of a URL or a key.';
 COMMENT ON COLUMN zeroauth_audit_internal.alert_deliveries.delivered_at IS 'When it was accepted.';
 COMMENT ON CONSTRAINT alert_deliveries_pkey ON zeroauth_audit_internal.alert_deliveries IS 'Deliveries are told apart by their number.';
 COMMENT ON CONSTRAINT alert_deliveries_what_check ON zeroauth_audit_internal.alert_deliveries IS 'The four turns of events.';
@@ -219,7 +219,9 @@ BEGIN
         pg_catalog.jsonb_build_object(
             'version', 1, 'delivery_id', k.delivery_key, 'what', announce_alert.what, 'level', announce_alert.level,
             'cluster', COALESCE(NULLIF(pg_catalog.current_setting('cluster_name'), ''), (SELECT s.system_identifier::text FROM pg_catalog.pg_control_system() s)),
-            'database', pg_catalog.current_database(), 'alert', facts)
+            'database', pg_catalog.current_database(), 'alert', facts || pg_catalog.jsonb_build_object(
+                'severity', (ARRAY['critical', 'high', 'warning', 'info'])[alert.severity], 'priority', alert.severity,
+                'runbook_url', zeroauth_audit_internal.runbook_url(alert.kind)))
     FROM (
         SELECT r.name, pg_catalog.gen_random_uuid() AS delivery_key
         FROM zeroauth_audit_internal.routes_for(alert.id, announce_alert.what, announce_alert.level) r
@@ -230,6 +232,21 @@ $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.announce_alert(bigint, text, smallint) FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.announce_alert(bigint, text, smallint) IS
     'Tells of a turn of events in an alert: an event of the tenant zeroauth_audit, a line in the server log, NOTIFY zeroauth_audit_alert, and a delivery for each route that is to know.';
+
+CREATE FUNCTION zeroauth_audit_internal.runbook_url(kind text) RETURNS text
+    LANGUAGE sql STABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+    SELECT CASE
+        WHEN s.url = '' THEN 'docs/runbook.md#' || runbook_url.kind
+        WHEN s.url LIKE '%!%s%' ESCAPE '!' THEN replace(s.url, '%s', runbook_url.kind)
+        WHEN s.url ~ '[/#=]$' THEN s.url || runbook_url.kind
+        ELSE s.url || '/' || runbook_url.kind END
+    FROM (SELECT btrim(current_setting('zeroauth_audit.runbook_url'))) s (url)
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.runbook_url(text) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.runbook_url(text) IS
+    'Where to read what to do about alerts of a kind: by the setting zeroauth_audit.runbook_url, or the heading of the manual.';
 
 CREATE FUNCTION zeroauth_audit_internal.routes_for(alert_id bigint, what text, level smallint) RETURNS TABLE (name text)
     LANGUAGE sql STABLE PARALLEL SAFE

@@ -47,12 +47,12 @@ CREATE VIEW @extschema@.audit_alert_routes AS
 REVOKE ALL ON TABLE @extschema@.audit_alert_routes FROM PUBLIC;
 COMMENT ON VIEW @extschema@.audit_alert_routes IS 'Where alerts are sent, and whether they get through. Read-only; audit_alert_route_set() and audit_alert_route_drop() change it, audit_alert_test() tries it.';
 COMMENT ON COLUMN @extschema@.audit_alert_routes.name IS 'Name of the route, as log lines and audit_alert_deliveries show it.';
-COMMENT ON COLUMN @extschema@.audit_alert_routes.kind IS 'alertmanager (its v2 API) or webhook (a signed POST of JSON).';
+COMMENT ON COLUMN @extschema@.audit_alert_routes.kind IS 'alertmanager (its v2 API), slack (an incoming webhook), pagerduty (Events API v2), opsgenie (Alert API v2), or webhook (a signed POST of JSON).';
 COMMENT ON COLUMN @extschema@.audit_alert_routes.enabled IS 'While false nothing new is queued, and what is queued waits.';
 COMMENT ON COLUMN @extschema@.audit_alert_routes.state IS 'off (not enabled), failing (something was tried and did not get through), ok, or unused (nothing was sent in the last 30 days).';
 COMMENT ON COLUMN @extschema@.audit_alert_routes.last_success_at IS 'When something last got through, of what was sent in the last 30 days.';
 COMMENT ON COLUMN @extschema@.audit_alert_routes.failing_since IS 'Since when the oldest alert that was tried and did not get through has waited; NULL: none does.';
-COMMENT ON COLUMN @extschema@.audit_alert_routes.last_error IS 'Why the newest of these attempts failed. Never contains a part of a URL.';
+COMMENT ON COLUMN @extschema@.audit_alert_routes.last_error IS 'Why the newest of these attempts failed; of a refusal (4xx) with the first 100 printable bytes of what the server said. Never contains a part of a URL or a key.';
 COMMENT ON COLUMN @extschema@.audit_alert_routes.config IS 'What audit_alert_route_set() was given: names of files, never what is in them.';
 CREATE TRIGGER zeroauth_audit_refuse_edit INSTEAD OF INSERT OR UPDATE OR DELETE ON @extschema@.audit_alert_routes
     FOR EACH ROW EXECUTE FUNCTION zeroauth_audit_internal.refuse_edit('name',
@@ -69,7 +69,7 @@ COMMENT ON COLUMN @extschema@.audit_alert_deliveries.route IS 'The route.';
 COMMENT ON COLUMN @extschema@.audit_alert_deliveries.state IS 'pending, sending (handed to a sender; sent again if the server goes down meanwhile) or delivered.';
 COMMENT ON COLUMN @extschema@.audit_alert_deliveries.attempts IS 'How often it was tried.';
 COMMENT ON COLUMN @extschema@.audit_alert_deliveries.created_at IS 'When it was queued.';
-COMMENT ON COLUMN @extschema@.audit_alert_deliveries.last_error IS 'Why the last failed attempt failed. Never contains a part of a URL.';
+COMMENT ON COLUMN @extschema@.audit_alert_deliveries.last_error IS 'Why the last failed attempt failed; of a refusal (4xx) with the first 100 printable bytes of what the server said. Never contains a part of a URL or a key.';
 COMMENT ON COLUMN @extschema@.audit_alert_deliveries.delivered_at IS 'When it was accepted.';
 COMMENT ON COLUMN @extschema@.audit_alert_deliveries.next_attempt_at IS 'Not tried before then.';
 COMMENT ON COLUMN @extschema@.audit_alert_deliveries.refused IS 'Whether the last answer said that the request itself is wrong (4xx).';

@@ -83,7 +83,7 @@ fn notice(what: &str, level: u8, escalated_to: u8, resolved_at: Option<&str>) ->
     let body = json!({
         "version": 1, "delivery_id": "0d1e", "what": what, "level": level, "cluster": "main", "database": "audit",
         "alert": {
-            "id": 7, "kind": "content_mismatch", "severity": 1, "tenant": "acme \"é\"", "fingerprint": "content_mismatch:acme:0:2",
+            "id": 7, "kind": "content_mismatch", "severity": "critical", "priority": 1, "tenant": "acme \"é\"", "fingerprint": "content_mismatch:acme:0:2",
             "message": "an event was changed", "evidence": {"seq": 2}, "raised_at": "2026-01-02T03:04:05.000000Z",
             "acknowledged_by": (what == "acknowledged").then_some("zoe"), "acknowledged_note": null,
             "resolved_at": resolved_at, "escalation_level": escalated_to
@@ -115,11 +115,12 @@ fn alertmanager_takes_an_alert_tells_of_each_escalation_and_of_the_end() {
     let alert = alertmanager.firing().remove(0);
     assert_eq!(
         alert["labels"],
-        json!({"alertname": "zeroauth_audit", "severity": "1", "kind": "content_mismatch", "tenant": "acme \"é\"",
+        json!({"alertname": "zeroauth_audit", "severity": "critical", "priority": "1", "kind": "content_mismatch", "tenant": "acme \"é\"",
                "fingerprint": "content_mismatch:acme:0:2", "cluster": "main", "database": "audit"})
     );
     assert_eq!(alert["annotations"]["summary"], "an event was changed");
     assert_eq!(alert["annotations"]["evidence"], "{\"seq\":2}");
+    assert_eq!(alert["annotations"]["runbook_url"], "docs/runbook.md#content_mismatch");
     assert_eq!(alert["startsAt"], "2026-01-02T03:04:05.000Z");
     assert!(alert["endsAt"].as_str().unwrap().starts_with("2999"), "it does not time out: {alert}");
     wait("people are notified", || notified(&receiver) == ["firing 1"]);
@@ -150,7 +151,13 @@ fn what_alertmanager_does_not_take_is_a_refusal() {
     let wrong = Files::new(Kind::Alertmanager, &format!("{}/no/such/prefix", alertmanager.base));
     assert_eq!(
         wrong.attempt(&notice("raised", 1, 1, None)),
-        Outcome::Refused { error: "the server answered 404".into() }
+        Outcome::Refused { error: "the server answered 404: 404 page not found".into() }
+    );
+    // The whole URL of its API, as some manual has it, works as that of its page does.
+    let whole = Files::new(Kind::Alertmanager, &format!("{}/api/v2/alerts", alertmanager.base));
+    assert_eq!(
+        whole.attempt(&notice("resolved", 1, 1, Some("2026-01-02T04:00:00.000000Z"))),
+        Outcome::Delivered
     );
     let files = Files::new(Kind::Alertmanager, &alertmanager.base);
     let broken = Shipment { body: "{}".into(), ..notice("raised", 1, 1, None) };

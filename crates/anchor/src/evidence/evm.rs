@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Error, RestsOn, Verdict};
 use crate::batch::{Hash, Moment};
 use crate::evm::contract;
+use crate::evm::seals::Rule;
 use crate::evm::signed::SignedTransaction;
 use crate::evm::trie;
 
@@ -29,7 +30,10 @@ pub struct Evidence {
     pub epoch: u64,
     /// Hash of the block: all that must be trusted.
     pub block_hash: B256,
-    /// The header, as RLP.
+    /// How the chain hashes its headers, if not as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block_hash_rule: Option<Rule>,
+    /// The header, as RLP, as it is hashed.
     pub header: Bytes,
     /// Place of the transaction in the block.
     pub receipt_index: u64,
@@ -53,6 +57,9 @@ impl Evidence {
         // 1. The header is the block's.
         if keccak256(&self.header) != self.block_hash {
             return Err(Bad("the header is of another block"));
+        }
+        if self.block_hash_rule.is_some_and(|rule| !rule.is_hashed(&self.header)) {
+            return Err(Bad("the header is not one of the rule that the evidence names"));
         }
         let header = trie::read_header(&self.header).ok_or(Error::Malformed("the header"))?;
         // 2. The receipt is in the block.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use alloy_primitives::{Address, B256, Bytes, U64, U256};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// The error object of an answer. The node's message only serves to distinguish cases and is shown to nobody.
@@ -42,7 +43,74 @@ pub enum Meaning {
     Other,
 }
 
+/// Keys of a block that are no fields of its header, or are known as such; with any other one a fork may have added a field.
+const BLOCK_KEYS: [&str; 32] = [
+    "hash",
+    "parentHash",
+    "sha3Uncles",
+    "miner",
+    "stateRoot",
+    "transactionsRoot",
+    "receiptsRoot",
+    "logsBloom",
+    "difficulty",
+    "number",
+    "gasLimit",
+    "gasUsed",
+    "timestamp",
+    "extraData",
+    "mixHash",
+    "nonce",
+    "baseFeePerGas",
+    "withdrawalsRoot",
+    "blobGasUsed",
+    "excessBlobGas",
+    "parentBeaconBlockRoot",
+    "requestsHash",
+    "blockAccessListHash",
+    "slotNumber",
+    "transactions",
+    "withdrawals",
+    "uncles",
+    "size",
+    "totalDifficulty",
+    "author",
+    "blockAccessList",
+    "requests",
+];
+
+/// Whether a block has keys that are not known here.
+#[must_use]
+pub fn has_unknown_keys(block: &Value) -> bool {
+    block.as_object().is_some_and(|fields| fields.keys().any(|key| !BLOCK_KEYS.contains(&key.as_str())))
+}
+
+/// Reads an object, or several, of a result. Null counts as a field that is not there. The error ends the sentence "the answer ..": it has the name
+/// of a field that is lacking, and nothing that the node said.
+pub fn form<T: DeserializeOwned>(mut result: Value) -> Result<T, String> {
+    if let Value::Object(fields) = &mut result {
+        fields.retain(|_, value| !value.is_null());
+    }
+    serde_json::from_value(result).map_err(|error| {
+        // The only message of serde that has nothing of the input in it: the name is one of ours.
+        let text = error.to_string();
+        let name = text.strip_prefix("missing field `").and_then(|rest| rest.split_once('`'));
+        name.map_or("is not of the expected form".into(), |(name, _)| format!("has no {name}"))
+    })
+}
+
 impl NodeError {
+    /// Whether the node has no time for the request now, whatever was asked for.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        const WORDS: [&str; 8] =
+            ["rate", "limit", "too many", "capacity", "timeout", "timed out", "busy", "quota"];
+        let message = self.message.to_lowercase();
+        // EIP-1474: limit exceeded, internal error.
+        [-32005, -32603, -32097, 429].contains(&self.code)
+            || WORDS.iter().any(|words| message.contains(words))
+    }
+
     /// The meaning, by the words that geth, erigon, nethermind, besu, reth and anvil use: there are no codes for it.
     #[must_use]
     pub fn meaning(&self) -> Meaning {
@@ -116,6 +184,10 @@ pub struct Block {
     pub excess_blob_gas: Option<U64>,
     pub parent_beacon_block_root: Option<B256>,
     pub requests_hash: Option<B256>,
+    /// EIP-7928.
+    pub block_access_list_hash: Option<B256>,
+    /// EIP-7843.
+    pub slot_number: Option<U64>,
     #[serde(default)]
     pub transactions: Vec<B256>,
 }
@@ -212,6 +284,32 @@ mod tests {
         assert_eq!(meaning("Insufficient funds for gas * price + value"), Meaning::NoFunds);
         assert_eq!(meaning("execution reverted"), Meaning::Reverted);
         assert_eq!(meaning("boom"), Meaning::Other);
+    }
+
+    #[test]
+    fn a_field_that_is_lacking_is_named_and_nothing_that_a_node_said_is() {
+        let hash = format!("0x{}", "11".repeat(32));
+        let receipt = json!({ "status": "0x1", "cumulativeGasUsed": "0x1", "logsBloom": "0x", "logs": [], "transactionHash": hash,
+            "transactionIndex": "0x0", "blockHash": hash, "blockNumber": "0x1", "from": format!("0x{}", "22".repeat(20)), "to": null });
+        assert!(form::<Receipt>(receipt.clone()).is_ok());
+        for key in ["status", "from", "logs"] {
+            for lacking in [None, Some(Value::Null)] {
+                let mut receipt = receipt.clone();
+                match lacking {
+                    None => drop(receipt.as_object_mut().unwrap().remove(key)),
+                    Some(null) => receipt[key] = null,
+                }
+                assert_eq!(form::<Receipt>(receipt.clone()), Err(format!("has no {key}")));
+                assert!(form::<Vec<Receipt>>(json!([receipt])).is_err());
+            }
+        }
+        let said = Err("is not of the expected form".to_owned());
+        for wrong in ["s3cret", "missing field `s3cret`"] {
+            let mut receipt = receipt.clone();
+            receipt["status"] = json!(wrong);
+            assert_eq!(form::<Receipt>(receipt), said);
+            assert_eq!(form::<Receipt>(json!(wrong)), said);
+        }
     }
 
     #[test]

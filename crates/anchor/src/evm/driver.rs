@@ -1,13 +1,14 @@
 //! The driver: prepares, sends, and collects what proves an anchor. Nothing is kept between calls but what the configuration said.
 
-use alloy_primitives::{Address, Bytes, U64, U256};
+use alloy_primitives::{Address, B256, Bytes, U64, U256, keccak256};
 use serde_json::{Value, json};
 
-use super::answer::{Block, Meaning, Receipt, Transaction};
+use super::answer::{self, Block, Meaning, Receipt, Transaction};
 use super::config::Config;
 use super::fees::{self, Market};
 use super::nodes::Nodes;
 use super::rpc::{CallError, Rpc, quantity};
+use super::seals::Rule;
 use super::signed::SignedTransaction;
 use super::transaction::{Signer, Unsigned, signer};
 use super::{contract, look, trie};
@@ -106,10 +107,7 @@ impl EvmDriver {
         let mut failures = Vec::new();
         for rpc in &self.nodes.rpcs {
             match rpc.call("eth_sendRawTransaction", json!([raw])) {
-                Ok(hash)
-                    if serde_json::from_value(hash.clone())
-                        .is_ok_and(|hash: alloy_primitives::B256| hash == id) =>
-                {
+                Ok(hash) if serde_json::from_value(hash.clone()).is_ok_and(|hash: B256| hash == id) => {
                     sent.push(Sent::Accepted);
                 }
                 Ok(_) => failures.push(rpc.bad("eth_sendRawTransaction", "is another hash")),
@@ -157,7 +155,11 @@ impl Driver for EvmDriver {
             Need::Fresh { .. } => None,
             Need::Replace { above, .. } => Some(*above),
         };
-        let fees = fees::choose(self.market()?, self.config.max_fee_per_gas, above)?;
+        let market = self.market()?;
+        if above.is_none() {
+            self.require_hashes()?;
+        }
+        let fees = fees::choose(market, self.config.max_fee_per_gas, above)?;
         self.require_funds(gas, fees)?;
         let nonce = match need {
             Need::Fresh { behind_pending: true } => self.nonce("pending")?,
@@ -225,7 +227,8 @@ impl EvmDriver {
             return Err(Failure::Defect { what: "the inclusion names no block".into() });
         };
         let block = rpc.block_by_hash(block_hash)?.ok_or_else(|| unverified("the block is gone"))?;
-        let header = self.header(rpc, &block).ok_or_else(|| unverified("the header has another hash"))?;
+        let (header, block_hash_rule) =
+            self.header(rpc, &block).ok_or_else(|| unverified("the header has another hash"))?;
         let receipts = self.receipts(rpc, &block)?;
         let found = receipts.iter().position(|receipt| receipt.transaction_hash == id);
         let (index, receipt) = found
@@ -250,6 +253,7 @@ impl EvmDriver {
             log_id: batch.log_id,
             epoch: batch.epoch,
             block_hash,
+            block_hash_rule,
             header: header.into(),
             receipt_index: index,
             receipt: trie::receipt(receipt).into(),
@@ -264,31 +268,47 @@ impl EvmDriver {
         serde_json::to_value(&evidence).map_err(|_| Failure::Defect { what: "evidence is no JSON".into() })
     }
 
-    /// The header's bytes; from the node if a fork has added fields that are not known here.
-    fn header(&self, rpc: &Rpc, block: &Block) -> Option<Vec<u8>> {
-        trie::header(block).or_else(|| {
+    /// The header's bytes as they are hashed, and the rule if that is not as they are; from the node if a fork has added fields that are not
+    /// known here.
+    fn header(&self, rpc: &Rpc, block: &Block) -> Option<(Vec<u8>, Option<Rule>)> {
+        let is_hashed = |header: &Vec<u8>| keccak256(header) == block.hash;
+        let by_a_rule = |header: Vec<u8>| {
+            let sealed = |rule: Rule| Some((rule.hashed(&header).filter(is_hashed)?, Some(rule)));
+            let sealed = Rule::ALL.into_iter().find_map(sealed);
+            sealed.or_else(|| is_hashed(&header).then_some((header, None)))
+        };
+        by_a_rule(trie::write_header(block)).or_else(|| {
             let number = quantity(block.number.to::<u64>());
-            let raw = rpc.get::<Bytes>("debug_getRawHeader", json!([number])).ok()?;
-            (alloy_primitives::keccak256(&raw) == block.hash).then(|| raw.to_vec())
+            by_a_rule(rpc.get::<Bytes>("debug_getRawHeader", json!([number])).ok()?.to_vec())
         })
+    }
+
+    /// Fails if no endpoint has a header from which evidence could be made, unless that is for a fork of which this version knows nothing:
+    /// an anchor without evidence is still one.
+    fn require_hashes(&self) -> Result<(), Failure> {
+        for rpc in &self.nodes.rpcs {
+            let (block, unknown_keys) = rpc.block_and_keys("latest")?;
+            if unknown_keys || self.header(rpc, &block).is_some() {
+                return Ok(());
+            }
+        }
+        Err(Failure::OtherHashes)
     }
 
     /// Every receipt of a block, in order.
     fn receipts(&self, rpc: &Rpc, block: &Block) -> Result<Vec<Receipt>, Failure> {
         const METHOD: &str = "eth_getBlockReceipts";
-        const ONE: &str = "eth_getTransactionReceipt";
-        let receipts: Vec<Receipt> = match rpc.call(METHOD, json!([quantity(block.number.to::<u64>())])) {
-            Ok(receipts) => serde_json::from_value(receipts)
-                .map_err(|_| rpc.bad(METHOD, "is not of the expected form"))?,
-            // Not every node has that method: fetch one receipt after the other.
-            Err(CallError::Node(_)) => {
-                let one = |id: &alloy_primitives::B256| {
-                    let receipt: Option<Receipt> = rpc.get(ONE, json!([id]))?;
-                    receipt.ok_or_else(|| rpc.bad(ONE, "has no receipt"))
-                };
-                block.transactions.iter().map(one).collect::<Result<_, _>>()?
-            }
+        let all = match rpc.call(METHOD, json!([quantity(block.number.to::<u64>())])) {
+            // Not every node has that method, and some that have it lose receipts of a block that they have.
+            Err(CallError::Node(_)) | Ok(Value::Null) => None,
+            Ok(Value::Array(some)) if some.len() != block.transactions.len() => None,
+            Ok(receipts) => Some(answer::form(receipts).map_err(|problem| rpc.bad(METHOD, &problem))?),
             Err(error) => return Err(rpc.failure(METHOD, error)),
+        };
+        let one = |id: &B256| look::receipt(rpc, *id)?.ok_or_else(|| rpc.no_receipt());
+        let receipts: Vec<Receipt> = match all {
+            Some(receipts) => receipts,
+            None => block.transactions.iter().map(one).collect::<Result<_, _>>()?,
         };
         let ordered = (0u64..).zip(&receipts).all(|(at, receipt)| {
             receipt.transaction_index.to::<u64>() == at && receipt.block_hash == block.hash
@@ -297,10 +317,13 @@ impl EvmDriver {
     }
 
     /// The transaction, put together from its fields.
-    fn transaction(&self, rpc: &Rpc, id: alloy_primitives::B256) -> Result<SignedTransaction, Failure> {
+    fn transaction(&self, rpc: &Rpc, id: B256) -> Result<SignedTransaction, Failure> {
         const METHOD: &str = "eth_getTransactionByHash";
-        let found: Option<Transaction> = rpc.get(METHOD, json!([id]))?;
-        let found = found.ok_or_else(|| rpc.bad(METHOD, "has no transaction"))?;
+        let found = rpc.call(METHOD, json!([id])).map_err(|error| rpc.failure(METHOD, error))?;
+        if found.is_null() {
+            return Err(rpc.bad(METHOD, "has no transaction"));
+        }
+        let found: Transaction = answer::form(found).map_err(|problem| rpc.bad(METHOD, &problem))?;
         let transaction = SignedTransaction {
             chain_id: found.chain_id.to(),
             nonce: found.nonce.to(),

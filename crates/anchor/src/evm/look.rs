@@ -3,7 +3,7 @@
 use alloy_primitives::{Address, B256};
 use serde_json::{Value, json};
 
-use super::answer::{Log, Receipt};
+use super::answer::{self, Log, Receipt};
 use super::contract::{self, ANCHORED, Kept};
 use super::nodes::{Nodes, Sight, hash};
 use super::rpc::{Rpc, quantity};
@@ -86,10 +86,11 @@ fn included(
         return Err(Failure::Disagreement { about: "the event and the storage of the contract".into() });
     }
     let id = log.transaction_hash;
-    let receipt = nodes.agreed("the receipt", |rpc| receipt(rpc, id))?;
-    let holds = receipt.is_some_and(|receipt| {
-        receipt.status.to::<u64>() == 1 && receipt.block_hash == log.block_hash && receipt.logs.contains(&log)
-    });
+    // An index of receipts may lag behind the blocks and their events.
+    let receipt = nodes.agreed("the receipt", |rpc| receipt(rpc, id)?.ok_or_else(|| rpc.no_receipt()))?;
+    let holds = receipt.status.to::<u64>() == 1
+        && receipt.block_hash == log.block_hash
+        && receipt.logs.contains(&log);
     if !holds {
         return Err(Failure::Disagreement { about: "the event and the receipt".into() });
     }
@@ -108,8 +109,13 @@ fn included(
     })
 }
 
-fn receipt(rpc: &Rpc, id: B256) -> Result<Option<Receipt>, Failure> {
-    rpc.get("eth_getTransactionReceipt", json!([id]))
+/// The receipt of a transaction, if the endpoint has one.
+pub(super) fn receipt(rpc: &Rpc, id: B256) -> Result<Option<Receipt>, Failure> {
+    const METHOD: &str = "eth_getTransactionReceipt";
+    match rpc.call(METHOD, json!([id])).map_err(|error| rpc.failure(METHOD, error))? {
+        Value::Null => Ok(None),
+        found => answer::form(found).map(Some).map_err(|problem| rpc.bad(METHOD, &problem)),
+    }
 }
 
 /// Whether the endpoint has it, and in no block yet.

@@ -5,6 +5,7 @@
 //! | [`contract`] | calls, events and errors of the contract, as bytes |
 //! | [`answer`] | what nodes answer |
 //! | [`signed`], [`trie`] | transactions, headers, receipts and their proofs, as the chain hashes them |
+//! | [`seals`] | headers of chains that leave the seals of validators out of a block's hash |
 //! | `config`, `driver`, `look`, `nodes`, `rpc` | the driver: several endpoints that must agree |
 //! | `deploy` | the contract's own way onto a chain |
 //! | `standing` | whether a block that evidence rests on is on the chain, and final |
@@ -26,6 +27,7 @@ mod look;
 mod nodes;
 #[cfg(feature = "drivers")]
 mod rpc;
+pub mod seals;
 pub mod signed;
 #[cfg(feature = "drivers")]
 pub mod standing;

@@ -105,7 +105,7 @@ impl Nodes {
     fn sight(&self, rpc: &Rpc, batch: &Batch, account: Address) -> Result<Sight, Failure> {
         let head = rpc.block("latest")?.number.to::<u64>();
         let finalized = match self.finality {
-            Finality::Tag => rpc.block("finalized")?.number.to::<u64>().min(head),
+            Finality::Tag => rpc.finalized()?.number.to::<u64>().min(head),
             Finality::Blocks { blocks } => head.saturating_sub(blocks),
         };
         let (at, final_at) = (quantity(head), quantity(finalized));

@@ -13,6 +13,7 @@ use zeroauth_audit_transport::{Endpoint, failure, file};
 use super::answer::{self, Block, NodeError};
 use crate::failure::Failure;
 
+const BLOCK: &str = "eth_getBlockByNumber";
 /// More than any answer but the next one.
 const MOST_BYTES: u64 = 1 << 20;
 /// All receipts of a block.
@@ -57,6 +58,11 @@ impl Rpc {
         open().map_err(|reason| Failure::File { reason })
     }
 
+    /// The failure that it has no receipt of a transaction that is in a block.
+    pub fn no_receipt(&self) -> Failure {
+        Failure::NoReceipt { endpoint: self.number }
+    }
+
     /// Whether both are the same URL: a second opinion needs another URL.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
@@ -97,7 +103,7 @@ impl Rpc {
     /// As [`Rpc::call`], with the result read as `T`; an error of the node is a failure.
     pub fn get<T: DeserializeOwned>(&self, method: &'static str, params: Value) -> Result<T, Failure> {
         let result = self.call(method, params).map_err(|error| self.failure(method, error))?;
-        serde_json::from_value(result).map_err(|_| self.bad(method, "is not of the expected form"))
+        answer::form(result).map_err(|problem| self.bad(method, &problem))
     }
 
     /// The failure that an error is.
@@ -121,13 +127,49 @@ impl Rpc {
 
     /// A block by its number or tag.
     pub fn block(&self, at: &str) -> Result<Block, Failure> {
-        const METHOD: &str = "eth_getBlockByNumber";
-        self.get::<Option<Block>>(METHOD, json!([at, false]))?.ok_or_else(|| self.bad(METHOD, "has no block"))
+        self.block_and_keys(at).map(|(block, _)| block)
+    }
+
+    /// As [`Rpc::block`], and whether it has keys that are not known here.
+    pub fn block_and_keys(&self, at: &str) -> Result<(Block, bool), Failure> {
+        let found = self.call(BLOCK, json!([at, false])).map_err(|error| self.failure(BLOCK, error))?;
+        self.read_block(found)
+    }
+
+    /// The newest final block, by the tag.
+    pub fn finalized(&self) -> Result<Block, Failure> {
+        let unknown = Failure::NoFinalTag { endpoint: self.number };
+        match self.call(BLOCK, json!(["finalized", false])) {
+            // Nodes say it in many ways: null, an unknown block, an invalid parameter.
+            Ok(Value::Null) => Err(unknown),
+            Err(CallError::Node(error)) if !error.is_busy() => Err(unknown),
+            Ok(found) => self.read_block(found).map(|(block, _)| block),
+            Err(error) => Err(self.failure(BLOCK, error)),
+        }
+    }
+
+    fn read_block(&self, found: Value) -> Result<(Block, bool), Failure> {
+        if found.is_null() {
+            return Err(self.bad(BLOCK, "has no block"));
+        }
+        // AuRa has these in the place of mixHash and nonce, and hashes them.
+        let seals_of_its_own = found.get("mixHash").is_none_or(Value::is_null)
+            && ["sealFields", "step"].iter().any(|key| found.get(key).is_some());
+        if seals_of_its_own {
+            return Err(Failure::OtherHashes);
+        }
+        let unknown = answer::has_unknown_keys(&found);
+        let block = answer::form(found).map_err(|problem| self.bad(BLOCK, &problem))?;
+        Ok((block, unknown))
     }
 
     /// A block by its hash; None if the endpoint has none.
     pub fn block_by_hash(&self, hash: B256) -> Result<Option<Block>, Failure> {
-        self.get("eth_getBlockByHash", json!([hash, false]))
+        const METHOD: &str = "eth_getBlockByHash";
+        match self.call(METHOD, json!([hash, false])).map_err(|error| self.failure(METHOD, error))? {
+            Value::Null => Ok(None),
+            found => answer::form(found).map(Some).map_err(|problem| self.bad(METHOD, &problem)),
+        }
     }
 
     /// Calls a contract without a transaction.

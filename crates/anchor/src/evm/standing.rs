@@ -101,7 +101,7 @@ impl Chain {
     fn one(&self, rpc: &Rpc, number: u64, hash: B256) -> Result<Standing, Failure> {
         // Before the block: one that becomes final in between is only called not final, never the other way round.
         let finalized = match self.finality {
-            Finality::Tag => rpc.block("finalized")?.number.to::<u64>(),
+            Finality::Tag => rpc.finalized()?.number.to::<u64>(),
             Finality::Blocks { blocks } => rpc.block("latest")?.number.to::<u64>().saturating_sub(blocks),
         };
         if number > finalized {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use ureq::Agent;
 use zeroauth_audit_transport::agent::agent;
-use zeroauth_audit_transport::{Endpoint, failure, file};
+use zeroauth_audit_transport::{Endpoint, Plaintext, failure, file};
 
 use super::message::{TimeStampReq, TimeStampResp, read, write};
 use super::token::{self, Authorities};
@@ -17,6 +17,10 @@ use crate::batch::{Batch, Hash, Moment};
 use crate::driver::{Attempt, Driver, Inclusion, Need, Place, Sent, View};
 use crate::evidence::rfc3161::Evidence;
 use crate::failure::Failure;
+
+/// Most public authorities speak no TLS. A token is signed, and is of our hash and our nonce: all that another could read on the way is
+/// that hash, and all that it could do is to keep the token from us.
+pub const PLAINTEXT: Plaintext = Plaintext::Anywhere;
 
 /// How an RFC 3161 target is configured: read from JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,7 +58,8 @@ impl Rfc3161Driver {
     pub fn open(config: &Config) -> Result<Self, Failure> {
         let open = || {
             let url = file::secret(&config.url_file, "URL")?;
-            let endpoint = Endpoint::parse(url.text().ok_or("the URL file does not hold one URL")?, "")?;
+            let text = url.text().ok_or("the URL file does not hold one URL")?;
+            let endpoint = Endpoint::parse_allowing(text, "", PLAINTEXT)?;
             let deadline = Duration::from_secs(config.timeout_seconds.clamp(1, 60));
             let agent = agent(&endpoint, config.ca_file.as_deref(), deadline)?;
             let pem = file::public(&config.authorities_file, "authorities")?;

@@ -4,12 +4,14 @@
 //! |---|---|
 //! | [`message`] | requests and responses as bytes |
 //! | [`token`] | checks a token against authorities, at the time in the token |
+//! | `ecdsa` | signatures that ring does not have |
 //! | `driver` | requests tokens of an authority |
 
 #[cfg(feature = "drivers")]
 mod driver;
+mod ecdsa;
 pub mod message;
 pub mod token;
 
 #[cfg(feature = "drivers")]
-pub use driver::{Config, Rfc3161Driver};
+pub use driver::{Config, PLAINTEXT, Rfc3161Driver};

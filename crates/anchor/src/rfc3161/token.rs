@@ -15,6 +15,7 @@ use x509_cert::attr::Attribute;
 use x509_cert::ext::pkix::{ExtendedKeyUsage, SubjectKeyIdentifier};
 use x509_cert::spki::AlgorithmIdentifierOwned;
 
+use super::ecdsa;
 use super::message::{TstInfo, read, write};
 use crate::evidence::Error;
 
@@ -328,11 +329,13 @@ fn digest_of(oid: &str) -> Option<&'static digest::Algorithm> {
 type Algorithms = &'static [&'static dyn SignatureVerificationAlgorithm];
 
 /// What certificates may be signed with. No SHA-1, no RSA below 2048 bits.
-const PATH_ALGORITHMS: Algorithms = &[
+static PATH_ALGORITHMS: Algorithms = &[
     webpki::ring::ECDSA_P256_SHA256,
     webpki::ring::ECDSA_P256_SHA384,
+    ecdsa::P256_SHA512,
     webpki::ring::ECDSA_P384_SHA256,
     webpki::ring::ECDSA_P384_SHA384,
+    ecdsa::P384_SHA512,
     webpki::ring::ED25519,
     webpki::ring::RSA_PKCS1_2048_8192_SHA256,
     webpki::ring::RSA_PKCS1_2048_8192_SHA384,
@@ -347,6 +350,7 @@ fn algorithms(signer: &SignerInfo) -> Option<Algorithms> {
     const RSA_256: Algorithms = &[webpki::ring::RSA_PKCS1_2048_8192_SHA256];
     const RSA_384: Algorithms = &[webpki::ring::RSA_PKCS1_2048_8192_SHA384];
     const RSA_512: Algorithms = &[webpki::ring::RSA_PKCS1_2048_8192_SHA512];
+    static ECDSA_512: Algorithms = &[ecdsa::P256_SHA512, ecdsa::P384_SHA512];
     const ECDSA_256: Algorithms = &[webpki::ring::ECDSA_P256_SHA256, webpki::ring::ECDSA_P384_SHA256];
     const ECDSA_384: Algorithms = &[webpki::ring::ECDSA_P256_SHA384, webpki::ring::ECDSA_P384_SHA384];
     let digest = signer.digest_alg.oid.to_string();
@@ -357,6 +361,7 @@ fn algorithms(signer: &SignerInfo) -> Option<Algorithms> {
         ("1.2.840.113549.1.1.1" | "1.2.840.113549.1.1.13", SHA512) => Some(RSA_512),
         ("1.2.840.10045.4.3.2", _) => Some(ECDSA_256),
         ("1.2.840.10045.4.3.3", _) => Some(ECDSA_384),
+        ("1.2.840.10045.4.3.4", _) => Some(ECDSA_512),
         _ => None,
     }
 }

@@ -48,6 +48,9 @@ fn tokens_of_every_usual_key_digest_and_precision_hold() {
         ("P-256", "sha384", 3, "sha1", true),
         ("P-384", "sha384", 6, "sha384", false),
         ("P-384", "sha256", 1, "sha512", true),
+        // Digest and curve are independent of each other; ring lacks these two.
+        ("P-256", "sha512", 0, "sha256", false),
+        ("P-384", "sha512", 3, "sha512", true),
         ("RSA", "sha256", 3, "sha1", false),
         ("RSA", "sha384", 0, "sha256", true),
         ("RSA", "sha512", 6, "sha256", false),
@@ -64,6 +67,57 @@ fn tokens_of_every_usual_key_digest_and_precision_hold() {
             ("CN=test authority", "1.3.6.1.4.1.99999.1")
         );
         assert_eq!(verified.serial, "0101");
+    }
+}
+
+#[test]
+fn certificates_that_are_signed_with_ecdsa_of_every_curve_and_digest_lead_to_the_authority() {
+    for (issuer, certified_with) in [
+        ("P-256", "sha256"),
+        ("P-256", "sha384"),
+        ("P-256", "sha512"),
+        ("P-384", "sha256"),
+        ("P-384", "sha384"),
+        ("P-384", "sha512"),
+    ] {
+        for intermediate in [false, true] {
+            let options =
+                Options { issuer, certified_with: Some(certified_with), intermediate, ..Options::default() };
+            let authority = Authority::new(&options);
+            let stamped = stamp(&authority, &HASH);
+            assert!(authority.openssl_accepts(&stamped.query, &stamped.reply), "{options:?}");
+            let verified = verify(&stamped.token, &HASH, Some(&stamped.nonce), &stamped.trusted);
+            assert!(verified.is_ok(), "{options:?}: {verified:?}");
+            let other = Authority::new(&options);
+            let trusted = Authorities::from_pem(other.root.as_bytes()).unwrap();
+            let untrusted = Err(Error::NotTrusted("no path of certificates leads to a trusted one"));
+            assert_eq!(verify(&stamped.token, &HASH, None, &trusted), untrusted);
+        }
+    }
+}
+
+#[test]
+fn a_signature_with_sha_512_that_was_changed_or_is_none_does_not_hold() {
+    for key in ["P-256", "P-384"] {
+        let stamped = stamp(&Authority::new(&Options { key, digest: "sha512", ..Options::default() }), &HASH);
+        let whole = &stamped.token;
+        assert!(verify(whole, &HASH, None, &stamped.trusted).is_ok());
+        // The signature is what a token ends with: an INTEGER pair of DER.
+        for from_the_end in [1, 20, 40, 60] {
+            for bit in [1, 0x80] {
+                let mut changed = whole.clone();
+                let at = changed.len() - from_the_end;
+                changed[at] ^= bit;
+                assert_eq!(
+                    verify(&changed, &HASH, None, &stamped.trusted),
+                    Err(Error::DoesNotHold("the signature"))
+                );
+            }
+        }
+        let (zeros, length) = (whole.len() - 30, whole.len());
+        let mut none = whole.clone();
+        none[zeros..length].fill(0);
+        assert_eq!(verify(&none, &HASH, None, &stamped.trusted), Err(Error::DoesNotHold("the signature")));
     }
 }
 

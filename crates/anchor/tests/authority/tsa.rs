@@ -35,6 +35,10 @@ pub struct Options {
     pub precision: u32,
     pub ess: &'static str,
     pub intermediate: bool,
+    /// `P-256` or `P-384`: the keys that vouch for it.
+    pub issuer: &'static str,
+    /// The digest of the signatures on certificates, if not the one that goes with the curve.
+    pub certified_with: Option<&'static str>,
     /// Whether the certificate names its key.
     pub key_identifier: bool,
 }
@@ -49,6 +53,8 @@ impl Default for Options {
             precision: 0,
             ess: "sha256",
             intermediate: false,
+            issuer: "P-256",
+            certified_with: None,
             key_identifier: false,
         }
     }
@@ -66,16 +72,23 @@ impl Authority {
     pub fn new(options: &Options) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        let root_key = KeyPair::generate().unwrap();
+        let root_key = key(options.issuer, folder.path());
         let root_params = ca("root");
         let root = root_params.self_signed(&root_key).unwrap().pem();
+        let mut above = (root.clone(), root_key.serialize_pem());
         let mut issuer = Issuer::new(root_params, root_key);
         let mut certs = String::new();
         if options.intermediate {
-            let key = KeyPair::generate().unwrap();
+            let key = key(options.issuer, folder.path());
             let params = ca("in between");
-            let certificate = params.signed_by(&key, &issuer).unwrap().pem();
-            fs::write(at("certs.pem"), certificate).unwrap();
+            let certificate = match options.certified_with {
+                None => params.signed_by(&key, &issuer).unwrap().pem(),
+                Some(digest) => {
+                    certified(digest, folder.path(), &params.self_signed(&key).unwrap().pem(), &above)
+                }
+            };
+            fs::write(at("certs.pem"), &certificate).unwrap();
+            above = (certificate, key.serialize_pem());
             certs = format!("certs = {}\n", at("certs.pem").display());
             issuer = Issuer::new(params, key);
         }
@@ -90,7 +103,13 @@ impl Authority {
             let identifier = CustomExtension::from_oid_content(&[2, 5, 29, 14], vec![4, 4, 1, 2, 3, 4]);
             params.custom_extensions.push(identifier);
         }
-        fs::write(at("tsa.pem"), params.signed_by(&key, &issuer).unwrap().pem()).unwrap();
+        let certificate = match options.certified_with {
+            None => params.signed_by(&key, &issuer).unwrap().pem(),
+            Some(digest) => {
+                certified(digest, folder.path(), &params.self_signed(&key).unwrap().pem(), &above)
+            }
+        };
+        fs::write(at("tsa.pem"), certificate).unwrap();
         fs::write(at("key.pem"), key.serialize_pem()).unwrap();
         fs::write(at("serial"), "0100\n").unwrap();
         let path = |name| at(name).display().to_string();
@@ -156,6 +175,24 @@ impl Authority {
         command.args(["ts", "-verify", "-queryfile"]).arg(at("query")).arg("-in").arg(at("reply"));
         command.arg("-CAfile").arg(at("root.pem")).output().unwrap().status.success()
     }
+}
+
+/// A certificate that openssl signs in the place of its own key: rcgen has one digest a curve.
+fn certified(digest: &str, folder: &Path, own: &str, above: &(String, String)) -> String {
+    let at = |name: &str| folder.join(name);
+    for (name, content) in [("in.pem", own), ("above.pem", &above.0), ("above.key", &above.1)] {
+        fs::write(at(name), content).unwrap();
+    }
+    let mut openssl = Command::new("openssl");
+    openssl.args(["x509", "-preserve_dates", "-set_serial", "77", &format!("-{digest}")]);
+    for (argument, name) in
+        [("-in", "in.pem"), ("-CA", "above.pem"), ("-CAkey", "above.key"), ("-out", "out.pem")]
+    {
+        openssl.arg(argument).arg(at(name));
+    }
+    let output = openssl.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    fs::read_to_string(at("out.pem")).unwrap()
 }
 
 fn ca(name: &str) -> CertificateParams {

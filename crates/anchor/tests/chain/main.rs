@@ -10,5 +10,6 @@ mod driver;
 mod faults;
 mod hostile;
 mod live;
+mod other_nodes;
 mod proxy;
 mod standing;

@@ -12,6 +12,7 @@ use zeroauth_audit_core::tile::{Tile, TileSource, WIDTH, consistency_proof};
 use zeroauth_audit_core::trust::Trust;
 
 use super::{History, Log};
+use crate::input;
 use crate::sealed::{self, Unbelieved};
 use crate::verdict::{Finding, Trouble, Verdict};
 
@@ -25,7 +26,11 @@ pub fn file(path: &Path, trust: &Trust, history: &mut History, verdict: &mut Ver
         Ok(bytes) => bytes,
         Err(what) => return verdict.trouble_with(name, what),
     };
-    let proof = match Consistency::parse(&bytes) {
+    let bytes = match input::text(&bytes) {
+        Ok(bytes) => bytes,
+        Err(what) => return verdict.trouble_with(name, format!("no consistency proof: {what}")),
+    };
+    let proof = match Consistency::parse(bytes) {
         Ok(proof) => proof,
         Err(error) => {
             let (line, byte) = (Some(error.line as u64), Some(error.offset as u64));

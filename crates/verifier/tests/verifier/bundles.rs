@@ -123,6 +123,29 @@ fn a_bundle_as_psql_writes_it_to_a_file_is_read_and_one_with_more_behind_it_is_n
 }
 
 #[test]
+fn a_key_that_no_hash_covers_keeps_a_bundle_from_being_checked_and_is_named() {
+    let (_, _, _, bundle) = made();
+    for key in ["Action", "outcome_final", "act\\u0131on"] {
+        let event = bundle.event.clone().unwrap();
+        let more = event.replace("\"outcome\":", &format!("\"{key}\":\"b\",\"outcome\":"));
+        let verdict = judge(&Bundle { event: Some(more), ..bundle.clone() }, &Outside::default());
+        assert_eq!(verdict.verdict, Outcome::CouldNotCheck);
+        let shown = key.replace("\\u0131", "\u{131}");
+        let expected = format!("the event: unknown key {shown:?}, which no hash covers");
+        assert_eq!(verdict.troubles[0].what, expected);
+        assert_eq!(verdict.troubles.len(), 1);
+    }
+}
+
+#[test]
+fn data_of_a_proof_that_nothing_vouches_for_are_mentioned() {
+    let with = Bundle { extra: Some(b"approved".to_vec()), ..made().3 };
+    let verdict = judge(&with, &Outside::default());
+    assert_eq!(verdict.verdict, Outcome::Verified);
+    assert!(verdict.text().contains("extra data: nothing vouches for them"), "{}", verdict.text());
+}
+
+#[test]
 fn any_flipped_byte_of_a_bundle_is_tampered_or_could_not_be_checked_and_never_verified() {
     let (_, _, _, bundle) = made();
     let text = bundle.format().into_bytes();

@@ -34,6 +34,28 @@ fn a_whole_export_is_verified_and_counted() {
 }
 
 #[test]
+fn a_key_that_no_hash_covers_keeps_an_export_from_being_checked_and_is_named() {
+    let export = trail().export();
+    for key in ["Action", "ACTION", "outcome_final", "tenant\\u005fid\\u200b"] {
+        let more = format!("\"action\":\"invoice.read\",\"{key}\":\"b\"");
+        let changed = export.replacen("\"action\":\"invoice.read\"", &more, 2);
+        let verdict = judged(&changed, vec![], "");
+        assert_eq!(verdict.verdict, Outcome::CouldNotCheck);
+        let shown = key.replace("\\u005f", "_").replace("\\u200b", "\u{200b}");
+        let expected = format!("unknown key {shown:?}, which no hash covers");
+        assert_eq!(
+            (verdict.troubles[0].line, verdict.troubles[0].what.as_str()),
+            (Some(1), expected.as_str())
+        );
+    }
+    // What was found before the line is still told.
+    let tampered = export.replacen("invoice/3", "invoice/4", 1);
+    let mut lines: Vec<String> = tampered.lines().map(str::to_owned).collect();
+    lines[6] = lines[6].replacen('{', "{\"note\":null,", 1);
+    assert_eq!(judged(&(lines.join("\n") + "\n"), vec![], "").verdict, Outcome::Tampered);
+}
+
+#[test]
 fn a_changed_field_is_found_at_its_event_alone() {
     assert_eq!(forged("invoice/3", "invoice/4"), [("content_mismatch", Some(0), Some(3))]);
     assert_eq!(forged("user-4", "user-x"), [("content_mismatch", Some(0), Some(4))]);

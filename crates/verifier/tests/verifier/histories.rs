@@ -11,6 +11,7 @@ use zeroauth_audit_core::tile::builder::Builder;
 use zeroauth_audit_core::tile::consistency_proof;
 use zeroauth_audit_verifier::history::{History, proofs};
 use zeroauth_audit_verifier::progress::Progress;
+use zeroauth_audit_verifier::sealed;
 use zeroauth_audit_verifier::verdict::{Outcome, Verdict};
 
 use super::bundles::Leaves;
@@ -186,6 +187,39 @@ fn a_consistency_proof_shows_that_a_log_was_continued() {
     assert_eq!(with(&wrong).verdict, Outcome::CouldNotCheck);
     let unknown = Consistency { old_size: 4, ..proof };
     assert!(with(&unknown).troubles[0].what.contains("no checkpoint of 4 events"));
+}
+
+#[test]
+fn a_checkpoint_and_a_proof_as_psql_writes_them_to_a_file_are_read_and_one_with_more_behind_it_is_not() {
+    let (sink, checkpoints, a) = two_days();
+    let path = consistency_proof(3, 5, &Leaves(&a.leaves)).unwrap();
+    let checkpoint = note(&checkpoints[1], 60);
+    let proof = Consistency { old_size: 3, path, checkpoint: checkpoint.clone() }.format();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("saved");
+    let of_proof = |end: &str| {
+        fs::write(&file, proof.clone() + end).unwrap();
+        sink.judged_with(|history, verdict| proofs::file(&file, &trust(), history, verdict), None)
+    };
+    let of_checkpoint = |end: &str| {
+        fs::write(&file, checkpoint.clone() + end).unwrap();
+        let (mut verdict, mut seen) = (Verdict::new("verify-export", "export"), 0);
+        sealed::each(&file, &trust(), &mut verdict, &mut |_, _| seen += 1);
+        assert_eq!(seen, usize::from(verdict.verdict == Outcome::Verified));
+        verdict
+    };
+    for end in ["", "\n"] {
+        assert_eq!(of_proof(end).verdict, Outcome::Verified, "{end:?}");
+        assert_eq!(of_checkpoint(end).verdict, Outcome::Verified, "{end:?}");
+    }
+    for (end, words) in [("\n\n", "more than one empty line"), ("x", "the last line has no newline")] {
+        for verdict in [of_proof(end), of_checkpoint(end)] {
+            assert_eq!(verdict.verdict, Outcome::CouldNotCheck);
+            assert!(verdict.troubles[0].what.contains(words), "{}", verdict.text());
+        }
+    }
+    assert_eq!(of_checkpoint("x\n").verdict, Outcome::CouldNotCheck);
+    assert_eq!(of_proof("\nx\n").verdict, Outcome::CouldNotCheck);
 }
 
 #[test]
