@@ -120,12 +120,7 @@ fn chain_event(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let mut row = Row { values: [pg_sys::Datum::null(); MOST_COLUMNS], nulls: [true; MOST_COLUMNS] };
     // SAFETY: the arrays have room for every attribute.
     unsafe {
-        heap_deform_tuple(
-            trigger.tg_trigtuple,
-            desc,
-            row.values.as_mut_ptr(),
-            row.nulls.as_mut_ptr(),
-        );
+        heap_deform_tuple(trigger.tg_trigtuple, desc, row.values.as_mut_ptr(), row.nulls.as_mut_ptr());
     }
     let unchanged = pg_sys::Datum::from(trigger.tg_trigtuple);
     if row.supplied().next().is_some() {
