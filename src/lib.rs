@@ -141,7 +141,10 @@ pub extern "C-unwind" fn _PG_init() {
     if unsafe { pgrx::pg_sys::IsBinaryUpgrade } {
         return; // pg_upgrade moves files and recreates the catalog: this library must not interfere.
     }
+    trail::identity::watch();
     guard::ddl::install_hooks();
+    guard::executor::install_hooks();
+    guard::functions::install_hook();
     // SAFETY: set by PostgreSQL around the loading of the libraries.
     let preloaded = unsafe { pgrx::pg_sys::process_shared_preload_libraries_in_progress };
     if preloaded {

@@ -16,14 +16,16 @@ use pgrx::pg_sys;
 use crate::chain::at_commit;
 use crate::chain::shared_heads;
 use crate::guard::exclusive_database;
+use crate::guard::executor;
+use crate::guard::refuse_if;
 use crate::guard::row_changes::Attempt;
+use crate::guard::state_tables;
 use crate::guard::statements;
-use crate::pg::call::guarded;
 use crate::pg::error::{Failure, Kind};
-use crate::pg::out_of_memory;
 use crate::pg::settings;
 use crate::shared::notices;
 use crate::shared::privileged_use::{self, What};
+use crate::trail::identity::{self, Is};
 use crate::trail::membership::{is_member, is_trail, trail_name};
 use crate::trail::scratch;
 
@@ -57,21 +59,6 @@ unsafe extern "C-unwind" {
     );
 }
 
-/// Raises what `check` finds, with no Rust frame left to unwind.
-///
-/// # Safety
-/// To be called from a hook, with nothing that has a destructor in the caller's frame.
-unsafe fn refuse_if(check: impl FnOnce() -> Result<(), Failure>) {
-    // SAFETY: the only frames above are PostgreSQL's and the hook's own.
-    unsafe {
-        guarded(|| {
-            // A reserve that cannot be had stops no statement: a ROLLBACK comes through here too.
-            out_of_memory::take_reserve();
-            check()
-        })
-    }
-}
-
 #[allow(clippy::too_many_arguments)] // PostgreSQL's signature
 unsafe extern "C-unwind" fn utility(
     pstmt: *mut pg_sys::PlannedStmt,
@@ -98,10 +85,18 @@ unsafe extern "C-unwind" fn utility(
         });
     }
     // SAFETY: as above; looked at before the statement runs, which may change it.
-    let updates_extension = unsafe { (*(*pstmt).utilityStmt).type_ } == pg_sys::NodeTag::T_AlterExtensionStmt;
+    let kind = unsafe { (*(*pstmt).utilityStmt).type_ };
+    let updates_extension = kind == pg_sys::NodeTag::T_AlterExtensionStmt;
+    let copies = kind == pg_sys::NodeTag::T_CopyStmt;
+    if copies {
+        executor::copying(true);
+    }
     let next = PREVIOUS_UTILITY.get().copied().flatten().unwrap_or(standard_ProcessUtility);
     // SAFETY: the next hook, or the standard function, with our own arguments.
     unsafe { next(pstmt, query_string, read_only_tree, context, params, query_env, dest, qc) };
+    if copies {
+        executor::copying(false);
+    }
     if updates_extension {
         notices::extension_touched();
     }
@@ -140,9 +135,9 @@ unsafe extern "C-unwind" fn access(
         // SAFETY: the next hook, with our own arguments.
         unsafe { next(kind, class, object, sub, argument) };
     }
-    use pg_sys::ObjectAccessType::{OAT_DROP, OAT_POST_ALTER, OAT_POST_CREATE};
+    use pg_sys::ObjectAccessType::{OAT_DROP, OAT_POST_ALTER, OAT_POST_CREATE, OAT_TRUNCATE};
     // Every look-up of a schema and every first call of a function calls this hook too: return at once for them.
-    if matches!(kind, OAT_DROP | OAT_POST_ALTER | OAT_POST_CREATE) {
+    if matches!(kind, OAT_DROP | OAT_POST_ALTER | OAT_POST_CREATE | OAT_TRUNCATE) {
         if class == pg_sys::ExtensionRelationId {
             notices::extension_touched();
         } else if class == pg_sys::DatabaseRelationId && kind != OAT_DROP {
@@ -185,6 +180,10 @@ fn check_access(
     object: pg_sys::Oid,
 ) -> Result<(), Failure> {
     use pg_sys::ObjectAccessType as access;
+    if kind == access::OAT_TRUNCATE {
+        // SAFETY: called by PostgreSQL inside a transaction.
+        return unsafe { check_truncate(object) };
+    }
     // SAFETY: state of this process.
     if unsafe { pg_sys::creating_extension } {
         return Ok(());
@@ -199,6 +198,31 @@ fn check_access(
             attempt("CREATE OR REPLACE or ALTER FUNCTION", "a function of zeroauth_audit")
         }
         _ => Ok(()),
+    }
+}
+
+/// The trail's trigger refuses TRUNCATE, too, if it is there. Who has no right to truncate is told so by PostgreSQL.
+///
+/// # Safety
+/// In a transaction.
+unsafe fn check_truncate(table: pg_sys::Oid) -> Result<(), Failure> {
+    // SAFETY: look-ups by oid; closed below, or by the error.
+    unsafe {
+        let right = pg_sys::ACL_TRUNCATE as pg_sys::AclMode;
+        if pg_sys::pg_class_aclcheck(table, pg_sys::GetUserId(), right) != pg_sys::AclResult::ACLCHECK_OK {
+            return Ok(());
+        }
+        let relation = pg_sys::RelationIdGetRelation(table);
+        if relation.is_null() {
+            return Ok(());
+        }
+        let checked = match identity::may_matter(relation).then(|| identity::of(relation)) {
+            Some(Is::Trail) => executor::check_truncate(relation),
+            Some(Is::State) => state_tables::check(relation, "TRUNCATE"),
+            _ => Ok(()),
+        };
+        pg_sys::RelationClose(relation);
+        checked
     }
 }
 

@@ -73,10 +73,13 @@ fn object(trigger: &pg_sys::TriggerData) -> String {
     trail_name(unsafe { (*trigger.tg_relation).rd_id })
 }
 
-fn refused(operation: &str) -> Failure {
+/// What a statement gets that changes events: `upserts` if it would rather have added some.
+pub fn refused(operation: &str, upserts: bool) -> Failure {
     Failure::new(Kind::ChangeRefused, format!("{operation} of audit_events is refused"))
         .detail("Events can only be added. The attempt is in the server log.")
-        .hint(if settings::may_open_maintenance() {
+        .hint(if upserts {
+            "Use ON CONFLICT DO NOTHING."
+        } else if settings::may_open_maintenance() {
             "For repairs: SET zeroauth_audit.maintenance = on. It is an alert."
         } else {
             "Record a correcting event."
@@ -98,7 +101,7 @@ fn refuse_statement(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         return Ok(pg_sys::Datum::null());
     }
     Attempt::log("change_refused", operation, &object(trigger));
-    Err(refused(operation))
+    Err(refused(operation, false))
 }
 
 fn refuse_row(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
@@ -108,7 +111,7 @@ fn refuse_row(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     unsafe { privileged_use::note_replica(trigger.tg_relation, What::ReplicaChange) };
     if !settings::maintenance() {
         Attempt::log("change_refused", operation, &object(trigger));
-        return Err(refused(operation));
+        return Err(refused(operation, false));
     }
     at_commit::watch();
     // SAFETY: as for statements.

@@ -182,3 +182,78 @@ pub unsafe fn proc_exit(code: std::ffi::c_int) -> ! {
     #[cfg(feature = "pg18")]
     std::process::abort()
 }
+
+/// The syscache whose entries say that a schema changed.
+pub fn schema_cache() -> std::ffi::c_int {
+    pg_sys::SysCacheIdentifier::NAMESPACEOID as std::ffi::c_int
+}
+
+/// Called with each relation of a statement that is about to add rows to it, when the rights to do so were found.
+pub type Inserts = unsafe fn(relation: pg_sys::Oid);
+
+static INSERTS: std::sync::OnceLock<Inserts> = std::sync::OnceLock::new();
+static PREVIOUS_PERMISSIONS: std::sync::OnceLock<pg_sys::ExecutorCheckPerms_hook_type> =
+    std::sync::OnceLock::new();
+
+/// Puts a hook in front of those already there that look at permissions.
+///
+/// # Safety
+/// `inserts` may raise, with nothing that has a destructor in its frame.
+pub unsafe fn hook_permissions(inserts: Inserts) {
+    // SAFETY: _PG_init runs in the only thread.
+    unsafe {
+        if INSERTS.set(inserts).is_ok() && PREVIOUS_PERMISSIONS.set(pg_sys::ExecutorCheckPerms_hook).is_ok() {
+            pg_sys::ExecutorCheckPerms_hook = Some(permissions);
+        }
+    }
+}
+
+#[cfg(feature = "pg15")]
+unsafe extern "C-unwind" fn permissions(relations: *mut pg_sys::List, raises: bool) -> bool {
+    if let Some(Some(next)) = PREVIOUS_PERMISSIONS.get() {
+        // SAFETY: the next hook, with our own arguments.
+        if !unsafe { next(relations, raises) } {
+            return false;
+        }
+    }
+    // SAFETY: PostgreSQL passes a list of RangeTblEntry.
+    for entry in unsafe { crate::pg::list::nodes(relations) } {
+        let entry = entry.cast::<pg_sys::RangeTblEntry>();
+        // SAFETY: as above.
+        unsafe { tell((*entry).relid, (*entry).requiredPerms) };
+    }
+    true
+}
+
+#[cfg(not(feature = "pg15"))]
+unsafe extern "C-unwind" fn permissions(
+    relations: *mut pg_sys::List,
+    wanted: *mut pg_sys::List,
+    raises: bool,
+) -> bool {
+    if let Some(Some(next)) = PREVIOUS_PERMISSIONS.get() {
+        // SAFETY: the next hook, with our own arguments.
+        if !unsafe { next(relations, wanted, raises) } {
+            return false;
+        }
+    }
+    // SAFETY: PostgreSQL passes a list of RTEPermissionInfo.
+    for entry in unsafe { crate::pg::list::nodes(wanted) } {
+        let entry = entry.cast::<pg_sys::RTEPermissionInfo>();
+        // SAFETY: as above.
+        unsafe { tell((*entry).relid, (*entry).requiredPerms) };
+    }
+    true
+}
+
+/// # Safety
+/// As for [`Inserts`].
+unsafe fn tell(relation: pg_sys::Oid, wanted: pg_sys::AclMode) {
+    if wanted & pg_sys::ACL_INSERT as pg_sys::AclMode != 0
+        && relation != pg_sys::Oid::INVALID
+        && let Some(inserts) = INSERTS.get()
+    {
+        // SAFETY: by contract of hook_permissions.
+        unsafe { inserts(relation) };
+    }
+}

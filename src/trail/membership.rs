@@ -21,6 +21,13 @@ pub fn our_extension() -> Option<pg_sys::Oid> {
     (oid != pg_sys::Oid::INVALID).then_some(oid)
 }
 
+/// Whether the extension's own script runs, by CREATE EXTENSION or ALTER EXTENSION .. UPDATE, and no other extension's.
+pub fn runs_own_script() -> bool {
+    // SAFETY: state of this process.
+    let (runs, whose) = unsafe { (pg_sys::creating_extension, pg_sys::CurrentExtensionObject) };
+    runs && our_extension() == Some(whose)
+}
+
 /// Whether an object is a member of the extension.
 pub fn is_member(class: pg_sys::Oid, object: pg_sys::Oid) -> bool {
     our_extension().is_some_and(|ours| {

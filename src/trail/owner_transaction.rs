@@ -16,6 +16,7 @@ use crate::pg::out_of_memory;
 use crate::pg::spi::Session;
 use crate::pg::versions;
 use crate::trail::membership::{INTERNAL, extension_row};
+use crate::trail::own_functions;
 
 /// Why a transaction did not commit.
 #[derive(Debug)]
@@ -44,9 +45,11 @@ pub fn run<T>(
     if !out_of_memory::take_reserve() {
         return Err(WorkerError::Error(out_of_memory::failure().to_string()));
     }
+    own_functions::begin(own_functions::WORKER);
     let done = pgrx::PgTryBuilder::new(AssertUnwindSafe(|| committed(limit, work)))
         .catch_others(|cause| Err(WorkerError::Error(words(&cause))))
         .execute();
+    own_functions::end(own_functions::WORKER);
     if done.is_err() {
         versions::statement_timeout(None);
         // SAFETY: outside of every guarded frame; ends the rest of the transaction, and its rights with it.

@@ -47,13 +47,13 @@ fn anchor_file(server: &mut Anchoring) -> PathBuf {
 
 /// What was kept is as it was.
 fn put_back(server: &mut Anchoring) {
-    server.client.run("DELETE FROM zeroauth_audit_internal.anchors; INSERT INTO zeroauth_audit_internal.anchors TABLE kept_anchors; DELETE FROM zeroauth_audit_internal.anchor_batches; INSERT INTO zeroauth_audit_internal.anchor_batches TABLE kept_batches; UPDATE zeroauth_audit_internal.anchor_targets SET last_epoch = 2");
+    server.client.run("SET LOCAL zeroauth_audit.maintenance = on; DELETE FROM zeroauth_audit_internal.anchors; INSERT INTO zeroauth_audit_internal.anchors TABLE kept_anchors; DELETE FROM zeroauth_audit_internal.anchor_batches; INSERT INTO zeroauth_audit_internal.anchor_batches TABLE kept_batches; UPDATE zeroauth_audit_internal.anchor_targets SET last_epoch = 2");
 }
 
 /// Rewrites an event of acme, and everything inside that tells of it, checkpoints with the key included.
 fn rewrite(server: &mut Anchoring) {
     server.client.run("SET zeroauth_audit.maintenance = on; UPDATE audit_events SET outcome = 'failure' WHERE tenant_id = 'acme' AND seq = 2; SELECT recompute('acme', 0::smallint, 2); RESET zeroauth_audit.maintenance");
-    server.client.run("UPDATE zeroauth_audit_internal.tiles SET hashes = (SELECT string_agg(sha256('\\x00' || event_hash), '' ORDER BY seq) FROM audit_events WHERE tenant_id = 'acme') WHERE tenant_id = 'acme'");
+    server.client.run("SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.tiles SET hashes = (SELECT string_agg(sha256('\\x00' || event_hash), '' ORDER BY seq) FROM audit_events WHERE tenant_id = 'acme') WHERE tenant_id = 'acme'");
     let leaves: Vec<Digest> = server
         .client
         .lines("SELECT encode(event_hash, 'hex') FROM audit_events WHERE tenant_id = 'acme' ORDER BY seq")
@@ -72,16 +72,16 @@ fn rewrite(server: &mut Anchoring) {
         let signatures =
             server.key.sign(&origin, &body) + &server.key.cosign(&origin, 1_790_000_000, &body).unwrap();
         server.client.run(&format!(
-            "UPDATE zeroauth_audit_internal.checkpoints SET root = '\\x{}', note = '{body}' || E'\\n' || '{signatures}' WHERE tenant_id = 'acme' AND tree_size = {size}",
+            "SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.checkpoints SET root = '\\x{}', note = '{body}' || E'\\n' || '{signatures}' WHERE tenant_id = 'acme' AND tree_size = {size}",
             hex::encode(root.as_bytes())
         ));
     }
-    server.client.run("DELETE FROM zeroauth_audit_internal.watermarks WHERE tenant_id = 'acme'");
+    server.client.run("SET LOCAL zeroauth_audit.maintenance = on; DELETE FROM zeroauth_audit_internal.watermarks WHERE tenant_id = 'acme'");
 }
 
 /// Has what is remembered of anchors tell the new story, too, batch roots included.
 fn forge_anchors(server: &mut Anchoring) {
-    server.client.run("UPDATE zeroauth_audit_internal.anchors a SET root = c.root FROM zeroauth_audit_internal.checkpoints c WHERE c.tenant_id = a.tenant_id AND c.epoch = a.epoch AND c.tree_size = a.tree_size");
+    server.client.run("SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.anchors a SET root = c.root FROM zeroauth_audit_internal.checkpoints c WHERE c.tenant_id = a.tenant_id AND c.epoch = a.epoch AND c.tree_size = a.tree_size");
     for batch in 1..=2 {
         let rows = server.client.rows(&format!("SELECT l.origin, a.tree_size, encode(a.root, 'hex') FROM zeroauth_audit_internal.anchors a JOIN zeroauth_audit_internal.logs l USING (tenant_id, epoch) WHERE a.batch = {batch} ORDER BY a.leaf_index"));
         let leaf = |row: &Vec<Option<String>>| {
@@ -92,7 +92,7 @@ fn forge_anchors(server: &mut Anchoring) {
         };
         let root = hex::encode(Tree::new(rows.iter().map(leaf).collect()).root().as_bytes());
         server.client.run(&format!(
-            "UPDATE zeroauth_audit_internal.anchors SET batch_root = '\\x{root}' WHERE batch = {batch}; UPDATE zeroauth_audit_internal.anchor_batches SET root = '\\x{root}', machine = jsonb_set(machine, '{{inclusion,seal,root}}', '\"0x{root}\"') WHERE epoch = {batch}"
+            "SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.anchors SET batch_root = '\\x{root}' WHERE batch = {batch}; UPDATE zeroauth_audit_internal.anchor_batches SET root = '\\x{root}', machine = jsonb_set(machine, '{{inclusion,seal,root}}', '\"0x{root}\"') WHERE epoch = {batch}"
         ));
     }
 }
@@ -135,7 +135,7 @@ fn pitfall_28_who_rewrites_everything_inside_with_the_key_is_found_by_what_was_a
         // With its evidence: nothing is on its way that would write its state again.
         server.batches("file").last().unwrap() == "3|finalized|3|t"
     });
-    server.client.run("DELETE FROM zeroauth_audit_internal.anchors WHERE batch = 3; UPDATE zeroauth_audit_internal.anchor_batches SET state = 'failed' WHERE epoch = 3");
+    server.client.run("SET LOCAL zeroauth_audit.maintenance = on; DELETE FROM zeroauth_audit_internal.anchors WHERE batch = 3; UPDATE zeroauth_audit_internal.anchor_batches SET state = 'failed' WHERE epoch = 3");
     // They change what is remembered of anchors, too: then it is not what the target has.
     forge_anchors(&mut server);
     assert_eq!(server.run("anchor_check"), "succeeded|-|-");
@@ -155,7 +155,7 @@ fn what_is_taken_away_from_the_memory_of_anchors_is_missed() {
     let path = anchor_file(&mut server);
     let whole = fs::read(&path).unwrap();
     // A row of one tenant.
-    server.client.run("DELETE FROM zeroauth_audit_internal.anchors WHERE tenant_id = 'acme' AND batch = 1");
+    server.client.run("SET LOCAL zeroauth_audit.maintenance = on; DELETE FROM zeroauth_audit_internal.anchors WHERE tenant_id = 'acme' AND batch = 1");
     assert_eq!(server.run("anchor_check"), "succeeded|-|-");
     assert_eq!(server.client.lines(FINDINGS), ["anchor_mismatch|rows||file|1"]);
     assert_eq!(
@@ -164,7 +164,7 @@ fn what_is_taken_away_from_the_memory_of_anchors_is_missed() {
     );
     put_back(&mut server);
     // A whole batch, as if it had never been.
-    server.client.run("DELETE FROM zeroauth_audit_internal.anchors WHERE batch = 2; DELETE FROM zeroauth_audit_internal.anchor_batches WHERE epoch = 2; UPDATE zeroauth_audit_internal.anchor_targets SET last_epoch = 1");
+    server.client.run("SET LOCAL zeroauth_audit.maintenance = on; DELETE FROM zeroauth_audit_internal.anchors WHERE batch = 2; DELETE FROM zeroauth_audit_internal.anchor_batches WHERE epoch = 2; UPDATE zeroauth_audit_internal.anchor_targets SET last_epoch = 1");
     assert_eq!(server.run("anchor_check"), "succeeded|-|-");
     assert_eq!(server.client.lines(FINDINGS), ["anchor_mismatch|target||file|2"]);
     let detail = server.client.line("SELECT detail FROM zeroauth_audit_internal.anchor_findings");
@@ -173,13 +173,13 @@ fn what_is_taken_away_from_the_memory_of_anchors_is_missed() {
     // A log.
     server
         .client
-        .run("CREATE TABLE kept_logs AS TABLE zeroauth_audit_internal.logs; DELETE FROM zeroauth_audit_internal.logs WHERE tenant_id = 'globex'");
+        .run("SET LOCAL zeroauth_audit.maintenance = on; CREATE TABLE kept_logs AS TABLE zeroauth_audit_internal.logs; DELETE FROM zeroauth_audit_internal.logs WHERE tenant_id = 'globex'");
     assert_eq!(server.run("anchor_check"), "succeeded|-|-");
     assert_eq!(server.client.lines(FINDINGS), ["tenant_missing|events|globex||0"]);
     assert!(server.alerts().contains(&"1|tenant_missing:globex".to_owned()));
     server
         .client
-        .run("INSERT INTO zeroauth_audit_internal.logs SELECT * FROM kept_logs WHERE tenant_id = 'globex'");
+        .run("SET LOCAL zeroauth_audit.maintenance = on; INSERT INTO zeroauth_audit_internal.logs SELECT * FROM kept_logs WHERE tenant_id = 'globex'");
     // The file itself.
     let mut changed = whole.clone();
     let at = changed.windows(6).position(|window| window == b"size 2").unwrap();

@@ -11,7 +11,7 @@ const DAILY: &str = "UPDATE zeroauth_audit_internal.jobs SET time_zone = 'Asia/K
 
 /// So many hours ago all of it began.
 fn began(server: &mut Anchoring, hours: i64) {
-    server.client.run(&format!("UPDATE zeroauth_audit_internal.logs SET started_at = now() - interval '{hours} hours'; UPDATE zeroauth_audit_internal.anchor_targets SET enabled_since = now() - interval '{hours} hours' WHERE enabled"));
+    server.client.run(&format!("SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.logs SET started_at = now() - interval '{hours} hours'; UPDATE zeroauth_audit_internal.anchor_targets SET enabled_since = now() - interval '{hours} hours' WHERE enabled"));
 }
 
 fn states(server: &mut Anchoring) -> Vec<String> {
@@ -98,7 +98,7 @@ fn the_second_missed_day_degrades_every_tenant_with_one_alert_until_a_final_anch
     // One that does not continue what was anchored before says nothing of the gap.
     server
         .client
-        .run("UPDATE zeroauth_audit_internal.anchors SET consistent = false WHERE tenant_id = 'acme'");
+        .run("SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.anchors SET consistent = false WHERE tenant_id = 'acme'");
     assert_eq!(
         states(&mut server),
         ["anchor-degraded|1".to_owned(), format!("ok|{}", tenants.parse::<u32>().unwrap() - 1)]
@@ -109,7 +109,7 @@ fn the_second_missed_day_degrades_every_tenant_with_one_alert_until_a_final_anch
     );
     server
         .client
-        .run("UPDATE zeroauth_audit_internal.anchors SET consistent = true WHERE tenant_id = 'acme'");
+        .run("SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.anchors SET consistent = true WHERE tenant_id = 'acme'");
     assert_eq!(states(&mut server), [format!("ok|{tenants}")]);
     // Whoever does not want anchors disables the job.
     server.client.run("UPDATE zeroauth_audit_internal.jobs SET enabled = false WHERE name = 'anchor'");

@@ -79,7 +79,7 @@ fn routes_are_chosen_by_severity_and_level_and_an_alert_is_never_told_to_nobody(
     assert_eq!(routes(&mut client, &four, "raised", 1), "~");
     // What waited for a route that is gone is not sent, and harms nobody.
     assert_eq!(take(&mut client, ""), [] as [&str; 0]);
-    client.run("UPDATE zeroauth_audit_internal.alerts SET escalation_level = 4");
+    client.run("SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.alerts SET escalation_level = 4");
     assert_eq!(client.line("SELECT zeroauth_audit_internal.next_delivery('{}')"), "~");
     // Told that it began: told how it ended, also by a route that would not be chosen any more.
     let five = raise(&mut client, 2, "gap::5");
@@ -120,7 +120,7 @@ fn order_is_kept_for_each_fingerprint_and_route_and_nothing_else_waits() {
     let wait = client.line("SELECT zeroauth_audit_internal.next_delivery('{}') - clock_timestamp() BETWEEN '59 min' AND '60 min', zeroauth_audit_internal.next_delivery('{a}')");
     assert_eq!(wait, "t|~");
     client.run(
-        "UPDATE zeroauth_audit_internal.alert_deliveries SET next_attempt_at = now() WHERE state = 'pending'",
+        "SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.alert_deliveries SET next_attempt_at = now() WHERE state = 'pending'",
     );
     assert_eq!(take(&mut client, "a"), [] as [&str; 0]);
     assert_eq!(take(&mut client, ""), ["a|raised|gap::1"]);
@@ -187,7 +187,7 @@ fn a_route_that_does_not_get_through_is_an_alert_that_ends_when_it_does() {
         "a failure or two are no alert"
     );
     client.run(
-        "UPDATE zeroauth_audit_internal.alert_deliveries SET created_at = created_at - interval '16 min'",
+        "SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.alert_deliveries SET created_at = created_at - interval '16 min'",
     );
     assert_eq!(client.line("SELECT zeroauth_audit_internal.check_route('a')"), "f");
     assert_eq!(
@@ -196,7 +196,7 @@ fn a_route_that_does_not_get_through_is_an_alert_that_ends_when_it_does() {
         "nobody tried route b yet"
     );
     assert_eq!(client.lines(failing), ["2|open|alerts do not get through on route a: no answer in time"]);
-    client.run("UPDATE zeroauth_audit_internal.alert_deliveries SET next_attempt_at = now()");
+    client.run("SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.alert_deliveries SET next_attempt_at = now()");
     take(&mut client, "b");
     settle(&mut client, "delivered", "NULL", "NULL");
     assert_eq!(client.line("SELECT zeroauth_audit_internal.check_route('a')"), "t");
@@ -289,7 +289,7 @@ fn every_severity_has_one_word_and_every_kind_its_page_by_the_setting() {
 fn a_dump_carries_alerts_routes_and_what_nobody_accepted_yet() {
     let (from, mut client) = routed("alerts_dump", "('a', 'webhook', '/url', '/secret', 4, 1, true)");
     let one = raise(&mut client, 1, "gap::1");
-    client.run(&format!("UPDATE zeroauth_audit_internal.alerts SET escalation_level = 4, raised_at = now() - interval '1 day'; SELECT audit_alert_acknowledge({one}, 'on it')"));
+    client.run(&format!("SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.alerts SET escalation_level = 4, raised_at = now() - interval '1 day'; SELECT audit_alert_acknowledge({one}, 'on it')"));
     raise(&mut client, 2, "gap::2");
     client.run("SELECT id FROM zeroauth_audit_internal.take_deliveries('{}', 1, 1)");
     settle(&mut client, "delivered", "NULL", "NULL");

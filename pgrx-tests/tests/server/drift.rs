@@ -174,8 +174,8 @@ fn pitfall_27_a_chain_recomputed_behind_the_last_event_seen_is_found_by_the_wate
 fn pitfall_28_whoever_edits_the_watermark_with_the_events_is_not_found_without_checkpoints() {
     let (_database, mut client) = seen("drift_edited");
     for tampering in [
-        format!("DELETE FROM audit_events {AT} AND seq > 7; UPDATE zeroauth_audit_internal.watermarks w SET head_seq = 7, head_hash = (SELECT event_hash FROM audit_events e {AT} AND seq = 7) {AT}"),
-        "DELETE FROM audit_events WHERE tenant_id = 'acme'; DELETE FROM zeroauth_audit_internal.watermarks WHERE tenant_id = 'acme'".into(),
+        format!("SET LOCAL zeroauth_audit.maintenance = on; DELETE FROM audit_events {AT} AND seq > 7; UPDATE zeroauth_audit_internal.watermarks w SET head_seq = 7, head_hash = (SELECT event_hash FROM audit_events e {AT} AND seq = 7) {AT}"),
+        "SET LOCAL zeroauth_audit.maintenance = on; DELETE FROM audit_events WHERE tenant_id = 'acme'; DELETE FROM zeroauth_audit_internal.watermarks WHERE tenant_id = 'acme'".into(),
     ] {
         client.run(&format!("BEGIN; {tampering}"));
         drift(&mut client);
@@ -322,20 +322,20 @@ fn what_can_never_come_back_is_settled_by_hand_and_what_remains_is_watched_on() 
 #[test]
 fn a_tenant_can_have_a_number_of_rows_of_its_own() {
     let (_database, mut client) = seen("drift_override");
-    client.run("UPDATE zeroauth_audit_internal.tenants SET drift_rows = 3");
+    client.run("SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.tenants SET drift_rows = 3");
     // Three in all, and the head of each chain.
     client.run("BEGIN; UPDATE audit_events SET action = 'forged' WHERE tenant_id = 'globex' AND seq = 5");
     assert_eq!(drift(&mut client)["events"], 2 * 5);
     assert_eq!(alerts(&mut client), [] as [&str; 0]);
-    client.run("INSERT INTO zeroauth_audit_internal.tenants (tenant_id, drift_rows) VALUES ('globex', 29), ('nobody', 5)");
+    client.run("SET LOCAL zeroauth_audit.maintenance = on; INSERT INTO zeroauth_audit_internal.tenants (tenant_id, drift_rows) VALUES ('globex', 29), ('nobody', 5)");
     drift(&mut client);
     assert_eq!(
         alerts(&mut client),
         ["content_mismatch:globex:0", "content_mismatch:globex:1", "content_mismatch:globex:2"]
     );
     client.run("ROLLBACK");
-    client.refused("23514", "UPDATE zeroauth_audit_internal.tenants SET drift_rows = 0");
-    client.refused("23514", "UPDATE zeroauth_audit_internal.tenants SET drift_rows = 100001");
+    client.refused("23514", "SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.tenants SET drift_rows = 0");
+    client.refused("23514", "SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.tenants SET drift_rows = 100001");
     assert_eq!(
         client.line("SELECT count(*) FROM zeroauth_audit_internal.tenants WHERE first_seen IS NULL"),
         "0"

@@ -7,8 +7,7 @@ use crate::log_tamper::{RECOMPUTE, sealed};
 use crate::support::Sql;
 
 /// What the job drift remembers, set to what is there now.
-const FORGET: &str =
-    "DELETE FROM zeroauth_audit_internal.watermarks; DELETE FROM zeroauth_audit_internal.tenants";
+const FORGET: &str = "SET LOCAL zeroauth_audit.maintenance = on; DELETE FROM zeroauth_audit_internal.watermarks; DELETE FROM zeroauth_audit_internal.tenants";
 
 fn integrity(client: &mut Client, tenant: &str) -> String {
     client.line(&format!("SELECT state, reasons FROM audit_integrity('{tenant}')"))
@@ -46,13 +45,13 @@ fn pitfall_15_16_17_18_27_drift_misses_what_was_sealed_whatever_its_memory_says(
             "events of chain 1 of tenant \"acme\", or its log, are not what was sealed, at seq 150 first",
         ),
         (
-            "UPDATE audit_events SET outcome = 'failure' WHERE tenant_id = 'globex' AND seq = 7; SELECT recompute('globex', 0::smallint, 7); UPDATE zeroauth_audit_internal.tiles SET hashes = (SELECT string_agg(sha256('\\x00' || event_hash), '' ORDER BY seq) FROM audit_events WHERE tenant_id = 'globex') WHERE tenant_id = 'globex'",
+            "SET LOCAL zeroauth_audit.maintenance = on; UPDATE audit_events SET outcome = 'failure' WHERE tenant_id = 'globex' AND seq = 7; SELECT recompute('globex', 0::smallint, 7); UPDATE zeroauth_audit_internal.tiles SET hashes = (SELECT string_agg(sha256('\\x00' || event_hash), '' ORDER BY seq) FROM audit_events WHERE tenant_id = 'globex') WHERE tenant_id = 'globex'",
             "globex",
             "checkpoint_mismatch:globex:0",
             "events of chain 0 of tenant \"globex\", or its log, are not what was sealed, at seq 200 first",
         ),
         (
-            "UPDATE zeroauth_audit_internal.checkpoints SET note = NULL WHERE tenant_id = 'globex'",
+            "SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.checkpoints SET note = NULL WHERE tenant_id = 'globex'",
             "globex",
             "checkpoint_mismatch:globex:",
             "the log of tenant \"globex\" is not what was sealed",
@@ -175,7 +174,7 @@ fn a_dump_that_is_not_all_there_is_incomplete_and_no_alert_of_drift() {
     client.run(RECOMPUTE);
     client.run("UPDATE audit_events SET outcome = 'failure' WHERE tenant_id = 'acme' AND chain = 1 AND seq = 150; SELECT recompute('acme', 1::smallint, 150)");
     client.run(FORGET);
-    client.run("INSERT INTO zeroauth_audit_internal.watermarks (tenant_id, chain, trail, head_seq, head_hash, verified_at, verified_from) VALUES ('acme', 0, gen_random_uuid(), 1000000, sha256('x'), now(), 1)");
+    client.run("SET LOCAL zeroauth_audit.maintenance = on; INSERT INTO zeroauth_audit_internal.watermarks (tenant_id, chain, trail, head_seq, head_hash, verified_at, verified_from) VALUES ('acme', 0, gen_random_uuid(), 1000000, sha256('x'), now(), 1)");
     drift(&mut client);
     assert_eq!(alerts(&mut client), ["checkpoint_mismatch:acme:1"]);
     assert_eq!(integrity(&mut client, "acme"), "tampered|{checkpoint_mismatch,restored_incomplete}");
@@ -188,15 +187,15 @@ fn what_a_sink_or_an_anchor_disagrees_with_is_tampered() {
     assert_eq!(integrity(&mut client, "globex"), "ok|{}");
     for (set, reason) in [
         (
-            "UPDATE zeroauth_audit_internal.logs SET state = 'held', known_by = 'folder', known_size = tree_size, known_root = sha256('x') WHERE tenant_id = 'globex'",
+            "SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.logs SET state = 'held', known_by = 'folder', known_size = tree_size, known_root = sha256('x') WHERE tenant_id = 'globex'",
             "checkpoint_mismatch",
         ),
         (
-            "UPDATE zeroauth_audit_internal.logs SET state = 'held', known_by = 'folder', known_size = tree_size + 1 WHERE tenant_id = 'globex'",
+            "SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.logs SET state = 'held', known_by = 'folder', known_size = tree_size + 1 WHERE tenant_id = 'globex'",
             "tail_truncated",
         ),
         (
-            "INSERT INTO zeroauth_audit_internal.anchor_findings (kind, source, tenant_id, target, batch, detail) VALUES ('anchor_mismatch', 'events', 'globex', '', 0, 'x')",
+            "SET LOCAL zeroauth_audit.maintenance = on; INSERT INTO zeroauth_audit_internal.anchor_findings (kind, source, tenant_id, target, batch, detail) VALUES ('anchor_mismatch', 'events', 'globex', '', 0, 'x')",
             "anchor_mismatch",
         ),
     ] {

@@ -162,7 +162,7 @@ fn source(name: &str) -> (Database, Client) {
     let mut client = database.client();
     client.run("INSERT INTO audit_events (tenant_id, action) SELECT 'tenant ' || i % 5, 'x' FROM generate_series(1, 100) i");
     drift(&mut client);
-    client.run("UPDATE zeroauth_audit_internal.tenants SET drift_rows = 7 WHERE tenant_id = 'tenant 1'");
+    client.run("SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.tenants SET drift_rows = 7 WHERE tenant_id = 'tenant 1'");
     (database, client)
 }
 

@@ -55,7 +55,7 @@ fn one_duty_that_cannot_be_taken_back_is_an_alert_and_keeps_no_other_from_ending
     let [stuck, other] = ["stuck", "other"].map(|what| database.role(what));
     let mut client = database.client();
     client.run(&format!(
-        "SELECT audit_grant('{stuck}', 'monitor', now() + interval '1 hour'), audit_grant('{other}', 'writer', now() + interval '1 hour');
+        "SET LOCAL zeroauth_audit.maintenance = on; SELECT audit_grant('{stuck}', 'monitor', now() + interval '1 hour'), audit_grant('{other}', 'writer', now() + interval '1 hour');
          UPDATE zeroauth_audit_internal.duty_ends SET until = now();
          CREATE FUNCTION no() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not this one'; END $$;
          CREATE TRIGGER no AFTER DELETE ON zeroauth_audit_internal.duty_ends FOR EACH ROW WHEN (OLD.role = '{stuck}') EXECUTE FUNCTION no()"
@@ -70,7 +70,7 @@ fn one_duty_that_cannot_be_taken_back_is_an_alert_and_keeps_no_other_from_ending
         format!("job_failed|2|open|{{\"monitor of {stuck}\": \"P0001 not this one\"}}")
     );
     client.run(
-        "DROP TRIGGER no ON zeroauth_audit_internal.duty_ends; SELECT zeroauth_audit_internal.job_duties()",
+        "SET LOCAL zeroauth_audit.maintenance = on; DROP TRIGGER no ON zeroauth_audit_internal.duty_ends; SELECT zeroauth_audit_internal.job_duties()",
     );
     assert_eq!(client.line("SELECT state FROM zeroauth_audit_internal.alerts"), "resolved");
     assert_eq!(
@@ -100,12 +100,12 @@ fn a_dump_brings_duties_and_their_ends_back() {
     assert_eq!(copy.lines(&duties), before);
     // A role that is not in this cluster yet: its end waits for it.
     let late = format!("{}_late", to.name);
-    copy.run(&format!("INSERT INTO zeroauth_audit_internal.duty_ends (role, duty, until, role_oid) VALUES ('{late}', 'writer', now() + interval '1 hour', 10)"));
+    copy.run(&format!("SET LOCAL zeroauth_audit.maintenance = on; INSERT INTO zeroauth_audit_internal.duty_ends (role, duty, until, role_oid) VALUES ('{late}', 'writer', now() + interval '1 hour', 10)"));
     assert_eq!(
         copy.line("SELECT role_oid FROM zeroauth_audit_internal.duty_ends WHERE duty = 'writer'"),
         "~"
     );
-    copy.run(&format!("CREATE ROLE {0}; GRANT INSERT ON audit_events TO {0}; UPDATE zeroauth_audit_internal.duty_ends SET until = now() WHERE duty = 'writer'; SELECT zeroauth_audit_internal.job_duties()", quoted(&late)));
+    copy.run(&format!("SET LOCAL zeroauth_audit.maintenance = on; CREATE ROLE {0}; GRANT INSERT ON audit_events TO {0}; UPDATE zeroauth_audit_internal.duty_ends SET until = now() WHERE duty = 'writer'; SELECT zeroauth_audit_internal.job_duties()", quoted(&late)));
     assert_eq!(copy.line(&format!("SELECT has_table_privilege('{late}', 'audit_events', 'INSERT')")), "f");
     assert_eq!(copy.lines("SELECT duty, until = '2999-01-01 00:00:00+00', role_oid = role::regrole FROM zeroauth_audit_internal.duty_ends"), ["auditor|t|t"]);
 }

@@ -48,7 +48,7 @@ fn pg_upgrade_with_the_library_loaded_on_both_sides_keeps_every_byte_and_the_cha
     let before = client.line(DIGEST);
     assert!(before.starts_with("301|"), "{before}");
     // Copied from one template, both have the same system identifier; no two clusters that initdb made have.
-    client.run("UPDATE zeroauth_audit_internal.tripwire_state SET cluster = cluster + 1");
+    client.run("SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.tripwire_state SET cluster = cluster + 1");
     let guards = client.lines("SELECT guard, active FROM audit_guards()");
     new.connect("postgres", "postgres").unwrap().run("DROP DATABASE audit");
     old.shut_down().unwrap();

@@ -39,8 +39,8 @@ fn a_monitor_sees_every_part_and_no_more() {
         "SELECT evidence FROM audit_alerts",
         "SELECT * FROM audit_events",
         "SELECT zeroauth_audit_internal.raise_incident('gap', 1::smallint, 'x', 'x', NULL)",
-        "SELECT * FROM zeroauth_audit_internal.privileged_uses(NULL, NULL)",
-        "SELECT zeroauth_audit_internal.forget_privileged_uses(0, 0)",
+        "SELECT * FROM zeroauth_audit_internal.privileged_uses()",
+        "SELECT zeroauth_audit_internal.privileged_uses_told(0, 0)",
     ] {
         monitor.refused("42501", sql);
     }
@@ -74,7 +74,9 @@ fn pitfall_24_a_log_that_is_not_sealed_signed_or_published_is_in_the_health() {
     assert_eq!(part(&mut monitor, "log"), r#"degraded|["checkpoints_not_published"]"#);
     client.run("UPDATE zeroauth_audit_internal.jobs SET enabled = false WHERE name = 'checkpoint'");
     assert_eq!(part(&mut monitor, "log"), r#"degraded|["checkpoints_not_published", "checkpoints_off"]"#);
-    client.run("UPDATE zeroauth_audit_internal.logs SET state = 'held'");
+    client.run(
+        "SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.logs SET state = 'held'",
+    );
     assert_eq!(
         part(&mut monitor, "log"),
         r#"failing|["checkpoints_not_published", "checkpoints_off", "logs_held"]"#
@@ -114,13 +116,13 @@ fn alerts_and_deliveries_are_in_the_health_until_somebody_takes_them_over() {
         "INSERT INTO zeroauth_audit_internal.alert_routes (name, kind, url_file) VALUES ('ops', 'alertmanager', '/nowhere')",
     );
     raise(&mut client, 3, "again");
-    client.run("UPDATE zeroauth_audit_internal.alert_deliveries SET attempts = 3, refused = true, last_error = 'no such file'; SELECT zeroauth_audit_internal.check_route('ops')");
+    client.run("SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.alert_deliveries SET attempts = 3, refused = true, last_error = 'no such file'; SELECT zeroauth_audit_internal.check_route('ops')");
     assert_eq!(part(&mut monitor, "delivery"), r#"degraded|["delivery_failing"]"#);
     assert_eq!(
         monitor.line("SELECT h #> '{delivery,queue}', h #>> '{delivery,last_error}', h #> '{delivery,failing_routes}', (h #>> '{delivery,oldest}')::timestamptz <= now() FROM audit_health() h"),
         r#"2|no such file|["ops"]|t"#
     );
-    client.run("UPDATE zeroauth_audit_internal.alert_deliveries SET state = 'delivered', delivered_at = now(); SELECT zeroauth_audit_internal.check_route('ops')");
+    client.run("SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.alert_deliveries SET state = 'delivered', delivered_at = now(); SELECT zeroauth_audit_internal.check_route('ops')");
     assert_eq!(part(&mut monitor, "delivery"), "ok|[]");
 }
 
@@ -161,7 +163,7 @@ fn a_standby_gives_no_reasons_that_are_its_primary_s() {
 fn every_part_is_cheap_enough_to_be_asked_every_second() {
     let database = Database::audited("health_cost");
     let mut client = database.client();
-    client.run("INSERT INTO zeroauth_audit_internal.alert_routes (name, kind, url_file) VALUES ('ops', 'alertmanager', '/nowhere');
+    client.run("SET LOCAL zeroauth_audit.maintenance = on; INSERT INTO zeroauth_audit_internal.alert_routes (name, kind, url_file) VALUES ('ops', 'alertmanager', '/nowhere');
         INSERT INTO zeroauth_audit_internal.alerts (severity, kind, fingerprint, message) SELECT 1 + i % 4, 'gap', 'x' || i, 'x' FROM generate_series(1, 20000) i;
         INSERT INTO zeroauth_audit_internal.alert_deliveries (alert_id, fingerprint, route, what, level, payload, state, delivered_at) SELECT i, 'x' || i, 'ops', 'raised', 1, '{}', CASE WHEN i % 2 = 0 THEN 'pending' ELSE 'delivered' END, CASE WHEN i % 2 = 1 THEN now() END FROM generate_series(1, 40000) i;
         INSERT INTO zeroauth_audit_internal.job_runs (job, run_by, status) SELECT 'tripwire', 'worker', 'succeeded' FROM generate_series(1, 10000)");

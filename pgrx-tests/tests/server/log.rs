@@ -106,7 +106,7 @@ fn what_is_sealed_is_the_events_by_chain_and_seq_in_the_order_of_checkpoints() {
     assert_eq!(client.line(SEAL), r#"succeeded|{"logs": 0, "events": 0, "refused": 0}"#);
     assert_eq!(client.line("SELECT count(*), max(seal) FROM zeroauth_audit_internal.checkpoints"), seals);
     client
-        .run("UPDATE zeroauth_audit_internal.checkpoints SET sealed_at = sealed_at - interval '61 minutes'");
+        .run("SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.checkpoints SET sealed_at = sealed_at - interval '61 minutes'");
     assert_eq!(client.line(SEAL), r#"succeeded|{"logs": 2, "events": 0, "refused": 0}"#);
     assert_eq!(
         client.line("SELECT count(*) FROM zeroauth_audit_internal.checkpoints WHERE sealed_at > now() - interval '1 minute'"),
@@ -322,22 +322,22 @@ fn nothing_is_signed_over_a_doubt() {
         ),
         (
             "two",
-            "UPDATE zeroauth_audit_internal.tiles SET hashes = sha256('x') || substr(hashes, 33) WHERE tenant_id = 'two'",
+            "SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.tiles SET hashes = sha256('x') || substr(hashes, 33) WHERE tenant_id = 'two'",
             "the log's tiles, intervals or checkpoint are not what was sealed",
         ),
         (
             "three",
-            "DELETE FROM zeroauth_audit_internal.tiles WHERE tenant_id = 'three'",
+            "SET LOCAL zeroauth_audit.maintenance = on; DELETE FROM zeroauth_audit_internal.tiles WHERE tenant_id = 'three'",
             "the log's tiles are not there",
         ),
         (
             "four",
-            "DELETE FROM zeroauth_audit_internal.log_intervals WHERE tenant_id = 'four'",
+            "SET LOCAL zeroauth_audit.maintenance = on; DELETE FROM zeroauth_audit_internal.log_intervals WHERE tenant_id = 'four'",
             "the intervals of the log do not cover its events",
         ),
         (
             "five",
-            "UPDATE zeroauth_audit_internal.checkpoints SET root = sha256('x') WHERE tenant_id = 'five'",
+            "SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.checkpoints SET root = sha256('x') WHERE tenant_id = 'five'",
             "the newest checkpoint was signed for something else",
         ),
     ] {

@@ -121,37 +121,37 @@ fn pitfall_15_16_17_18_27_what_was_sealed_is_missed_by_its_class() {
         ),
         // The same by somebody who also sets what the log remembers.
         (
-            "UPDATE audit_events SET outcome = 'failure' WHERE tenant_id = 'globex' AND seq = 7; SELECT recompute('globex', 0::smallint, 7); UPDATE zeroauth_audit_internal.tiles SET hashes = (SELECT string_agg(sha256('\\x00' || event_hash), '' ORDER BY seq) FROM audit_events WHERE tenant_id = 'globex') WHERE tenant_id = 'globex'",
+            "SET LOCAL zeroauth_audit.maintenance = on; UPDATE audit_events SET outcome = 'failure' WHERE tenant_id = 'globex' AND seq = 7; SELECT recompute('globex', 0::smallint, 7); UPDATE zeroauth_audit_internal.tiles SET hashes = (SELECT string_agg(sha256('\\x00' || event_hash), '' ORDER BY seq) FROM audit_events WHERE tenant_id = 'globex') WHERE tenant_id = 'globex'",
             "globex",
             &["checkpoint_mismatch|0|200", "last: checkpoint_mismatch"],
         ),
         (
-            "DELETE FROM audit_events WHERE tenant_id = 'globex' AND seq > 100; DELETE FROM zeroauth_audit_internal.log_intervals WHERE tenant_id = 'globex' AND to_seq > 100",
+            "SET LOCAL zeroauth_audit.maintenance = on; DELETE FROM audit_events WHERE tenant_id = 'globex' AND seq > 100; DELETE FROM zeroauth_audit_internal.log_intervals WHERE tenant_id = 'globex' AND to_seq > 100",
             "globex",
             &["checkpoint_mismatch|-|-", "last: checkpoint_mismatch"],
         ),
         (
-            "DELETE FROM zeroauth_audit_internal.checkpoints WHERE tenant_id = 'globex' AND tree_size = 200",
+            "SET LOCAL zeroauth_audit.maintenance = on; DELETE FROM zeroauth_audit_internal.checkpoints WHERE tenant_id = 'globex' AND tree_size = 200",
             "globex",
             &["checkpoint_mismatch|-|-", "last: checkpoint_mismatch"],
         ),
         (
-            "UPDATE zeroauth_audit_internal.checkpoints SET note = NULL WHERE tenant_id = 'globex'",
+            "SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.checkpoints SET note = NULL WHERE tenant_id = 'globex'",
             "globex",
             &["checkpoint_mismatch|-|-", "last: checkpoint_mismatch"],
         ),
         (
-            "UPDATE zeroauth_audit_internal.checkpoints c SET note = (SELECT note FROM zeroauth_audit_internal.checkpoints o WHERE o.tenant_id = 'acme' ORDER BY tree_size DESC LIMIT 1) WHERE tenant_id = 'globex'",
+            "SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.checkpoints c SET note = (SELECT note FROM zeroauth_audit_internal.checkpoints o WHERE o.tenant_id = 'acme' ORDER BY tree_size DESC LIMIT 1) WHERE tenant_id = 'globex'",
             "globex",
             &["checkpoint_mismatch|-|-", "last: checkpoint_mismatch"],
         ),
         (
-            "UPDATE zeroauth_audit_internal.checkpoints SET root = sha256('x') WHERE tenant_id = 'globex'",
+            "SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.checkpoints SET root = sha256('x') WHERE tenant_id = 'globex'",
             "globex",
             &["checkpoint_mismatch|-|-", "last: checkpoint_mismatch"],
         ),
         (
-            "DELETE FROM zeroauth_audit_internal.tiles WHERE tenant_id = 'globex'",
+            "SET LOCAL zeroauth_audit.maintenance = on; DELETE FROM zeroauth_audit_internal.tiles WHERE tenant_id = 'globex'",
             "globex",
             &["checkpoint_mismatch|0|200", "last: checkpoint_mismatch"],
         ),

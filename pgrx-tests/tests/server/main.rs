@@ -50,6 +50,7 @@ mod formats;
 mod from_15;
 mod guards;
 mod guards_ddl;
+mod guards_executor;
 mod heads;
 mod health;
 mod integrity;

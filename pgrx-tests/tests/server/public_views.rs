@@ -38,7 +38,7 @@ const VIEWS: [(&str, &str); 11] = [
 ];
 
 /// One row of everything, as the server would have made it.
-const STATE: &str = r#"
+const STATE: &str = r#"SET LOCAL zeroauth_audit.maintenance = on; 
 INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x'), ('acme', 'y');
 SELECT zeroauth_audit_internal.run_job('drift');
 INSERT INTO zeroauth_audit_internal.alert_routes (name, kind, url_file, secret_file) VALUES ('oncall', 'webhook', '/run/oncall.url', '/run/oncall.key');
@@ -51,8 +51,7 @@ INSERT INTO zeroauth_audit_internal.cosignatures (sink, tenant_id, epoch, tree_s
 INSERT INTO zeroauth_audit_internal.keys (public_key, vkey) VALUES (sha256('k'), 'log.example/audit+1ab2c3d4+AQID');
 INSERT INTO zeroauth_audit_internal.anchor_batches (target, epoch, origin, log_id, root, leaves, batch_time, machine, state, finalized_at) VALUES ('file', 1, 'o', sha256('o'), sha256('r'), 1, '2026-11-30 00:30+00', '{"secret bytes": 1}', 'finalized', '2026-11-30 00:31+00');
 INSERT INTO zeroauth_audit_internal.anchors (tenant_id, epoch, target, batch, tree_size, root, batch_root, leaf_index, path, state, anchored_at) VALUES ('acme', 0, 'file', 1, 2, sha256('2'), sha256('r'), 0, '', 'finalized', '2026-11-30 00:31+00');
-INSERT INTO zeroauth_audit_internal.tenant_status (tenant_id, state, since, banner) VALUES ('acme', 'anchor-late', '2026-11-29 00:30+00', 'the anchor is late');
-"#;
+INSERT INTO zeroauth_audit_internal.tenant_status (tenant_id, state, since, banner) VALUES ('acme', 'anchor-late', '2026-11-29 00:30+00', 'the anchor is late')"#;
 
 fn shown(name: &str) -> (Database, Client) {
     let database = Database::audited(name);
@@ -150,7 +149,7 @@ fn states_have_one_word_each_and_no_hyphen() {
     for (stored, word) in
         [("ok", "ok"), ("anchor-late", "late"), ("anchor-degraded", "degraded"), ("not-anchored", "off")]
     {
-        client.run(&format!("UPDATE zeroauth_audit_internal.tenant_status SET state = '{stored}'"));
+        client.run(&format!("SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.tenant_status SET state = '{stored}'"));
         assert_eq!(client.line(state), word);
     }
     let sink = "SELECT state FROM audit_sinks";
@@ -164,14 +163,14 @@ fn states_have_one_word_each_and_no_hyphen() {
     assert_eq!(client.line(sink), "unused");
     let route = "SELECT state, failing_since IS NOT NULL, last_error FROM audit_alert_routes";
     client.run(
-        "UPDATE zeroauth_audit_internal.alert_deliveries SET attempts = 2, last_error = 'no answer in time'",
+        "SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.alert_deliveries SET attempts = 2, last_error = 'no answer in time'",
     );
     assert_eq!(client.line(route), "failing|t|no answer in time");
     client
-        .run("UPDATE zeroauth_audit_internal.alert_deliveries SET state = 'delivered', delivered_at = now()");
+        .run("SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.alert_deliveries SET state = 'delivered', delivered_at = now()");
     assert_eq!(client.line(route), "ok|f|~");
     let target = "SELECT state, failing_since IS NOT NULL, last_error, batch FROM audit_anchor_targets";
-    client.run("INSERT INTO zeroauth_audit_internal.anchor_batches (target, epoch, origin, log_id, root, leaves, batch_time, machine, next_at, first_failed_at, last_error) VALUES ('file', 2, 'o', sha256('o'), sha256('r'), 1, now(), '{}', now(), now(), 'endpoint 1: no answer in time')");
+    client.run("SET LOCAL zeroauth_audit.maintenance = on; INSERT INTO zeroauth_audit_internal.anchor_batches (target, epoch, origin, log_id, root, leaves, batch_time, machine, next_at, first_failed_at, last_error) VALUES ('file', 2, 'o', sha256('o'), sha256('r'), 1, now(), '{}', now(), now(), 'endpoint 1: no answer in time')");
     assert_eq!(client.line(target), "failing|t|endpoint 1: no answer in time|2");
     client.run("UPDATE zeroauth_audit_internal.jobs SET overdue_at = now() - interval '1 second' WHERE name = 'prune'");
     assert_eq!(client.line("SELECT overdue FROM audit_jobs WHERE name = 'prune'"), "t");

@@ -40,7 +40,7 @@ fn pg_cron_runs_the_jobs_and_the_worker_none_until_they_are_taken_back() {
     assert_eq!(client.lines(IN_CRON).len(), 1);
     let refusal = client.refused("ZA024", "SELECT audit_job_set('prune', '@daily')");
     assert!(refusal.hint.contains("SELECT audit_job_scheduler('worker')"), "{refusal:?}");
-    client.run("TRUNCATE zeroauth_audit_internal.job_runs; UPDATE zeroauth_audit_internal.jobs SET next_run = now() - interval '1 hour'");
+    client.run("SET LOCAL zeroauth_audit.maintenance = on; TRUNCATE zeroauth_audit_internal.job_runs; UPDATE zeroauth_audit_internal.jobs SET next_run = now() - interval '1 hour'");
     wait_until(Duration::from_secs(130), "pg_cron to run it", || {
         client.line("SELECT count(*) FROM zeroauth_audit_internal.job_runs WHERE status = 'succeeded'") != "0"
     });
@@ -59,7 +59,7 @@ fn pg_cron_runs_the_jobs_and_the_worker_none_until_they_are_taken_back() {
     assert_eq!(client.lines(IN_CRON), [] as [&str; 0]);
     assert_eq!(client.lines(OURS), ["prune|worker"]);
     client.refused("ZA024", "SELECT zeroauth_audit_internal.run_job('prune', 'pg_cron')");
-    client.run("TRUNCATE zeroauth_audit_internal.job_runs; UPDATE zeroauth_audit_internal.jobs SET next_run = now() - interval '1 hour'");
+    client.run("SET LOCAL zeroauth_audit.maintenance = on; TRUNCATE zeroauth_audit_internal.job_runs; UPDATE zeroauth_audit_internal.jobs SET next_run = now() - interval '1 hour'");
     wait_until(Duration::from_secs(20), "the worker to run it", || {
         client.line("SELECT count(*) FROM zeroauth_audit_internal.job_runs WHERE status = 'succeeded'") != "0"
     });

@@ -126,11 +126,11 @@ fn a_reload_reaches_the_worker_and_leaves_it_running() {
     let cluster = Cluster::builder("worker_reload").conf("fsync", "off").start().unwrap();
     let mut client = cluster.client();
     client.run("CREATE EXTENSION zeroauth_audit; INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'first')");
-    client.run("CREATE FUNCTION zeroauth_audit_internal.job_writes() RETURNS jsonb LANGUAGE plpgsql AS $f$ BEGIN INSERT INTO public.audit_events (tenant_id, action, details) VALUES ('acme', 'x', to_jsonb(repeat('x', 100))); RETURN NULL; END $f$; INSERT INTO zeroauth_audit_internal.jobs (name, schedule) VALUES ('writes', '@yearly')");
+    client.run("SET LOCAL zeroauth_audit.maintenance = on; CREATE FUNCTION zeroauth_audit_internal.job_writes() RETURNS jsonb LANGUAGE plpgsql AS $f$ BEGIN INSERT INTO public.audit_events (tenant_id, action, details) VALUES ('acme', 'x', to_jsonb(repeat('x', 100))); RETURN NULL; END $f$; INSERT INTO zeroauth_audit_internal.jobs (name, schedule) VALUES ('writes', '@yearly')");
     let mut watcher = watcher(&cluster);
     let pid = worker_after(&mut watcher, "audit", None);
     let mut run = |expected: &str| {
-        client.run("TRUNCATE zeroauth_audit_internal.job_runs; UPDATE zeroauth_audit_internal.jobs SET next_run = now() WHERE name = 'writes'");
+        client.run("SET LOCAL zeroauth_audit.maintenance = on; TRUNCATE zeroauth_audit_internal.job_runs; UPDATE zeroauth_audit_internal.jobs SET next_run = now() WHERE name = 'writes'");
         wait_until(DEADLINE, expected, || {
             client.lines(
                 "SELECT status, coalesce(error_code, '-') FROM zeroauth_audit_internal.job_runs WHERE finished_at IS NOT NULL",

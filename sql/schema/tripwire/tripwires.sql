@@ -14,8 +14,6 @@ CREATE TABLE zeroauth_audit_internal.tripwire_state (
     rows_inserted bigint,
     rows_updated bigint,
     rows_deleted bigint,
-    uses_epoch bigint,
-    uses_number bigint,
     boot text,
     booted_at bigint,
     CONSTRAINT tripwire_state_pkey PRIMARY KEY (only_row),
@@ -34,8 +32,6 @@ COMMENT ON COLUMN zeroauth_audit_internal.tripwire_state.guards IS 'Row versions
 COMMENT ON COLUMN zeroauth_audit_internal.tripwire_state.rows_inserted IS 'The table''s counters: rows inserted,';
 COMMENT ON COLUMN zeroauth_audit_internal.tripwire_state.rows_updated IS 'updated,';
 COMMENT ON COLUMN zeroauth_audit_internal.tripwire_state.rows_deleted IS 'and deleted.';
-COMMENT ON COLUMN zeroauth_audit_internal.tripwire_state.uses_epoch IS 'Which board in shared memory uses_number is of.';
-COMMENT ON COLUMN zeroauth_audit_internal.tripwire_state.uses_number IS 'The newest use of maintenance or replica role that people were told of.';
 COMMENT ON COLUMN zeroauth_audit_internal.tripwire_state.boot IS 'The boot of the machine that booted_at is about.';
 COMMENT ON COLUMN zeroauth_audit_internal.tripwire_state.booted_at IS 'When that was by the wall clock, in microseconds since 1970: the same until somebody sets the clock.';
 COMMENT ON CONSTRAINT tripwire_state_pkey ON zeroauth_audit_internal.tripwire_state IS 'One row.';
@@ -64,20 +60,20 @@ REVOKE ALL ON FUNCTION @extschema@.audit_verify_installation() FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_verify_installation() IS
     'What is not as this version installs it; no rows: all is. was is how it must be (NULL: there must be no such thing), now is how it is (NULL: it is gone); long texts as their SHA-256. While the library and the SQL objects are of different versions only the triggers of audit_events are compared. Works on a hot standby.';
 
-CREATE FUNCTION zeroauth_audit_internal.privileged_uses(epoch bigint, number bigint) RETURNS TABLE (
+CREATE FUNCTION zeroauth_audit_internal.privileged_uses() RETURNS TABLE (
     board bigint, at bigint, kind text, use text, role bigint, times bigint, first timestamptz, last timestamptz)
     LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10
     AS 'MODULE_PATHNAME', 'zeroauth_audit_privileged_uses';
-REVOKE ALL ON FUNCTION zeroauth_audit_internal.privileged_uses(bigint, bigint) FROM PUBLIC;
-COMMENT ON FUNCTION zeroauth_audit_internal.privileged_uses(bigint, bigint) IS
-    'Part of the job tripwire: who used maintenance or replica role in this database, as noted in shared memory after a number of a board. No rows when the library is not in shared_preload_libraries.';
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.privileged_uses() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.privileged_uses() IS
+    'Part of the job tripwire: who used maintenance or replica role in this database, wrote to a system catalog or to a table of the extension, as noted in shared memory. No rows when the library is not in shared_preload_libraries.';
 
-CREATE FUNCTION zeroauth_audit_internal.forget_privileged_uses(epoch bigint, number bigint) RETURNS void
+CREATE FUNCTION zeroauth_audit_internal.privileged_uses_told(board bigint, number bigint) RETURNS void
     LANGUAGE c VOLATILE PARALLEL RESTRICTED
-    AS 'MODULE_PATHNAME', 'zeroauth_audit_forget_privileged_uses';
-REVOKE ALL ON FUNCTION zeroauth_audit_internal.forget_privileged_uses(bigint, bigint) FROM PUBLIC;
-COMMENT ON FUNCTION zeroauth_audit_internal.forget_privileged_uses(bigint, bigint) IS
-    'Part of the job tripwire: takes the notes up to a number off the board, once a committed transaction has told of them.';
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_privileged_uses_told';
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.privileged_uses_told(bigint, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.privileged_uses_told(bigint, bigint) IS
+    'Part of the job tripwire: the commit of this transaction takes the notes up to a number off the board. ZA003 when anybody else calls it.';
 
 CREATE FUNCTION zeroauth_audit_internal.clock(boot text DEFAULT NULL, booted_at bigint DEFAULT NULL) RETURNS TABLE (
     this_boot text, this_booted_at bigint, step bigint, synchronised boolean, problem text, offset_us bigint, estimated_error_us bigint, max_error_us bigint)
@@ -257,38 +253,48 @@ REVOKE ALL ON FUNCTION zeroauth_audit_internal.tripwire_table(zeroauth_audit_int
 COMMENT ON FUNCTION zeroauth_audit_internal.tripwire_table(zeroauth_audit_internal.tripwire_state, integer) IS
     'Part of the job tripwire: compares the file, the counters and the guards'' row versions of audit_events with what was remembered, and remembers them.';
 
-CREATE FUNCTION zeroauth_audit_internal.tripwire_privileged_uses(before zeroauth_audit_internal.tripwire_state) RETURNS void
+CREATE FUNCTION zeroauth_audit_internal.tripwire_privileged_uses() RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
 DECLARE
     u record;
     detail jsonb;
+    board bigint;
+    newest bigint;
 BEGIN
-    -- What the last run told of is safe in this row since its commit.
-    PERFORM zeroauth_audit_internal.forget_privileged_uses(before.uses_epoch, before.uses_number);
     FOR u IN
         SELECT x.kind, max(x.board) AS board, max(x.at) AS at, coalesce(r.rolname, 'role ' || x.role) AS role, string_agg(x.use, ', ' ORDER BY x.use) AS uses,
-            jsonb_agg(jsonb_build_object('use', x.use, 'times', x.times, 'first', x.first, 'last', x.last) ORDER BY x.first) AS each
-        FROM zeroauth_audit_internal.privileged_uses(before.uses_epoch, before.uses_number) x LEFT JOIN pg_roles r ON r.oid = x.role::oid
+            sum(x.times) AS times, jsonb_agg(jsonb_build_object('use', x.use, 'times', x.times, 'first', x.first, 'last', x.last) ORDER BY x.first) AS each
+        FROM zeroauth_audit_internal.privileged_uses() x LEFT JOIN pg_roles r ON r.oid = x.role::oid
         GROUP BY x.kind, r.rolname, x.role
     LOOP
         detail := jsonb_build_object('role', u.role, 'uses', u.each);
         IF u.kind = 'rows_modified' THEN
             PERFORM zeroauth_audit_internal.raise_incident('rows_modified', 1::smallint, 'audit_events', format('rows of audit_events were updated or deleted by %s under maintenance, or it was rolled back', u.role), detail);
+        ELSIF u.kind = 'catalog_written' THEN
+            PERFORM zeroauth_audit_internal.raise_incident('catalog_written', 1::smallint, u.role, format('%s wrote to the system catalogs: %s', u.role, left(u.uses, 500)), detail);
+        ELSIF u.kind = 'state_written' THEN
+            PERFORM zeroauth_audit_internal.raise_incident('state_written', 1::smallint, u.role, format('%s wrote to tables that only the extension''s functions write: %s', u.role, left(u.uses, 500)), detail);
+        ELSIF u.kind = 'notes_not_kept' THEN
+            PERFORM zeroauth_audit_internal.raise_incident('maintenance_used', 1::smallint, 'not kept', format('%s more notes of privileged use were not kept: there were too many at once', u.times), jsonb_build_object('uses', u.each));
         ELSIF u.kind = 'maintenance_used' THEN
             PERFORM zeroauth_audit_internal.raise_incident('maintenance_used', 2::smallint, u.role, format('%s used zeroauth_audit.maintenance: %s', u.role, u.uses), detail);
         ELSE
             PERFORM zeroauth_audit_internal.raise_incident('replica_role_used', 2::smallint, u.role, format('%s wrote to audit_events with session_replication_role = replica: %s', u.role, u.uses), detail);
         END IF;
-        UPDATE zeroauth_audit_internal.tripwire_state s SET
-            uses_epoch = u.board, uses_number = CASE WHEN s.uses_epoch = u.board THEN greatest(s.uses_number, u.at) ELSE u.at END;
+        board := u.board;
+        newest := greatest(newest, u.at);
     END LOOP;
+    -- After everything that could fail: the commit takes them off.
+    IF newest IS NOT NULL THEN
+        PERFORM zeroauth_audit_internal.privileged_uses_told(board, newest);
+    END IF;
 END
 $$;
-REVOKE ALL ON FUNCTION zeroauth_audit_internal.tripwire_privileged_uses(zeroauth_audit_internal.tripwire_state) FROM PUBLIC;
-COMMENT ON FUNCTION zeroauth_audit_internal.tripwire_privileged_uses(zeroauth_audit_internal.tripwire_state) IS
-    'Part of the job tripwire: tells of the uses of maintenance and replica role since the last time, and remembers which.';
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.tripwire_privileged_uses() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.tripwire_privileged_uses() IS
+    'Part of the job tripwire: tells of every privileged use that is noted.';
 
 CREATE FUNCTION zeroauth_audit_internal.tripwire_clock(before zeroauth_audit_internal.tripwire_state) RETURNS void
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
@@ -343,7 +349,7 @@ BEGIN
         problems := problems || jsonb_build_object('table', SQLSTATE || ' ' || SQLERRM);
     END;
     BEGIN
-        PERFORM zeroauth_audit_internal.tripwire_privileged_uses(before);
+        PERFORM zeroauth_audit_internal.tripwire_privileged_uses();
     EXCEPTION WHEN OTHERS THEN
         problems := problems || jsonb_build_object('uses', SQLSTATE || ' ' || SQLERRM);
     END;
@@ -362,7 +368,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.job_tripwire() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.job_tripwire() IS
-    'The job tripwire: looks at definitions, at the file and the counters of audit_events, at uses of maintenance and replica role, and at the clock; raises alerts of kind guard_disabled, table_rewritten, rows_modified, maintenance_used, replica_role_used and clock_step, and resolves those whose condition is gone.';
+    'The job tripwire: looks at definitions, at the file and the counters of audit_events, at uses of maintenance and replica role, at writes to system catalogs, and at the clock; raises alerts of kind guard_disabled, table_rewritten, rows_modified, maintenance_used, replica_role_used, catalog_written, state_written and clock_step, and resolves those whose condition is gone.';
 
 CREATE FUNCTION zeroauth_audit_internal.job_pins() RETURNS jsonb
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE

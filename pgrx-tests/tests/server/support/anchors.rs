@@ -43,10 +43,10 @@ CREATE FUNCTION earlier(j jsonb, by bigint) RETURNS jsonb LANGUAGE sql AS $f$
         WHEN 'array' THEN (SELECT coalesce(jsonb_agg(earlier(e.value, by)), '[]') FROM jsonb_array_elements(j) e)
         ELSE j END
 $f$;
-CREATE FUNCTION pass(by interval) RETURNS void LANGUAGE sql AS $f$
+CREATE FUNCTION pass(by interval) RETURNS void LANGUAGE sql SET zeroauth_audit.maintenance = on AS $f$
     UPDATE zeroauth_audit_internal.anchor_batches SET machine = earlier(machine, extract(epoch FROM by)::bigint), next_at = next_at - by, first_failed_at = first_failed_at - by WHERE next_at IS NOT NULL;
     UPDATE zeroauth_audit_internal.anchor_targets SET enabled = enabled;
-$f$;";
+$f$";
 
 /// A server that anchors, and its superuser's connection.
 pub struct Anchoring {

@@ -1,0 +1,54 @@
+//! The tables that the extension remembers by (logs, tiles, checkpoints, watermarks, findings, alerts, deliveries, anchors, runs): its own
+//! functions write them, and nobody else, the owner and superusers included.
+//!
+//! Under maintenance a superuser may; each time is a line of the server log, and an alert. COPY into a table without a row is a restore.
+
+use pgrx::pg_sys;
+
+use crate::guard::row_changes::Attempt;
+use crate::pg::error::{Failure, Kind};
+use crate::pg::settings;
+use crate::shared::privileged_use::{self, What};
+use crate::trail::membership::runs_own_script;
+use crate::trail::own_functions;
+
+/// Refuses what is not one of ours.
+///
+/// # Safety
+/// `relation` must be open, and such a table.
+pub unsafe fn check(relation: pg_sys::Relation, operation: &str) -> Result<(), Failure> {
+    if own_functions::running() || runs_own_script() {
+        return Ok(());
+    }
+    // SAFETY: by contract; its name is NUL-terminated.
+    let name = unsafe { std::ffi::CStr::from_ptr((*(*relation).rd_rel).relname.data.as_ptr()) };
+    let name = name.to_string_lossy();
+    if settings::maintenance() {
+        // SAFETY: by contract.
+        privileged_use::note_object(What::StateWritten, unsafe { (*relation).rd_id });
+        Attempt::log("change_allowed", operation, &name);
+        return Ok(());
+    }
+    Attempt::log("change_refused", operation, &name);
+    Err(Failure::new(Kind::ChangeRefused, format!("{operation} of {name} is refused"))
+        .detail("Only the extension's own functions write to it. The attempt is in the server log.")
+        .hint(if settings::may_open_maintenance() {
+            "For repairs: SET zeroauth_audit.maintenance = on. It is an alert."
+        } else {
+            "SELECT * FROM audit_help() has the calls that change what it shows."
+        }))
+}
+
+/// Whether the table has no row that this transaction sees.
+///
+/// # Safety
+/// `relation` must be open.
+pub unsafe fn is_empty(relation: pg_sys::Relation) -> bool {
+    // SAFETY: by contract; in a transaction, with a snapshot that is registered by the scan.
+    unsafe {
+        let scan = pg_sys::table_beginscan_catalog(relation, 0, std::ptr::null_mut());
+        let found = !pg_sys::heap_getnext(scan, pg_sys::ScanDirection::ForwardScanDirection).is_null();
+        pg_sys::heap_endscan(scan);
+        !found
+    }
+}
