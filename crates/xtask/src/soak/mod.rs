@@ -22,6 +22,7 @@ use crate::test::{deny, pgspot, rust};
 pub(crate) fn short() -> Result<Tally> {
     let mut sum = sqlsmith::check(Duration::from_secs(40))?;
     sum += fuzz::check(Duration::from_secs(20))?;
+    sum += red_team::check(Duration::from_secs(20), 0)?;
     Ok(sum)
 }
 

@@ -356,7 +356,7 @@ fn forgotten(memory: Forget) -> Vec<String> {
         Forget::Tenants => of_target(&["tenants"]),
         Forget::Tripwires => vec![format!("DELETE FROM {SCHEMA}.tripwire_state")],
         Forget::Notes => vec![format!(
-            "SELECT {SCHEMA}.forget_privileged_uses(u.board, u.at) FROM {SCHEMA}.privileged_uses(NULL, NULL) u"
+            "SELECT {SCHEMA}.privileged_uses_told(u.board, u.at) FROM {SCHEMA}.privileged_uses() u"
         )],
         Forget::Counters => vec![
             "SELECT pg_stat_force_next_flush()".to_owned(),
