@@ -100,6 +100,9 @@ enum Task {
         /// What `--pg` runs inside the folder: the package of the extension.
         #[arg(long, hide = true, conflicts_with_all = ["pg", "check"])]
         inside: bool,
+        /// Whom the packages name as their maintainer, instead of DEBFULLNAME and DEBEMAIL.
+        #[arg(long, value_name = "NAME <MAIL>")]
+        maintainer: Option<package::Maintainer>,
     },
 }
 
@@ -119,7 +122,9 @@ fn main() -> ExitCode {
         Task::Soak { minutes, .. } => soak::run(minutes),
         Task::Docs => documents::run(),
         Task::Bench { quick, filter } => bench::run(quick, filter.as_deref()),
-        Task::Package { pg, check, inside } => package::run(&package::Options { pg, check, inside }),
+        Task::Package { pg, check, inside, maintainer } => {
+            package::run(&package::Options { pg, check, inside, maintainer })
+        }
     };
     done.unwrap_or_else(|error| failure::report(&error))
 }

@@ -45,7 +45,15 @@ preloads() {
 }
 creates() {
     runuser -u postgres -- createdb audit && sql audit 'CREATE EXTENSION zeroauth_audit' >/created 2>&1 &&
-        cat /created && is "$(cat /created)" ''
+        cat /created && is "$(sed 's/:.*//' /created)" "$(printf 'NOTICE\nHINT')"
+}
+# As in docs/install.md; the other one is what a cluster that was made under LANG=C gives.
+wants_utf8() {
+    runuser -u postgres -- createdb --template=template0 --encoding=SQL_ASCII --locale=C ascii || return
+    if sql ascii 'CREATE EXTENSION zeroauth_audit' >/refused 2>&1; then echo 'created in SQL_ASCII'; return 1; fi
+    cat /refused && grep -q 'needs a UTF8 database, this one is SQL_ASCII' /refused &&
+        runuser -u postgres -- createdb --template=template0 --encoding=UTF8 --locale=C.UTF-8 utf8 &&
+        sql utf8 'CREATE EXTENSION zeroauth_audit' && runuser -u postgres -- dropdb utf8 && runuser -u postgres -- dropdb ascii
 }
 verifies() {
     for action in open read close; do append "$action" || return; done
@@ -96,8 +104,13 @@ removes() {
         grep -q "Take zeroauth_audit out of shared_preload_libraries of $major/main" /removed &&
         [ ! -e "/usr/lib/postgresql/$major/lib/zeroauth_audit.so" ] && events | diff /before -
 }
+refuses_to_start() {
+    pg_ctlcluster "$major" main stop || return
+    if pg_ctlcluster "$major" main start >/start 2>&1; then echo 'it started without the library'; return 1; fi
+    cat /start && grep -q 'could not access file "zeroauth_audit"' "/var/log/postgresql/postgresql-$major-main.log"
+}
 keeps_data() {
-    rm "$conf" && pg_ctlcluster "$major" main restart && events | diff /before - &&
+    rm "$conf" && pg_ctlcluster "$major" main start && events | diff /before - &&
         if append without-library; then echo 'an event was added without the library'; return 1; fi
 }
 comes_back() {
@@ -112,7 +125,8 @@ purges() {
 step 'there is no compiler' no_rust
 step 'the packages install' installs
 step 'a server preloads the library' preloads
-step 'CREATE EXTENSION says nothing' creates
+step 'CREATE EXTENSION says what is missing, and warns of nothing' creates
+step 'a database that is not UTF-8 is refused, one made as the documents say is not' wants_utf8
 step 'events are inserted and verified' verifies
 step 'the next revision is made' next
 step 'the package is upgraded while the server runs, and no event changes' upgrades
@@ -121,6 +135,7 @@ step "the auditor's program runs" program
 step 'it has manual pages and completions' describes
 step 'it looks names up and loads nothing of this system' looks_up
 step 'the package is removed while the server runs, with a warning' removes
-step 'the server starts without it, every event is there, and none is added' keeps_data
+step 'while it is still to be preloaded, the server does not start' refuses_to_start
+step 'taken out, the server starts, every event is there, and none is added' keeps_data
 step 'installed again, it goes on' comes_back
 step 'both are purged, and every event is there' purges

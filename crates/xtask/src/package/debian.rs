@@ -1,6 +1,7 @@
 //! A Debian package, made by debhelper of `packaging/debian` and of files that are built already; and what lintian says of it.
 //!
-//! In `packaging/debian` PGVERSION stands for the major version of PostgreSQL, in names of files, too.
+//! In `packaging/debian` PGVERSION stands for the major version of PostgreSQL, in names of files, too; MAINTAINERNAME and
+//! MAINTAINERMAIL stand for whom the package names as its maintainer.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,6 +11,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use zeroauth_audit_tests::workspace;
 
+use super::maintainer::{self, Maintainer};
 use crate::process;
 
 /// The Debian packages that making packages needs.
@@ -25,8 +27,21 @@ pub(crate) struct Recipe<'a> {
     pub(crate) major: u32,
     /// Values of variables in the control file, such as `postgresql:Minor`.
     pub(crate) variables: &'a [(&'a str, String)],
+    /// Who hands it out.
+    pub(crate) maintainer: &'a Maintainer,
     /// The notices of other people's code in it.
     pub(crate) notices: &'a str,
+}
+
+impl Recipe<'_> {
+    /// What stands for something in `packaging/debian`, and what takes its place.
+    fn fillings(&self) -> [(&'static str, String); 3] {
+        [
+            (MAJOR, self.major.to_string()),
+            (maintainer::NAME, self.maintainer.name.clone()),
+            (maintainer::MAIL, self.maintainer.mail.clone()),
+        ]
+    }
 }
 
 /// The folder that finished packages lie in.
@@ -42,7 +57,7 @@ pub(crate) fn make(recipe: &Recipe, fill: impl FnOnce(&Path) -> Result<()>) -> R
     }
     let source = around.join("source");
     let debian = source.join("debian");
-    copy_with_version(&workspace().join("packaging/debian"), &debian, recipe.major)?;
+    copy_filled_in(&workspace().join("packaging/debian"), &debian, &recipe.fillings())?;
     let control = debian.join("control");
     let stanzas = only(recipe.name, &fs::read_to_string(&control).context("cannot read the control file")?)?;
     fs::write(&control, stanzas).context("cannot write the control file")?;
@@ -121,21 +136,22 @@ fn only(name: &str, control: &str) -> Result<String> {
     ))
 }
 
-/// Copies a folder, with the major version where [`MAJOR`] stands.
-fn copy_with_version(from: &Path, to: &Path, major: u32) -> Result<()> {
+/// Copies a folder, and puts what belongs there where something else stands for it: in the files and in their names.
+fn copy_filled_in(from: &Path, to: &Path, fillings: &[(&str, String)]) -> Result<()> {
+    let filled =
+        |text: String| fillings.iter().fold(text, |text, (stands, for_it)| text.replace(stands, for_it));
     fs::create_dir_all(to).with_context(|| format!("cannot make {}", to.display()))?;
     for entry in fs::read_dir(from).with_context(|| format!("cannot read {}", from.display()))? {
         let source = entry?.path();
-        let name = source.file_name().unwrap_or_default().to_string_lossy();
-        let place = to.join(name.replace(MAJOR, &major.to_string()));
+        let name = source.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let place = to.join(filled(name));
         if source.is_dir() {
-            copy_with_version(&source, &place, major)?;
+            copy_filled_in(&source, &place, fillings)?;
             continue;
         }
         let text =
             fs::read_to_string(&source).with_context(|| format!("cannot read {}", source.display()))?;
-        fs::write(&place, text.replace(MAJOR, &major.to_string()))
-            .with_context(|| format!("cannot write {}", place.display()))?;
+        fs::write(&place, filled(text)).with_context(|| format!("cannot write {}", place.display()))?;
         // `rules` is a program.
         let mode = source.metadata()?.permissions().mode() & 0o777;
         fs::set_permissions(&place, fs::Permissions::from_mode(mode))?;
@@ -168,17 +184,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_version_of_postgresql_takes_its_place_everywhere() {
+    fn version_and_maintainer_take_their_places_everywhere() {
         let folder = tempfile::tempdir().unwrap();
-        copy_with_version(&workspace().join("packaging/debian"), folder.path(), 17).unwrap();
+        let maintainer = "Zoe <zoe@example.com>".parse().unwrap();
+        let recipe = Recipe { name: "", major: 17, variables: &[], maintainer: &maintainer, notices: "" };
+        let fillings = recipe.fillings();
+        copy_filled_in(&workspace().join("packaging/debian"), folder.path(), &fillings).unwrap();
         let mut names = Vec::new();
         for entry in fs::read_dir(folder.path()).unwrap() {
             let path = entry.unwrap().path();
             names.push(path.file_name().unwrap().to_string_lossy().into_owned());
-            assert!(path.is_dir() || !fs::read_to_string(&path).unwrap().contains(MAJOR), "{path:?}");
+            let text = if path.is_dir() { String::new() } else { fs::read_to_string(&path).unwrap() };
+            assert!(fillings.iter().all(|(stands, _)| !text.contains(stands)), "{path:?}");
         }
         assert!(names.contains(&"postgresql-17-zeroauth-audit.install".to_owned()), "{names:?}");
         assert_eq!(folder.path().join("rules").metadata().unwrap().permissions().mode() & 0o111, 0o111);
+        // Debian takes a package whose changelog was signed by somebody else for an upload on another's behalf.
+        for (file, line) in [("control", "Maintainer: "), ("changelog", " -- ")] {
+            let text = fs::read_to_string(folder.path().join(file)).unwrap();
+            assert!(text.contains(&format!("\n{line}Zoe <zoe@example.com>")), "{file}: {text}");
+        }
     }
 
     #[test]

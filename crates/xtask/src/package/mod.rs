@@ -8,6 +8,7 @@ mod advisories;
 mod check;
 mod components;
 mod debian;
+mod maintainer;
 #[cfg(test)]
 mod meta;
 mod notices;
@@ -26,6 +27,7 @@ use crate::steps::say;
 use crate::{failure, process, versions};
 use components::Components;
 use debian::Recipe;
+pub(crate) use maintainer::Maintainer;
 use sbom::{Linked, Subject};
 
 /// The package of the workspace with the extension.
@@ -39,6 +41,8 @@ pub(crate) struct Options {
     pub(crate) check: bool,
     /// In the folder of that version already: make the extension's package and nothing else.
     pub(crate) inside: bool,
+    /// Whom the packages name as their maintainer; the environment's unless given.
+    pub(crate) maintainer: Option<Maintainer>,
 }
 
 /// Makes the packages, and lists them on standard output.
@@ -48,8 +52,9 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }
     setup::need(&debian::TOOLS)?;
     fs::create_dir_all(debian::folder()).context("cannot make target/packages")?;
+    let maintainer = options.maintainer.clone().map_or_else(Maintainer::of_environment, Ok)?;
     if options.inside {
-        let made = extension()?;
+        let made = extension(&maintainer)?;
         debian::lint(&[made])?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -57,8 +62,16 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let other = options.pg.filter(|major| Some(*major) != own);
     let suite = other.map_or_else(suite, |major| versions::with_packages(major).map(str::to_owned))?;
     let checked = advisories::checked()?;
-    let extension = other.map_or_else(extension, extension_elsewhere)?;
-    let made = [extension, program()?];
+    if maintainer.is_placeholder() {
+        say(
+            "the packages name no real maintainer: before you hand them out, give --maintainer 'Name <mail>'",
+        );
+    }
+    let extension = match other {
+        None => extension(&maintainer)?,
+        Some(major) => extension_elsewhere(major, &maintainer)?,
+    };
+    let made = [extension, program(&maintainer)?];
     // The other Debian's lintian has seen the extension's package there.
     debian::lint(if other.is_some() { &made[1..] } else { &made })?;
     for package in &made {
@@ -81,7 +94,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
 }
 
 /// The package of the extension for this machine's PostgreSQL.
-fn extension() -> Result<PathBuf> {
+fn extension(maintainer: &Maintainer) -> Result<PathBuf> {
     let (installation, built) = setup::handed_out()?;
     let major = installation.major();
     let features = ["--no-default-features", "--features", &format!("pg{major}")].map(str::to_owned);
@@ -93,6 +106,7 @@ fn extension() -> Result<PathBuf> {
         major,
         // A library that was built with the headers of one minor version may misread the structures of an earlier one.
         variables: &[("postgresql:Minor", minor(&installation)?.to_owned())],
+        maintainer,
         notices: &notices::of(&crates)?,
     };
     let made = debian::make(&recipe, |root| {
@@ -103,13 +117,15 @@ fn extension() -> Result<PathBuf> {
 }
 
 /// The same, made on the Debian that has PostgreSQL `major`.
-fn extension_elsewhere(major: u32) -> Result<PathBuf> {
+fn extension_elsewhere(major: u32, maintainer: &Maintainer) -> Result<PathBuf> {
     let folder = versions::Folder::prepared(versions::with_packages(major)?, major)?;
     folder.need(debian::TOOLS)?;
     folder.take_over_builds()?;
     let mut command = folder.command(versions::As::Caller, "env")?;
     command.arg(format!("PG_CONFIG=/usr/lib/postgresql/{major}/bin/pg_config"));
-    process::run(command.args(["cargo", "xtask", "package", "--inside"]))?;
+    process::run(
+        command.args(["cargo", "xtask", "package", "--inside", "--maintainer"]).arg(maintainer.to_string()),
+    )?;
     let made =
         debian::package_in(&folder.target().join("packages"), &format!("postgresql-{major}-zeroauth-audit"))?;
     let package = debian::folder().join(made.file_name().context("a package without a name")?);
@@ -120,7 +136,7 @@ fn extension_elsewhere(major: u32) -> Result<PathBuf> {
 }
 
 /// The package of the auditor's program.
-fn program() -> Result<PathBuf> {
+fn program(maintainer: &Maintainer) -> Result<PathBuf> {
     let program = program::build()?;
     let crates = components::of(program::PACKAGE, &[])?;
     say(&format!("making {}", program::NAME));
@@ -134,6 +150,7 @@ fn program() -> Result<PathBuf> {
         // The other package of the control file is not made.
         major: 0,
         variables: &[("static:Built-Using", sources.join(", "))],
+        maintainer,
         notices: &notices::of(&crates)?,
     };
     let made = debian::make(&recipe, |root| program.install(root))?;
