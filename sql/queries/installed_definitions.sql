@@ -1,6 +1,7 @@
 -- What the catalogs say of everything that belongs to the extension: object, part, value. A part that is only there when something
 -- deviates (owner, schema, granted, ..) has no line otherwise. What anybody may change is left out: comments, statistics targets,
--- storage, policies, tablespaces, ordinary grants. Indexes are all here: those that are not the version's own are ignored later.
+-- storage, policies of audit_events, tablespaces, ordinary grants. Indexes are all here: those that are not the version's own are ignored
+-- later, unless they refuse rows or run code ("enforces"). Strangers are what stands beside: a call could reach it instead.
 -- What people call is named audit_.. and is in the schema of the extension; everything else is in zeroauth_audit_internal.
 -- Run with search_path = pg_catalog, pg_temp, so that whatever is elsewhere is written with its schema.
 WITH ext AS MATERIALIZED (
@@ -16,6 +17,8 @@ WITH ext AS MATERIALIZED (
     SELECT p.*, l.lanname,
         CASE p.prokind WHEN 'a' THEN 'aggregate ' ELSE 'function ' END || p.proname || '(' || pg_get_function_identity_arguments(p.oid) || ')' AS object
     FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang JOIN member m ON m.classid = 'pg_proc'::regclass AND m.objid = p.oid
+), place AS MATERIALIZED (
+    SELECT n.oid, n.nspname, n.nspowner, n.nspacl FROM pg_namespace n WHERE n.nspname = 'zeroauth_audit_internal'
 ), line (object, part, value) AS (
     SELECT 'extension', 'relocatable', extrelocatable::text FROM ext
     UNION ALL
@@ -31,6 +34,29 @@ WITH ext AS MATERIALIZED (
       AND NOT (m.classid = 'pg_type'::regclass AND EXISTS (
           SELECT FROM pg_type t JOIN rel ON rel.oid = t.typrelid WHERE m.objid IN (t.oid, t.typarray)))
 
+    -- The schema that no person calls; who may create in the extension's own is the database's business.
+    UNION ALL
+    SELECT 'schema ' || place.nspname, 'owner', pg_get_userbyid(place.nspowner) FROM place, ext WHERE place.nspowner <> ext.extowner
+    UNION ALL
+    SELECT 'schema ' || place.nspname, 'granted', string_agg(DISTINCT x.privilege_type || ' to ' || CASE x.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END, ', ')
+    FROM place CROSS JOIN ext CROSS JOIN LATERAL aclexplode(place.nspacl) x
+    WHERE x.grantee NOT IN (place.nspowner, ext.extowner) AND (x.grantee = 0 OR x.privilege_type = 'CREATE') GROUP BY place.nspname
+
+    -- Strangers.
+    UNION ALL
+    SELECT 'stranger function ' || p.oid::regprocedure, 'exists', 'yes'
+    FROM pg_proc p CROSS JOIN ext LEFT JOIN place ON true
+    WHERE (p.pronamespace = place.oid OR p.pronamespace = ext.extnamespace AND p.proname IN (SELECT fn.proname FROM fn WHERE fn.pronamespace = ext.extnamespace))
+      AND NOT EXISTS (SELECT FROM member m WHERE m.classid = 'pg_proc'::regclass AND m.objid = p.oid)
+    UNION ALL
+    SELECT 'stranger relation ' || c.oid::regclass, 'exists', 'yes'
+    FROM pg_class c JOIN place ON place.oid = c.relnamespace
+    WHERE c.relkind NOT IN ('i', 'c', 't') AND NOT EXISTS (SELECT FROM member m WHERE m.classid = 'pg_class'::regclass AND m.objid = c.oid)
+    UNION ALL
+    SELECT 'stranger operator ' || o.oid::regoperator, 'exists', 'yes'
+    FROM pg_operator o JOIN place ON place.oid = o.oprnamespace
+    WHERE NOT EXISTS (SELECT FROM member m WHERE m.classid = 'pg_operator'::regclass AND m.objid = o.oid)
+
     -- Tables, views, sequences.
     UNION ALL
     SELECT rel.object, 'kind', concat_ws(' ', rel.relkind, rel.relpersistence, a.amname) FROM rel LEFT JOIN pg_am a ON a.oid = rel.relam
@@ -39,6 +65,11 @@ WITH ext AS MATERIALIZED (
     WHERE rel.relnamespace <> CASE WHEN rel.relname LIKE 'audit\_%' THEN ext.extnamespace ELSE to_regnamespace('zeroauth_audit_internal') END
     UNION ALL
     SELECT rel.object, 'owner', pg_get_userbyid(rel.relowner) FROM rel, ext WHERE rel.relowner <> ext.extowner
+    UNION ALL
+    SELECT rel.object, 'options', array_to_string(rel.reloptions, ', ') FROM rel WHERE rel.relkind = 'v' AND rel.reloptions IS NOT NULL
+    UNION ALL
+    SELECT 'policy ' || p.polname || ' on ' || rel.relname, 'definition', concat_ws(' ', p.polcmd, p.polpermissive, pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid))
+    FROM rel JOIN pg_policy p ON p.polrelid = rel.oid WHERE NOT rel.trail
     UNION ALL
     SELECT rel.object, 'row security', 'forced' FROM rel WHERE rel.relforcerowsecurity AND NOT rel.trail
     UNION ALL
@@ -106,14 +137,20 @@ WITH ext AS MATERIALIZED (
             FROM generate_series(1, i.indnatts) k (n) LEFT JOIN pg_opclass o ON k.n <= i.indnkeyatts AND o.oid = i.indclass[k.n - 1]) || ')',
         'WHERE ' || pg_get_expr(i.indpred, i.indrelid))
     FROM rel JOIN pg_index i ON i.indrelid = rel.oid JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam
+    UNION ALL
+    SELECT 'index ' || c.relname || ' on ' || rel.relname, 'enforces', concat_ws(', ',
+        CASE WHEN i.indisunique THEN 'unique' END, CASE WHEN i.indisexclusion THEN 'exclusion' END,
+        CASE WHEN i.indexprs IS NOT NULL THEN 'expression' END, CASE WHEN i.indpred IS NOT NULL THEN 'condition' END)
+    FROM rel JOIN pg_index i ON i.indrelid = rel.oid JOIN pg_class c ON c.oid = i.indexrelid
+    WHERE i.indisunique OR i.indisexclusion OR i.indexprs IS NOT NULL OR i.indpred IS NOT NULL
 
-    -- Triggers: ours, and whatever others put before the event is stored. AFTER triggers are everybody's own.
+    -- Triggers: all, but those of others on audit_events that fire after the event is stored and cannot wait for the commit.
     UNION ALL
     SELECT 'trigger ' || t.tgname || ' on ' || rel.relname, 'definition', concat_ws(' ',
         CASE t.tgenabled WHEN 'A' THEN 'always:' WHEN 'O' THEN 'origin:' WHEN 'R' THEN 'replica:' ELSE 'disabled:' END,
         CASE WHEN t.tgisinternal THEN 'internal' END, pg_get_triggerdef(t.oid))
     FROM rel JOIN pg_trigger t ON t.tgrelid = rel.oid
-    WHERE t.tgtype & 66 <> 0 OR t.tgname LIKE 'zeroauth\_audit\_%' OR t.tgname LIKE 'zzz\_zeroauth\_audit\_%'
+    WHERE NOT rel.trail OR t.tgtype & 66 <> 0 OR t.tgdeferrable AND t.tgtype & 4 <> 0 OR t.tgname LIKE 'zeroauth\_audit\_%' OR t.tgname LIKE 'zzz\_zeroauth\_audit\_%'
 
     -- Functions.
     UNION ALL

@@ -1,5 +1,5 @@
 //! Refuses DDL that would weaken the trail, for owners and superusers alike: a ProcessUtility hook for statements that
-//! name a table or view of the extension, an object access hook for statements that reach it by CASCADE or replace its functions.
+//! name a table or view of the extension, an object access hook for what they reach in the end, whatever name led there.
 //!
 //! Active in every session when the library is in `shared_preload_libraries`; otherwise only in sessions that have
 //! called a function of the library. A superuser who sets `zeroauth_audit.maintenance` is let through. Every attempt,
@@ -8,6 +8,7 @@
 //! The statement itself runs outside of pgrx's guard: an error inside it (a DO block that raises an SQLSTATE of its
 //! own) must reach the client exactly as it was raised.
 
+use std::cell::Cell;
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::OnceLock;
 
@@ -15,22 +16,28 @@ use pgrx::pg_sys;
 
 use crate::chain::at_commit;
 use crate::chain::shared_heads;
+use crate::guard::by_oid::{self, Access};
 use crate::guard::exclusive_database;
 use crate::guard::executor;
 use crate::guard::refuse_if;
 use crate::guard::row_changes::Attempt;
 use crate::guard::state_tables;
-use crate::guard::statements;
+use crate::guard::statements::{self, Running};
 use crate::pg::error::{Failure, Kind};
 use crate::pg::settings;
 use crate::shared::notices;
 use crate::shared::privileged_use::{self, What};
 use crate::trail::identity::{self, Is};
-use crate::trail::membership::{is_member, is_trail, trail_name};
+use crate::trail::membership::{is_trail, runs_own_script, trail_name};
 use crate::trail::scratch;
 
 static PREVIOUS_UTILITY: OnceLock<pg_sys::ProcessUtility_hook_type> = OnceLock::new();
 static PREVIOUS_ACCESS: OnceLock<pg_sys::object_access_hook_type> = OnceLock::new();
+
+thread_local! {
+    /// The utility statement that runs, and whether its attempt was told of. An error leaves it as it was: the next statement sets it.
+    static RUNNING: Cell<(Running, bool)> = const { Cell::new((Running::NONE, false)) };
+}
 
 /// Puts our hooks in front of those already there.
 pub fn install_hooks() {
@@ -71,6 +78,8 @@ unsafe extern "C-unwind" fn utility(
     qc: *mut pg_sys::QueryCompletion,
 ) {
     // SAFETY: PostgreSQL passes a live statement.
+    let outer = RUNNING.replace((unsafe { Running::of((*pstmt).utilityStmt) }, false));
+    // SAFETY: as above.
     let commits_prepared = unsafe { commits_prepared((*pstmt).utilityStmt) };
     // SAFETY: as above.
     unsafe {
@@ -94,6 +103,7 @@ unsafe extern "C-unwind" fn utility(
     let next = PREVIOUS_UTILITY.get().copied().flatten().unwrap_or(standard_ProcessUtility);
     // SAFETY: the next hook, or the standard function, with our own arguments.
     unsafe { next(pstmt, query_string, read_only_tree, context, params, query_env, dest, qc) };
+    RUNNING.set(outer);
     if copies {
         executor::copying(false);
     }
@@ -144,7 +154,7 @@ unsafe extern "C-unwind" fn access(
             notices::database_touched(object);
         }
         // SAFETY: called by PostgreSQL inside a transaction.
-        unsafe { refuse_if(|| check_access(kind, class, object)) };
+        unsafe { refuse_if(|| check_access(Access { kind, class, object, sub, argument })) };
     }
 }
 
@@ -154,8 +164,13 @@ fn refused(operation: &str, object: &str) -> Failure {
         .hint("docs/ddl.md lists what is allowed, such as CREATE INDEX.")
 }
 
-/// Logs an attempt; `Err` unless it is let through.
+/// Logs an attempt, once for each statement; `Err` unless it is let through.
 fn attempt(operation: &str, object: &str) -> Result<(), Failure> {
+    let (running, told) = RUNNING.get();
+    if told && settings::maintenance() {
+        return Ok(());
+    }
+    RUNNING.set((running, true));
     if settings::maintenance() {
         if !object.starts_with(scratch::SCHEMA_PREFIX) {
             privileged_use::note(What::MaintenanceDdl);
@@ -174,31 +189,20 @@ unsafe fn check_statement(statement: *mut pg_sys::Node) -> Result<(), Failure> {
     unsafe { statements::tried(statement) }.map_or(Ok(()), |(operation, on)| attempt(operation, &on))
 }
 
-fn check_access(
-    kind: pg_sys::ObjectAccessType::Type,
-    class: pg_sys::Oid,
-    object: pg_sys::Oid,
-) -> Result<(), Failure> {
-    use pg_sys::ObjectAccessType as access;
-    if kind == access::OAT_TRUNCATE {
+fn check_access(access: Access) -> Result<(), Failure> {
+    use pg_sys::ObjectAccessType as of;
+    let Access { kind, class, object, sub, .. } = access;
+    if kind == of::OAT_TRUNCATE {
         // SAFETY: called by PostgreSQL inside a transaction.
         return unsafe { check_truncate(object) };
     }
-    // SAFETY: state of this process.
-    if unsafe { pg_sys::creating_extension } {
-        return Ok(());
+    let drops_table = kind == of::OAT_DROP && class == pg_sys::RelationRelationId && sub == 0;
+    if drops_table && !runs_own_script() && is_trail(object) && has_events(object) {
+        return attempt("DROP", &trail_name(object));
     }
-    match (kind, class) {
-        (access::OAT_DROP, pg_sys::RelationRelationId) if is_trail(object) && has_events(object) => {
-            attempt("DROP", &trail_name(object))
-        }
-        (access::OAT_POST_CREATE | access::OAT_POST_ALTER, pg_sys::ProcedureRelationId)
-            if is_member(class, object) =>
-        {
-            attempt("CREATE OR REPLACE or ALTER FUNCTION", "a function of zeroauth_audit")
-        }
-        _ => Ok(()),
-    }
+    // SAFETY: as above, with PostgreSQL's own argument.
+    unsafe { by_oid::tried(access, RUNNING.get().0) }
+        .map_or(Ok(()), |(operation, on)| attempt(operation, &on))
 }
 
 /// The trail's trigger refuses TRUNCATE, too, if it is there. Who has no right to truncate is told so by PostgreSQL.

@@ -4,6 +4,7 @@
 //! No shared state of its own: it writes to that of shared/ (exclusive use of a database, privileged use), and counts unlocked writers in
 //! that of chain/. Imports from chain/, shared/, trail/ and pg/.
 
+pub(crate) mod by_oid;
 pub(crate) mod ddl;
 pub(crate) mod exclusive_database;
 pub(crate) mod executor;

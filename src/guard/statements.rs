@@ -8,11 +8,13 @@ use std::ffi::{CStr, c_char};
 use pgrx::pg_sys;
 
 use crate::pg::list::nodes;
-use crate::trail::membership::{EXTENSION, extension_schema, is_member, is_trail, our_extension, trail_oid};
+use crate::trail::membership::{
+    EXTENSION, extension_schema, is_member, is_trail, our_extension, runs_own_script, trail_oid,
+};
 use crate::trail::scratch;
 
 /// Our triggers on the table; a user's own AFTER triggers may be dropped.
-const OUR_TRIGGERS: [&CStr; 3] =
+pub const OUR_TRIGGERS: [&CStr; 3] =
     [c"zzz_zeroauth_audit_chain", c"zeroauth_audit_refuse_row", c"zeroauth_audit_refuse_statement"];
 
 /// The one index that enforces something without a constraint.
@@ -21,15 +23,93 @@ const ONE_UNRESOLVED: &CStr = c"alerts_unresolved";
 /// What a statement tries, and on what.
 pub type Try = Option<(&'static str, String)>;
 
+/// The utility statement that runs, as far as the object access hook needs it: what it is called for says not by what.
+#[derive(Clone, Copy)]
+pub struct Running {
+    kind: pg_sys::NodeTag,
+    drops: Option<pg_sys::ObjectType::Type>,
+    /// ALTER TABLE with nothing but [`is_harmless`] in it: for the trail, and for the other tables.
+    harmless: (bool, bool),
+    renames_schema: bool,
+}
+
+impl Running {
+    /// None.
+    pub const NONE: Self = Self {
+        kind: pg_sys::NodeTag::T_Invalid,
+        drops: None,
+        harmless: (false, false),
+        renames_schema: false,
+    };
+
+    /// # Safety
+    /// `statement` must be a live utility statement.
+    pub unsafe fn of(statement: *mut pg_sys::Node) -> Self {
+        use pg_sys::NodeTag as tag;
+        // SAFETY: each cast follows the node's tag.
+        unsafe {
+            let mut running = Self { kind: (*statement).type_, ..Self::NONE };
+            match running.kind {
+                tag::T_DropStmt => running.drops = Some((*statement.cast::<pg_sys::DropStmt>()).removeType),
+                tag::T_AlterTableStmt => {
+                    let all = |of_trail: bool| {
+                        nodes((*statement.cast::<pg_sys::AlterTableStmt>()).cmds)
+                            .all(|one| is_harmless((*one.cast::<pg_sys::AlterTableCmd>()).subtype, of_trail))
+                    };
+                    running.harmless = (all(true), all(false));
+                }
+                tag::T_RenameStmt => {
+                    let kind = (*statement.cast::<pg_sys::RenameStmt>()).renameType;
+                    running.renames_schema = kind == pg_sys::ObjectType::OBJECT_SCHEMA;
+                }
+                _ => {}
+            }
+            running
+        }
+    }
+
+    /// DROP of objects of one kind.
+    pub fn drops(self, kind: pg_sys::ObjectType::Type) -> bool {
+        self.drops == Some(kind)
+    }
+
+    /// ALTER TABLE.
+    pub fn alters_table(self) -> bool {
+        self.kind == pg_sys::NodeTag::T_AlterTableStmt
+    }
+
+    /// What may make an index that is not there yet: not REINDEX.
+    pub fn makes_index(self) -> bool {
+        matches!(self.kind, pg_sys::NodeTag::T_IndexStmt | pg_sys::NodeTag::T_AlterTableStmt)
+    }
+
+    /// GRANT or REVOKE.
+    pub fn is_grant(self) -> bool {
+        self.kind == pg_sys::NodeTag::T_GrantStmt
+    }
+
+    /// ALTER SCHEMA .. RENAME.
+    pub fn renames(self) -> bool {
+        self.renames_schema
+    }
+
+    /// Whether it changes nothing of `relation` that matters.
+    pub fn is_harmless_for(self, relation: pg_sys::Oid) -> bool {
+        // SAFETY: a look-up by oid.
+        let kind = unsafe { pg_sys::get_rel_relkind(relation) } as u8;
+        let of_trail = is_trail(relation) || kind == pg_sys::RELKIND_INDEX;
+        kind != pg_sys::RELKIND_VIEW && if of_trail { self.harmless.0 } else { self.harmless.1 }
+    }
+}
+
 /// What `statement` would do to the trail, if it would weaken it.
 ///
 /// # Safety
 /// `statement` must be NULL or a live utility statement.
 pub unsafe fn tried(statement: *mut pg_sys::Node) -> Try {
     use pg_sys::NodeTag as tag;
-    // The extension's own scripts do what they must.
-    // SAFETY: state of this process.
-    if statement.is_null() || unsafe { pg_sys::creating_extension } {
+    // The extension's own scripts do what they must; those of other extensions may not.
+    if statement.is_null() || runs_own_script() {
         return None;
     }
     // SAFETY: each cast follows the node's tag, and pointers inside a statement are NULL or live.
@@ -60,8 +140,8 @@ pub unsafe fn tried(statement: *mut pg_sys::Node) -> Try {
                 .map(|on| ("CREATE TABLE .. INHERITS", on)),
             tag::T_AlterExtensionContentsStmt => {
                 let contents = &*statement.cast::<pg_sys::AlterExtensionContentsStmt>();
-                (is_our_extension(contents.extname) && contents.action < 0)
-                    .then(|| ("ALTER EXTENSION .. DROP", "zeroauth_audit".to_owned()))
+                is_our_extension(contents.extname)
+                    .then(|| ("ALTER EXTENSION .. ADD or DROP", "zeroauth_audit".to_owned()))
             }
             tag::T_DropStmt => check_drop(&*statement.cast()),
             tag::T_DropOwnedStmt => {
@@ -82,8 +162,11 @@ unsafe fn check_alter_table(statement: &pg_sys::AlterTableStmt) -> Try {
     let mut commands =
         unsafe { nodes(statement.cmds) }.map(|command| unsafe { &*command.cast::<pg_sys::AlterTableCmd>() });
     // SAFETY: by contract.
-    if let Some(on) = unsafe { names_ours(statement.relation) } {
-        return commands.any(|command| !is_harmless(command.subtype)).then_some(("ALTER TABLE", on));
+    if let Some((oid, on)) = unsafe { resolves_to_ours(statement.relation) } {
+        let of_trail = is_trail(oid);
+        return commands
+            .any(|command| !is_harmless(command.subtype, of_trail))
+            .then_some(("ALTER TABLE", on));
     }
     let other = |command: &pg_sys::AlterTableCmd| match command.subtype {
         // SAFETY: the definition of these two actions is the other table's name, and a PartitionCmd.
@@ -195,6 +278,15 @@ unsafe fn names_owner(roles: *mut pg_sys::List) -> Option<String> {
 /// # Safety
 /// `name` must be NULL or a live range variable.
 unsafe fn names_ours(name: *const pg_sys::RangeVar) -> Option<String> {
+    // SAFETY: by contract.
+    unsafe { resolves_to_ours(name) }.map(|(_, name)| name)
+}
+
+/// As [`names_ours`], with the relation.
+///
+/// # Safety
+/// As for [`names_ours`].
+unsafe fn resolves_to_ours(name: *const pg_sys::RangeVar) -> Option<(pg_sys::Oid, String)> {
     if name.is_null() || our_extension().is_none() {
         return None;
     }
@@ -211,7 +303,7 @@ unsafe fn names_ours(name: *const pg_sys::RangeVar) -> Option<String> {
     let schema = scratch::schema_of(oid).map(|schema| schema + ".");
     // SAFETY: a relation name is NUL-terminated.
     let name = unsafe { CStr::from_ptr((*name).relname) }.to_string_lossy();
-    Some(schema.unwrap_or_default() + &name)
+    Some((oid, schema.unwrap_or_default() + &name))
 }
 
 /// The name of the function that `node` resolves to, if it belongs to the extension.
@@ -235,7 +327,7 @@ unsafe fn names_our_function(kind: pg_sys::ObjectType::Type, node: *mut pg_sys::
 
 /// Whether `index` enforces something of the extension's tables: a constraint, or that a condition has one unresolved
 /// alert; an index that a user added does not.
-fn enforces(index: pg_sys::Oid) -> bool {
+pub fn enforces(index: pg_sys::Oid) -> bool {
     // SAFETY: catalog look-ups by oid; invalid for what is no index, or none of a constraint; the name is NULL or
     // NUL-terminated.
     unsafe {
@@ -257,9 +349,18 @@ unsafe fn is_our_extension(name: *const c_char) -> bool {
     !name.is_null() && unsafe { CStr::from_ptr(name) } == EXTENSION
 }
 
-/// ALTER TABLE actions that change neither stored rows, nor constraints, nor triggers.
-fn is_harmless(action: pg_sys::AlterTableType::Type) -> bool {
+/// ALTER TABLE actions that change neither stored rows, nor constraints, nor triggers. Row-level security is for the trail alone.
+fn is_harmless(action: pg_sys::AlterTableType::Type, of_trail: bool) -> bool {
     use pg_sys::AlterTableType as at;
+    let row_security = [
+        at::AT_EnableRowSecurity,
+        at::AT_DisableRowSecurity,
+        at::AT_ForceRowSecurity,
+        at::AT_NoForceRowSecurity,
+    ];
+    if row_security.contains(&action) {
+        return of_trail;
+    }
     [
         at::AT_SetStatistics,
         at::AT_SetOptions,
@@ -271,10 +372,6 @@ fn is_harmless(action: pg_sys::AlterTableType::Type) -> bool {
         at::AT_SetRelOptions,
         at::AT_ResetRelOptions,
         at::AT_ReplicaIdentity,
-        at::AT_EnableRowSecurity,
-        at::AT_DisableRowSecurity,
-        at::AT_ForceRowSecurity,
-        at::AT_NoForceRowSecurity,
     ]
     .contains(&action)
 }

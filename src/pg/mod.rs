@@ -5,6 +5,7 @@
 //! loaded the library, which processes inherit from the postmaster.
 
 pub(crate) mod call;
+pub(crate) mod catalog_row;
 pub(crate) mod error;
 pub(crate) mod list;
 pub(crate) mod names;

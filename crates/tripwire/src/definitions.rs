@@ -150,7 +150,7 @@ impl Definitions {
     }
 
     /// What differs in `actual`, of the objects that `looked_at` says yes to. `schema` is the extension's, quoted. Indexes
-    /// that are not the version's own may be added by anybody.
+    /// that are not the version's own may be added by anybody, if they have a definition and nothing else to say.
     #[must_use]
     pub fn differences(
         &self,
@@ -186,7 +186,8 @@ impl Definitions {
         }
         for ((object, part), now) in actual {
             let is_new = !expected.contains_key(&(object.to_owned(), part));
-            if is_new && looked_at(object) && !object.starts_with("index ") {
+            let plain_index = object.starts_with("index ") && *part == *"definition";
+            if is_new && looked_at(object) && !plain_index {
                 found.push(Difference {
                     object: object.to_owned(),
                     part: part.to_owned(),
@@ -341,6 +342,17 @@ mod tests {
         expected.read(&Definitions::bless(&[of(UNIQUE)], UNIQUE).to_file()).unwrap();
         assert_eq!(expected.differences(&[of("a")], "a", everywhere), []);
         assert_eq!(expected.differences(&[of("b")], "a", everywhere).len(), 2);
+    }
+
+    #[test]
+    fn pitfall_35_a_new_index_that_enforces_something_is_a_difference() {
+        let now = [
+            definition("index i on t", "definition", "btree unique (a)"),
+            definition("index i on t", "enforces", "unique"),
+        ];
+        let found = Definitions::default().differences(&now, "x", everywhere);
+        let found: Vec<_> = found.iter().map(|it| (it.object.as_str(), it.part.as_str())).collect();
+        assert_eq!(found, [("index i on t", "enforces")]);
     }
 
     #[test]

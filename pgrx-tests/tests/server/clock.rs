@@ -143,7 +143,7 @@ fn a_clock_that_is_set_is_told_and_time_that_passes_is_not() {
     // Another boot of the machine.
     client.run("SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.tripwire_state SET boot = 'another', booted_at = 17");
     look(&mut client);
-    assert_eq!(alerts(&mut client), [] as [&str; 0]);
+    assert_eq!(alerts(&mut client).iter().filter(|line| line.starts_with("clock_step")).count(), 0);
 }
 
 #[test]

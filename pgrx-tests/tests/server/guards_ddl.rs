@@ -204,7 +204,7 @@ fn other_tables_are_nobody_s_business() {
         "CREATE SCHEMA other; CREATE TABLE other.audit_events (x int); ALTER TABLE other.audit_events ADD COLUMN y int; ALTER TABLE other.audit_events DISABLE TRIGGER ALL;
          CREATE RULE r AS ON DELETE TO other.audit_events DO INSTEAD NOTHING; DROP TABLE other.audit_events;
          CREATE TABLE parent (x int); CREATE TABLE child () INHERITS (parent); TRUNCATE parent; DROP SCHEMA other CASCADE; DROP TABLE parent CASCADE;
-         CREATE FUNCTION audit_verify(int) RETURNS int LANGUAGE sql AS 'SELECT 1'; DROP FUNCTION audit_verify(int);
+         CREATE FUNCTION audit_of_mine(int) RETURNS int LANGUAGE sql AS 'SELECT 1'; DROP FUNCTION audit_of_mine(int);
          CREATE TEMP TABLE audit_events (x int); DROP TABLE pg_temp.audit_events",
     );
     client.run("INSERT INTO public.audit_events (tenant_id, action) VALUES ('acme', 'x')");

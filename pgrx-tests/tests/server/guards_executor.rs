@@ -266,10 +266,14 @@ fn a_dump_is_restored_into_tables_without_a_row_and_into_no_others() {
     assert_eq!(copy.line("SELECT count(*) FROM zeroauth_audit_internal.alerts"), "1");
     look(&mut copy);
     assert_eq!(alerts(&mut copy), ["job_failed|2|open|x"]);
-    let script = "COPY zeroauth_audit_internal.watermarks (tenant_id) FROM stdin;\n\\.\nCOPY zeroauth_audit_internal.alerts (kind) FROM stdin;\n\\.\n";
+    let script = "COPY zeroauth_audit_internal.anchor_findings (kind) FROM stdin;\n\\.\nCOPY zeroauth_audit_internal.watermarks (tenant_id) FROM stdin;\n\\.\nCOPY zeroauth_audit_internal.alerts (kind) FROM stdin;\n\\.\n";
     let output = shared().psql(&to.name, script).unwrap();
     assert!(output.stderr.contains("INSERT of alerts is refused"), "{}", output.stderr);
-    assert!(!output.stderr.contains("watermarks"), "{}", output.stderr);
+    assert!(
+        !output.stderr.contains("watermarks") && !output.stderr.contains("anchor_findings"),
+        "{}",
+        output.stderr
+    );
 }
 
 #[test]

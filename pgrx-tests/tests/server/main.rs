@@ -49,6 +49,7 @@ mod fault_upgrade;
 mod formats;
 mod from_15;
 mod guards;
+mod guards_beside;
 mod guards_ddl;
 mod guards_executor;
 mod heads;

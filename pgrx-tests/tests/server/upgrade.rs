@@ -60,11 +60,18 @@ fn schema(client: &mut Client) -> BTreeSet<String> {
     client.query(SCHEMA, &[]).unwrap().iter().map(|row| row.get(0)).collect()
 }
 
-/// A cluster whose stage has [`OLD`] beside what is staged. The folder is to be kept as long as the cluster.
-fn with_old_version(name: &str) -> (Cluster, TempDir) {
+/// A copy of the stage, and the folder of its scripts.
+pub fn stage_of_its_own() -> (TempDir, PathBuf) {
     let stage = tempfile::tempdir().unwrap();
     succeed(std::process::Command::new("cp").arg("-r").arg(staged_folder().join(".")).arg(stage.path()));
-    make_old_version(&extensions(stage.path()));
+    let extensions = extensions(stage.path());
+    (stage, extensions)
+}
+
+/// A cluster whose stage has [`OLD`] beside what is staged. The folder is to be kept as long as the cluster.
+fn with_old_version(name: &str) -> (Cluster, TempDir) {
+    let (stage, extensions) = stage_of_its_own();
+    make_old_version(&extensions);
     let cluster = Cluster::builder(name)
         .stage(stage.path())
         // What the tripwires find is looked at by the tests themselves.

@@ -19,7 +19,7 @@ fn cluster(name: &str, jobs: &str) -> Cluster {
 /// A function that is a job, where the extension has its own.
 fn job(name: &str, body: &str) -> String {
     format!(
-        "SET LOCAL zeroauth_audit.maintenance = on; CREATE FUNCTION zeroauth_audit_internal.job_{name}() RETURNS jsonb LANGUAGE plpgsql SET search_path = public AS $f$ BEGIN {body} END $f$; INSERT INTO zeroauth_audit_internal.jobs (name, schedule) VALUES ('{name}', '0 0 1 1 *')"
+        "SET LOCAL zeroauth_audit.maintenance = on; CREATE FUNCTION zeroauth_audit_internal.job_{name}() RETURNS jsonb LANGUAGE plpgsql SET search_path = public AS $f$ BEGIN {body} END $f$; INSERT INTO zeroauth_audit_internal.jobs (name, schedule) VALUES ('{name}', '0 0 1 1 *');"
     )
 }
 
@@ -330,7 +330,7 @@ fn an_overdue_job_raises_an_alert_and_its_success_resolves_it() {
               INSERT INTO public.message VALUES (CASE WHEN NEW.state = 'resolved' THEN 'resolve ' || NEW.fingerprint ELSE 'raise ' || NEW.kind || ' ' || NEW.severity || ' ' || NEW.fingerprint || ' ' || (NEW.evidence ->> 'job') END); RETURN NULL; END $f$;
             CREATE TRIGGER tell AFTER INSERT OR UPDATE ON zeroauth_audit_internal.alerts FOR EACH ROW EXECUTE FUNCTION tell();
           END IF;
-        END $d$";
+        END $d$;";
     let cluster = cluster("jobs_overdue", &(alerts.to_owned() + &job("late", "RETURN NULL;")));
     let mut client = cluster.client();
     worker_after(&mut watcher(&cluster), "audit", None);
