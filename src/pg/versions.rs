@@ -13,6 +13,14 @@ pub fn local_transaction() -> u32 {
     return unsafe { (*pg_sys::MyProc).vxid.lxid };
 }
 
+/// How many triggers run around the present one, and that one.
+pub fn trigger_depth() -> i32 {
+    // SAFETY: takes no argument, and reads a variable of this process.
+    let depth =
+        unsafe { pg_sys::OidFunctionCall0Coll(pg_sys::F_PG_TRIGGER_DEPTH.into(), pg_sys::Oid::INVALID) };
+    depth.value() as i32
+}
+
 /// The file of a relation: another after TRUNCATE or a rewrite.
 ///
 /// # Safety

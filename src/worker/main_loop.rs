@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use pgrx::{pg_guard, pg_sys};
 
 use crate::alert::delivery::Delivery;
+use crate::alert::outbox::Outbox;
 use crate::anchor::sending::Anchoring;
 use crate::log::publish::Publication;
 use crate::shared::databases::{End, work};
@@ -135,6 +136,7 @@ fn serve(database: u32) -> End {
             return End::Ended;
         }
     };
+    let mut outbox = Outbox::default();
     let (mut plan, mut runs, mut clock) = (Plan::default(), Vec::<Run>::new(), Clock::start());
     loop {
         let (stop, woken) = work::signals(database);
@@ -165,6 +167,15 @@ fn serve(database: u32) -> End {
             {
                 Err(WorkerError::Gone) => return End::NothingToDo,
                 Err(WorkerError::Error(message)) => errors.log("delivering alerts", &message),
+                Ok(()) => {}
+            }
+        }
+        // After the deliveries: people are told first.
+        if woken || outbox.is_due() {
+            show(true, "appending events about alerts");
+            match outbox.tick() {
+                Err(WorkerError::Gone) => return End::NothingToDo,
+                Err(WorkerError::Error(message)) => errors.log("appending events about alerts", &message),
                 Ok(()) => {}
             }
         }
@@ -249,7 +260,8 @@ fn serve(database: u32) -> End {
         let due = delivery.next_due().map(|due| due.saturating_duration_since(Instant::now()));
         let out = publication.next_due().map(|due| due.saturating_duration_since(Instant::now()));
         let anchor = anchoring.next_due().map(|due| due.saturating_duration_since(Instant::now()));
-        let times = plan.sleep().into_iter().chain(step).chain(due).chain(out).chain(anchor);
+        let event = outbox.next_due().map(|due| due.saturating_duration_since(Instant::now()));
+        let times = plan.sleep().into_iter().chain(step).chain(due).chain(event).chain(out).chain(anchor);
         wait_also_for(wake.descriptor(), Some(times.fold(LONGEST_SLEEP, Duration::min)));
     }
 }

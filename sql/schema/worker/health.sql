@@ -75,11 +75,13 @@ AS $$
 DECLARE
     jobs jsonb;
     late text[];
+    held CONSTANT text := zeroauth_audit_internal.jobs_held();
 BEGIN
     SELECT coalesce(jsonb_object_agg(j.name, jsonb_build_object(
                'enabled', j.enabled, 'scheduler', j.scheduler, 'next_run', j.next_run, 'last_success', j.last_success,
                'overdue', coalesce(j.overdue_at <= clock_timestamp(), false))), '{}'),
-           coalesce(array_agg('job_overdue:' || j.name ORDER BY j.name) FILTER (WHERE j.enabled AND j.overdue_at <= clock_timestamp()), '{}')
+           coalesce(array_agg('job_overdue:' || j.name ORDER BY j.name) FILTER (
+               WHERE j.enabled AND j.overdue_at <= clock_timestamp() AND (held IS NULL OR zeroauth_audit_internal.never_held(j.name))), '{}')
     INTO jobs, late
     FROM zeroauth_audit_internal.jobs j;
     IF EXISTS (SELECT FROM zeroauth_audit_internal.jobs j WHERE j.scheduler = 'pg_cron' AND j.enabled) AND NOT EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'pg_cron') THEN
@@ -89,9 +91,8 @@ BEGIN
     IF pg_is_in_recovery() THEN
         late := '{}';
     END IF;
-    -- Nobody waits for a job while none may run.
-    IF zeroauth_audit_internal.restore_runs() THEN
-        RETURN jsonb_build_object('state', 'degraded', 'reasons', ARRAY['restore_running'], 'jobs', jobs);
+    IF held = 'restore_running' THEN
+        RETURN jsonb_build_object('state', CASE WHEN late = '{}' THEN 'degraded' ELSE 'failing' END, 'reasons', late || 'restore_running'::text, 'jobs', jobs);
     END IF;
     RETURN jsonb_build_object('state', CASE WHEN late = '{}' THEN 'ok' ELSE 'failing' END, 'reasons', late, 'jobs', jobs);
 END

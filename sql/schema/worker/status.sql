@@ -16,7 +16,7 @@ AS $$
             WHEN 'worker_not_alive' THEN ARRAY['not running', 'the server log says why']
             WHEN 'job_overdue' THEN ARRAY[format('job %s is overdue', k.name), format('SELECT * FROM audit_job_run(''%s'')', k.name)]
             WHEN 'pg_cron_missing' THEN ARRAY['jobs are for pg_cron, which is not here', 'SELECT audit_job_scheduler(''worker'')']
-            WHEN 'restore_running' THEN ARRAY['no job runs while a dump is restored', 'wait until the restore ends']
+            WHEN 'restore_running' THEN ARRAY['a dump is restored: most jobs wait', 'wait until the restore ends']
             WHEN 'history_behind' THEN ARRAY['all history takes longer than its period', 'raise zeroauth_audit.replay_load']
             WHEN 'not_as_installed' THEN ARRAY[format('differences from the install: %s', h ->> 'differences'), 'SELECT * FROM audit_verify_installation()']
             WHEN 'tripwire_off' THEN ARRAY['the job tripwire is not enabled', 'SELECT audit_job_set(''tripwire'', enabled => true)']
