@@ -113,21 +113,18 @@ pub fn signer(session: &Session, schema: &str) -> Result<Option<Signer>, Failure
     let sql = format!("SELECT {schema}.key_usable(NULLIF($1, ''))");
     session.change_again(&sql, &[Parameter::Text(&why)], |_| Ok(()))?;
     if let Some(signer) = &signer {
-        remember(session, schema, signer)?;
+        remember(session, schema, signer, true)?;
     }
     Ok(signer)
 }
 
-/// Keeps the public keys of `signer`.
-pub fn remember(session: &Session, schema: &str, signer: &Signer) -> Result<(), Failure> {
-    let sql = format!(
-        "INSERT INTO {schema}.keys AS k (public_key, vkey) VALUES ($1, $2)
-         ON CONFLICT (public_key) DO UPDATE SET last_used = excluded.last_used
-         WHERE k.last_used < excluded.last_used - interval '10 minutes'"
-    );
+/// Keeps the public keys of `signer`; a new one is told, unless it is a drill's.
+pub fn remember(session: &Session, schema: &str, signer: &Signer, told: bool) -> Result<(), Failure> {
+    let sql = format!("SELECT {schema}.key_signs($1, $2, $3::pg_catalog.bool)");
     for key in &signer.keys {
         let key = key.verifier_key();
-        let parameters = [Parameter::Bytes(key.public()), Parameter::Text(&key.to_string())];
+        let told = Parameter::Text(if told { "on" } else { "off" });
+        let parameters = [Parameter::Bytes(key.public()), Parameter::Text(&key.to_string()), told];
         session.change_again(&sql, &parameters, |_| Ok(()))?;
     }
     Ok(())

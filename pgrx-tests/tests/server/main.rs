@@ -57,6 +57,7 @@ mod holds;
 mod integrity;
 mod isolation;
 mod isolation_levels;
+mod jobs_off;
 mod log;
 mod log_tamper;
 mod objects;

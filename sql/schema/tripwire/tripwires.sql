@@ -386,6 +386,12 @@ BEGIN
         problems := problems || jsonb_build_object('clock', SQLSTATE || ' ' || SQLERRM);
     END;
     BEGIN
+        PERFORM zeroauth_audit_internal.jobs_watch();
+        PERFORM zeroauth_audit_internal.sinks_watch();
+    EXCEPTION WHEN OTHERS THEN
+        problems := problems || jsonb_build_object('watch', SQLSTATE || ' ' || SQLERRM);
+    END;
+    BEGIN
         PERFORM zeroauth_audit_internal.tripwire_restore();
     EXCEPTION WHEN OTHERS THEN
         problems := problems || jsonb_build_object('restore', SQLSTATE || ' ' || SQLERRM);
@@ -400,7 +406,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.job_tripwire() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.job_tripwire() IS
-    'The job tripwire: looks at definitions, at the file and the counters of audit_events, at uses of maintenance and replica role, at writes to system catalogs, and at the clock; raises alerts of kind guard_disabled, table_rewritten, rows_modified, maintenance_used, replica_role_used, catalog_written, state_written, events_supplied, restore_running and clock_step, and resolves those whose condition is gone.';
+    'The job tripwire: looks at definitions, at the file and the counters of audit_events, at uses of maintenance and replica role, at writes to system catalogs, and at the clock; raises alerts of kind guard_disabled, table_rewritten, rows_modified, maintenance_used, replica_role_used, catalog_written, state_written, events_supplied, restore_running, job_off, sink_failing and clock_step, and resolves those whose condition is gone.';
 
 CREATE FUNCTION zeroauth_audit_internal.job_pins() RETURNS jsonb
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE

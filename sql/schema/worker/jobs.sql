@@ -46,7 +46,7 @@ CREATE TABLE zeroauth_audit_internal.jobs (
     next_run timestamptz,
     last_success timestamptz,
     overdue_at timestamptz,
-    held_at timestamptz,
+    counts_from timestamptz,
     CONSTRAINT jobs_pkey PRIMARY KEY (name),
     CONSTRAINT jobs_name_check CHECK (name ~ '^[a-z][a-z0-9_]{0,39}$'),
     CONSTRAINT jobs_timeout_check CHECK (timeout BETWEEN '1 second' AND '7 days'),
@@ -64,7 +64,7 @@ COMMENT ON COLUMN zeroauth_audit_internal.jobs.scheduler IS 'Who runs it: worker
 COMMENT ON COLUMN zeroauth_audit_internal.jobs.next_run IS 'When it runs next; a time in the past is made up for at once. Set by the server.';
 COMMENT ON COLUMN zeroauth_audit_internal.jobs.last_success IS 'When it last ended well. Set by the server.';
 COMMENT ON COLUMN zeroauth_audit_internal.jobs.overdue_at IS 'When it counts as overdue unless it ends well before. Set by the server.';
-COMMENT ON COLUMN zeroauth_audit_internal.jobs.held_at IS 'When it was last due and not run because all jobs were held. Set by the server.';
+COMMENT ON COLUMN zeroauth_audit_internal.jobs.counts_from IS 'When it was last changed, or was due and did not run because it was held: its age counts from then at the earliest. Set by the server.';
 COMMENT ON CONSTRAINT jobs_pkey ON zeroauth_audit_internal.jobs IS 'One schedule a job.';
 COMMENT ON CONSTRAINT jobs_name_check ON zeroauth_audit_internal.jobs IS 'What can be part of a function''s name.';
 COMMENT ON CONSTRAINT jobs_timeout_check ON zeroauth_audit_internal.jobs IS 'A run ends.';
@@ -130,6 +130,7 @@ BEGIN
     IF changed THEN
         NEW.next_run := zeroauth_audit_internal.schedule_next(NEW.schedule, NEW.time_zone, clock_timestamp());
         NEW.overdue_at := zeroauth_audit_internal.schedule_overdue(NEW.schedule, NEW.time_zone, clock_timestamp());
+        NEW.counts_from := clock_timestamp();
         IF NEW.next_run IS NULL THEN
             RAISE EXCEPTION USING ERRCODE = 'ZA021', MESSAGE = format('schedule "%s" never comes', NEW.schedule),
                 HINT = 'Look at the day and the month: is there such a day?';
@@ -280,6 +281,90 @@ REVOKE ALL ON FUNCTION zeroauth_audit_internal.run_number(boolean) FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.run_number(boolean) IS
     'The number of a run that begins: negative, and in no dump, while a dump may bring runs with numbers of their own.';
 
+CREATE FUNCTION zeroauth_audit_internal.job_limits() RETURNS TABLE (name text, longest interval)
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 8
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    VALUES ('tripwire', interval '3 minutes'), ('checkpoint', interval '3 minutes'), ('pins', interval '15 minutes'), ('duties', interval '3 hours'),
+        ('drift', interval '3 hours'), ('anchor', interval '2 days'), ('anchor_check', interval '2 days'), ('prune', interval '32 days')
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.job_limits() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.job_limits() IS
+    'The jobs that an installation has, and the longest time from one run to the next before a job counts as switched off.';
+
+CREATE FUNCTION zeroauth_audit_internal.jobs_off() RETURNS TABLE (name text, why text)
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 1
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT l.name, CASE
+        WHEN j.name IS NULL THEN 'it is not among the jobs'
+        WHEN NOT j.enabled THEN 'it is not enabled'
+        WHEN n.second - n.first > l.longest THEN format('its schedule %s leaves more than %s between two runs', j.schedule, l.longest)
+        WHEN n.first IS NULL OR n.second IS NULL THEN format('its schedule %s never comes', j.schedule)
+        WHEN j.scheduler = 'worker' AND (j.next_run IS NULL OR j.next_run > n.second) THEN format('its next run is put off until %s', coalesce(j.next_run::text, 'never')) END
+    FROM zeroauth_audit_internal.job_limits() l LEFT JOIN zeroauth_audit_internal.jobs j ON j.name = l.name
+    CROSS JOIN LATERAL (SELECT zeroauth_audit_internal.schedule_next(j.schedule, j.time_zone, clock_timestamp()) AS first) f
+    CROSS JOIN LATERAL (SELECT f.first, zeroauth_audit_internal.schedule_next(j.schedule, j.time_zone, f.first) AS second) n
+    WHERE j.name IS NULL OR NOT j.enabled OR n.first IS NULL OR n.second IS NULL OR n.second - n.first > l.longest
+       OR j.scheduler = 'worker' AND (j.next_run IS NULL OR j.next_run > n.second);
+END
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.jobs_off() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.jobs_off() IS
+    'The jobs of an installation that are missing, not enabled, too rare, or put off beyond their second next run, and why.';
+
+CREATE FUNCTION zeroauth_audit_internal.jobs_late() RETURNS SETOF text
+    LANGUAGE plpgsql VOLATILE PARALLEL RESTRICTED ROWS 1
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    held CONSTANT boolean := zeroauth_audit_internal.jobs_held() IS NOT NULL;
+    began CONSTANT timestamptz := greatest(pg_postmaster_start_time(), (SELECT s.began_at FROM zeroauth_audit_internal.drift_state s WHERE s.began_at <= clock_timestamp()));
+BEGIN
+    -- By the age of the last success: what the row itself says of when it is overdue can be put off, and a time in the future is none.
+    RETURN QUERY
+    SELECT j.name FROM zeroauth_audit_internal.jobs j
+    WHERE j.enabled AND (NOT held OR zeroauth_audit_internal.never_held(j.name))
+      AND (j.overdue_at <= clock_timestamp() OR clock_timestamp() >= zeroauth_audit_internal.schedule_overdue(j.schedule, j.time_zone, greatest(
+          began,
+          CASE WHEN j.last_success <= clock_timestamp() THEN j.last_success END,
+          CASE WHEN j.counts_from <= clock_timestamp() THEN j.counts_from END)))
+    ORDER BY j.name;
+END
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.jobs_late() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.jobs_late() IS
+    'The jobs that have not ended well for two of their intervals, since the server started, the trail began, or they were last changed or held.';
+
+CREATE FUNCTION zeroauth_audit_internal.jobs_watch() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    off record;
+    marks text[] := '{}';
+BEGIN
+    IF to_regprocedure('zeroauth_audit_internal.resolve_others(text, text, text[], text)') IS NULL OR NOT zeroauth_audit_internal.trail_begun() THEN
+        RETURN;
+    END IF;
+    FOR off IN SELECT o.name, o.why FROM zeroauth_audit_internal.jobs_off() o LOOP
+        marks := marks || ('job_off:' || off.name);
+        -- Somebody said so and why: there is an alert with both.
+        IF NOT EXISTS (SELECT FROM zeroauth_audit_internal.alerts a WHERE a.fingerprint = 'job_disabled:' || off.name AND a.state <> 'resolved') THEN
+            PERFORM zeroauth_audit_internal.raise_alert('job_off', 2::smallint, NULL, 'job_off:' || off.name, format('job %s does not run as it has to: %s', off.name, off.why),
+                (SELECT jsonb_build_object('why', off.why, 'job', to_jsonb(j)) FROM (SELECT) n LEFT JOIN zeroauth_audit_internal.jobs j ON j.name = off.name));
+        END IF;
+    END LOOP;
+    PERFORM zeroauth_audit_internal.resolve_others('job_off', 'job_off:', marks, 'the job runs as it has to');
+END
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.jobs_watch() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.jobs_watch() IS
+    'Raises the alert job_off for every job of an installation that is missing, not enabled, too rare or put off, and resolves it. Called by the job tripwire, and by the worker every two minutes.';
+
 CREATE FUNCTION zeroauth_audit_internal.job_begin(job text, exclusive boolean) RETURNS bigint
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
@@ -297,7 +382,7 @@ BEGIN
     END IF;
     IF held IS NOT NULL AND NOT zeroauth_audit_internal.never_held(job) THEN
         UPDATE zeroauth_audit_internal.jobs j
-        SET held_at = clock_timestamp(), next_run = zeroauth_audit_internal.schedule_next(due.schedule, due.time_zone, clock_timestamp()),
+        SET counts_from = clock_timestamp(), next_run = zeroauth_audit_internal.schedule_next(due.schedule, due.time_zone, clock_timestamp()),
             overdue_at = zeroauth_audit_internal.schedule_overdue(due.schedule, due.time_zone, clock_timestamp())
         WHERE j.name = job;
         RETURN NULL;
@@ -409,12 +494,9 @@ AS $$
 DECLARE
     late text;
     count integer := 0;
-    held CONSTANT boolean := zeroauth_audit_internal.jobs_held() IS NOT NULL;
 BEGIN
-    FOR late IN
-        SELECT j.name FROM zeroauth_audit_internal.jobs j
-        WHERE j.enabled AND j.overdue_at <= clock_timestamp() AND (NOT held OR zeroauth_audit_internal.never_held(j.name))
-    LOOP
+    PERFORM zeroauth_audit_internal.jobs_watch();
+    FOR late IN SELECT zeroauth_audit_internal.jobs_late() LOOP
         PERFORM zeroauth_audit_internal.job_alert(late, true);
         count := count + 1;
     END LOOP;
@@ -423,7 +505,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.jobs_check_overdue() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.jobs_check_overdue() IS
-    'Called by the worker: raises the alert job_overdue for every job that is. Returns how many are.';
+    'Called by the worker when a job becomes overdue, and every two minutes: raises the alert job_overdue for every job that is, and what jobs_watch does. Returns how many are overdue.';
 
 CREATE FUNCTION zeroauth_audit_internal.unknown_job(name text) RETURNS void
     LANGUAGE plpgsql STABLE
@@ -463,7 +545,7 @@ BEGIN
             HINT = format('The worker runs it: the entry of pg_cron is not ours any more. SELECT * FROM audit_job_run(%L) runs it now.', job.name);
     END IF;
     IF run_job.run_by = 'pg_cron' AND zeroauth_audit_internal.jobs_held() IS NOT NULL AND NOT zeroauth_audit_internal.never_held(job.name) THEN
-        UPDATE zeroauth_audit_internal.jobs j SET held_at = clock_timestamp(), overdue_at = zeroauth_audit_internal.schedule_overdue(j.schedule, j.time_zone, clock_timestamp()) WHERE j.name = job.name;
+        UPDATE zeroauth_audit_internal.jobs j SET counts_from = clock_timestamp(), overdue_at = zeroauth_audit_internal.schedule_overdue(j.schedule, j.time_zone, clock_timestamp()) WHERE j.name = job.name;
         RETURN jsonb_build_object('job', job.name, 'status', 'held', 'reason', zeroauth_audit_internal.jobs_held());
     END IF;
     IF NOT zeroauth_audit_internal.job_lock(job.name) THEN

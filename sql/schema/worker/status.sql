@@ -15,6 +15,7 @@ AS $$
             WHEN 'worker_starting' THEN ARRAY['starting', 'ask again in some seconds']
             WHEN 'worker_not_alive' THEN ARRAY['not running', 'the server log says why']
             WHEN 'job_overdue' THEN ARRAY[format('job %s is overdue', k.name), format('SELECT * FROM audit_job_run(''%s'')', k.name)]
+            WHEN 'job_off' THEN ARRAY[format('job %s is off, rare or put off', k.name), 'SELECT * FROM audit_jobs; audit_job_set(..)']
             WHEN 'pg_cron_missing' THEN ARRAY['jobs are for pg_cron, which is not here', 'SELECT audit_job_scheduler(''worker'')']
             WHEN 'restore_running' THEN ARRAY['a dump is restored: most jobs wait', 'wait until the restore ends']
             WHEN 'history_behind' THEN ARRAY['all history takes longer than its period', 'raise zeroauth_audit.replay_load']
