@@ -33,6 +33,11 @@ impl Outbox {
         self.next_due.is_some_and(|due| due <= Instant::now())
     }
 
+    /// There may be another event.
+    pub fn look(&mut self) {
+        self.next_due = Some(Instant::now());
+    }
+
     /// When to call [`Outbox::tick`] at the latest; `None`: not before the worker is woken.
     pub fn next_due(&self) -> Option<Instant> {
         self.next_due

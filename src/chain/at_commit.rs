@@ -48,13 +48,13 @@ unsafe extern "C-unwind" fn transaction_ends(event: pg_sys::XactEvent::Type, _: 
         pg_sys::XactEvent::XACT_EVENT_COMMIT => {
             head::committed();
             supplied::committed();
-            shared_heads::unlocked_writer_ended();
+            shared_heads::unlocked_writer_ended(true);
         }
         // A prepared transaction keeps its chains locked, and commits by another statement: see [`crate::guard::ddl`].
         pg_sys::XactEvent::XACT_EVENT_ABORT | pg_sys::XactEvent::XACT_EVENT_PREPARE => {
             head::not_committed();
             supplied::not_committed();
-            shared_heads::unlocked_writer_ended();
+            shared_heads::unlocked_writer_ended(false);
         }
         _ => {}
     }

@@ -12,3 +12,4 @@ pub(crate) mod neighbours;
 pub(crate) mod shared_heads;
 pub(crate) mod supplied;
 pub(crate) mod trigger;
+pub(crate) mod under_policy;

@@ -18,6 +18,7 @@ use crate::chain::lock::Claim;
 use crate::chain::neighbours::{self, Misfit};
 use crate::chain::shared_heads;
 use crate::chain::supplied;
+use crate::chain::under_policy;
 use crate::pg::call::{self, Arguments, Fires, sql_function, trigger_data};
 use crate::pg::error::{Failure, Kind};
 use crate::pg::random;
@@ -143,6 +144,8 @@ fn chain_event(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
             // SAFETY: as above.
             unsafe { supplied::note(relation) };
         }
+        // SAFETY: the relation is open.
+        unsafe { under_policy::passed(relation) };
         return Ok(unchanged);
     }
     // SAFETY: the relation is open; a text column of a row that the executor keeps.
@@ -232,6 +235,8 @@ unsafe fn append(
     if unsafe { !scratch::is_created_here(relation) } {
         supplied::chained(tenant != OWN_TENANT.as_bytes());
     }
+    // SAFETY: open by contract.
+    unsafe { under_policy::passed(relation) };
     // SAFETY: values and nulls have an element for every attribute; what they point to is copied now.
     let tuple = unsafe {
         pg_sys::heap_form_tuple((*relation).rd_att, row.values.as_mut_ptr(), row.nulls.as_mut_ptr())

@@ -48,10 +48,12 @@ pub enum What {
     NotKept,
     /// Rows that brought their hashes were stored.
     EventsSupplied,
+    /// An INSERT was refused after the trigger had passed the row: by row-level security, mostly.
+    WriteRefused,
 }
 
 impl What {
-    const COUNT: usize = 10;
+    const COUNT: usize = 11;
 
     /// Kind of the alert, and the privileged use in words; of what is written to, its name comes instead.
     const fn words(self) -> (&'static str, &'static str) {
@@ -66,6 +68,7 @@ impl What {
             Self::ReplicaInsert => ("replica_role_used", "INSERT"),
             Self::ReplicaChange => ("replica_role_used", "UPDATE, DELETE or TRUNCATE tried"),
             Self::EventsSupplied => ("events_supplied", "events stored with their hashes"),
+            Self::WriteRefused => ("write_refused", "INSERT refused by row-level security"),
         }
     }
 }

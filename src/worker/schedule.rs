@@ -25,6 +25,8 @@ struct Job {
 pub struct Plan {
     /// Whether the table must be read again.
     pub outdated: bool,
+    /// Whether this database is a copy of another: then nothing leaves it.
+    pub is_copy: bool,
     jobs: Vec<Job>,
     /// Jobs that are not tried again before this time.
     postponed: HashMap<String, Instant>,
@@ -33,13 +35,20 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { outdated: true, jobs: Vec::new(), postponed: HashMap::new(), overdue_checked: time::now() }
+        Self {
+            outdated: true,
+            is_copy: false,
+            jobs: Vec::new(),
+            postponed: HashMap::new(),
+            overdue_checked: time::now(),
+        }
     }
 }
 
 impl Plan {
     /// Reads the table.
     pub fn load(&mut self) -> Result<(), WorkerError> {
+        let mut is_copy = false;
         self.jobs = owner_transaction::run(None, |open| {
             let mut jobs = Vec::new();
             // An older version of the extension has no jobs.
@@ -56,6 +65,11 @@ impl Plan {
             if !there {
                 return Ok(jobs);
             }
+            let copy = format!("SELECT {}.copy_of() IS NOT NULL", open.schema);
+            open.session.change(&copy, &[], |row| {
+                is_copy = row.bool(0);
+                Ok(())
+            })?;
             let sql = include_str!("../../sql/queries/job_plan.sql");
             open.session.all(sql, &[], |row| {
                 jobs.push(Job {
@@ -70,7 +84,7 @@ impl Plan {
             })?;
             Ok(jobs)
         })?;
-        self.outdated = false;
+        (self.outdated, self.is_copy) = (false, is_copy);
         self.postponed.retain(|_, until| *until > Instant::now());
         Ok(())
     }

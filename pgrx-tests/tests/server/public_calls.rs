@@ -84,6 +84,7 @@ fn the_status_has_a_row_a_part_the_worst_first_and_fits_a_terminal() {
     let reasons = [
         "not_preloaded",
         "maintenance_open",
+        "database_copy",
         "worker_off",
         "worker_starting",
         "worker_not_alive",

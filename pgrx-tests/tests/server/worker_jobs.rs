@@ -3,7 +3,7 @@
 use postgres::Client;
 use zeroauth_audit_tests::{Cluster, wait_until};
 
-use crate::support::worker::{ENDS, ONLY_PRUNE, STARTS, timed, watcher, worker_after};
+use crate::support::worker::{ENDS, OFF_IS_KNOWN, ONLY_PRUNE, STARTS, timed, watcher, worker_after};
 use crate::support::{DEADLINE, Database, Sql, pages};
 
 /// A server with the extension, and jobs of the test's own beside it.
@@ -275,7 +275,7 @@ fn health_says_what_is_wrong_and_stops_saying_it() {
     // Not due while the test runs; what it does under maintenance is no matter here.
     client.run("INSERT INTO zeroauth_audit_internal.jobs (name, schedule) VALUES ('tripwire', '0 0 1 1 *'), ('checkpoint', '0 0 1 1 *')");
     // That the other jobs are not there is known.
-    client.run("INSERT INTO zeroauth_audit_internal.alerts (severity, kind, fingerprint, message, state, acknowledged_at, acknowledged_by) SELECT 2, 'job_off', 'job_off:' || name, 'x', 'acknowledged', now(), 'x' FROM zeroauth_audit_internal.job_limits()");
+    client.run(OFF_IS_KNOWN);
     worker_after(&mut watcher(&cluster), "audit", None);
     // The worker tells people of the late job, sooner or later than this is asked.
     let health = "SELECT h ->> 'state', (h -> 'reasons') - 'alerts_open:2', h #> '{worker,alive}', h #> '{jobs,jobs,late,overdue}', h #>> '{database,version}' FROM audit_health() h";

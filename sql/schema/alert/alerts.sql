@@ -582,6 +582,8 @@ CREATE FUNCTION zeroauth_audit_internal.settle_delivery(id bigint, outcome text,
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
+DECLARE
+    tried zeroauth_audit_internal.alert_deliveries;
 BEGIN
     UPDATE zeroauth_audit_internal.alert_deliveries d
     SET state = CASE settle_delivery.outcome WHEN 'delivered' THEN 'delivered' ELSE 'pending' END,
@@ -590,12 +592,25 @@ BEGIN
         refused = CASE settle_delivery.outcome WHEN 'untried' THEN d.refused ELSE settle_delivery.outcome = 'refused' END,
         last_error = COALESCE(pg_catalog.left(settle_delivery.error, 500), d.last_error),
         next_attempt_at = CASE WHEN settle_delivery.outcome IN ('retry', 'refused') THEN pg_catalog.clock_timestamp() + settle_delivery.pause ELSE d.next_attempt_at END
-    WHERE d.id = settle_delivery.id AND d.state = 'sending';
+    WHERE d.id = settle_delivery.id AND d.state = 'sending'
+    RETURNING d.* INTO tried;
+    -- What a test was for.
+    INSERT INTO zeroauth_audit_internal.alert_events (alert_id, action, severity, resource, details)
+    SELECT tried.alert_id, 'alert.test_ended', CASE WHEN tried.state = 'delivered' THEN 'info' ELSE 'medium' END, 'route/' || tried.route, jsonb_strip_nulls(jsonb_build_object(
+        'alert', tried.alert_id, 'route', tried.route, 'result', settle_delivery.outcome, 'error', tried.last_error, 'attempts', tried.attempts,
+        'seconds', round(extract(epoch FROM clock_timestamp() - tried.created_at), 3)))
+    FROM zeroauth_audit_internal.alerts a
+    WHERE a.id = tried.alert_id AND a.kind = 'test' AND tried.what = 'raised' AND settle_delivery.outcome <> 'untried' AND (tried.state = 'delivered' OR tried.attempts = 1);
+    IF FOUND THEN
+        PERFORM zeroauth_audit_internal.log_line(jsonb_strip_nulls(jsonb_build_object(
+            'event', 'alert_test_ended', 'id', tried.alert_id, 'route', tried.route, 'result', settle_delivery.outcome, 'error', tried.last_error,
+            'seconds', round(extract(epoch FROM clock_timestamp() - tried.created_at), 3), 'database', current_database())));
+    END IF;
 END
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.settle_delivery(bigint, text, text, interval) FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.settle_delivery(bigint, text, text, interval) IS
-    'Records what came of a delivery that was being sent: delivered, retry or refused (with an error, tried again after the pause), or untried. Called by the worker.';
+    'Records what came of a delivery that was being sent: delivered, retry or refused (with an error, tried again after the pause), or untried. What came of a test (its first failure, and its success) is an event, with the seconds since it was asked for. Called by the worker.';
 
 CREATE FUNCTION zeroauth_audit_internal.check_route(route text) RETURNS boolean
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE

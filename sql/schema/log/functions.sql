@@ -83,6 +83,13 @@ COMMENT ON TRIGGER zeroauth_audit_sinks_changed ON zeroauth_audit_internal.sinks
 ALTER TABLE zeroauth_audit_internal.sinks ENABLE ALWAYS TRIGGER zeroauth_audit_sink_check;
 ALTER TABLE zeroauth_audit_internal.sinks ENABLE ALWAYS TRIGGER zeroauth_audit_sinks_changed;
 
+CREATE FUNCTION zeroauth_audit_internal.names_key() RETURNS boolean
+    LANGUAGE c STABLE PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_names_key';
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.names_key() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.names_key() IS
+    'Whether zeroauth_audit.checkpoint_key_file names a file; its name is shown to superusers only.';
+
 CREATE FUNCTION zeroauth_audit_internal.key_usable(error text) RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
@@ -244,7 +251,7 @@ REVOKE ALL ON FUNCTION zeroauth_audit_internal.sink_emptied(text) FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.sink_emptied(text) IS
     'Called by the worker when a directory holds no checkpoint: an alert of severity 1 if it had some; what is here is published there anew.';
 
-CREATE FUNCTION zeroauth_audit_internal.key_signs(public_key bytea, vkey text, told boolean) RETURNS void
+CREATE FUNCTION zeroauth_audit_internal.key_signs(public_key bytea, vkey text) RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -256,7 +263,7 @@ BEGIN
     ON CONFLICT (public_key) DO UPDATE SET last_used = excluded.last_used
     WHERE k.last_used < excluded.last_used - interval '10 minutes'
     RETURNING k.first_used = k.last_used INTO is_new;
-    IF is_new AND key_signs.told AND EXISTS (SELECT FROM zeroauth_audit_internal.keys k WHERE k.public_key <> key_signs.public_key) THEN
+    IF is_new AND EXISTS (SELECT FROM zeroauth_audit_internal.keys k WHERE k.public_key <> key_signs.public_key) THEN
         PERFORM zeroauth_audit_internal.raise_alert('key_changed', 3::smallint, NULL, 'key_changed:' || encode(key_signs.public_key, 'hex'),
             format('checkpoints are signed with a new key: %s', key_signs.vkey),
             jsonb_build_object('vkey', key_signs.vkey, 'others', (
@@ -264,9 +271,9 @@ BEGIN
     END IF;
 END
 $$;
-REVOKE ALL ON FUNCTION zeroauth_audit_internal.key_signs(bytea, text, boolean) FROM PUBLIC;
-COMMENT ON FUNCTION zeroauth_audit_internal.key_signs(bytea, text, boolean) IS
-    'Keeps a public key that signs; another key than those before is an alert of severity 3. told: not for the key of a drill.';
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.key_signs(bytea, text) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.key_signs(bytea, text) IS
+    'Keeps a public key that signs; another key than those before is an alert of severity 3.';
 
 CREATE FUNCTION zeroauth_audit_internal.append_own_to(action text, severity text, resource text, details jsonb, tenant text) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE
@@ -332,7 +339,7 @@ BEGIN
     INTO sinks FROM zeroauth_audit_internal.sinks s;
     IF logs.logs = 0 THEN
         NULL; -- nothing was to be signed yet
-    ELSIF current_setting('zeroauth_audit.checkpoint_key_file') = '' THEN
+    ELSIF NOT zeroauth_audit_internal.names_key() THEN
         reasons := reasons || 'checkpoints_not_signed'::text;
     ELSIF sinks.enabled = 0 THEN
         reasons := reasons || 'checkpoints_not_published'::text;

@@ -283,6 +283,8 @@ BEGIN
             PERFORM zeroauth_audit_internal.raise_incident('maintenance_used', 1::smallint, 'not kept', format('%s more notes of privileged use were not kept: there were too many at once', u.times), jsonb_build_object('uses', u.each));
         ELSIF u.kind = 'maintenance_used' THEN
             PERFORM zeroauth_audit_internal.raise_incident('maintenance_used', 2::smallint, u.role, format('%s used zeroauth_audit.maintenance: %s', u.role, u.uses), detail);
+        ELSIF u.kind = 'write_refused' THEN
+            PERFORM zeroauth_audit_internal.raise_incident('write_refused', 3::smallint, u.role, format('row-level security refused events that %s wrote, in %s transactions', u.role, u.times), detail);
         ELSIF u.kind = 'events_supplied' THEN
             -- The first restore of a dump is what it is for; afterwards a trail grows by being written to.
             IF zeroauth_audit_internal.trail_sealed() OR zeroauth_audit_internal.was_chained() THEN
@@ -386,6 +388,9 @@ BEGIN
         problems := problems || jsonb_build_object('clock', SQLSTATE || ' ' || SQLERRM);
     END;
     BEGIN
+        IF zeroauth_audit_internal.copy_of() IS NULL AND zeroauth_audit_internal.trail_begun() THEN
+            PERFORM zeroauth_audit_internal.trail_is_here();
+        END IF;
         PERFORM zeroauth_audit_internal.jobs_watch();
         PERFORM zeroauth_audit_internal.sinks_watch();
     EXCEPTION WHEN OTHERS THEN
@@ -406,7 +411,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.job_tripwire() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.job_tripwire() IS
-    'The job tripwire: looks at definitions, at the file and the counters of audit_events, at uses of maintenance and replica role, at writes to system catalogs, and at the clock; raises alerts of kind guard_disabled, table_rewritten, rows_modified, maintenance_used, replica_role_used, catalog_written, state_written, events_supplied, restore_running, job_off, sink_failing and clock_step, and resolves those whose condition is gone.';
+    'The job tripwire: looks at definitions, at the file and the counters of audit_events, at uses of maintenance and replica role, at writes to system catalogs, and at the clock; raises alerts of kind guard_disabled, table_rewritten, rows_modified, maintenance_used, replica_role_used, catalog_written, state_written, events_supplied, write_refused, restore_running, job_off, sink_failing and clock_step, and resolves those whose condition is gone.';
 
 CREATE FUNCTION zeroauth_audit_internal.job_pins() RETURNS jsonb
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE

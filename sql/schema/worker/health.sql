@@ -16,6 +16,7 @@ AS $$
 DECLARE
     preloaded boolean := zeroauth_audit_internal.preloaded();
     maintenance boolean := current_setting('zeroauth_audit.maintenance')::boolean;
+    original CONSTANT text := zeroauth_audit_internal.copy_of();
     reasons text[] := '{}';
 BEGIN
     IF NOT preloaded THEN
@@ -24,16 +25,19 @@ BEGIN
     IF maintenance THEN
         reasons := reasons || 'maintenance_open'::text;
     END IF;
+    IF original IS NOT NULL THEN
+        reasons := 'database_copy'::text || reasons;
+    END IF;
     RETURN jsonb_build_object(
         'state', CASE WHEN reasons = '{}' THEN 'ok' ELSE 'degraded' END, 'reasons', reasons,
-        'name', current_database(), 'standby', pg_is_in_recovery(), 'preloaded', preloaded,
+        'name', current_database(), 'copy_of', original, 'standby', pg_is_in_recovery(), 'preloaded', preloaded,
         'version', (SELECT e.extversion FROM pg_extension e WHERE e.extname = 'zeroauth_audit'),
         'server_started', pg_postmaster_start_time());
 END
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.health_database() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.health_database() IS
-    'Part of audit_health(): this database, the version of the extension, and whether its library was loaded by the server. Degraded: not_preloaded, maintenance_open (in the session that asks).';
+    'Part of audit_health(): this database, the version of the extension, and whether its library was loaded by the server. Degraded: database_copy (copy_of says of what: nothing is signed, published or sent), not_preloaded, maintenance_open (in the session that asks).';
 
 CREATE FUNCTION zeroauth_audit_internal.health_worker() RETURNS jsonb
     LANGUAGE plpgsql VOLATILE
@@ -87,7 +91,7 @@ BEGIN
     IF EXISTS (SELECT FROM zeroauth_audit_internal.jobs j WHERE j.scheduler = 'pg_cron' AND j.enabled) AND NOT EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'pg_cron') THEN
         failing := failing || 'pg_cron_missing'::text;
     END IF;
-    IF held IS DISTINCT FROM 'no_events' THEN
+    IF held IS DISTINCT FROM 'no_events' AND held IS DISTINCT FROM 'copy' THEN
         -- Not what a person knows of: its alert is acknowledged.
         degraded := ARRAY(
             SELECT 'job_off:' || o.name FROM zeroauth_audit_internal.jobs_off() o

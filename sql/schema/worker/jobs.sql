@@ -242,11 +242,48 @@ REVOKE ALL ON FUNCTION zeroauth_audit_internal.trail_begun() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.trail_begun() IS
     'Whether there is anything to look after: an event, or something that remembers one since CREATE EXTENSION (a watermark, a checkpoint, the counters of the table). What a dump brings remembers another trail.';
 
+CREATE FUNCTION zeroauth_audit_internal.copy_of() RETURNS text
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- A standby and a restored base backup have the same identifier and oids. pg_upgrade makes a new identifier and a new extension.
+    RETURN (
+        SELECT CASE WHEN s.cluster = c.system_identifier THEN 'database ' || s.database_name ELSE 'server ' || s.cluster END
+        FROM zeroauth_audit_internal.drift_state s
+        CROSS JOIN pg_control_system() c
+        CROSS JOIN (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()) d
+        CROSS JOIN (SELECT e.oid FROM pg_extension e WHERE e.extname = 'zeroauth_audit') e
+        WHERE s.cluster = c.system_identifier AND s.database <> d.oid OR s.cluster <> c.system_identifier AND s.extension = e.oid);
+END
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.copy_of() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.copy_of() IS
+    'Of which database or server this one is a copy (CREATE DATABASE .. TEMPLATE, or copied files with a new system identifier); NULL when it is none, as far as can be known.';
+
+CREATE FUNCTION zeroauth_audit_internal.trail_is_here() RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE zeroauth_audit_internal.drift_state s SET cluster = c.system_identifier, database = d.oid, database_name = current_database(), extension = e.oid
+    FROM pg_control_system() c, pg_database d, pg_extension e
+    WHERE d.datname = current_database() AND e.extname = 'zeroauth_audit'
+      AND (s.cluster, s.database, s.database_name, s.extension) IS DISTINCT FROM (c.system_identifier, d.oid, current_database(), e.oid);
+END
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.trail_is_here() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.trail_is_here() IS
+    'Remembers in which server and database the trail is.';
+
 CREATE FUNCTION zeroauth_audit_internal.jobs_held() RETURNS text
     LANGUAGE plpgsql VOLATILE PARALLEL RESTRICTED
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    IF zeroauth_audit_internal.copy_of() IS NOT NULL THEN
+        RETURN 'copy';
+    END IF;
     -- What a job writes would clash with rows that a restore brings: from CREATE EXTENSION until its session has ended.
     IF NOT zeroauth_audit_internal.trail_begun() THEN
         RETURN 'no_events';
@@ -258,7 +295,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.jobs_held() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.jobs_held() IS
-    'Why no job of this database runs by itself, but tripwire and pins, which always do: no_events (there is nothing to look after yet, and a dump may be about to be restored) or restore_running (events are restored into a trail that was never sealed); NULL when jobs run.';
+    'Why no job of this database runs by itself, but tripwire and pins, which always do: copy (this database is a copy, and nobody has said what is to become of it), no_events (there is nothing to look after yet, and a dump may be about to be restored) or restore_running (events are restored into a trail that was never sealed); NULL when jobs run.';
 
 CREATE FUNCTION zeroauth_audit_internal.never_held(job text) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -274,7 +311,7 @@ CREATE FUNCTION zeroauth_audit_internal.run_number(held boolean) RETURNS bigint
     LANGUAGE sql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT CASE WHEN run_number.held THEN (extract(epoch FROM clock_timestamp()) * 1000000)::bigint - 4611686018427387904
+    SELECT CASE WHEN coalesce(run_number.held, false) THEN (extract(epoch FROM clock_timestamp()) * 1000000)::bigint - 4611686018427387904
         ELSE nextval('zeroauth_audit_internal.job_runs_id_seq') END
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.run_number(boolean) FROM PUBLIC;
@@ -389,7 +426,7 @@ BEGIN
     END IF;
     UPDATE zeroauth_audit_internal.jobs j SET next_run = zeroauth_audit_internal.schedule_following(due.schedule, due.time_zone, due.next_run, clock_timestamp()) WHERE j.name = job;
     INSERT INTO zeroauth_audit_internal.job_runs AS r (id, job, scheduled_for, run_by, status, finished_at) OVERRIDING SYSTEM VALUE
-    VALUES (zeroauth_audit_internal.run_number(held IS NOT NULL), job, due.next_run, 'worker', CASE WHEN exclusive THEN 'running' ELSE 'skipped' END, CASE WHEN NOT exclusive THEN clock_timestamp() END)
+    VALUES (zeroauth_audit_internal.run_number(held IN ('no_events', 'restore_running')), job, due.next_run, 'worker', CASE WHEN exclusive THEN 'running' ELSE 'skipped' END, CASE WHEN NOT exclusive THEN clock_timestamp() END)
     RETURNING r.id INTO run;
     RETURN CASE WHEN exclusive THEN run END;
 END
@@ -553,7 +590,7 @@ BEGIN
             HINT = format('Try again when it has ended: SELECT * FROM audit_job_runs WHERE job = %L AND status = ''running''.', job.name);
     END IF;
     INSERT INTO zeroauth_audit_internal.job_runs AS r (id, job, run_by) OVERRIDING SYSTEM VALUE
-    VALUES (zeroauth_audit_internal.run_number(run_job.run_by = 'pg_cron' AND zeroauth_audit_internal.jobs_held() IS NOT NULL), job.name, run_job.run_by)
+    VALUES (zeroauth_audit_internal.run_number(run_job.run_by = 'pg_cron' AND coalesce(zeroauth_audit_internal.jobs_held() IN ('no_events', 'restore_running'), false)), job.name, run_job.run_by)
     RETURNING r.id INTO run;
     IF run_job.run_by = 'pg_cron' THEN
         UPDATE zeroauth_audit_internal.jobs j SET next_run = zeroauth_audit_internal.schedule_next(j.schedule, j.time_zone, clock_timestamp()) WHERE j.name = job.name;

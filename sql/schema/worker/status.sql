@@ -10,6 +10,7 @@ AS $$
     ), said AS (
         SELECT CASE k.kind
             WHEN 'not_preloaded' THEN ARRAY['not in shared_preload_libraries', 'add zeroauth_audit there, restart the server']
+            WHEN 'database_copy' THEN ARRAY[format('a copy of %s', left(h ->> 'copy_of', 30)), 'SELECT audit_copy_acknowledge(''why it is here'')']
             WHEN 'maintenance_open' THEN ARRAY['maintenance is open in this session', 'RESET zeroauth_audit.maintenance']
             WHEN 'worker_off' THEN ARRAY['switched off: no job runs by itself', 'zeroauth_audit.worker = on, restart the server']
             WHEN 'worker_starting' THEN ARRAY['starting', 'ask again in some seconds']
@@ -83,7 +84,7 @@ AS $$
 DECLARE
     health jsonb := @extschema@.audit_health();
     standby boolean := pg_is_in_recovery();
-    unsigned CONSTANT boolean := current_setting('zeroauth_audit.checkpoint_key_file') = '';
+    unsigned CONSTANT boolean := NOT zeroauth_audit_internal.names_key();
 BEGIN
     RETURN QUERY
     WITH parts AS (
