@@ -145,6 +145,7 @@ pub extern "C-unwind" fn _PG_init() {
     guard::ddl::install_hooks();
     guard::executor::install_hooks();
     guard::functions::install_hook();
+    guard::refused_writes::install();
     // SAFETY: set by PostgreSQL around the loading of the libraries.
     let preloaded = unsafe { pgrx::pg_sys::process_shared_preload_libraries_in_progress };
     if preloaded {

@@ -1,12 +1,12 @@
--- @trail@ is the table, @logs@ the schema of its logs. Chains behind tenant $1, in order, that do not end where their tenant's log says, and one of each tenant whose newest checkpoint is
+-- @trail@ is the table, @logs@ the schema of its logs. Chains behind tenant $1, in order, that do not end where their tenant's log says, and the first there is of each tenant whose newest checkpoint is
 -- to be signed, or signed again; $2 is 1 when there is a key.
 -- The order is that of the chains, with no sort that would have to read all of them first: each LIMIT 1 leaves nothing but a nested loop
 -- to join by. Of a hash join the rest of the tenants, behind the last one of a step, would be skipped.
 WITH RECURSIVE chains AS (
-    (SELECT e.tenant_id, e.chain FROM @trail@ e
+    (SELECT e.tenant_id, e.chain, true AS first FROM @trail@ e
      WHERE e.tenant_id OPERATOR(pg_catalog.>) $1 AND e.chain IS NOT NULL ORDER BY e.tenant_id, e.chain LIMIT 1)
     UNION ALL
-    SELECT next.tenant_id, next.chain FROM chains c CROSS JOIN LATERAL (
+    SELECT next.tenant_id, next.chain, next.tenant_id OPERATOR(pg_catalog.<>) c.tenant_id FROM chains c CROSS JOIN LATERAL (
         SELECT e.tenant_id, e.chain FROM @trail@ e
         WHERE (e.tenant_id, e.chain) OPERATOR(pg_catalog.>) (c.tenant_id, c.chain) ORDER BY e.tenant_id, e.chain LIMIT 1) next
 )
@@ -28,4 +28,4 @@ LEFT JOIN LATERAL (
 WHERE log.state IS NULL
    OR log.state OPERATOR(pg_catalog.=) 'open'
   AND (head.seq OPERATOR(pg_catalog.<>) COALESCE(covered.to_seq, 0::pg_catalog.int8)
-       OR c.chain OPERATOR(pg_catalog.=) 0::pg_catalog.int2 AND (newest.unsigned AND $2 OPERATOR(pg_catalog.=) 1 OR newest.sealed_at OPERATOR(pg_catalog.<) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '1 hour'::pg_catalog.interval)))
+       OR c.first AND (newest.unsigned AND $2 OPERATOR(pg_catalog.=) 1 OR newest.sealed_at OPERATOR(pg_catalog.<) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '1 hour'::pg_catalog.interval)))

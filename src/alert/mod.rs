@@ -4,4 +4,5 @@
 //! while something is sent. Imports from shared/ (waking the worker), trail/ and pg/.
 
 pub(crate) mod delivery;
+pub(crate) mod outbox;
 pub(crate) mod own_event;

@@ -12,6 +12,7 @@ use crate::pg::random;
 use crate::pg::time;
 use crate::shared::notices;
 use crate::trail::membership::{OWN_TENANT, extension_schema, trail_oid};
+use crate::trail::own_tenant;
 
 /// `$1` id, `$2` tenant, `$3` category, `$4` action, `$5` severity, `$6` resource, `$7` details.
 const PARAMETERS: usize = 7;
@@ -104,7 +105,9 @@ unsafe fn append_own(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     let stored = unsafe {
         pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
         pg_sys::SetUserIdAndSecContext(prepared.owner, context | restricted);
+        own_tenant::allow();
         let done = SPI_execute_plan(prepared.plan, prepared.values, std::ptr::null(), false, 0);
+        own_tenant::forbid();
         pg_sys::SetUserIdAndSecContext(user, context);
         let stored = done == pg_sys::SPI_OK_INSERT as c_int && pg_sys::SPI_processed == 1;
         pg_sys::SPI_finish();

@@ -1,5 +1,5 @@
-//! The end of a transaction or a savepoint: puts heads back into shared memory, hands them to the subtransaction around, and counts
-//! unlocked writers as ended.
+//! The end of a transaction or a savepoint: puts heads back into shared memory, hands them to the subtransaction around, counts unlocked
+//! writers as ended, and says whether rows with hashes were stored.
 //!
 //! Two raw callbacks for each backend. pgrx's closures would outlive PREPARE TRANSACTION and fire in the next transaction. An error
 //! or a panic after the commit would take the cluster down, so nothing here calls PostgreSQL or can fail.
@@ -10,6 +10,7 @@ use pgrx::pg_sys;
 
 use crate::chain::head;
 use crate::chain::shared_heads;
+use crate::chain::supplied;
 
 /// Registers the callback in this backend, once.
 pub fn watch() {
@@ -39,16 +40,21 @@ unsafe extern "C-unwind" fn subtransaction_ends(
 unsafe extern "C-unwind" fn transaction_ends(event: pg_sys::XactEvent::Type, _: *mut std::ffi::c_void) {
     match event {
         // Deferred triggers have run. The counters of this transaction are still there; after the commit they are not.
-        pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT => head::commit_begins(),
+        pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT => {
+            head::commit_begins();
+            supplied::commit_begins();
+        }
         // Everybody can see the rows, and the chains are still locked.
         pg_sys::XactEvent::XACT_EVENT_COMMIT => {
             head::committed();
-            shared_heads::unlocked_writer_ended();
+            supplied::committed();
+            shared_heads::unlocked_writer_ended(true);
         }
         // A prepared transaction keeps its chains locked, and commits by another statement: see [`crate::guard::ddl`].
         pg_sys::XactEvent::XACT_EVENT_ABORT | pg_sys::XactEvent::XACT_EVENT_PREPARE => {
             head::not_committed();
-            shared_heads::unlocked_writer_ended();
+            supplied::not_committed();
+            shared_heads::unlocked_writer_ended(false);
         }
         _ => {}
     }

@@ -155,7 +155,7 @@ pub unsafe fn place(relation: pg_sys::Relation) -> Place {
 ///
 /// # Safety
 /// `relation` must be open.
-unsafe fn counted(relation: pg_sys::Relation) -> *const pg_sys::PgStat_TableStatus {
+pub unsafe fn counted(relation: pg_sys::Relation) -> *const pg_sys::PgStat_TableStatus {
     // SAFETY: open by contract; the call asks for exactly these two conditions.
     unsafe {
         if (*relation).pgstat_info.is_null() && (*relation).pgstat_enabled {
@@ -370,9 +370,11 @@ pub unsafe fn read(
     })?
 }
 
+/// Whether `index` is over (tenant_id, chain, seq).
+///
 /// # Safety
 /// `index` must be open.
-unsafe fn is_chain_key(index: pg_sys::Relation) -> bool {
+pub unsafe fn is_chain_key(index: pg_sys::Relation) -> bool {
     // SAFETY: open by contract; rd_index is set for indexes.
     let form = unsafe { &*(*index).rd_index };
     // SAFETY: indkey has indnatts elements.

@@ -22,6 +22,7 @@ use pgrx::pg_sys;
 
 use crate::pg::settings;
 use crate::pg::versions;
+use crate::trail::membership::OWN_TENANT;
 
 const CHAIN_LOCK: u16 = 0x5A41;
 const TENANT_LOCK: u16 = 0x5A42;
@@ -83,13 +84,14 @@ pub struct Claim {
 
 /// Claims a chain of `tenant`.
 ///
-/// Waits only when `zeroauth_audit.max_chains` says that there are not enough chains for everybody.
+/// Waits only when `zeroauth_audit.max_chains` says that there are not enough chains for everybody; never for the extension's own tenant.
 pub fn claim_chain(tenant: &[u8]) -> Claim {
     let hash = hash(tenant);
     let bucket = hash % BUCKETS as u32;
     let slot = bucket as usize;
     let exclusive = pg_sys::ExclusiveLock;
-    let most = settings::max_chains();
+    // Alerts wait for nobody.
+    let most = if tenant == OWN_TENANT.as_bytes() { None } else { settings::max_chains() };
     if most == Some(1) {
         acquire((hash, 0, TENANT_LOCK), exclusive, true);
         acquire((bucket, 0, CHAIN_LOCK), pg_sys::ShareLock, true);

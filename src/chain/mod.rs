@@ -8,5 +8,8 @@ pub(crate) mod at_commit;
 pub(crate) mod chain_end;
 pub(crate) mod head;
 pub(crate) mod lock;
+pub(crate) mod neighbours;
 pub(crate) mod shared_heads;
+pub(crate) mod supplied;
 pub(crate) mod trigger;
+pub(crate) mod under_policy;

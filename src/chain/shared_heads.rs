@@ -29,6 +29,9 @@ use zeroauth_audit_core::Digest;
 use crate::chain::chain_end::Head;
 use crate::pg::shmem;
 
+/// So often a busy slot is tried: some milliseconds.
+const MOST_TRIES: u32 = 128 * 256;
+
 /// Two heads of one slot evict each other, which only costs a look into the index.
 const SLOTS: usize = 8192;
 
@@ -56,18 +59,22 @@ struct Slot {
 }
 
 impl Slot {
-    /// Runs `body` alone. `body` must not call PostgreSQL: an error would leave the slot busy for ever.
-    fn with<T>(&self, body: impl FnOnce(&mut Content) -> T) -> T {
+    /// Runs `body` alone; `None` when the slot stays busy. `body` must not call PostgreSQL: an error would leave the slot busy for ever.
+    fn with<T>(&self, body: impl FnOnce(&mut Content) -> T) -> Option<T> {
         let mut tries = 0_u32;
         while self.busy.compare_exchange_weak(false, true, Ordering::Acquire, Ordering::Relaxed).is_err() {
             tries += 1;
+            // The owner may be stopped, for as long as somebody likes: heads can be read from the index.
+            if tries > MOST_TRIES {
+                return None;
+            }
             // The owner of the flag copies 64 bytes; it takes longer only when the kernel took the processor away.
             if tries.is_multiple_of(128) { std::thread::yield_now() } else { std::hint::spin_loop() }
         }
         // SAFETY: `busy` was false and is ours now: nobody else looks at the content.
         let done = body(unsafe { &mut *self.content.get() });
         self.busy.store(false, Ordering::Release);
-        done
+        Some(done)
     }
 }
 
@@ -189,7 +196,7 @@ pub fn take(place: Place, tenant: &[u8], chain: u16) -> Option<Head> {
             content.key = EMPTY;
             Head { chain, seq: content.seq, hash: Digest::new(content.hash) }
         })
-    })
+    })?
 }
 
 /// Puts the head of a chain into its slot. The caller has committed the event at `head` and still holds the chain's lock; `since`
@@ -201,7 +208,7 @@ pub fn put(place: Place, since: State, tenant: &[u8], head: &Head) {
     }
     let key = place.key(&shared.secret, since, tenant, head.chain);
     let content = Content { key, seq: head.seq, hash: *head.hash.as_bytes() };
-    shared.slot(key).with(|slot| *slot = content);
+    let _ = shared.slot(key).with(|slot| *slot = content);
 }
 
 thread_local! {
@@ -231,8 +238,8 @@ fn begin(counters: u64) {
     }
 }
 
-/// The transaction has ended, and others see its changes. Raises nothing.
-pub fn unlocked_writer_ended() {
+/// The transaction has ended. If it committed, others see its changes; if not, nothing has changed, and heads stay true. Raises nothing.
+pub fn unlocked_writer_ended(committed: bool) {
     let counters = WRITES_UNLOCKED.replace(0);
     if counters == 0 {
         return;
@@ -240,7 +247,11 @@ pub fn unlocked_writer_ended() {
     let Some(shared) = shared() else { return };
     for (n, counter) in shared.unlocked_writers.iter().enumerate() {
         if counters & (1 << n) != 0 {
-            counter.fetch_add(ENDED, Ordering::SeqCst);
+            if committed {
+                counter.fetch_add(ENDED, Ordering::SeqCst);
+            } else {
+                counter.fetch_sub(BEGUN, Ordering::SeqCst);
+            }
         }
     }
 }

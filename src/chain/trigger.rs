@@ -15,16 +15,21 @@ use crate::chain::chain_end::Head;
 use crate::chain::head;
 use crate::chain::lock;
 use crate::chain::lock::Claim;
+use crate::chain::neighbours::{self, Misfit};
 use crate::chain::shared_heads;
+use crate::chain::supplied;
+use crate::chain::under_policy;
 use crate::pg::call::{self, Arguments, Fires, sql_function, trigger_data};
 use crate::pg::error::{Failure, Kind};
 use crate::pg::random;
 use crate::pg::settings;
 use crate::pg::time;
 use crate::pg::varlena::{self, ShortVarlena};
-use crate::shared::databases::restores;
+use crate::pg::versions;
 use crate::shared::privileged_use::{self, What};
 use crate::trail::columns::{self, COLUMNS, COUNT, ContentFinding, Scratch, at};
+use crate::trail::membership::OWN_TENANT;
+use crate::trail::own_tenant;
 use crate::trail::rules;
 use crate::trail::scratch;
 
@@ -124,21 +129,28 @@ fn chain_event(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     }
     let unchanged = pg_sys::Datum::from(trigger.tg_trigtuple);
     if row.supplied().next().is_some() {
-        check_supplied(&row)?;
+        // SAFETY: the relation is open.
+        unsafe { check_supplied(&row, relation)? };
         // SAFETY: the relation is open, the values are those of the row.
         unsafe { rules::stored(relation, |n| row.value(n))? };
+        // SAFETY: the relation is open, and passed checked_key.
+        unsafe { check_neighbours(&row, relation, key)? };
         head::forget();
         at_commit::watch();
         // SAFETY: the relation is open.
         shared_heads::unlocked_writer_begins(unsafe { head::place(relation) });
-        // SAFETY: looks at the state of this process.
-        if !unsafe { pg_sys::IsLogicalWorker() } {
-            restores::note();
+        // SAFETY: look at the relation, which is open, and at the state of this process.
+        if unsafe { !scratch::is_created_here(relation) && !pg_sys::IsLogicalWorker() } {
+            // SAFETY: as above.
+            unsafe { supplied::note(relation) };
         }
+        // SAFETY: the relation is open.
+        unsafe { under_policy::passed(relation) };
         return Ok(unchanged);
     }
     // SAFETY: the relation is open; a text column of a row that the executor keeps.
     let tenant_bytes = unsafe { rules::tenant(relation, row.value(at::TENANT_ID))? };
+    own_tenant::check(tenant_bytes)?;
     row.fill_defaults();
     // SAFETY: as above.
     unsafe { rules::said(relation, |n| row.value(n))? };
@@ -219,6 +231,12 @@ unsafe fn append(
     // SAFETY: open by contract; called once for this row, after which nothing can fail but the forming of the tuple.
     unsafe { head::remember(relation, tenant, Head { chain: head.chain, seq, hash }) };
     lock::appended(tenant, head.chain, seq);
+    // SAFETY: open by contract.
+    if unsafe { !scratch::is_created_here(relation) } {
+        supplied::chained(tenant != OWN_TENANT.as_bytes());
+    }
+    // SAFETY: open by contract.
+    unsafe { under_policy::passed(relation) };
     // SAFETY: values and nulls have an element for every attribute; what they point to is copied now.
     let tuple = unsafe {
         pg_sys::heap_form_tuple((*relation).rd_att, row.values.as_mut_ptr(), row.nulls.as_mut_ptr())
@@ -228,13 +246,35 @@ unsafe fn append(
     Ok(pg_sys::Datum::from(tuple))
 }
 
+/// Whether the row may bring its hashes: a superuser does, or the process that applies what a publisher sent. What a trigger of somebody's
+/// own table inserts while that process runs it is not what the publisher sent.
+///
+/// # Safety
+/// `relation` must be open.
+unsafe fn may_supply(relation: pg_sys::Relation) -> bool {
+    // SAFETY: look at the state of this process; the relation is open by contract.
+    unsafe {
+        if pg_sys::superuser() {
+            return true;
+        }
+        if !pg_sys::IsLogicalWorker() {
+            return false;
+        }
+        versions::trigger_depth() == 1
+            || pg_sys::has_privs_of_role(pg_sys::GetUserId(), (*(*relation).rd_rel).relowner)
+    }
+}
+
 /// Accepts a row that brought its hashes, or returns what is wrong with it.
-fn check_supplied(row: &Row) -> Result<(), Failure> {
+///
+/// # Safety
+/// `relation` must be open.
+unsafe fn check_supplied(row: &Row, relation: pg_sys::Relation) -> Result<(), Failure> {
     let names = |columns: &mut dyn Iterator<Item = usize>| {
         columns.map(|n| COLUMNS[n].0).collect::<Vec<_>>().join(", ")
     };
-    // SAFETY: look at the state of this process.
-    let trusted = unsafe { pg_sys::superuser() || pg_sys::IsLogicalWorker() };
+    // SAFETY: open by contract.
+    let trusted = unsafe { may_supply(relation) };
     let missing = |&n: &usize| row.value(n).is_none() && n != at::PRIVATE_HASH && n != at::SALT;
     if !trusted {
         return Err(Failure::new(
@@ -270,6 +310,33 @@ fn check_supplied(row: &Row) -> Result<(), Failure> {
     Err(Failure::new(Kind::SuppliedRowMismatch, format!("event does not match its hash: {}", place(row)))
         .detail(problem)
         .hint("It was changed after it was written: in the dump, the archive or at the publisher. Load an unchanged copy."))
+}
+
+/// Refuses a row that brought its hashes where the chain does not go through it.
+///
+/// # Safety
+/// `relation` must be open and have passed `checked_key`, which returned `key`; the row must have passed [`check_supplied`].
+unsafe fn check_neighbours(row: &Row, relation: pg_sys::Relation, key: pg_sys::Oid) -> Result<(), Failure> {
+    let number = |n: usize| row.value(n).map_or(0, |datum| datum.value() as i64);
+    // SAFETY: byteas of the row.
+    let digest = |n: usize| unsafe { columns::digest(row.value(n)) };
+    let event = neighbours::Event {
+        tenant: row.values[at::TENANT_ID],
+        chain: number(at::CHAIN) as i16,
+        seq: number(at::SEQ),
+        prev: digest(at::PREV_HASH),
+        hash: digest(at::EVENT_HASH),
+    };
+    // SAFETY: by contract.
+    let Some(misfit) = (unsafe { neighbours::misfit(relation, key, &event)? }) else { return Ok(()) };
+    let (before, after) = (event.seq - 1, event.seq + 1);
+    Err(Failure::new(Kind::SuppliedRowMismatch, format!("event does not fit into its chain: {}", place(row)))
+        .detail(match misfit {
+            Misfit::First => "It is the first event of the chain, and its prev_hash is that of another.".to_owned(),
+            Misfit::Before => format!("Its prev_hash is not the event_hash of seq {before}, which is here."),
+            Misfit::After => format!("The prev_hash of seq {after}, which is here, is not its event_hash."),
+        })
+        .hint("It comes from another trail, or one of the two was changed. Load it into a trail of its own, and compare both with a checkpoint."))
 }
 
 /// The beginning of a hash: enough to tell it from another.

@@ -245,7 +245,7 @@ unsafe fn check_copy(relation: pg_sys::Relation) -> Result<(), Failure> {
         if !identity::may_matter(relation) {
             return Ok(());
         }
-        if identity::of(relation) == Is::State && state_tables::may_be_restored(relation) {
+        if identity::of(relation) == Is::State && state_tables::takes_a_dump(relation) {
             return Ok(()); // a restore
         }
         check(relation, Writes { inserts: true, ..Writes::default() })

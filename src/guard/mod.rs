@@ -9,6 +9,7 @@ pub(crate) mod ddl;
 pub(crate) mod exclusive_database;
 pub(crate) mod executor;
 pub(crate) mod functions;
+pub(crate) mod refused_writes;
 pub(crate) mod row_changes;
 pub(crate) mod state_tables;
 pub(crate) mod statements;

@@ -10,8 +10,10 @@ use pgrx::pg_sys;
 use crate::guard::row_changes::Attempt;
 use crate::pg::error::{Failure, Kind};
 use crate::pg::settings;
+use crate::pg::shmem;
+use crate::shared::databases::restores;
 use crate::shared::privileged_use::{self, What};
-use crate::trail::membership::runs_own_script;
+use crate::trail::membership::{runs_own_script, trail_oid};
 use crate::trail::own_functions;
 
 /// Refuses what is not one of ours.
@@ -43,17 +45,46 @@ pub unsafe fn check(relation: pg_sys::Relation, operation: &str) -> Result<(), F
 
 /// What the job drift writes while a restore is under way: its triggers reconcile both, whichever comes first.
 const RECONCILED: [&CStr; 2] = [c"tenants", c"watermarks"];
+/// What tripwires write to, which look on while a dump is restored.
+const WATCHERS_WRITE: [&CStr; 3] = [c"alerts", c"alert_deliveries", c"job_runs"];
 
-/// Whether COPY into the table is a restore: it has no row that this transaction sees, or gets along with those there are.
+/// Whether COPY into the table is a restore: it has no row, or gets along with those there are, or has only what tripwires had to
+/// say before the dump came.
+///
+/// # Safety
+/// `relation` must be open, and such a table.
+pub unsafe fn takes_a_dump(relation: pg_sys::Relation) -> bool {
+    // SAFETY: by contract; its name is NUL-terminated.
+    let name = unsafe { CStr::from_ptr((*(*relation).rd_rel).relname.data.as_ptr()) };
+    // SAFETY: by contract.
+    if RECONCILED.contains(&name) || unsafe { is_empty(relation) } {
+        return true;
+    }
+    // SAFETY: set when the backend connected.
+    let here = unsafe { pg_sys::MyDatabaseId }.to_u32();
+    WATCHERS_WRITE.contains(&name)
+        && (shmem::is_shared() && restores::since(here).is_some() || trail_is_empty())
+}
+
+fn trail_is_empty() -> bool {
+    let Some(trail) = trail_oid() else { return false };
+    // SAFETY: opened and closed here.
+    unsafe {
+        let open = pg_sys::try_table_open(trail, pg_sys::AccessShareLock as i32);
+        if open.is_null() {
+            return false;
+        }
+        let empty = is_empty(open);
+        pg_sys::table_close(open, pg_sys::AccessShareLock as i32);
+        empty
+    }
+}
+
+/// Whether the table has no row that this transaction sees.
 ///
 /// # Safety
 /// `relation` must be open.
-pub unsafe fn may_be_restored(relation: pg_sys::Relation) -> bool {
-    // SAFETY: by contract; its name is NUL-terminated.
-    let name = unsafe { CStr::from_ptr((*(*relation).rd_rel).relname.data.as_ptr()) };
-    if RECONCILED.contains(&name) {
-        return true;
-    }
+unsafe fn is_empty(relation: pg_sys::Relation) -> bool {
     // SAFETY: by contract; in a transaction, with a snapshot that is registered by the scan.
     unsafe {
         let scan = pg_sys::table_beginscan_catalog(relation, 0, std::ptr::null_mut());

@@ -23,7 +23,7 @@ fn audit_drill_seal(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     })?;
     let session = Session::connect();
     let signer = Signer::ephemeral(ORIGIN)?;
-    keys::remember(&session, schema, &signer)?;
+    keys::remember_quietly(&session, schema, &signer)?;
     let sealer = Sealer::start(&session, &trail, schema, Some(signer))?;
     let (tenants, _) = sealer.grown("")?;
     let mut sealed = 0;

@@ -16,6 +16,7 @@ use zeroauth_audit_core::origin::Base;
 use zeroauth_audit_core::trust::Trust;
 use zeroauth_audit_transport::file;
 
+use crate::pg::call::{Arguments, sql_function};
 use crate::pg::error::{Failure, Kind};
 use crate::pg::random;
 use crate::pg::settings;
@@ -94,6 +95,11 @@ fn is_in_data_directory(path: &Path) -> bool {
     real(path).starts_with(real(data))
 }
 
+/// `names_key()`: whether `zeroauth_audit.checkpoint_key_file` names a file. Which one is for superusers.
+fn names_key(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
+    Ok(pg_sys::Datum::from(!settings::checkpoint_key_file().is_empty()))
+}
+
 /// The current signer: `None` when no file is named, or when it cannot be used, which raises an alert.
 pub fn signer(session: &Session, schema: &str) -> Result<Option<Signer>, Failure> {
     let path = settings::checkpoint_key_file();
@@ -118,17 +124,25 @@ pub fn signer(session: &Session, schema: &str) -> Result<Option<Signer>, Failure
     Ok(signer)
 }
 
-/// Keeps the public keys of `signer`.
-pub fn remember(session: &Session, schema: &str, signer: &Signer) -> Result<(), Failure> {
-    let sql = format!(
-        "INSERT INTO {schema}.keys AS k (public_key, vkey) VALUES ($1, $2)
-         ON CONFLICT (public_key) DO UPDATE SET last_used = excluded.last_used
-         WHERE k.last_used < excluded.last_used - interval '10 minutes'"
-    );
+/// Keeps the public keys of `signer`, and tells of one that is new.
+fn remember(session: &Session, schema: &str, signer: &Signer) -> Result<(), Failure> {
+    keep(session, signer, &format!("SELECT {schema}.key_signs($1, $2)"))
+}
+
+/// Keeps the public keys of a drill's `signer`, of which nobody is told.
+pub fn remember_quietly(session: &Session, schema: &str, signer: &Signer) -> Result<(), Failure> {
+    keep(
+        session,
+        signer,
+        &format!("INSERT INTO {schema}.keys (public_key, vkey) VALUES ($1, $2) ON CONFLICT DO NOTHING"),
+    )
+}
+
+fn keep(session: &Session, signer: &Signer, sql: &str) -> Result<(), Failure> {
     for key in &signer.keys {
         let key = key.verifier_key();
         let parameters = [Parameter::Bytes(key.public()), Parameter::Text(&key.to_string())];
-        session.change_again(&sql, &parameters, |_| Ok(()))?;
+        session.change_again(sql, &parameters, |_| Ok(()))?;
     }
     Ok(())
 }
@@ -187,3 +201,5 @@ pub fn cosignature(note: &str, lines: &str, vkey: &str) -> Result<(String, u64),
     }
     Err("the witness's answer has no valid signature of its key".into())
 }
+
+sql_function!(zeroauth_audit_names_key, pg_finfo_zeroauth_audit_names_key, names_key);

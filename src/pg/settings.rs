@@ -197,7 +197,7 @@ pub unsafe fn define(on_maintenance: MaintenanceAssigned) {
         c"Made by zeroauth-audit keygen; mode 0600, outside the data directory, of the server's user or root. Empty: nothing is signed.",
         &CHECKPOINT_KEY_FILE,
         GucContext::Suset,
-        GucFlags::default(),
+        GucFlags::SUPERUSER_ONLY,
     );
     GucRegistry::define_string_guc(
         c"zeroauth_audit.anchor_file",

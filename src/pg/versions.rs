@@ -13,6 +13,14 @@ pub fn local_transaction() -> u32 {
     return unsafe { (*pg_sys::MyProc).vxid.lxid };
 }
 
+/// How many triggers run around the present one, and that one.
+pub fn trigger_depth() -> i32 {
+    // SAFETY: takes no argument, and reads a variable of this process.
+    let depth =
+        unsafe { pg_sys::OidFunctionCall0Coll(pg_sys::F_PG_TRIGGER_DEPTH.into(), pg_sys::Oid::INVALID) };
+    depth.value() as i32
+}
+
 /// The file of a relation: another after TRUNCATE or a rewrite.
 ///
 /// # Safety
@@ -255,5 +263,93 @@ unsafe fn tell(relation: pg_sys::Oid, wanted: pg_sys::AclMode) {
     {
         // SAFETY: by contract of hook_permissions.
         unsafe { inserts(relation) };
+    }
+}
+
+/// A hook around the executor's run of a statement. What the hook calls is not in pgrx's guard: errors pass through as they were raised.
+pub mod executor_run {
+    use std::ffi::c_void;
+    use std::sync::OnceLock;
+
+    use pgrx::pg_sys;
+
+    /// What is called for every error while the statement runs. It must not raise.
+    pub type OnError = Option<unsafe extern "C-unwind" fn(*mut c_void)>;
+    /// Looks at a statement before it runs. It must not raise.
+    pub type Begins = unsafe fn(*mut pg_sys::QueryDesc) -> OnError;
+
+    static BEGINS: OnceLock<Begins> = OnceLock::new();
+    static PREVIOUS: OnceLock<pg_sys::ExecutorRun_hook_type> = OnceLock::new();
+
+    #[cfg(not(feature = "pg18"))]
+    unsafe extern "C-unwind" {
+        fn standard_ExecutorRun(
+            query: *mut pg_sys::QueryDesc,
+            direction: pg_sys::ScanDirection::Type,
+            count: u64,
+            once: bool,
+        );
+    }
+    #[cfg(feature = "pg18")]
+    unsafe extern "C-unwind" {
+        fn standard_ExecutorRun(
+            query: *mut pg_sys::QueryDesc,
+            direction: pg_sys::ScanDirection::Type,
+            count: u64,
+        );
+    }
+
+    /// Puts the hook in front of those already there.
+    pub fn install(begins: Begins) {
+        // SAFETY: _PG_init runs in the only thread, before any statement of this session that could see the hook.
+        unsafe {
+            if BEGINS.set(begins).is_ok() && PREVIOUS.set(pg_sys::ExecutorRun_hook).is_ok() {
+                pg_sys::ExecutorRun_hook = Some(run);
+            }
+        }
+    }
+
+    /// Has `on_error` called for errors while `body` runs.
+    ///
+    /// # Safety
+    /// `query` must be live; nothing in the frames above may have a destructor.
+    unsafe fn around(query: *mut pg_sys::QueryDesc, body: impl FnOnce()) {
+        // SAFETY: by contract.
+        let on_error = BEGINS.get().and_then(|begins| unsafe { begins(query) });
+        if on_error.is_none() {
+            return body();
+        }
+        // SAFETY: state of this process.
+        let previous = unsafe { pg_sys::error_context_stack };
+        let mut context =
+            pg_sys::ErrorContextCallback { previous, callback: on_error, arg: std::ptr::null_mut() };
+        // SAFETY: taken off below, or by PostgreSQL when an error leaves this frame.
+        unsafe { pg_sys::error_context_stack = &raw mut context };
+        body();
+        // SAFETY: the stack as it was.
+        unsafe { pg_sys::error_context_stack = previous };
+    }
+
+    #[cfg(not(feature = "pg18"))]
+    unsafe extern "C-unwind" fn run(
+        query: *mut pg_sys::QueryDesc,
+        direction: pg_sys::ScanDirection::Type,
+        count: u64,
+        once: bool,
+    ) {
+        let next = PREVIOUS.get().copied().flatten().unwrap_or(standard_ExecutorRun);
+        // SAFETY: the next hook, or the standard function, with our own arguments.
+        unsafe { around(query, || next(query, direction, count, once)) };
+    }
+
+    #[cfg(feature = "pg18")]
+    unsafe extern "C-unwind" fn run(
+        query: *mut pg_sys::QueryDesc,
+        direction: pg_sys::ScanDirection::Type,
+        count: u64,
+    ) {
+        let next = PREVIOUS.get().copied().flatten().unwrap_or(standard_ExecutorRun);
+        // SAFETY: as above.
+        unsafe { around(query, || next(query, direction, count)) };
     }
 }

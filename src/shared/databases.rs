@@ -8,6 +8,7 @@
 //! | `launcher` | the launcher |
 //! | an entry's `key` | the process that signs in that database: see [`signing_keys`] |
 //! | `loaders` | sessions that restore events: see [`restores`] |
+//! | `living`, `all_live` | the first session that chains an event in a database |
 //!
 //! One lock protects the board, held for a few loads and stores, never across anything that can raise or wait. A crash of any
 //! process rebuilds the board empty; the launcher, started anew, then requests every database again.
@@ -26,6 +27,8 @@ const ENTRIES: usize = 512;
 const EXCLUSIVE_USES: usize = 64;
 /// Sessions at once that restore events.
 const LOADERS: usize = 64;
+/// Databases in which events were chained; when there are more, all count as such.
+const LIVING: usize = 512;
 /// A worker that ran for this long did not fail at its start: the next failure counts as the first.
 const SETTLED: i64 = 60 * SECOND;
 /// The longest wait before a worker that fails is started again.
@@ -100,6 +103,8 @@ struct ExclusiveUse {
 struct Loader {
     pid: i32,
     database: u32,
+    /// When it first brought one, without a longer pause since.
+    since: i64,
     /// When it last brought an event.
     at: i64,
 }
@@ -111,6 +116,8 @@ struct Board {
     entries: [Entry; ENTRIES],
     exclusive_uses: [ExclusiveUse; EXCLUSIVE_USES],
     loaders: [Loader; LOADERS],
+    living: [u32; LIVING],
+    all_live: bool,
 }
 
 impl Board {
@@ -152,7 +159,9 @@ fn empty_board() -> AssertPGRXSharedMemory<Board> {
         request_all: false,
         entries: [NO_ENTRY; ENTRIES],
         exclusive_uses: [ExclusiveUse { pid: 0, database: 0 }; EXCLUSIVE_USES],
-        loaders: [Loader { pid: 0, database: 0, at: i64::MIN }; LOADERS],
+        loaders: [Loader { pid: 0, database: 0, since: i64::MIN, at: i64::MIN }; LOADERS],
+        living: [0; LIVING],
+        all_live: false,
     };
     // SAFETY: a board has no pointers and a fixed layout.
     unsafe { AssertPGRXSharedMemory::new(board) }

@@ -1,5 +1,5 @@
-//! Privileged use of the trail: who set `zeroauth_audit.maintenance`, what it let through, who wrote to the trail in replica role, and who
-//! wrote to a system catalog. Noted in shared memory until the job `tripwire` has raised an alert.
+//! Privileged use of the trail: who set `zeroauth_audit.maintenance`, what it let through, who wrote to the trail in replica role, who
+//! wrote to a system catalog, and who brought events with their hashes. Noted in shared memory until the job `tripwire` has raised an alert.
 //!
 //! Not noted: workers of logical replication, which are always in replica role; tables that the transaction itself created, a
 //! drill's among them; and anything when the library is not in `shared_preload_libraries`. A crash of the server loses what no
@@ -46,10 +46,14 @@ pub enum What {
     StateWritten,
     /// Notes that a full board gave up.
     NotKept,
+    /// Rows that brought their hashes were stored.
+    EventsSupplied,
+    /// An INSERT was refused after the trigger had passed the row: by row-level security, mostly.
+    WriteRefused,
 }
 
 impl What {
-    const COUNT: usize = 9;
+    const COUNT: usize = 11;
 
     /// Kind of the alert, and the privileged use in words; of what is written to, its name comes instead.
     const fn words(self) -> (&'static str, &'static str) {
@@ -63,6 +67,8 @@ impl What {
             Self::RowChanged => ("rows_modified", "rows updated or deleted"),
             Self::ReplicaInsert => ("replica_role_used", "INSERT"),
             Self::ReplicaChange => ("replica_role_used", "UPDATE, DELETE or TRUNCATE tried"),
+            Self::EventsSupplied => ("events_supplied", "events stored with their hashes"),
+            Self::WriteRefused => ("write_refused", "INSERT refused by row-level security"),
         }
     }
 }
@@ -135,8 +141,8 @@ pub fn note_object(what: What, object: pg_sys::Oid) {
     }
     let this = (versions::local_transaction(), object);
     let noted = LAST.with(|last| last[what as usize].replace(this) == this);
-    // Switching it on is rare, and may come where there is no transaction.
-    if noted && what != What::MaintenanceSet {
+    // Switching it on is rare, and may come where there is no transaction; a commit is noted when there is none any more.
+    if noted && !matches!(what, What::MaintenanceSet | What::EventsSupplied) {
         return;
     }
     // SAFETY: reads a variable of this process; invalid while the session only starts.

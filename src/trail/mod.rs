@@ -13,6 +13,7 @@ pub(crate) mod identity;
 pub(crate) mod jsonb;
 pub(crate) mod membership;
 pub(crate) mod own_functions;
+pub(crate) mod own_tenant;
 pub(crate) mod owner_transaction;
 pub(crate) mod rules;
 pub(crate) mod scratch;

@@ -49,7 +49,7 @@ fn expected() -> Result<&'static Definitions, Failure> {
 }
 
 /// What the texts of definitions depend on, to be fixed while they are read.
-const SPELLING: [(&CStr, &CStr); 7] = [
+const SPELLING: [(&CStr, &CStr); 10] = [
     // So that everything that is elsewhere is written with its schema.
     (c"search_path", c"pg_catalog, pg_temp"),
     (c"quote_all_identifiers", c"off"),
@@ -58,6 +58,10 @@ const SPELLING: [(&CStr, &CStr); 7] = [
     (c"IntervalStyle", c"postgres"),
     (c"bytea_output", c"hex"),
     (c"extra_float_digits", c"1"),
+    // Backslashes in what is read, and in what is written.
+    (c"standard_conforming_strings", c"on"),
+    (c"transform_null_equals", c"off"),
+    (c"array_nulls", c"on"),
 ];
 
 fn actual(session: &Session) -> Result<Vec<Definition>, Failure> {

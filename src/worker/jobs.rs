@@ -99,11 +99,20 @@ fn job_lock(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     Ok(pg_sys::Datum::from(acquire(&text(arguments, 0), false)))
 }
 
-/// `restore_runs()`: whether events are being restored into this database.
-fn restore_runs(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
+fn here() -> u32 {
     // SAFETY: set when the backend connected.
-    let here = unsafe { pg_sys::MyDatabaseId }.to_u32();
-    Ok(pg_sys::Datum::from(shmem::is_shared() && databases::restores::runs_in(here)))
+    unsafe { pg_sys::MyDatabaseId }.to_u32()
+}
+
+/// `restore_since()`: since when events are being restored into this database, NULL when they are not.
+fn restore_since(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
+    let since = if shmem::is_shared() { databases::restores::since(here()) } else { None };
+    Ok(since.map_or_else(|| arguments.return_null(), pg_sys::Datum::from))
+}
+
+/// `was_chained()`: whether an event was chained in this database since the server started.
+fn was_chained(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
+    Ok(pg_sys::Datum::from(shmem::is_shared() && databases::restores::was_chained(here())))
 }
 
 fn jobs_changed(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
@@ -122,8 +131,7 @@ fn worker_status(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     if !shmem::is_shared() {
         return Ok(pg_sys::Datum::null());
     }
-    // SAFETY: set when the backend connected.
-    let entry = databases::look_up(unsafe { pg_sys::MyDatabaseId }.to_u32());
+    let entry = databases::look_up(here());
     let state = match entry.map(|entry| entry.state) {
         None | Some(State::Free) => "none",
         Some(State::Requested | State::Starting | State::Looking) => "starting",
@@ -147,5 +155,6 @@ sql_function!(zeroauth_audit_schedule_corrected, pg_finfo_zeroauth_audit_schedul
 sql_function!(zeroauth_audit_schedule_overdue, pg_finfo_zeroauth_audit_schedule_overdue, overdue);
 sql_function!(zeroauth_audit_job_lock, pg_finfo_zeroauth_audit_job_lock, job_lock);
 sql_function!(zeroauth_audit_jobs_changed, pg_finfo_zeroauth_audit_jobs_changed, jobs_changed);
-sql_function!(zeroauth_audit_restore_runs, pg_finfo_zeroauth_audit_restore_runs, restore_runs);
+sql_function!(zeroauth_audit_restore_since, pg_finfo_zeroauth_audit_restore_since, restore_since);
+sql_function!(zeroauth_audit_was_chained, pg_finfo_zeroauth_audit_was_chained, was_chained);
 sql_function!(zeroauth_audit_worker_status, pg_finfo_zeroauth_audit_worker_status, worker_status);

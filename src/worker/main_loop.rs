@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use pgrx::{pg_guard, pg_sys};
 
 use crate::alert::delivery::Delivery;
+use crate::alert::outbox::Outbox;
 use crate::anchor::sending::Anchoring;
 use crate::log::publish::Publication;
 use crate::shared::databases::{End, work};
@@ -88,6 +89,14 @@ pub extern "C-unwind" fn zeroauth_audit_worker_main(argument: pg_sys::Datum) {
         (c"idle_in_transaction_session_timeout", c"0"),
         (c"TimeZone", c"UTC"),
         (c"DateStyle", c"ISO"),
+        (c"IntervalStyle", c"postgres"),
+        (c"standard_conforming_strings", c"on"),
+        (c"backslash_quote", c"safe_encoding"),
+        (c"transform_null_equals", c"off"),
+        (c"array_nulls", c"on"),
+        (c"bytea_output", c"hex"),
+        (c"quote_all_identifiers", c"off"),
+        (c"row_security", c"on"),
     ] {
         set_parameter(name, value);
     }
@@ -135,6 +144,7 @@ fn serve(database: u32) -> End {
             return End::Ended;
         }
     };
+    let mut outbox = Outbox::default();
     let (mut plan, mut runs, mut clock) = (Plan::default(), Vec::<Run>::new(), Clock::start());
     loop {
         let (stop, woken) = work::signals(database);
@@ -158,17 +168,26 @@ fn serve(database: u32) -> End {
                 Ok(()) => {}
             }
         }
-        if woken || delivery.is_due() {
+        if !plan.is_copy && (woken || delivery.is_due()) {
             show(true, "delivering alerts");
             match delivery
                 .tick(|body| owner_transaction::run(DELIVERY_LIMIT, |open| body(&open.session, open.schema)))
             {
                 Err(WorkerError::Gone) => return End::NothingToDo,
                 Err(WorkerError::Error(message)) => errors.log("delivering alerts", &message),
+                Ok(()) => outbox.look(),
+            }
+        }
+        // After the deliveries: people are told first.
+        if !plan.is_copy && (woken || outbox.is_due()) {
+            show(true, "appending events about alerts");
+            match outbox.tick() {
+                Err(WorkerError::Gone) => return End::NothingToDo,
+                Err(WorkerError::Error(message)) => errors.log("appending events about alerts", &message),
                 Ok(()) => {}
             }
         }
-        if woken || publication.is_due() {
+        if !plan.is_copy && (woken || publication.is_due()) {
             if woken {
                 publication.look();
             }
@@ -181,7 +200,7 @@ fn serve(database: u32) -> End {
                 Ok(()) => {}
             }
         }
-        if woken || anchoring.is_due() {
+        if !plan.is_copy && (woken || anchoring.is_due()) {
             if woken {
                 anchoring.look();
             }
@@ -196,7 +215,7 @@ fn serve(database: u32) -> End {
         }
         if let Some(job) = plan.due(&runs) {
             let job = job.to_owned();
-            if job == SEALING && !publication.is_ready() {
+            if job == SEALING && !plan.is_copy && !publication.is_ready() {
                 plan.postpone(&job, PAUSE_BEFORE_SEALING);
                 continue;
             }
@@ -246,10 +265,11 @@ fn serve(database: u32) -> End {
         }
         show(false, &plan.waiting_for());
         let step = runs.first().map(|run| run.next_step.saturating_duration_since(Instant::now()));
-        let due = delivery.next_due().map(|due| due.saturating_duration_since(Instant::now()));
-        let out = publication.next_due().map(|due| due.saturating_duration_since(Instant::now()));
-        let anchor = anchoring.next_due().map(|due| due.saturating_duration_since(Instant::now()));
-        let times = plan.sleep().into_iter().chain(step).chain(due).chain(out).chain(anchor);
+        // What leaves the database, and when; nothing leaves a copy of one.
+        let out = [delivery.next_due(), outbox.next_due(), publication.next_due(), anchoring.next_due()];
+        let out = out.into_iter().flatten().filter(|_| !plan.is_copy);
+        let out = out.map(|due| due.saturating_duration_since(Instant::now()));
+        let times = plan.sleep().into_iter().chain(step).chain(out);
         wait_also_for(wake.descriptor(), Some(times.fold(LONGEST_SLEEP, Duration::min)));
     }
 }

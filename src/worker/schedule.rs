@@ -8,6 +8,8 @@ use crate::pg::time::{self, SECOND};
 use crate::trail::owner_transaction::{self, WorkerError};
 use crate::worker::run::Run;
 
+/// Overdue jobs are looked for this often, whatever the table says of when.
+const WATCH_EVERY: i64 = 120 * SECOND;
 /// Wall clock and steady clock do not drift apart by this much unless one is set.
 const STEP_BACK: i64 = 60 * SECOND;
 
@@ -23,6 +25,8 @@ struct Job {
 pub struct Plan {
     /// Whether the table must be read again.
     pub outdated: bool,
+    /// Whether this database is a copy of another: then nothing leaves it.
+    pub is_copy: bool,
     jobs: Vec<Job>,
     /// Jobs that are not tried again before this time.
     postponed: HashMap<String, Instant>,
@@ -31,13 +35,20 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { outdated: true, jobs: Vec::new(), postponed: HashMap::new(), overdue_checked: 0 }
+        Self {
+            outdated: true,
+            is_copy: false,
+            jobs: Vec::new(),
+            postponed: HashMap::new(),
+            overdue_checked: time::now(),
+        }
     }
 }
 
 impl Plan {
     /// Reads the table.
     pub fn load(&mut self) -> Result<(), WorkerError> {
+        let mut is_copy = false;
         self.jobs = owner_transaction::run(None, |open| {
             let mut jobs = Vec::new();
             // An older version of the extension has no jobs.
@@ -54,6 +65,11 @@ impl Plan {
             if !there {
                 return Ok(jobs);
             }
+            let copy = format!("SELECT {}.copy_of() IS NOT NULL", open.schema);
+            open.session.change(&copy, &[], |row| {
+                is_copy = row.bool(0);
+                Ok(())
+            })?;
             let sql = include_str!("../../sql/queries/job_plan.sql");
             open.session.all(sql, &[], |row| {
                 jobs.push(Job {
@@ -68,7 +84,7 @@ impl Plan {
             })?;
             Ok(jobs)
         })?;
-        self.outdated = false;
+        (self.outdated, self.is_copy) = (false, is_copy);
         self.postponed.retain(|_, until| *until > Instant::now());
         Ok(())
     }
@@ -103,7 +119,7 @@ impl Plan {
     pub fn ended(&mut self, succeeded: bool) {
         self.outdated = true;
         if !succeeded {
-            self.overdue_checked = 0;
+            self.overdue_checked = i64::MIN;
         }
     }
 
@@ -119,7 +135,13 @@ impl Plan {
     /// Whether a job became overdue that was not reported yet.
     pub fn overdue_to_check(&self) -> bool {
         let now = time::now();
-        self.jobs.iter().filter_map(|job| job.overdue_at).any(|at| at <= now && at > self.overdue_checked)
+        // By this process's own clock: what the table says can be put off.
+        now >= self.overdue_checked.saturating_add(WATCH_EVERY)
+            || self
+                .jobs
+                .iter()
+                .filter_map(|job| job.overdue_at)
+                .any(|at| at <= now && at > self.overdue_checked)
     }
 
     /// How long there is nothing to do.
@@ -129,7 +151,8 @@ impl Plan {
         let overdue =
             self.jobs.iter().filter_map(|job| job.overdue_at).filter(|at| *at > now).map(time::until);
         let postponed = self.postponed.values().map(|at| at.saturating_duration_since(Instant::now()));
-        runs.chain(overdue).chain(postponed.filter(|pause| !pause.is_zero())).min()
+        let watch = std::iter::once(time::until(self.overdue_checked.saturating_add(WATCH_EVERY)));
+        runs.chain(overdue).chain(watch).chain(postponed.filter(|pause| !pause.is_zero())).min()
     }
 
     /// For pg_stat_activity.

@@ -99,6 +99,7 @@ const TRIED: &[(&str, &str)] = &[
     ("SELECT audit_anchor_target_set('none')", ""),
     ("SELECT audit_anchor_target_drop('none', 'x')", ""),
     ("SELECT audit_restore_acknowledge('x')", ""),
+    ("SELECT audit_copy_acknowledge('x')", ""),
     ("SELECT audit_grant(current_user::text, 'private_reader')", ""),
     ("SELECT audit_revoke(current_user::text, 'writer')", ""),
     ("INSERT INTO audit_sinks (name) VALUES ('x')", ""),

@@ -125,6 +125,7 @@ fn the_functions_have_the_signatures_that_are_documented() {
             "audit_help",
             "topic text DEFAULT NULL::text|TABLE(call text, purpose text, duty text, yours boolean)",
         ),
+        ("audit_copy_acknowledge", "note text|text"),
         ("audit_restore_acknowledge", "note text|integer"),
     ] {
         assert_eq!(signature(&mut client, name), expected, "{name}");

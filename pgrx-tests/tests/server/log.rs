@@ -388,3 +388,27 @@ fn logs_are_dumped_and_go_on_after_a_restore() {
     assert_sealed(&mut copy, "acme");
     assert_eq!(copy.line("SELECT tree_size FROM zeroauth_audit_internal.logs"), "900");
 }
+
+#[test]
+fn review_1_9_a_tenant_without_chain_0_is_sealed_every_hour_too() {
+    let database = Database::audited("log_no_chain_0");
+    let (mut first, mut second) = (database.client(), database.client());
+    // Both are of one bucket: the second meets a chain that is taken, and begins another.
+    first.run("BEGIN; INSERT INTO audit_events (tenant_id, action) VALUES ('tenant-6', 'x')");
+    second.run("INSERT INTO audit_events (tenant_id, action) VALUES ('tenant-20', 'x')");
+    first.run("COMMIT");
+    assert_eq!(
+        second.line(
+            "SELECT string_agg(DISTINCT chain::text, ' ') FROM audit_events WHERE tenant_id = 'tenant-20'"
+        ),
+        "1"
+    );
+    second.run("SELECT zeroauth_audit_internal.run_job('checkpoint')");
+    second
+        .run("UPDATE zeroauth_audit_internal.checkpoints SET sealed_at = sealed_at - interval '61 minutes'");
+    second.run("SELECT zeroauth_audit_internal.run_job('checkpoint')");
+    assert_eq!(
+        second.lines("SELECT tenant_id, sealed_at > now() - interval '1 minute' FROM zeroauth_audit_internal.checkpoints ORDER BY tenant_id"),
+        ["tenant-20|t", "tenant-6|t"]
+    );
+}

@@ -40,7 +40,9 @@ fn the_status_has_a_row_a_part_the_worst_first_and_fits_a_terminal() {
     let mut monitor = with_duty(&database, "monitor");
     let mut client = database.client();
     // The database is a copy of one that was made when the first test began.
-    client.run("UPDATE zeroauth_audit_internal.jobs SET overdue_at = now() + interval '1 day'");
+    client.run(
+        "UPDATE zeroauth_audit_internal.jobs SET overdue_at = now() + interval '1 day', last_success = now()",
+    );
     let rows = "SELECT state, part, hint FROM audit_status() WHERE part NOT IN ('time', 'worker')";
     assert_eq!(
         monitor.lines(rows),
@@ -82,10 +84,12 @@ fn the_status_has_a_row_a_part_the_worst_first_and_fits_a_terminal() {
     let reasons = [
         "not_preloaded",
         "maintenance_open",
+        "database_copy",
         "worker_off",
         "worker_starting",
         "worker_not_alive",
         "job_overdue:abcdefghijklmnopqrstuvwxyz",
+        "job_off:abcdefghijklmnopqrstuvwxyz",
         "pg_cron_missing",
         "restore_running",
         "history_behind",

@@ -421,3 +421,28 @@ fn a_version_that_is_not_the_library_s_is_an_upgrade_to_come_and_its_guards_are_
     client.run("UPDATE pg_extension SET extversion = '0.1.0' WHERE extname = 'zeroauth_audit'");
     assert_eq!(differences(&mut client).len(), 4);
 }
+
+#[test]
+fn red_team_f1_no_setting_of_a_database_changes_what_definitions_say() {
+    let database = Database::audited("tripwire_spelling");
+    for (name, value) in [
+        ("standard_conforming_strings", "off"),
+        ("escape_string_warning", "off"),
+        ("backslash_quote", "on"),
+        ("transform_null_equals", "on"),
+        ("array_nulls", "off"),
+        ("bytea_output", "escape"),
+        ("quote_all_identifiers", "on"),
+        ("IntervalStyle", "iso_8601"),
+        ("DateStyle", "German"),
+        ("extra_float_digits", "-15"),
+        ("xmloption", "document"),
+    ] {
+        database.client().run(&format!("ALTER DATABASE {} SET {name} = {value}", quoted(&database.name)));
+    }
+    let mut client = database.client();
+    assert_eq!(client.line("SHOW standard_conforming_strings"), "off");
+    assert_eq!(differences(&mut client), [] as [&str; 0]);
+    look(&mut client);
+    assert_eq!(alerts(&mut client), [] as [&str; 0]);
+}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use zeroauth_audit_tests::{Cluster, wait_until};
 
-use crate::support::worker::{ONLY_PRUNE, watcher, worker_after};
+use crate::support::worker::{OFF_IS_KNOWN, ONLY_PRUNE, watcher, worker_after};
 use crate::support::{Database, Sql};
 
 fn cluster(name: &str) -> Cluster {
@@ -28,6 +28,7 @@ fn pg_cron_runs_the_jobs_and_the_worker_none_until_they_are_taken_back() {
     let cluster = cluster("cron_runs");
     let mut client = cluster.client();
     client.run(ONLY_PRUNE);
+    client.run(OFF_IS_KNOWN);
     worker_after(&mut watcher(&cluster), "audit", None);
     client.run("SELECT audit_job_set('prune', '* * * * *', 'Asia/Kolkata')");
     assert_eq!(client.line("SELECT audit_job_scheduler('pg_cron')"), "1");

@@ -48,8 +48,9 @@ fn no_job_runs_before_the_first_event_or_while_a_dump_is_restored() {
     wait_until(STARTS, "the job's turn to pass", || copy.line(PLANNED) == "t");
     assert_eq!(copy.line(RUNS), "0");
     assert_eq!(
-        copy.line("SELECT audit_health() ->> 'state', audit_health() -> 'reasons'"),
-        r#"degraded|["restore_running"]"#
+        // The jobs that this test took away are told of, too.
+        copy.line("SELECT audit_health() ->> 'state', audit_health() -> 'reasons' ? 'restore_running'"),
+        "degraded|t"
     );
     let listed = succeed(cluster.command("pg_restore").arg("-l").arg(&dump));
     let rest: String = listed

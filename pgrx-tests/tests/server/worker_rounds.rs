@@ -5,7 +5,9 @@ use std::thread;
 
 use zeroauth_audit_tests::{Cluster, wait_until};
 
-use crate::support::worker::{ENDS, ONLY_PRUNE, STARTS, no_worker, timed, watcher, worker, worker_after};
+use crate::support::worker::{
+    ENDS, OFF_IS_KNOWN, ONLY_PRUNE, STARTS, no_worker, timed, watcher, worker, worker_after,
+};
 use crate::support::{DEADLINE, SetOnDrop, Sql, promote, standby_of};
 
 #[test]
@@ -72,13 +74,15 @@ const OURS: &str = "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIK
 fn a_promoted_standby_gets_its_worker_and_has_none_before() {
     let primary = Cluster::builder("worker_promoted").conf("fsync", "off").start().unwrap();
     // Without a key for what the job checkpoint would seal, health would not be well.
-    primary.client().run(
-        "CREATE EXTENSION zeroauth_audit; UPDATE zeroauth_audit_internal.jobs SET schedule = '0 0 1 1 *' WHERE name = 'checkpoint'; INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')",
-    );
+    primary.client().run(&format!(
+        "CREATE EXTENSION zeroauth_audit; UPDATE zeroauth_audit_internal.jobs SET schedule = '0 0 1 1 *' WHERE name = 'checkpoint'; {OFF_IS_KNOWN}; INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')",
+    ));
     worker_after(&mut watcher(&primary), "audit", None);
     let standby = standby_of(&primary, "worker_standby");
     let mut client = standby.client();
-    wait_until(DEADLINE, "the events to arrive", || client.line("SELECT count(*) FROM audit_events") == "1");
+    wait_until(DEADLINE, "the events to arrive", || {
+        client.line("SELECT count(*) FROM audit_events WHERE tenant_id = 'acme'") == "1"
+    });
     assert_eq!(client.line(OURS), "0");
     assert_eq!(client.line("SELECT h ->> 'state', h -> 'reasons' FROM audit_health() h"), "ok|[]");
     primary.crash().unwrap();

@@ -81,7 +81,7 @@ DECLARE
     obstacle text := CASE
         WHEN NOT zeroauth_audit_internal.preloaded() OR NOT coalesce((SELECT w.enabled FROM zeroauth_audit_internal.worker_status() w), false)
             THEN 'No worker runs in this database: nothing happens before there is one. Look at shared_preload_libraries and zeroauth_audit.worker.'
-        WHEN signs AND current_setting('zeroauth_audit.checkpoint_key_file') = ''
+        WHEN signs AND NOT zeroauth_audit_internal.names_key()
             THEN 'Nothing is signed, and nothing goes there, before zeroauth_audit.checkpoint_key_file names a key.'
         WHEN signs AND zeroauth_audit_internal.jobs_held() = 'no_events'
             THEN 'There is no event yet: it begins with the first.' END;

@@ -59,6 +59,7 @@ CREATE VIEW zeroauth_audit_internal.duty_grants AS
         ('{owner}', 'EXECUTE', 'audit_anchor_target_set(text, text, jsonb, boolean)', NULL, NULL),
         ('{owner}', 'EXECUTE', 'audit_anchor_target_drop(text, text)', NULL, NULL),
         ('{owner}', 'EXECUTE', 'audit_restore_acknowledge(text)', NULL, NULL),
+        ('{owner}', 'EXECUTE', 'audit_copy_acknowledge(text)', NULL, NULL),
         ('{owner}', 'EXECUTE', 'audit_grant(text, text, timestamp with time zone)', NULL, NULL),
         ('{owner}', 'EXECUTE', 'audit_revoke(text, text)', NULL, NULL)
     ) l (duties, privilege, object, columns, all_but)

@@ -83,6 +83,13 @@ COMMENT ON TRIGGER zeroauth_audit_sinks_changed ON zeroauth_audit_internal.sinks
 ALTER TABLE zeroauth_audit_internal.sinks ENABLE ALWAYS TRIGGER zeroauth_audit_sink_check;
 ALTER TABLE zeroauth_audit_internal.sinks ENABLE ALWAYS TRIGGER zeroauth_audit_sinks_changed;
 
+CREATE FUNCTION zeroauth_audit_internal.names_key() RETURNS boolean
+    LANGUAGE c STABLE PARALLEL SAFE
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_names_key';
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.names_key() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.names_key() IS
+    'Whether zeroauth_audit.checkpoint_key_file names a file; its name is shown to superusers only.';
+
 CREATE FUNCTION zeroauth_audit_internal.key_usable(error text) RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
@@ -176,6 +183,98 @@ REVOKE ALL ON FUNCTION zeroauth_audit_internal.sink_reported(text, text, bigint)
 COMMENT ON FUNCTION zeroauth_audit_internal.sink_reported(text, text, bigint) IS
     'Called by the worker with what came of publishing to a sink: an error or none, and the last seal that it has. Raises the alert sink_failing after 15 minutes of failures.';
 
+CREATE FUNCTION zeroauth_audit_internal.sinks_starved() RETURNS TABLE (name text, why text)
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 1
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    newest record;
+    numbered bigint;
+BEGIN
+    SELECT c.seal, c.sealed_at INTO newest FROM zeroauth_audit_internal.checkpoints c ORDER BY c.seal DESC LIMIT 1;
+    SELECT q.last_value INTO numbered FROM zeroauth_audit_internal.checkpoints_seal_seq q;
+    RETURN QUERY
+    SELECT s.name, CASE
+        WHEN s.published_to > coalesce(newest.seal, 0) THEN format('it is said to have seal %s, and the newest is %s', s.published_to, coalesce(newest.seal, 0))
+        WHEN numbered < newest.seal THEN format('seals are numbered from %s on, and the newest is %s', numbered, newest.seal)
+        WHEN u.sealed_at < clock_timestamp() - interval '15 minutes' THEN format('it lacks a checkpoint that was signed at %s', u.sealed_at)
+        -- Every log is signed again each hour.
+        ELSE format('nothing has reached it since %s', s.last_success) END
+    FROM zeroauth_audit_internal.sinks s
+    LEFT JOIN LATERAL (
+        SELECT c.sealed_at FROM zeroauth_audit_internal.checkpoints c JOIN zeroauth_audit_internal.logs l ON l.tenant_id = c.tenant_id AND l.epoch = c.epoch
+        WHERE s.kind = 'directory' AND c.seal > s.published_to AND c.note IS NOT NULL AND l.state = 'open' ORDER BY c.seal LIMIT 1) u ON true
+    WHERE s.enabled AND (
+        s.published_to > coalesce(newest.seal, 0) OR numbered < newest.seal OR u.sealed_at < clock_timestamp() - interval '15 minutes'
+        OR s.last_success < clock_timestamp() - interval '75 minutes' AND newest.sealed_at > s.last_success);
+END
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.sinks_starved() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.sinks_starved() IS
+    'The enabled sinks that do not get what is signed, whatever their rows say of failures, and why.';
+
+CREATE FUNCTION zeroauth_audit_internal.sinks_watch() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    starved record;
+BEGIN
+    FOR starved IN SELECT w.name, w.why FROM zeroauth_audit_internal.sinks_starved() w LOOP
+        PERFORM zeroauth_audit_internal.raise_alert('sink_failing', 2::smallint, NULL, 'sink_failing:' || starved.name,
+            format('checkpoints do not reach sink %s: %s', starved.name, starved.why), (SELECT to_jsonb(s) FROM zeroauth_audit_internal.sinks s WHERE s.name = starved.name));
+    END LOOP;
+END
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.sinks_watch() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.sinks_watch() IS
+    'Part of the job tripwire: the alert sink_failing for every sink that does not get what is signed. The next success of the sink resolves it.';
+
+CREATE FUNCTION zeroauth_audit_internal.sink_emptied(sink text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    had bigint;
+BEGIN
+    SELECT s.published_to INTO had FROM zeroauth_audit_internal.sinks s WHERE s.name = sink AND s.published_to > 0 FOR UPDATE;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    UPDATE zeroauth_audit_internal.sinks s SET published_to = 0 WHERE s.name = sink;
+    PERFORM zeroauth_audit_internal.raise_alert('sink_emptied', 1::smallint, NULL, 'sink_emptied:' || sink,
+        format('sink %s had checkpoints up to seal %s, and holds none any more', sink, had), jsonb_build_object('sink', sink, 'published_to', had));
+END
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.sink_emptied(text) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.sink_emptied(text) IS
+    'Called by the worker when a directory holds no checkpoint: an alert of severity 1 if it had some; what is here is published there anew.';
+
+CREATE FUNCTION zeroauth_audit_internal.key_signs(public_key bytea, vkey text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    is_new boolean;
+BEGIN
+    INSERT INTO zeroauth_audit_internal.keys AS k (public_key, vkey) VALUES (key_signs.public_key, key_signs.vkey)
+    ON CONFLICT (public_key) DO UPDATE SET last_used = excluded.last_used
+    WHERE k.last_used < excluded.last_used - interval '10 minutes'
+    RETURNING k.first_used = k.last_used INTO is_new;
+    IF is_new AND EXISTS (SELECT FROM zeroauth_audit_internal.keys k WHERE k.public_key <> key_signs.public_key) THEN
+        PERFORM zeroauth_audit_internal.raise_alert('key_changed', 3::smallint, NULL, 'key_changed:' || encode(key_signs.public_key, 'hex'),
+            format('checkpoints are signed with a new key: %s', key_signs.vkey),
+            jsonb_build_object('vkey', key_signs.vkey, 'others', (
+                SELECT jsonb_agg(k.vkey ORDER BY k.last_used DESC) FROM (SELECT * FROM zeroauth_audit_internal.keys k WHERE k.public_key <> key_signs.public_key ORDER BY k.last_used DESC LIMIT 10) k)));
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.key_signs(bytea, text) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.key_signs(bytea, text) IS
+    'Keeps a public key that signs; another key than those before is an alert of severity 3.';
+
 CREATE FUNCTION zeroauth_audit_internal.append_own_to(action text, severity text, resource text, details jsonb, tenant text) RETURNS void
     LANGUAGE c VOLATILE PARALLEL UNSAFE
     AS 'MODULE_PATHNAME', 'zeroauth_audit_append_own';
@@ -235,11 +334,12 @@ DECLARE
 BEGIN
     SELECT count(*) AS logs, count(*) FILTER (WHERE l.state = 'held') AS held, sum(l.tree_size) FILTER (WHERE l.state = 'open') AS events INTO logs FROM zeroauth_audit_internal.logs l;
     SELECT coalesce(jsonb_object_agg(s.name, jsonb_build_object('kind', s.kind, 'enabled', s.enabled, 'last_success', s.last_success, 'failing_since', s.failing_since, 'last_error', s.last_error)), '{}') AS each,
-        count(*) FILTER (WHERE s.enabled) AS enabled, coalesce(array_agg('sink_failing:' || s.name ORDER BY s.name) FILTER (WHERE s.enabled AND s.failing_since < clock_timestamp() - interval '15 minutes'), '{}') AS failing
+        count(*) FILTER (WHERE s.enabled) AS enabled, coalesce(array_agg('sink_failing:' || s.name ORDER BY s.name) FILTER (
+            WHERE s.enabled AND (s.failing_since < clock_timestamp() - interval '15 minutes' OR s.name IN (SELECT w.name FROM zeroauth_audit_internal.sinks_starved() w))), '{}') AS failing
     INTO sinks FROM zeroauth_audit_internal.sinks s;
     IF logs.logs = 0 THEN
         NULL; -- nothing was to be signed yet
-    ELSIF current_setting('zeroauth_audit.checkpoint_key_file') = '' THEN
+    ELSIF NOT zeroauth_audit_internal.names_key() THEN
         reasons := reasons || 'checkpoints_not_signed'::text;
     ELSIF sinks.enabled = 0 THEN
         reasons := reasons || 'checkpoints_not_published'::text;
@@ -260,6 +360,6 @@ END
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.health_log() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.health_log() IS
-    'Part of audit_health(): whether checkpoints are signed and leave the machine. Failing: logs_held. Degraded: checkpoints_not_signed, checkpoints_not_published, checkpoints_off (the job is not enabled), sink_failing:NAME.';
+    'Part of audit_health(): whether checkpoints are signed and leave the machine. Failing: logs_held. Degraded: checkpoints_not_signed, checkpoints_not_published, checkpoints_off (the job is not enabled), sink_failing:NAME (it fails, or does not have what was signed, for 15 minutes).';
 
 INSERT INTO zeroauth_audit_internal.jobs (name, schedule, timeout) VALUES ('checkpoint', '* * * * *', '1 hour');

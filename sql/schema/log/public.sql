@@ -134,3 +134,31 @@ $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_sink_drop(text, text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_sink_drop(text, text) IS
     'Stops publishing there for good; what it holds stays. Cosignatures that a witness gave stay in audit_checkpoints. note: why, not empty. Returns dropped; it is an event of the tenant zeroauth_audit. ZA005 for a sink that is not there, ZA009 without a note.';
+
+CREATE FUNCTION @extschema@.audit_copy_acknowledge(note text) RETURNS text
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    written text := zeroauth_audit_internal.require_note(note, 'an acknowledgement', 'Say what this copy is for.');
+    original CONSTANT text := zeroauth_audit_internal.copy_of();
+BEGIN
+    IF original IS NULL THEN
+        RAISE EXCEPTION USING ERRCODE = 'ZA009', MESSAGE = 'this database is no copy', HINT = 'SELECT * FROM audit_status() says what is to be done here.';
+    END IF;
+    UPDATE zeroauth_audit_internal.drift_state s SET trail = gen_random_uuid(), began_at = clock_timestamp();
+    PERFORM zeroauth_audit_internal.trail_is_here();
+    UPDATE zeroauth_audit_internal.sinks s SET enabled = false WHERE s.enabled;
+    UPDATE zeroauth_audit_internal.alert_routes r SET enabled = false WHERE r.enabled;
+    UPDATE zeroauth_audit_internal.anchor_targets t SET enabled = false WHERE t.enabled;
+    -- What the original still had to say of its alerts, it says there.
+    DELETE FROM zeroauth_audit_internal.alert_events;
+    PERFORM zeroauth_audit_internal.note_change('trail.copied', 'high', current_database(), jsonb_build_object('copy_of', original, 'note', written));
+    RAISE NOTICE USING MESSAGE = format('this copy of %s is a trail of its own now; its sinks, alert routes and anchor targets are off', original),
+        HINT = 'Give it a key of its own, and enable what is to be used here: audit_sink_set, audit_alert_route_set, audit_anchor_target_set.';
+    RETURN 'acknowledged';
+END
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_copy_acknowledge(text) FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_copy_acknowledge(text) IS
+    'Makes a copy of a database a trail of its own: until then nothing is signed, published, anchored or sent from it. Its sinks, alert routes and anchor targets are off until somebody enables them, and what was remembered of the original counts as that of a dump. note: what the copy is for, not empty. Returns acknowledged; it is an event of the tenant zeroauth_audit. ZA009 without a note, or when this database is no copy.';

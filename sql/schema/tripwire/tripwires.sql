@@ -14,6 +14,7 @@ CREATE TABLE zeroauth_audit_internal.tripwire_state (
     rows_inserted bigint,
     rows_updated bigint,
     rows_deleted bigint,
+    counted boolean NOT NULL DEFAULT false,
     boot text,
     booted_at bigint,
     CONSTRAINT tripwire_state_pkey PRIMARY KEY (only_row),
@@ -32,6 +33,7 @@ COMMENT ON COLUMN zeroauth_audit_internal.tripwire_state.guards IS 'Row versions
 COMMENT ON COLUMN zeroauth_audit_internal.tripwire_state.rows_inserted IS 'The table''s counters: rows inserted,';
 COMMENT ON COLUMN zeroauth_audit_internal.tripwire_state.rows_updated IS 'updated,';
 COMMENT ON COLUMN zeroauth_audit_internal.tripwire_state.rows_deleted IS 'and deleted.';
+COMMENT ON COLUMN zeroauth_audit_internal.tripwire_state.counted IS 'Whether the counters ever told of a row that was inserted; stays true when they begin anew.';
 COMMENT ON COLUMN zeroauth_audit_internal.tripwire_state.boot IS 'The boot of the machine that booted_at is about.';
 COMMENT ON COLUMN zeroauth_audit_internal.tripwire_state.booted_at IS 'When that was by the wall clock, in microseconds since 1970: the same until somebody sets the clock.';
 COMMENT ON CONSTRAINT tripwire_state_pkey ON zeroauth_audit_internal.tripwire_state IS 'One row.';
@@ -246,7 +248,8 @@ BEGIN
     END IF;
     UPDATE zeroauth_audit_internal.tripwire_state s SET
         looked_at = seen.looked_at, differences = found_differences, cluster = seen.cluster, version = seen.version, trail = seen.trail, trail_file = seen.trail_file,
-        guards = seen.guards, rows_inserted = seen.inserted, rows_updated = seen.updated, rows_deleted = seen.deleted;
+        guards = seen.guards, rows_inserted = seen.inserted, rows_updated = seen.updated, rows_deleted = seen.deleted,
+        counted = s.counted OR seen.inserted > 0;
 END
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.tripwire_table(zeroauth_audit_internal.tripwire_state, integer) FROM PUBLIC;
@@ -280,6 +283,13 @@ BEGIN
             PERFORM zeroauth_audit_internal.raise_incident('maintenance_used', 1::smallint, 'not kept', format('%s more notes of privileged use were not kept: there were too many at once', u.times), jsonb_build_object('uses', u.each));
         ELSIF u.kind = 'maintenance_used' THEN
             PERFORM zeroauth_audit_internal.raise_incident('maintenance_used', 2::smallint, u.role, format('%s used zeroauth_audit.maintenance: %s', u.role, u.uses), detail);
+        ELSIF u.kind = 'write_refused' THEN
+            PERFORM zeroauth_audit_internal.raise_incident('write_refused', 3::smallint, u.role, format('row-level security refused events that %s wrote, in %s transactions', u.role, u.times), detail);
+        ELSIF u.kind = 'events_supplied' THEN
+            -- The first restore of a dump is what it is for; afterwards a trail grows by being written to.
+            IF zeroauth_audit_internal.trail_sealed() OR zeroauth_audit_internal.was_chained() THEN
+                PERFORM zeroauth_audit_internal.raise_incident('events_supplied', 2::smallint, u.role, format('%s stored events that brought their hashes in audit_events', u.role), detail);
+            END IF;
         ELSE
             PERFORM zeroauth_audit_internal.raise_incident('replica_role_used', 2::smallint, u.role, format('%s wrote to audit_events with session_replication_role = replica: %s', u.role, u.uses), detail);
         END IF;
@@ -325,6 +335,25 @@ REVOKE ALL ON FUNCTION zeroauth_audit_internal.tripwire_clock(zeroauth_audit_int
 COMMENT ON FUNCTION zeroauth_audit_internal.tripwire_clock(zeroauth_audit_internal.tripwire_state) IS
     'Part of the job tripwire: an alert clock_step when the clock was set, or is not synchronised.';
 
+CREATE FUNCTION zeroauth_audit_internal.tripwire_restore() RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    since CONSTANT timestamptz := CASE WHEN zeroauth_audit_internal.jobs_held() = 'restore_running' THEN zeroauth_audit_internal.restore_since() END;
+BEGIN
+    IF since IS NULL THEN
+        PERFORM zeroauth_audit_internal.resolve_alert('restore_running', 'the restore has ended');
+    ELSIF since < clock_timestamp() - interval '5 minutes' THEN
+        PERFORM zeroauth_audit_internal.raise_alert('restore_running', 3::smallint, NULL, 'restore_running',
+            'events have been restored for 5 minutes: until that ends no job runs but tripwire and pins', jsonb_build_object('since', since));
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.tripwire_restore() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.tripwire_restore() IS
+    'Part of the job tripwire: an alert restore_running when a restore has held the other jobs for 5 minutes.';
+
 CREATE FUNCTION zeroauth_audit_internal.job_tripwire() RETURNS jsonb
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
     SET search_path = pg_catalog, pg_temp
@@ -358,6 +387,20 @@ BEGIN
     EXCEPTION WHEN OTHERS THEN
         problems := problems || jsonb_build_object('clock', SQLSTATE || ' ' || SQLERRM);
     END;
+    BEGIN
+        IF zeroauth_audit_internal.copy_of() IS NULL AND zeroauth_audit_internal.trail_begun() THEN
+            PERFORM zeroauth_audit_internal.trail_is_here();
+        END IF;
+        PERFORM zeroauth_audit_internal.jobs_watch();
+        PERFORM zeroauth_audit_internal.sinks_watch();
+    EXCEPTION WHEN OTHERS THEN
+        problems := problems || jsonb_build_object('watch', SQLSTATE || ' ' || SQLERRM);
+    END;
+    BEGIN
+        PERFORM zeroauth_audit_internal.tripwire_restore();
+    EXCEPTION WHEN OTHERS THEN
+        problems := problems || jsonb_build_object('restore', SQLSTATE || ' ' || SQLERRM);
+    END;
     IF problems <> '{}' THEN
         PERFORM zeroauth_audit_internal.raise_alert('job_failed', 2::smallint, NULL, 'job_failed:tripwire', 'the job tripwire could not look at everything', problems);
     ELSE
@@ -368,7 +411,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.job_tripwire() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.job_tripwire() IS
-    'The job tripwire: looks at definitions, at the file and the counters of audit_events, at uses of maintenance and replica role, at writes to system catalogs, and at the clock; raises alerts of kind guard_disabled, table_rewritten, rows_modified, maintenance_used, replica_role_used, catalog_written, state_written and clock_step, and resolves those whose condition is gone.';
+    'The job tripwire: looks at definitions, at the file and the counters of audit_events, at uses of maintenance and replica role, at writes to system catalogs, and at the clock; raises alerts of kind guard_disabled, table_rewritten, rows_modified, maintenance_used, replica_role_used, catalog_written, state_written, events_supplied, write_refused, restore_running, job_off, sink_failing and clock_step, and resolves those whose condition is gone.';
 
 CREATE FUNCTION zeroauth_audit_internal.job_pins() RETURNS jsonb
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE

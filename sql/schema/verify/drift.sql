@@ -116,6 +116,11 @@ COMMENT ON INDEX zeroauth_audit_internal.drift_findings_suspected IS 'What has t
 CREATE TABLE zeroauth_audit_internal.drift_state (
     id boolean NOT NULL DEFAULT true,
     trail uuid NOT NULL DEFAULT pg_catalog.gen_random_uuid(),
+    began_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    cluster bigint,
+    database oid,
+    database_name text,
+    extension oid,
     run bigint,
     phase text NOT NULL DEFAULT 'idle',
     started_at timestamptz,
@@ -149,6 +154,11 @@ COMMENT ON TABLE zeroauth_audit_internal.drift_state IS
     'Where the job drift is: one row, changed by every step, so that a run goes on where a crash or a timeout ended the one before. The only table that pg_dump leaves out: it is about this trail, not about its copy.';
 COMMENT ON COLUMN zeroauth_audit_internal.drift_state.id IS 'Always true.';
 COMMENT ON COLUMN zeroauth_audit_internal.drift_state.trail IS 'Names this trail since CREATE EXTENSION. A restored dump is another trail; a standby, a base backup and pg_upgrade keep the name.';
+COMMENT ON COLUMN zeroauth_audit_internal.drift_state.began_at IS 'When that was: what is older came with a dump.';
+COMMENT ON COLUMN zeroauth_audit_internal.drift_state.cluster IS 'System identifier of the server that the trail is in; NULL until the job tripwire has seen an event.';
+COMMENT ON COLUMN zeroauth_audit_internal.drift_state.database IS 'Oid of its database there: another in a copy by CREATE DATABASE .. TEMPLATE.';
+COMMENT ON COLUMN zeroauth_audit_internal.drift_state.database_name IS 'Name of that database, as of then.';
+COMMENT ON COLUMN zeroauth_audit_internal.drift_state.extension IS 'Oid of the extension there: pg_upgrade makes another, a copy of the files does not.';
 COMMENT ON COLUMN zeroauth_audit_internal.drift_state.run IS 'The run in job_runs.';
 COMMENT ON COLUMN zeroauth_audit_internal.drift_state.phase IS 'idle; recent: newest events and watermarks; history: the next part of all history; recheck: whether earlier findings are gone; confirm: the table is searched for events that the primary key does not show; failing: the run is about to fail.';
 COMMENT ON COLUMN zeroauth_audit_internal.drift_state.started_at IS 'When the run began.';

@@ -16,6 +16,7 @@ AS $$
 DECLARE
     preloaded boolean := zeroauth_audit_internal.preloaded();
     maintenance boolean := current_setting('zeroauth_audit.maintenance')::boolean;
+    original CONSTANT text := zeroauth_audit_internal.copy_of();
     reasons text[] := '{}';
 BEGIN
     IF NOT preloaded THEN
@@ -24,16 +25,19 @@ BEGIN
     IF maintenance THEN
         reasons := reasons || 'maintenance_open'::text;
     END IF;
+    IF original IS NOT NULL THEN
+        reasons := 'database_copy'::text || reasons;
+    END IF;
     RETURN jsonb_build_object(
         'state', CASE WHEN reasons = '{}' THEN 'ok' ELSE 'degraded' END, 'reasons', reasons,
-        'name', current_database(), 'standby', pg_is_in_recovery(), 'preloaded', preloaded,
+        'name', current_database(), 'copy_of', original, 'standby', pg_is_in_recovery(), 'preloaded', preloaded,
         'version', (SELECT e.extversion FROM pg_extension e WHERE e.extname = 'zeroauth_audit'),
         'server_started', pg_postmaster_start_time());
 END
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.health_database() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.health_database() IS
-    'Part of audit_health(): this database, the version of the extension, and whether its library was loaded by the server. Degraded: not_preloaded, maintenance_open (in the session that asks).';
+    'Part of audit_health(): this database, the version of the extension, and whether its library was loaded by the server. Degraded: database_copy (copy_of says of what: nothing is signed, published or sent), not_preloaded, maintenance_open (in the session that asks).';
 
 CREATE FUNCTION zeroauth_audit_internal.health_worker() RETURNS jsonb
     LANGUAGE plpgsql VOLATILE
@@ -75,30 +79,40 @@ AS $$
 DECLARE
     jobs jsonb;
     late text[];
+    failing text[];
+    degraded text[] := '{}';
+    held CONSTANT text := zeroauth_audit_internal.jobs_held();
 BEGIN
+    late := ARRAY(SELECT zeroauth_audit_internal.jobs_late());
     SELECT coalesce(jsonb_object_agg(j.name, jsonb_build_object(
-               'enabled', j.enabled, 'scheduler', j.scheduler, 'next_run', j.next_run, 'last_success', j.last_success,
-               'overdue', coalesce(j.overdue_at <= clock_timestamp(), false))), '{}'),
-           coalesce(array_agg('job_overdue:' || j.name ORDER BY j.name) FILTER (WHERE j.enabled AND j.overdue_at <= clock_timestamp()), '{}')
-    INTO jobs, late
-    FROM zeroauth_audit_internal.jobs j;
+               'enabled', j.enabled, 'scheduler', j.scheduler, 'next_run', j.next_run, 'last_success', j.last_success, 'overdue', j.name = ANY (late))), '{}')
+    INTO jobs FROM zeroauth_audit_internal.jobs j;
+    failing := ARRAY(SELECT 'job_overdue:' || n FROM unnest(late) n);
     IF EXISTS (SELECT FROM zeroauth_audit_internal.jobs j WHERE j.scheduler = 'pg_cron' AND j.enabled) AND NOT EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'pg_cron') THEN
-        late := late || 'pg_cron_missing'::text;
+        failing := failing || 'pg_cron_missing'::text;
+    END IF;
+    IF held IS DISTINCT FROM 'no_events' AND held IS DISTINCT FROM 'copy' THEN
+        -- Not what a person knows of: its alert is acknowledged.
+        degraded := ARRAY(
+            SELECT 'job_off:' || o.name FROM zeroauth_audit_internal.jobs_off() o
+            WHERE NOT EXISTS (SELECT FROM zeroauth_audit_internal.alerts a WHERE a.fingerprint IN ('job_off:' || o.name, 'job_disabled:' || o.name) AND a.state = 'acknowledged')
+            ORDER BY o.name);
+    END IF;
+    IF held = 'restore_running' THEN
+        degraded := degraded || held;
     END IF;
     -- A standby runs no jobs; what its tables say is about the primary.
     IF pg_is_in_recovery() THEN
-        late := '{}';
+        failing := '{}';
+        degraded := '{}';
     END IF;
-    -- Nobody waits for a job while none may run.
-    IF zeroauth_audit_internal.restore_runs() THEN
-        RETURN jsonb_build_object('state', 'degraded', 'reasons', ARRAY['restore_running'], 'jobs', jobs);
-    END IF;
-    RETURN jsonb_build_object('state', CASE WHEN late = '{}' THEN 'ok' ELSE 'failing' END, 'reasons', late, 'jobs', jobs);
+    RETURN jsonb_build_object(
+        'state', CASE WHEN failing <> '{}' THEN 'failing' WHEN degraded <> '{}' THEN 'degraded' ELSE 'ok' END, 'reasons', failing || degraded, 'jobs', jobs);
 END
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.health_jobs() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.health_jobs() IS
-    'Part of audit_health(): each job, its last success and next run. Failing: job_overdue:NAME, pg_cron_missing. Degraded: restore_running.';
+    'Part of audit_health(): each job, its last success and next run. Failing: job_overdue:NAME, pg_cron_missing. Degraded: job_off:NAME (missing, not enabled, too rare or put off, unless a person has acknowledged the alert about it), restore_running.';
 
 CREATE FUNCTION zeroauth_audit_internal.health_tripwires() RETURNS jsonb
     LANGUAGE plpgsql STABLE

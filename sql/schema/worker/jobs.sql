@@ -46,6 +46,7 @@ CREATE TABLE zeroauth_audit_internal.jobs (
     next_run timestamptz,
     last_success timestamptz,
     overdue_at timestamptz,
+    counts_from timestamptz,
     CONSTRAINT jobs_pkey PRIMARY KEY (name),
     CONSTRAINT jobs_name_check CHECK (name ~ '^[a-z][a-z0-9_]{0,39}$'),
     CONSTRAINT jobs_timeout_check CHECK (timeout BETWEEN '1 second' AND '7 days'),
@@ -63,6 +64,7 @@ COMMENT ON COLUMN zeroauth_audit_internal.jobs.scheduler IS 'Who runs it: worker
 COMMENT ON COLUMN zeroauth_audit_internal.jobs.next_run IS 'When it runs next; a time in the past is made up for at once. Set by the server.';
 COMMENT ON COLUMN zeroauth_audit_internal.jobs.last_success IS 'When it last ended well. Set by the server.';
 COMMENT ON COLUMN zeroauth_audit_internal.jobs.overdue_at IS 'When it counts as overdue unless it ends well before. Set by the server.';
+COMMENT ON COLUMN zeroauth_audit_internal.jobs.counts_from IS 'When it was last changed, or was due and did not run because it was held: its age counts from then at the earliest. Set by the server.';
 COMMENT ON CONSTRAINT jobs_pkey ON zeroauth_audit_internal.jobs IS 'One schedule a job.';
 COMMENT ON CONSTRAINT jobs_name_check ON zeroauth_audit_internal.jobs IS 'What can be part of a function''s name.';
 COMMENT ON CONSTRAINT jobs_timeout_check ON zeroauth_audit_internal.jobs IS 'A run ends.';
@@ -89,7 +91,7 @@ REVOKE ALL ON TABLE zeroauth_audit_internal.job_runs FROM PUBLIC;
 REVOKE ALL ON SEQUENCE zeroauth_audit_internal.job_runs_id_seq FROM PUBLIC;
 COMMENT ON TABLE zeroauth_audit_internal.job_runs IS
     'What became of each run of a job. Those of the last 7 days are kept, and the newest 100 of each job.';
-COMMENT ON COLUMN zeroauth_audit_internal.job_runs.id IS 'Number of the run, rising.';
+COMMENT ON COLUMN zeroauth_audit_internal.job_runs.id IS 'Number of the run, rising; negative for one of a trail that a dump may have been restored into.';
 COMMENT ON COLUMN zeroauth_audit_internal.job_runs.job IS 'Name of the job.';
 COMMENT ON COLUMN zeroauth_audit_internal.job_runs.scheduled_for IS 'When it was due; NULL when somebody ran it by hand.';
 COMMENT ON COLUMN zeroauth_audit_internal.job_runs.started_at IS 'When it began.';
@@ -128,6 +130,7 @@ BEGIN
     IF changed THEN
         NEW.next_run := zeroauth_audit_internal.schedule_next(NEW.schedule, NEW.time_zone, clock_timestamp());
         NEW.overdue_at := zeroauth_audit_internal.schedule_overdue(NEW.schedule, NEW.time_zone, clock_timestamp());
+        NEW.counts_from := clock_timestamp();
         IF NEW.next_run IS NULL THEN
             RAISE EXCEPTION USING ERRCODE = 'ZA021', MESSAGE = format('schedule "%s" never comes', NEW.schedule),
                 HINT = 'Look at the day and the month: is there such a day?';
@@ -172,7 +175,7 @@ ALTER TABLE zeroauth_audit_internal.jobs ENABLE ALWAYS TRIGGER zeroauth_audit_jo
 ALTER TABLE zeroauth_audit_internal.jobs ENABLE ALWAYS TRIGGER zeroauth_audit_jobs_changed;
 
 SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.jobs', '');
-SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.job_runs', '');
+SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.job_runs', 'WHERE id > 0');
 SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.job_runs_id_seq', '');
 
 CREATE FUNCTION zeroauth_audit_internal.job_alert(job text, overdue boolean) RETURNS void
@@ -196,23 +199,208 @@ REVOKE ALL ON FUNCTION zeroauth_audit_internal.job_alert(text, boolean) FROM PUB
 COMMENT ON FUNCTION zeroauth_audit_internal.job_alert(text, boolean) IS
     'Raises the alert job_overdue of a job, or resolves it.';
 
-CREATE FUNCTION zeroauth_audit_internal.restore_runs() RETURNS boolean
+CREATE FUNCTION zeroauth_audit_internal.restore_since() RETURNS timestamptz
     LANGUAGE c VOLATILE PARALLEL RESTRICTED
-    AS 'MODULE_PATHNAME', 'zeroauth_audit_restore_runs';
-REVOKE ALL ON FUNCTION zeroauth_audit_internal.restore_runs() FROM PUBLIC;
-COMMENT ON FUNCTION zeroauth_audit_internal.restore_runs() IS
-    'Whether a session restores events into this database: one that brought events with their hashes less than a minute ago, or less than an hour ago and is still connected. Replication does not count. False when the library is not in shared_preload_libraries.';
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_restore_since';
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.restore_since() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.restore_since() IS
+    'Since when sessions restore events into this database: those that committed events with their hashes less than a minute ago, or less than 10 minutes ago and are still connected. Replication does not count. NULL when none does, or when the library is not in shared_preload_libraries.';
+
+CREATE FUNCTION zeroauth_audit_internal.was_chained() RETURNS boolean
+    LANGUAGE c VOLATILE PARALLEL RESTRICTED
+    AS 'MODULE_PATHNAME', 'zeroauth_audit_was_chained';
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.was_chained() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.was_chained() IS
+    'Whether a tenant''s event was chained in this database since the server started. False when the library is not in shared_preload_libraries.';
+
+CREATE FUNCTION zeroauth_audit_internal.trail_sealed() RETURNS boolean
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- Checkpoints that a dump brought are older than this trail.
+    RETURN coalesce((SELECT c.sealed_at FROM zeroauth_audit_internal.checkpoints c ORDER BY c.seal DESC LIMIT 1)
+        >= coalesce((SELECT s.began_at FROM zeroauth_audit_internal.drift_state s), '-infinity'), false);
+END
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.trail_sealed() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.trail_sealed() IS
+    'Whether the job checkpoint has sealed events since CREATE EXTENSION: then nothing is restored any more.';
+
+CREATE FUNCTION zeroauth_audit_internal.trail_begun() RETURNS boolean
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM @extschema@.audit_events)
+        OR coalesce((SELECT t.counted FROM zeroauth_audit_internal.tripwire_state t), false)
+        OR EXISTS (SELECT FROM zeroauth_audit_internal.watermarks w WHERE w.trail = (SELECT s.trail FROM zeroauth_audit_internal.drift_state s))
+        OR zeroauth_audit_internal.trail_sealed();
+END
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.trail_begun() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.trail_begun() IS
+    'Whether there is anything to look after: an event, or something that remembers one since CREATE EXTENSION (a watermark, a checkpoint, the counters of the table). What a dump brings remembers another trail.';
+
+CREATE FUNCTION zeroauth_audit_internal.copy_of() RETURNS text
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- A standby and a restored base backup have the same identifier and oids. pg_upgrade makes a new identifier and a new extension.
+    RETURN (
+        SELECT CASE WHEN s.cluster = c.system_identifier THEN 'database ' || s.database_name ELSE 'server ' || s.cluster END
+        FROM zeroauth_audit_internal.drift_state s
+        CROSS JOIN pg_control_system() c
+        CROSS JOIN (SELECT d.oid FROM pg_database d WHERE d.datname = current_database()) d
+        CROSS JOIN (SELECT e.oid FROM pg_extension e WHERE e.extname = 'zeroauth_audit') e
+        WHERE s.cluster = c.system_identifier AND s.database <> d.oid OR s.cluster <> c.system_identifier AND s.extension = e.oid);
+END
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.copy_of() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.copy_of() IS
+    'Of which database or server this one is a copy (CREATE DATABASE .. TEMPLATE, or copied files with a new system identifier); NULL when it is none, as far as can be known.';
+
+CREATE FUNCTION zeroauth_audit_internal.trail_is_here() RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    UPDATE zeroauth_audit_internal.drift_state s SET cluster = c.system_identifier, database = d.oid, database_name = current_database(), extension = e.oid
+    FROM pg_control_system() c, pg_database d, pg_extension e
+    WHERE d.datname = current_database() AND e.extname = 'zeroauth_audit'
+      AND (s.cluster, s.database, s.database_name, s.extension) IS DISTINCT FROM (c.system_identifier, d.oid, current_database(), e.oid);
+END
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.trail_is_here() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.trail_is_here() IS
+    'Remembers in which server and database the trail is.';
 
 CREATE FUNCTION zeroauth_audit_internal.jobs_held() RETURNS text
-    LANGUAGE sql VOLATILE PARALLEL RESTRICTED
-BEGIN ATOMIC
+    LANGUAGE plpgsql VOLATILE PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF zeroauth_audit_internal.copy_of() IS NOT NULL THEN
+        RETURN 'copy';
+    END IF;
     -- What a job writes would clash with rows that a restore brings: from CREATE EXTENSION until its session has ended.
-    SELECT CASE WHEN NOT EXISTS (SELECT FROM @extschema@.audit_events) THEN 'no_events'
-                WHEN zeroauth_audit_internal.restore_runs() THEN 'restore_running' END;
-END;
+    IF NOT zeroauth_audit_internal.trail_begun() THEN
+        RETURN 'no_events';
+    ELSIF zeroauth_audit_internal.restore_since() IS NOT NULL AND NOT zeroauth_audit_internal.trail_sealed() THEN
+        RETURN 'restore_running';
+    END IF;
+    RETURN NULL;
+END
+$$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.jobs_held() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.jobs_held() IS
-    'Why no job of this database runs by itself: no_events (there is nothing to look after yet, and a dump may be about to be restored) or restore_running; NULL when jobs run.';
+    'Why no job of this database runs by itself, but tripwire and pins, which always do: copy (this database is a copy, and nobody has said what is to become of it), no_events (there is nothing to look after yet, and a dump may be about to be restored) or restore_running (events are restored into a trail that was never sealed); NULL when jobs run.';
+
+CREATE FUNCTION zeroauth_audit_internal.never_held(job text) RETURNS boolean
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT job IN ('tripwire', 'pins')
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.never_held(text) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.never_held(text) IS
+    'Whether a job runs whatever the state of the trail is: those that see what is done to it.';
+
+CREATE FUNCTION zeroauth_audit_internal.run_number(held boolean) RETURNS bigint
+    LANGUAGE sql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN coalesce(run_number.held, false) THEN (extract(epoch FROM clock_timestamp()) * 1000000)::bigint - 4611686018427387904
+        ELSE nextval('zeroauth_audit_internal.job_runs_id_seq') END
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.run_number(boolean) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.run_number(boolean) IS
+    'The number of a run that begins: negative, and in no dump, while a dump may bring runs with numbers of their own.';
+
+CREATE FUNCTION zeroauth_audit_internal.job_limits() RETURNS TABLE (name text, longest interval)
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE ROWS 8
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    VALUES ('tripwire', interval '3 minutes'), ('checkpoint', interval '3 minutes'), ('pins', interval '15 minutes'), ('duties', interval '3 hours'),
+        ('drift', interval '3 hours'), ('anchor', interval '2 days'), ('anchor_check', interval '2 days'), ('prune', interval '32 days')
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.job_limits() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.job_limits() IS
+    'The jobs that an installation has, and the longest time from one run to the next before a job counts as switched off.';
+
+CREATE FUNCTION zeroauth_audit_internal.jobs_off() RETURNS TABLE (name text, why text)
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 1
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    RETURN QUERY
+    SELECT l.name, CASE
+        WHEN j.name IS NULL THEN 'it is not among the jobs'
+        WHEN NOT j.enabled THEN 'it is not enabled'
+        WHEN n.second - n.first > l.longest THEN format('its schedule %s leaves more than %s between two runs', j.schedule, l.longest)
+        WHEN n.first IS NULL OR n.second IS NULL THEN format('its schedule %s never comes', j.schedule)
+        WHEN j.scheduler = 'worker' AND (j.next_run IS NULL OR j.next_run > n.second) THEN format('its next run is put off until %s', coalesce(j.next_run::text, 'never')) END
+    FROM zeroauth_audit_internal.job_limits() l LEFT JOIN zeroauth_audit_internal.jobs j ON j.name = l.name
+    CROSS JOIN LATERAL (SELECT zeroauth_audit_internal.schedule_next(j.schedule, j.time_zone, clock_timestamp()) AS first) f
+    CROSS JOIN LATERAL (SELECT f.first, zeroauth_audit_internal.schedule_next(j.schedule, j.time_zone, f.first) AS second) n
+    WHERE j.name IS NULL OR NOT j.enabled OR n.first IS NULL OR n.second IS NULL OR n.second - n.first > l.longest
+       OR j.scheduler = 'worker' AND (j.next_run IS NULL OR j.next_run > n.second);
+END
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.jobs_off() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.jobs_off() IS
+    'The jobs of an installation that are missing, not enabled, too rare, or put off beyond their second next run, and why.';
+
+CREATE FUNCTION zeroauth_audit_internal.jobs_late() RETURNS SETOF text
+    LANGUAGE plpgsql VOLATILE PARALLEL RESTRICTED ROWS 1
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    held CONSTANT boolean := zeroauth_audit_internal.jobs_held() IS NOT NULL;
+    began CONSTANT timestamptz := greatest(pg_postmaster_start_time(), (SELECT s.began_at FROM zeroauth_audit_internal.drift_state s WHERE s.began_at <= clock_timestamp()));
+BEGIN
+    -- By the age of the last success: what the row itself says of when it is overdue can be put off, and a time in the future is none.
+    RETURN QUERY
+    SELECT j.name FROM zeroauth_audit_internal.jobs j
+    WHERE j.enabled AND (NOT held OR zeroauth_audit_internal.never_held(j.name))
+      AND (j.overdue_at <= clock_timestamp() OR clock_timestamp() >= zeroauth_audit_internal.schedule_overdue(j.schedule, j.time_zone, greatest(
+          began,
+          CASE WHEN j.last_success <= clock_timestamp() THEN j.last_success END,
+          CASE WHEN j.counts_from <= clock_timestamp() THEN j.counts_from END)))
+    ORDER BY j.name;
+END
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.jobs_late() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.jobs_late() IS
+    'The jobs that have not ended well for two of their intervals, since the server started, the trail began, or they were last changed or held.';
+
+CREATE FUNCTION zeroauth_audit_internal.jobs_watch() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    off record;
+    marks text[] := '{}';
+BEGIN
+    IF to_regprocedure('zeroauth_audit_internal.resolve_others(text, text, text[], text)') IS NULL OR NOT zeroauth_audit_internal.trail_begun() THEN
+        RETURN;
+    END IF;
+    FOR off IN SELECT o.name, o.why FROM zeroauth_audit_internal.jobs_off() o LOOP
+        marks := marks || ('job_off:' || off.name);
+        -- Somebody said so and why: there is an alert with both.
+        IF NOT EXISTS (SELECT FROM zeroauth_audit_internal.alerts a WHERE a.fingerprint = 'job_disabled:' || off.name AND a.state <> 'resolved') THEN
+            PERFORM zeroauth_audit_internal.raise_alert('job_off', 2::smallint, NULL, 'job_off:' || off.name, format('job %s does not run as it has to: %s', off.name, off.why),
+                (SELECT jsonb_build_object('why', off.why, 'job', to_jsonb(j)) FROM (SELECT) n LEFT JOIN zeroauth_audit_internal.jobs j ON j.name = off.name));
+        END IF;
+    END LOOP;
+    PERFORM zeroauth_audit_internal.resolve_others('job_off', 'job_off:', marks, 'the job runs as it has to');
+END
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.jobs_watch() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.jobs_watch() IS
+    'Raises the alert job_off for every job of an installation that is missing, not enabled, too rare or put off, and resolves it. Called by the job tripwire, and by the worker every two minutes.';
 
 CREATE FUNCTION zeroauth_audit_internal.job_begin(job text, exclusive boolean) RETURNS bigint
     LANGUAGE plpgsql
@@ -221,6 +409,7 @@ AS $$
 DECLARE
     due zeroauth_audit_internal.jobs;
     run bigint;
+    held CONSTANT text := zeroauth_audit_internal.jobs_held();
 BEGIN
     SELECT * INTO due FROM zeroauth_audit_internal.jobs j
     WHERE j.name = job AND j.enabled AND j.scheduler = 'worker' AND j.next_run <= clock_timestamp()
@@ -228,23 +417,23 @@ BEGIN
     IF NOT FOUND THEN
         RETURN NULL;
     END IF;
-    IF zeroauth_audit_internal.jobs_held() IS NOT NULL THEN
+    IF held IS NOT NULL AND NOT zeroauth_audit_internal.never_held(job) THEN
         UPDATE zeroauth_audit_internal.jobs j
-        SET next_run = zeroauth_audit_internal.schedule_next(due.schedule, due.time_zone, clock_timestamp()),
+        SET counts_from = clock_timestamp(), next_run = zeroauth_audit_internal.schedule_next(due.schedule, due.time_zone, clock_timestamp()),
             overdue_at = zeroauth_audit_internal.schedule_overdue(due.schedule, due.time_zone, clock_timestamp())
         WHERE j.name = job;
         RETURN NULL;
     END IF;
     UPDATE zeroauth_audit_internal.jobs j SET next_run = zeroauth_audit_internal.schedule_following(due.schedule, due.time_zone, due.next_run, clock_timestamp()) WHERE j.name = job;
-    INSERT INTO zeroauth_audit_internal.job_runs AS r (job, scheduled_for, run_by, status, finished_at)
-    VALUES (job, due.next_run, 'worker', CASE WHEN exclusive THEN 'running' ELSE 'skipped' END, CASE WHEN NOT exclusive THEN clock_timestamp() END)
+    INSERT INTO zeroauth_audit_internal.job_runs AS r (id, job, scheduled_for, run_by, status, finished_at) OVERRIDING SYSTEM VALUE
+    VALUES (zeroauth_audit_internal.run_number(held IN ('no_events', 'restore_running')), job, due.next_run, 'worker', CASE WHEN exclusive THEN 'running' ELSE 'skipped' END, CASE WHEN NOT exclusive THEN clock_timestamp() END)
     RETURNING r.id INTO run;
     RETURN CASE WHEN exclusive THEN run END;
 END
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.job_begin(text, boolean) FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.job_begin(text, boolean) IS
-    'Called by the worker: begins the run of a job that is due, and plans the next one. NULL when it is not due any more, when its row is locked, when jobs are held (jobs_held), or when another runs it already: then the run is recorded as skipped.';
+    'Called by the worker: begins the run of a job that is due, and plans the next one. NULL when it is not due any more, when its row is locked, when the job is held (jobs_held), or when another runs it already: then the run is recorded as skipped.';
 
 CREATE FUNCTION zeroauth_audit_internal.job_step(job text, summary jsonb) RETURNS jsonb
     LANGUAGE plpgsql
@@ -343,10 +532,8 @@ DECLARE
     late text;
     count integer := 0;
 BEGIN
-    IF zeroauth_audit_internal.jobs_held() IS NOT NULL THEN
-        RETURN 0;
-    END IF;
-    FOR late IN SELECT j.name FROM zeroauth_audit_internal.jobs j WHERE j.enabled AND j.overdue_at <= clock_timestamp() LOOP
+    PERFORM zeroauth_audit_internal.jobs_watch();
+    FOR late IN SELECT zeroauth_audit_internal.jobs_late() LOOP
         PERFORM zeroauth_audit_internal.job_alert(late, true);
         count := count + 1;
     END LOOP;
@@ -355,7 +542,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.jobs_check_overdue() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.jobs_check_overdue() IS
-    'Called by the worker: raises the alert job_overdue for every job that is. Returns how many are.';
+    'Called by the worker when a job becomes overdue, and every two minutes: raises the alert job_overdue for every job that is, and what jobs_watch does. Returns how many are overdue.';
 
 CREATE FUNCTION zeroauth_audit_internal.unknown_job(name text) RETURNS void
     LANGUAGE plpgsql STABLE
@@ -394,15 +581,17 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'ZA024', MESSAGE = format('job "%s" is not scheduled by pg_cron', job.name),
             HINT = format('The worker runs it: the entry of pg_cron is not ours any more. SELECT * FROM audit_job_run(%L) runs it now.', job.name);
     END IF;
-    IF run_job.run_by = 'pg_cron' AND zeroauth_audit_internal.jobs_held() IS NOT NULL THEN
-        UPDATE zeroauth_audit_internal.jobs j SET overdue_at = zeroauth_audit_internal.schedule_overdue(j.schedule, j.time_zone, clock_timestamp()) WHERE j.name = job.name;
+    IF run_job.run_by = 'pg_cron' AND zeroauth_audit_internal.jobs_held() IS NOT NULL AND NOT zeroauth_audit_internal.never_held(job.name) THEN
+        UPDATE zeroauth_audit_internal.jobs j SET counts_from = clock_timestamp(), overdue_at = zeroauth_audit_internal.schedule_overdue(j.schedule, j.time_zone, clock_timestamp()) WHERE j.name = job.name;
         RETURN jsonb_build_object('job', job.name, 'status', 'held', 'reason', zeroauth_audit_internal.jobs_held());
     END IF;
     IF NOT zeroauth_audit_internal.job_lock(job.name) THEN
         RAISE EXCEPTION USING ERRCODE = 'ZA023', MESSAGE = format('job "%s" is running already', job.name),
             HINT = format('Try again when it has ended: SELECT * FROM audit_job_runs WHERE job = %L AND status = ''running''.', job.name);
     END IF;
-    INSERT INTO zeroauth_audit_internal.job_runs AS r (job, run_by) VALUES (job.name, run_job.run_by) RETURNING r.id INTO run;
+    INSERT INTO zeroauth_audit_internal.job_runs AS r (id, job, run_by) OVERRIDING SYSTEM VALUE
+    VALUES (zeroauth_audit_internal.run_number(run_job.run_by = 'pg_cron' AND coalesce(zeroauth_audit_internal.jobs_held() IN ('no_events', 'restore_running'), false)), job.name, run_job.run_by)
+    RETURNING r.id INTO run;
     IF run_job.run_by = 'pg_cron' THEN
         UPDATE zeroauth_audit_internal.jobs j SET next_run = zeroauth_audit_internal.schedule_next(j.schedule, j.time_zone, clock_timestamp()) WHERE j.name = job.name;
     END IF;

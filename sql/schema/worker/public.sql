@@ -88,6 +88,9 @@ BEGIN
             jsonb_build_object('job', job, 'by', SESSION_USER, 'note', written));
         PERFORM zeroauth_audit_internal.say_next(format('job "%s" does not run by itself any more, and an alert says so until it is enabled', job), false);
     ELSIF now_is.enabled THEN
+        PERFORM zeroauth_audit_internal.raise_alert('job_off', 2::smallint, NULL, 'job_off:' || o.name, format('job %s does not run as it has to, set by %s: %s', o.name, SESSION_USER, o.why),
+            jsonb_build_object('job', o.name, 'why', o.why, 'by', SESSION_USER, 'note', written))
+        FROM zeroauth_audit_internal.jobs_off() o WHERE o.name = job;
         PERFORM zeroauth_audit_internal.resolve_alert('job_disabled:' || job, coalesce(nullif(written, ''), 'the job is enabled'));
         PERFORM zeroauth_audit_internal.say_next(format('job "%s" runs next at %s', job, date_trunc('second', now_is.next_run)), false);
     END IF;
@@ -96,7 +99,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_job_set(text, text, text, boolean, interval, text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_job_set(text, text, text, boolean, interval, text) IS
-    'Changes when a job runs; enabled => false wants a note and is an alert. What is NULL stays as it is; a change counts from your commit on, and is an event of the tenant zeroauth_audit. job: its name in audit_jobs. schedule: a crontab expression of five fields, or @hourly, @daily, @weekly, @monthly, @yearly. time_zone: the name of the one that it is meant in. enabled: whether it runs by itself; the alert job_disabled (severity 2) stays until it does again. timeout: how long one run may take, 1 second to 7 days. note: why. Returns when it runs next, NULL when it does not. ZA022 for a job that is not there, ZA021 for what is no schedule or no time zone or never comes, ZA009 without a note or for a timeout out of range, ZA024 while pg_cron runs the jobs.';
+    'Changes when a job runs; enabled => false wants a note and is an alert. What is NULL stays as it is; a change counts from your commit on, and is an event of the tenant zeroauth_audit. job: its name in audit_jobs. schedule: a crontab expression of five fields, or @hourly, @daily, @weekly, @monthly, @yearly. time_zone: the name of the one that it is meant in. enabled: whether it runs by itself; the alert job_disabled (severity 2) stays until it does again. A schedule that is too rare for the job is an alert, too: job_off (severity 2). timeout: how long one run may take, 1 second to 7 days. note: why. Returns when it runs next, NULL when it does not. ZA022 for a job that is not there, ZA021 for what is no schedule or no time zone or never comes, ZA009 without a note or for a timeout out of range, ZA024 while pg_cron runs the jobs.';
 
 CREATE FUNCTION @extschema@.audit_job_scheduler(scheduler text) RETURNS integer
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE SECURITY DEFINER

@@ -10,13 +10,15 @@ AS $$
     ), said AS (
         SELECT CASE k.kind
             WHEN 'not_preloaded' THEN ARRAY['not in shared_preload_libraries', 'add zeroauth_audit there, restart the server']
+            WHEN 'database_copy' THEN ARRAY[format('a copy of %s', left(h ->> 'copy_of', 30)), 'SELECT audit_copy_acknowledge(''why it is here'')']
             WHEN 'maintenance_open' THEN ARRAY['maintenance is open in this session', 'RESET zeroauth_audit.maintenance']
             WHEN 'worker_off' THEN ARRAY['switched off: no job runs by itself', 'zeroauth_audit.worker = on, restart the server']
             WHEN 'worker_starting' THEN ARRAY['starting', 'ask again in some seconds']
             WHEN 'worker_not_alive' THEN ARRAY['not running', 'the server log says why']
             WHEN 'job_overdue' THEN ARRAY[format('job %s is overdue', k.name), format('SELECT * FROM audit_job_run(''%s'')', k.name)]
+            WHEN 'job_off' THEN ARRAY[format('job %s is off, rare or put off', k.name), 'SELECT * FROM audit_jobs; audit_job_set(..)']
             WHEN 'pg_cron_missing' THEN ARRAY['jobs are for pg_cron, which is not here', 'SELECT audit_job_scheduler(''worker'')']
-            WHEN 'restore_running' THEN ARRAY['no job runs while a dump is restored', 'wait until the restore ends']
+            WHEN 'restore_running' THEN ARRAY['a dump is restored: most jobs wait', 'wait until the restore ends']
             WHEN 'history_behind' THEN ARRAY['all history takes longer than its period', 'raise zeroauth_audit.replay_load']
             WHEN 'not_as_installed' THEN ARRAY[format('differences from the install: %s', h ->> 'differences'), 'SELECT * FROM audit_verify_installation()']
             WHEN 'tripwire_off' THEN ARRAY['the job tripwire is not enabled', 'SELECT audit_job_set(''tripwire'', enabled => true)']
@@ -82,7 +84,7 @@ AS $$
 DECLARE
     health jsonb := @extschema@.audit_health();
     standby boolean := pg_is_in_recovery();
-    unsigned CONSTANT boolean := current_setting('zeroauth_audit.checkpoint_key_file') = '';
+    unsigned CONSTANT boolean := NOT zeroauth_audit_internal.names_key();
 BEGIN
     RETURN QUERY
     WITH parts AS (

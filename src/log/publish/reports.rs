@@ -109,6 +109,10 @@ impl Recorder<'_> {
 
     /// Compares the newest checkpoints of a directory with the logs.
     fn opened(&self, newest: &[Sealed]) -> Result<Outcome, Failure> {
+        if newest.is_empty() {
+            let sql = format!("SELECT {}.sink_emptied($1)", self.schema);
+            self.session.change(&sql, &[Parameter::Text(self.sink)], |_| Ok(()))?;
+        }
         let mut missing = BTreeSet::new();
         for sealed in newest {
             match Log::by_origin(self.session, self.schema, &sealed.origin)? {

@@ -16,6 +16,9 @@ pub const ENDS: Duration = Duration::from_secs(3);
 /// in the transaction that creates the extension.
 pub const ONLY_PRUNE: &str = "DELETE FROM zeroauth_audit_internal.jobs WHERE name <> 'prune'";
 
+/// Has a person know of every job that is off: for tests that take jobs away or make them rare, and ask for the health.
+pub const OFF_IS_KNOWN: &str = "SELECT audit_alert_acknowledge(zeroauth_audit_internal.raise_alert('job_off', 2::smallint, NULL, 'job_off:' || name, 'x', NULL), 'x') FROM zeroauth_audit_internal.job_limits()";
+
 /// A superuser's connection to the database `postgres`, from where the others can be dropped.
 pub fn watcher(cluster: &Cluster) -> Client {
     cluster.connect("postgres", "postgres").unwrap()
