@@ -295,7 +295,7 @@ unsafe fn change_of_trail(relation: pg_sys::Relation, writes: Writes) -> Result<
         return Err(row_changes::refused(operation, writes.upserts));
     }
     // SAFETY: by contract.
-    if !unsafe { fires(relation, c"zeroauth_audit_refuse_statement") } {
+    if !unsafe { fires(relation, c"zeroauth_audit_refuse_statement", c"refuse_statement") } {
         // SAFETY: as above.
         unsafe { unguarded(relation, operation, &name) };
     }
@@ -306,7 +306,7 @@ unsafe fn change_of_trail(relation: pg_sys::Relation, writes: Writes) -> Result<
 /// `relation` must be open, and the trail.
 unsafe fn insert_into_trail(relation: pg_sys::Relation, writes: Writes) -> Result<(), Failure> {
     // SAFETY: by contract.
-    if !writes.inserts || unsafe { fires(relation, CHAINING) } {
+    if !writes.inserts || unsafe { fires(relation, CHAINING, identity::CHAIN_FUNCTION) } {
         return Ok(());
     }
     // SAFETY: as above.
@@ -339,11 +339,11 @@ unsafe fn unguarded(relation: pg_sys::Relation, operation: &str, name: &str) {
 
 const CHAINING: &CStr = c"zzz_zeroauth_audit_chain";
 
-/// Whether the trigger called so fires always, for every row or statement, and calls a function of the internal schema.
+/// Whether the trigger called so fires always, for every row or statement, and calls the function of the internal schema that it is for.
 ///
 /// # Safety
 /// `relation` must be open.
-unsafe fn fires(relation: pg_sys::Relation, name: &CStr) -> bool {
+unsafe fn fires(relation: pg_sys::Relation, name: &CStr, function: &CStr) -> bool {
     // SAFETY: by contract; PostgreSQL keeps no triggers where the table's row in pg_class says that there are none.
     unsafe {
         let all = (*relation).trigdesc;
@@ -359,7 +359,7 @@ unsafe fn fires(relation: pg_sys::Relation, name: &CStr) -> bool {
                 && one.tgqual.is_null()
                 && one.tgnattr == 0
                 && one.tgtype as u32 & kind == kind
-                && identity::internal_schema() == Some(pg_sys::get_func_namespace(one.tgfoid))
+                && identity::is_internal_function(one.tgfoid, function)
         })
     }
 }

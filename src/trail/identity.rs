@@ -28,6 +28,8 @@ pub enum Is {
 /// Tables of the internal schema that hold what people set.
 const SETTINGS: [&CStr; 4] = [c"jobs", c"sinks", c"anchor_targets", c"alert_routes"];
 const TRAIL: &CStr = c"audit_events";
+/// The function of the chaining trigger.
+pub const CHAIN_FUNCTION: &CStr = c"chain";
 
 /// Nothing is known.
 const UNKNOWN: u32 = 0;
@@ -37,6 +39,8 @@ const NONE: u32 = 1;
 static INTERNAL_SCHEMA: AtomicU32 = AtomicU32::new(UNKNOWN);
 static THE_TRAIL: AtomicU32 = AtomicU32::new(UNKNOWN);
 static NO_TRAIL: AtomicU32 = AtomicU32::new(UNKNOWN);
+/// The function of the chaining trigger, until some function changes.
+static CHAINS: AtomicU32 = AtomicU32::new(UNKNOWN);
 
 /// Registers what forgets. To be called once, when the library is loaded.
 pub fn watch() {
@@ -45,6 +49,8 @@ pub fn watch() {
         pg_sys::CacheRegisterRelcacheCallback(Some(relation_changed), pg_sys::Datum::from(0));
         let schemas = versions::schema_cache();
         pg_sys::CacheRegisterSyscacheCallback(schemas, Some(schema_changed), pg_sys::Datum::from(0));
+        let functions = pg_sys::SysCacheIdentifier::PROCOID as i32;
+        pg_sys::CacheRegisterSyscacheCallback(functions, Some(function_changed), pg_sys::Datum::from(0));
     }
 }
 
@@ -58,6 +64,30 @@ unsafe extern "C-unwind" fn relation_changed(_: pg_sys::Datum, relation: pg_sys:
 
 unsafe extern "C-unwind" fn schema_changed(_: pg_sys::Datum, _: i32, _: u32) {
     INTERNAL_SCHEMA.store(UNKNOWN, Relaxed);
+    CHAINS.store(UNKNOWN, Relaxed);
+}
+
+unsafe extern "C-unwind" fn function_changed(_: pg_sys::Datum, _: i32, _: u32) {
+    CHAINS.store(UNKNOWN, Relaxed);
+}
+
+/// Whether a function is the internal schema's of that name. To be called as [`of`].
+pub fn is_internal_function(function: pg_sys::Oid, name: &CStr) -> bool {
+    let chains = name == CHAIN_FUNCTION;
+    if chains && CHAINS.load(Relaxed) == function.to_u32() {
+        return true;
+    }
+    // SAFETY: look-ups by oid, invalid and NULL for none; a palloc'ed, NUL-terminated name.
+    let found = unsafe {
+        let its_name = pg_sys::get_func_name(function);
+        !its_name.is_null()
+            && CStr::from_ptr(its_name) == name
+            && internal_schema() == Some(pg_sys::get_func_namespace(function))
+    };
+    if found && chains {
+        CHAINS.store(function.to_u32(), Relaxed);
+    }
+    found
 }
 
 /// Whether [`of`] could say anything else than [`Is::Other`]. Looks nothing up, and raises nothing.

@@ -97,6 +97,7 @@ fn pitfall_32_no_event_is_stored_while_the_chaining_trigger_would_not_fire() {
         "UPDATE pg_trigger SET tgenabled = 'D' WHERE tgname = 'zzz_zeroauth_audit_chain'; UPDATE pg_class SET relname = relname WHERE oid = 'audit_events'::regclass",
         "UPDATE pg_trigger SET tgenabled = 'O' WHERE tgname = 'zzz_zeroauth_audit_chain'; UPDATE pg_class SET relname = relname WHERE oid = 'audit_events'::regclass",
         "UPDATE pg_trigger SET tgfoid = 'upper(text)'::regprocedure WHERE tgname = 'zzz_zeroauth_audit_chain'; UPDATE pg_class SET relname = relname WHERE oid = 'audit_events'::regclass",
+        "UPDATE pg_trigger SET tgfoid = 'zeroauth_audit_internal.jobs_changed'::regproc WHERE tgname = 'zzz_zeroauth_audit_chain'; UPDATE pg_class SET relname = relname WHERE oid = 'audit_events'::regclass",
         "DELETE FROM pg_trigger WHERE tgname = 'zzz_zeroauth_audit_chain'; UPDATE pg_class SET relname = relname WHERE oid = 'audit_events'::regclass",
     ] {
         for sql in [insert, merge] {

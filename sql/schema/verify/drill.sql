@@ -169,6 +169,9 @@ CROSS JOIN LATERAL (VALUES
           INSERT INTO {table} TABLE {schema}.dump$$], NULL, NULL),
     (21, 'UPDATE', 'ZA003', true, ARRAY[$$UPDATE {table} SET outcome = 'failure'$$, $$UPDATE {table} SET seq = seq WHERE false$$], NULL, NULL),
     (21, 'DELETE', 'ZA003', true, ARRAY[$$DELETE FROM {table}$$], NULL, NULL),
+    (21, 'an upsert', 'ZA003', true, ARRAY[
+        $$INSERT INTO {table} (tenant_id, event_id, action) SELECT tenant_id, event_id, 'forged' FROM {table} WHERE seq = 5
+          ON CONFLICT (tenant_id, event_id) DO UPDATE SET action = excluded.action$$], NULL, NULL),
     (21, 'TRUNCATE', 'ZA003', true, ARRAY[$$TRUNCATE {table}$$], NULL, NULL),
     (21, 'DROP, of the table and of its schema', 'ZA004', true, ARRAY[$$DROP TABLE {table}$$, $$DROP SCHEMA {schema} CASCADE$$], NULL, NULL),
     (21, 'ALTER TYPE, which writes every row anew', 'ZA004', true, ARRAY[
@@ -230,7 +233,15 @@ CROSS JOIN LATERAL (VALUES
         $$UPDATE {table} SET action = 'forged' WHERE tenant_id = 'acme' AND seq = 5$$ || caller.recomputed], NULL, NULL),
     (28, 'the same, and what the log remembers is made anew, but for the signature', 'checkpoint_mismatch', false, ARRAY[
         $$UPDATE {table} SET action = 'forged' WHERE tenant_id = 'acme' AND seq = 5$$ || caller.recomputed || caller.remembered], NULL, NULL),
-    (28, 'whatever in the database remembers the head is changed, too', 'anchor_mismatch', NULL, NULL, NULL, 'not played: needs what left the database')
+    (28, 'whatever in the database remembers the head is changed, too', 'anchor_mismatch', NULL, NULL, NULL, 'not played: needs what left the database'),
+    (32, 'a write to a catalog switches the triggers off', 'catalog_written', NULL, NULL, NULL, 'not played: needs the trail itself'),
+    (34, 'a function, a trigger or a policy stands beside', 'ZA004', NULL, NULL, NULL, 'not played: needs the trail itself'),
+    (35, 'an index that refuses events, or runs code', 'ZA004', true, ARRAY[
+        $$CREATE UNIQUE INDEX ON {table} (action)$$,
+        $$CREATE INDEX ON {table} (lower(action))$$,
+        $$CREATE INDEX ON {table} (action) WHERE actor_id = 'zoe'$$], NULL, NULL),
+    (35, 'a trigger that waits for the commit', 'ZA004', true, ARRAY[
+        $$CREATE CONSTRAINT TRIGGER late AFTER INSERT ON {table} DEFERRABLE FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger()$$], NULL, NULL)
 ) list (pitfall, attack, expected, guarded, played, then_true, not_played)
 $attacks$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.drill_attacks() FROM PUBLIC;

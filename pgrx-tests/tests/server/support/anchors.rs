@@ -43,10 +43,12 @@ CREATE FUNCTION earlier(j jsonb, by bigint) RETURNS jsonb LANGUAGE sql AS $f$
         WHEN 'array' THEN (SELECT coalesce(jsonb_agg(earlier(e.value, by)), '[]') FROM jsonb_array_elements(j) e)
         ELSE j END
 $f$;
-CREATE FUNCTION pass(by interval) RETURNS void LANGUAGE sql SET zeroauth_audit.maintenance = on AS $f$
+CREATE FUNCTION pass(by interval) RETURNS void LANGUAGE plpgsql AS $f$ BEGIN
+    PERFORM set_config('zeroauth_audit.maintenance', 'on', true);
     UPDATE zeroauth_audit_internal.anchor_batches SET machine = earlier(machine, extract(epoch FROM by)::bigint), next_at = next_at - by, first_failed_at = first_failed_at - by WHERE next_at IS NOT NULL;
     UPDATE zeroauth_audit_internal.anchor_targets SET enabled = enabled;
-$f$";
+    PERFORM set_config('zeroauth_audit.maintenance', 'off', true);
+END $f$";
 
 /// A server that anchors, and its superuser's connection.
 pub struct Anchoring {
@@ -134,9 +136,10 @@ impl Anchoring {
     }
 
     /// Alerts that are not resolved.
+    /// But for those about [`TIME`], which only maintenance can move.
     pub fn alerts(&mut self) -> Vec<String> {
         self.client.lines(
-            "SELECT severity, fingerprint FROM zeroauth_audit_internal.alerts WHERE state <> 'resolved' AND condition_gone_at IS NULL ORDER BY fingerprint",
+            "SELECT severity, fingerprint FROM zeroauth_audit_internal.alerts WHERE state <> 'resolved' AND condition_gone_at IS NULL AND kind NOT IN ('maintenance_used', 'state_written') ORDER BY fingerprint",
         )
     }
 
