@@ -80,7 +80,9 @@ fn a_promoted_standby_gets_its_worker_and_has_none_before() {
     worker_after(&mut watcher(&primary), "audit", None);
     let standby = standby_of(&primary, "worker_standby");
     let mut client = standby.client();
-    wait_until(DEADLINE, "the events to arrive", || client.line("SELECT count(*) FROM audit_events WHERE tenant_id = 'acme'") == "1");
+    wait_until(DEADLINE, "the events to arrive", || {
+        client.line("SELECT count(*) FROM audit_events WHERE tenant_id = 'acme'") == "1"
+    });
     assert_eq!(client.line(OURS), "0");
     assert_eq!(client.line("SELECT h ->> 'state', h -> 'reasons' FROM audit_health() h"), "ok|[]");
     primary.crash().unwrap();
