@@ -78,7 +78,7 @@ fn pitfall_37_red_team_c2_a_job_that_is_off_missing_stretched_or_put_off_is_in_t
 fn pitfall_37_health_goes_by_the_age_of_the_last_success_not_by_what_the_row_says() {
     let (_database, mut client) = well("off_age");
     // The server of the tests may have started a minute ago, and no job counts from before that.
-    client.run("UPDATE zeroauth_audit_internal.drift_state SET began_at = '2026-01-01'");
+    client.run("SET zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.drift_state SET began_at = '2026-01-01'; RESET zeroauth_audit.maintenance");
     client.run("UPDATE zeroauth_audit_internal.jobs SET last_success = '2099-01-01', counts_from = '2099-01-01', overdue_at = '2099-01-01' WHERE name IN ('tripwire', 'checkpoint')");
     let overdue = |client: &mut Client| {
         client.line("SELECT string_agg(j, ' ') FROM zeroauth_audit_internal.jobs_late() j")
@@ -158,7 +158,7 @@ fn red_team_b3_a_sink_that_is_starved_fails_whatever_its_row_says() {
             .line("SELECT h -> 'reasons' FROM zeroauth_audit_internal.health_log() h")
             .contains("sink_failing:worm")
     );
-    client.run("UPDATE zeroauth_audit_internal.sinks SET published_to = 0; UPDATE zeroauth_audit_internal.checkpoints SET sealed_at = sealed_at - interval '14 minutes'");
+    client.run("SET zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.sinks SET published_to = 0; UPDATE zeroauth_audit_internal.checkpoints SET sealed_at = sealed_at - interval '14 minutes'");
     assert_eq!(starved(&mut client), [] as [&str; 0]);
     client.run("UPDATE zeroauth_audit_internal.checkpoints SET sealed_at = sealed_at - interval '2 minutes'");
     assert!(starved(&mut client)[0].starts_with("it lacks a checkpoint that was signed at "));

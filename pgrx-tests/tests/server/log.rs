@@ -405,7 +405,7 @@ fn review_1_9_a_tenant_without_chain_0_is_sealed_every_hour_too() {
     );
     second.run("SELECT zeroauth_audit_internal.run_job('checkpoint')");
     second
-        .run("UPDATE zeroauth_audit_internal.checkpoints SET sealed_at = sealed_at - interval '61 minutes'");
+        .run("SET zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.checkpoints SET sealed_at = sealed_at - interval '61 minutes'; RESET zeroauth_audit.maintenance");
     second.run("SELECT zeroauth_audit_internal.run_job('checkpoint')");
     assert_eq!(
         second.lines("SELECT tenant_id, sealed_at > now() - interval '1 minute' FROM zeroauth_audit_internal.checkpoints ORDER BY tenant_id"),

@@ -74,7 +74,7 @@ fn red_team_e1_nobody_s_lock_or_trigger_delays_an_alert() {
             != "0"
     });
     client.run("UPDATE zeroauth_audit_internal.jobs SET next_run = now() WHERE name = 'tripwire'");
-    client.run("DROP TRIGGER slow ON audit_events; UPDATE zeroauth_audit_internal.alert_events SET next_attempt_at = now(); UPDATE zeroauth_audit_internal.jobs SET timeout = timeout");
+    client.run("DROP TRIGGER slow ON audit_events; SET zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.alert_events SET next_attempt_at = now(); UPDATE zeroauth_audit_internal.jobs SET timeout = timeout");
     wait_until(DEADLINE, "the events to follow", || {
         client.line("SELECT count(*) FROM audit_events WHERE action = 'alert.raised' AND resource LIKE 'guard_disabled%'") == "6"
     });
