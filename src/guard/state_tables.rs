@@ -11,9 +11,10 @@ use crate::guard::row_changes::Attempt;
 use crate::pg::error::{Failure, Kind};
 use crate::pg::settings;
 use crate::pg::shmem;
+use crate::pg::spi::Session;
 use crate::shared::databases::restores;
 use crate::shared::privileged_use::{self, What};
-use crate::trail::membership::{runs_own_script, trail_oid};
+use crate::trail::membership::{INTERNAL, runs_own_script, trail_oid};
 use crate::trail::own_functions;
 
 /// Refuses what is not one of ours.
@@ -45,8 +46,9 @@ pub unsafe fn check(relation: pg_sys::Relation, operation: &str) -> Result<(), F
 
 /// What the job drift writes while a restore is under way: its triggers reconcile both, whichever comes first.
 const RECONCILED: [&CStr; 2] = [c"tenants", c"watermarks"];
-/// What tripwires write to, which look on while a dump is restored.
-const WATCHERS_WRITE: [&CStr; 3] = [c"alerts", c"alert_deliveries", c"job_runs"];
+/// Tables that tripwires write to, which look on while a dump is restored; and the column that says when.
+const WATCHERS_WRITE: [(&str, &str); 3] =
+    [("alerts", "raised_at"), ("alert_deliveries", "created_at"), ("job_runs", "started_at")];
 
 /// Whether COPY into the table is a restore: it has no row, or gets along with those there are, or has only what tripwires had to
 /// say before the dump came.
@@ -62,8 +64,24 @@ pub unsafe fn takes_a_dump(relation: pg_sys::Relation) -> bool {
     }
     // SAFETY: set when the backend connected.
     let here = unsafe { pg_sys::MyDatabaseId }.to_u32();
-    WATCHERS_WRITE.contains(&name)
-        && (shmem::is_shared() && restores::since(here).is_some() || trail_is_empty())
+    let watched = WATCHERS_WRITE.iter().find(|(table, _)| table.as_bytes() == name.to_bytes());
+    watched.is_some_and(|(table, at)| {
+        (shmem::is_shared() && restores::since(here).is_some() || trail_is_empty())
+            && has_nothing_of_a_dump(table, at)
+    })
+}
+
+/// Whether every row of `table` is younger than this trail.
+fn has_nothing_of_a_dump(table: &str, at: &str) -> bool {
+    let mut nothing = false;
+    let sql = format!(
+        "SELECT NOT EXISTS (SELECT FROM {INTERNAL}.{table} t WHERE t.{at} OPERATOR(pg_catalog.<) (SELECT s.began_at FROM {INTERNAL}.drift_state s))"
+    );
+    let asked = Session::connect().all(&sql, &[], |row| {
+        nothing = row.bool(0);
+        Ok(())
+    });
+    asked.is_ok() && nothing
 }
 
 fn trail_is_empty() -> bool {
