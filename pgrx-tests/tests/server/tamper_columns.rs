@@ -72,7 +72,7 @@ fn a_change_to_any_column_of_one_row_is_named_with_class_and_place() {
     let columns: Vec<(String, String)> =
         columns.into_iter().map(|row| (row[0].clone().unwrap(), row[1].clone().unwrap())).collect();
     assert_eq!(columns.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), COLUMNS);
-    let drop_checks = client.line("SELECT string_agg(format('ALTER TABLE audit_events DROP CONSTRAINT %I;', conname), ' ') FROM pg_constraint WHERE conrelid = 'audit_events'::regclass AND contype = 'c'");
+    let unchecked = "ALTER TABLE audit_events DISABLE TRIGGER zeroauth_audit_refuse_row;";
 
     for (column, sql_type) in &columns {
         let expected = expected(column);
@@ -81,7 +81,7 @@ fn a_change_to_any_column_of_one_row_is_named_with_class_and_place() {
             if value == "NULL" && (!nullable || client.line(&format!("SELECT {column} IS NULL FROM audit_events WHERE tenant_id = 'acme' AND chain = 1 AND seq = 5")) == "t") {
                 continue;
             }
-            client.run(&format!("BEGIN; {drop_checks} UPDATE audit_events SET {column} = {value} WHERE tenant_id = 'acme' AND chain = 1 AND seq = 5"));
+            client.run(&format!("BEGIN; {unchecked} UPDATE audit_events SET {column} = {value} WHERE tenant_id = 'acme' AND chain = 1 AND seq = 5"));
             assert_eq!(findings(&mut client, ""), expected, "{column} = {value}");
             let own: Vec<Place> =
                 expected.iter().filter(|(_, tenant, ..)| tenant == "acme").cloned().collect();
