@@ -74,7 +74,7 @@ impl What {
 }
 
 /// Notes at once, of all databases: one for each role and kind of use.
-const NOTES: usize = 4096;
+const NOTES: usize = 1024;
 
 #[derive(Clone, Copy)]
 struct Note {

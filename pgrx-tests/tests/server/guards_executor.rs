@@ -313,19 +313,19 @@ fn red_team_a2_a_full_board_keeps_the_notes_of_other_databases_and_counts_what_i
     let mut other = cluster.connect("postgres", "other").unwrap();
     other.run("CREATE EXTENSION zeroauth_audit; SET zeroauth_audit.maintenance = on; RESET zeroauth_audit.maintenance");
     client.run(
-        "DO $$ BEGIN FOR i IN 1..400 LOOP EXECUTE format('CREATE ROLE r%s SUPERUSER', i); END LOOP; END $$",
+        "DO $$ BEGIN FOR i IN 1..1200 LOOP EXECUTE format('CREATE ROLE r%s SUPERUSER', i); END LOOP; END $$",
     );
-    for i in 1..=400 {
+    for i in 1..=1200 {
         client.run(&format!("SET SESSION AUTHORIZATION r{i}; SET zeroauth_audit.maintenance = on; RESET zeroauth_audit.maintenance; RESET SESSION AUTHORIZATION"));
     }
     let noted = client.line("SELECT count(*), sum(times) FROM zeroauth_audit_internal.privileged_uses()");
-    assert_eq!(noted, "255|400", "one of 256 is the other database's, one says how many more there were");
+    assert_eq!(noted, "1023|1200", "one of 1024 is the other database's, one says how many more there were");
     look(&mut client);
     assert_eq!(
         client.lines("SELECT severity, message FROM zeroauth_audit_internal.alerts WHERE severity = 1"),
-        ["1|146 more notes of privileged use were not kept: there were too many at once"]
+        ["1|178 more notes of privileged use were not kept: there were too many at once"]
     );
-    assert_eq!(client.line("SELECT count(*) FROM zeroauth_audit_internal.alerts WHERE severity = 2"), "254");
+    assert_eq!(client.line("SELECT count(*) FROM zeroauth_audit_internal.alerts WHERE severity = 2"), "1022");
     look(&mut other);
     assert_eq!(
         alerts(&mut other),
