@@ -47,8 +47,10 @@ pub(crate) fn run(filter: Option<&str>, place: &Where, deny: bool) -> Result<Exi
     if filter.is_none() && !place.inside {
         sum.add("cargo fmt --check", check("format", process::cargo().args(["fmt", "--all", "--check"])));
         sum.add("cargo deny", deny::check(deny)?);
-        sum.add("pgspot", pgspot::check(&ready.installation)?);
         sum.add("cargo pgrx", pgrx::check(&ready)?);
+    }
+    if filter.is_none_or(|filter| filter == "pgspot") && !place.inside {
+        sum.add("pgspot", pgspot::check(&ready.installation)?);
     }
     if filter.is_none() {
         sum.add("cargo clippy", check("lints", &mut rust::clippy(&ready)));
