@@ -62,7 +62,7 @@ fn an_insert_waits_for_the_tenant_and_for_no_other_tenant() {
         let waiting = scope.spawn(|| second.line(ONE));
         wait_for_a_waiter(&mut look);
         assert_eq!(
-            look.line("SELECT objsubid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"),
+            look.line("SELECT objsubid FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"),
             "23106"
         );
         first.run("COMMIT");
