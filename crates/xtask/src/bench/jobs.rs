@@ -8,7 +8,7 @@ use postgres::Client;
 
 /// The jobs that run every minute: the schedules are put off while other things are measured, so each is made due once, at the begin
 /// of a round. A round is shorter than a minute, so they run more often than they do by default. So does `drift`, which is hourly.
-const JOBS: [&str; 4] = ["tripwire", "checkpoint", "drift", "deliver"];
+const JOBS: [&str; 3] = ["tripwire", "checkpoint", "drift"];
 
 /// Measures while the jobs run beside; all of them must have ended well.
 pub(crate) fn beside(client: &mut Client, measure: impl FnOnce() -> Result<f64>) -> Result<f64> {
