@@ -1,8 +1,7 @@
 //! Where a chain ends: read from the primary key, or remembered while nothing can have made the memory false.
 //!
-//! The read sees every commit so far and this transaction's own rows, whatever its snapshot (`SnapshotSelf`), so
-//! it is right at every isolation level and takes no part in serialization conflicts. The caller holds the chain's
-//! lock: no other transaction can be appending to it.
+//! The read sees every commit so far and this transaction's own rows ([`crate::chain::primary_key`]). The caller holds the chain's lock: no
+//! other transaction can be appending to it.
 //!
 //! A remembered head would be false if the row of the previous call was never stored: ON CONFLICT DO NOTHING, a later
 //! trigger that returns NULL, a savepoint rolled back, an error caught in PL/pgSQL. So the memory lives only within one
@@ -17,6 +16,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::ptr::NonNull;
 
 use pgrx::pg_sys;
@@ -24,6 +24,7 @@ use zeroauth_audit_core::Digest;
 
 use crate::chain::chain_end::Head;
 use crate::chain::lock::Claim;
+use crate::chain::primary_key::{self, Part, Row};
 use crate::chain::shared_heads::{self, Place, State};
 use crate::pg::error::{Failure, Kind};
 use crate::pg::out_of_memory;
@@ -329,9 +330,7 @@ pub unsafe fn checked_key(relation: pg_sys::Relation) -> Result<pg_sys::Oid, Fai
     // SAFETY: open by contract.
     let key = unsafe { versions::primary_key(relation) };
     if key == pg_sys::Oid::INVALID {
-        return Err(Failure::new(Kind::UnexpectedTable, "audit_events has no primary key").hint(
-            "Restore the primary key (tenant_id, chain, seq): it is what keeps a chain from forking.",
-        ));
+        return Err(primary_key::missing());
     }
     LAYOUT.set(Layout { relation: oid, key });
     Ok(key)
@@ -351,90 +350,42 @@ pub unsafe fn read(
     claim: Claim,
 ) -> Result<Head, Failure> {
     let chain = claim.chain;
-    // SAFETY: the executor holds this lock on every index of a table it inserts into.
-    let index = unsafe { pg_sys::index_open(key, pg_sys::RowExclusiveLock as i32) };
-    // SAFETY: open.
-    let usable = unsafe { is_chain_key(index) };
-    // SAFETY: relation and index are open.
-    let scan = |from: i64| unsafe { scan_back(relation, index, tenant, chain, from) };
-    let head = usable.then(|| {
-        let near = if claim.guess > 0 { scan(claim.guess)? } else { None };
-        let found = if near.is_some() { near } else { scan(i64::MIN)? };
-        Ok(found.unwrap_or(Head { chain, seq: 0, hash: Digest::GENESIS }))
-    });
-    // SAFETY: opened above; the lock is the executor's own, which it still holds.
-    unsafe { pg_sys::index_close(index, pg_sys::RowExclusiveLock as i32) };
-    head.ok_or_else(|| {
-        Failure::new(Kind::UnexpectedTable, "the primary key of audit_events is not (tenant_id, chain, seq)")
-            .hint("Restore the primary key (tenant_id, chain, seq): it is what keeps a chain from forking.")
-    })?
-}
-
-/// Whether `index` is over (tenant_id, chain, seq).
-///
-/// # Safety
-/// `index` must be open.
-pub unsafe fn is_chain_key(index: pg_sys::Relation) -> bool {
-    // SAFETY: open by contract; rd_index is set for indexes.
-    let form = unsafe { &*(*index).rd_index };
-    // SAFETY: indkey has indnatts elements.
-    let keys = unsafe { form.indkey.values.as_slice(form.indnkeyatts as usize) };
-    keys == [at::TENANT_ID as i16 + 1, at::CHAIN as i16 + 1, at::SEQ as i16 + 1]
-}
-
-/// # Safety
-/// Relation and index must be open, the index must be the chain key, `tenant` a valid text.
-unsafe fn scan_back(
-    relation: pg_sys::Relation,
-    index: pg_sys::Relation,
-    tenant: pg_sys::Datum,
-    chain: u16,
-    from: i64,
-) -> Result<Option<Head>, Failure> {
-    // SAFETY: each call as its contract says; an error leaves buffers and slot to the resource owner.
+    // SAFETY: by contract: the executor inserts into the relation.
     unsafe {
-        let none = pg_sys::Oid::INVALID;
-        let mut keys = [pg_sys::ScanKeyData::default(); 3];
-        let mut key = |n: i16, strategy: u32, collation, function: u32, argument| {
-            let entry = &mut keys[n as usize - 1];
-            pg_sys::ScanKeyEntryInitialize(
-                entry,
-                0,
-                n,
-                strategy as u16,
-                none,
-                collation,
-                function.into(),
-                argument,
-            );
-        };
-        key(1, pg_sys::BTEqualStrategyNumber, *(*index).rd_indcollation, pg_sys::F_TEXTEQ, tenant);
-        key(2, pg_sys::BTEqualStrategyNumber, none, pg_sys::F_INT2EQ, pg_sys::Datum::from(chain as i16));
-        key(3, pg_sys::BTGreaterEqualStrategyNumber, none, pg_sys::F_INT8GE, pg_sys::Datum::from(from));
-        let count = if from == i64::MIN { 2 } else { 3 };
-        let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
-        let scan = versions::begin_index_scan(relation, index, &raw mut pg_sys::SnapshotSelfData, count);
-        pg_sys::index_rescan(scan, keys.as_mut_ptr(), count, std::ptr::null_mut(), 0);
-        let found = pg_sys::index_getnext_slot(scan, pg_sys::ScanDirection::BackwardScanDirection, slot);
-        let head = if found { newest(slot, chain).map(Some) } else { Ok(None) };
-        pg_sys::index_endscan(scan);
-        pg_sys::ExecDropSingleTupleTableSlot(slot);
-        head
+        primary_key::opened(key, |index| {
+            let newest_from = |from| newest(relation, index, tenant, chain, from);
+            let near = if claim.guess > 0 { newest_from(Some(claim.guess))? } else { None };
+            let found = if near.is_some() { near } else { newest_from(None)? };
+            Ok(found.unwrap_or(Head { chain, seq: 0, hash: Digest::GENESIS }))
+        })
     }
 }
 
 /// # Safety
-/// `slot` must hold a row of a relation that passed [`checked_key`].
-unsafe fn newest(slot: *mut pg_sys::TupleTableSlot, chain: u16) -> Result<Head, Failure> {
-    // SAFETY: fills the slot's values up to event_hash.
-    unsafe { pg_sys::slot_getsomeattrs_int(slot, at::EVENT_HASH as i32 + 1) };
-    let value = |n: usize| {
-        // SAFETY: both arrays have been filled beyond n.
-        let (null, datum) = unsafe { (*(*slot).tts_isnull.add(n), *(*slot).tts_values.add(n)) };
-        (!null).then_some(datum)
-    };
+/// As for [`primary_key::look`].
+unsafe fn newest(
+    relation: pg_sys::Relation,
+    index: pg_sys::Relation,
+    tenant: pg_sys::Datum,
+    chain: u16,
+    from: Option<i64>,
+) -> Result<Option<Head>, Failure> {
+    let part = Part { tenant, chain: chain as i16, from, to: None };
+    let mut head = Ok(None);
+    let backwards = pg_sys::ScanDirection::BackwardScanDirection;
+    // SAFETY: by contract.
+    unsafe {
+        primary_key::look(relation, index, part, backwards, |row| {
+            head = head_of(row, chain).map(Some);
+            ControlFlow::Break(())
+        });
+    }
+    head
+}
+
+fn head_of(row: &Row, chain: u16) -> Result<Head, Failure> {
     // SAFETY: event_hash is a bytea.
-    match (value(at::SEQ), unsafe { columns::digest(value(at::EVENT_HASH)) }) {
+    match (row.value(at::SEQ), unsafe { columns::digest(row.value(at::EVENT_HASH)) }) {
         (Some(seq), Some(hash)) => Ok(Head { chain, seq: seq.value() as i64, hash }),
         _ => Err(Failure::new(Kind::UnexpectedTable, format!("the head of chain {chain} has no event_hash"))
             .hint("Run audit_findings() for this tenant: the row was changed.")),

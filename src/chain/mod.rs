@@ -9,6 +9,7 @@ pub(crate) mod chain_end;
 pub(crate) mod head;
 pub(crate) mod lock;
 pub(crate) mod neighbours;
+pub(crate) mod primary_key;
 pub(crate) mod shared_heads;
 pub(crate) mod supplied;
 pub(crate) mod trigger;

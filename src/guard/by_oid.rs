@@ -61,8 +61,7 @@ fn ours(relation: pg_sys::Oid) -> Option<String> {
     if !is_member(pg_sys::RelationRelationId, relation) && !is_trail(relation) {
         return None;
     }
-    let schema = scratch::schema_of(relation).map(|schema| schema + ".");
-    Some(schema.unwrap_or_default() + &names::plain_relation(relation).unwrap_or_default())
+    Some(scratch::shown(relation, &names::plain_relation(relation).unwrap_or_default()))
 }
 
 /// The same, of the relation that a row of a catalog is about.
@@ -199,23 +198,13 @@ fn is_our_trigger(object: pg_sys::Oid) -> bool {
     catalog_row::look(TRIGGERS, object, |row, _| {
         // SAFETY: the row is of this catalog; its name is NUL-terminated.
         unsafe {
-            let form = trigger_form(row);
+            let form: *const pg_sys::FormData_pg_trigger = catalog_row::fixed(row);
             let name = CStr::from_ptr((*form).tgname.data.as_ptr());
             OUR_TRIGGERS.contains(&name)
                 || !is_trail((*form).tgrelid) && name.to_bytes().starts_with(b"zeroauth_audit_")
         }
     })
     .unwrap_or(false)
-}
-
-/// # Safety
-/// `row` must be of pg_trigger.
-unsafe fn trigger_form(row: pg_sys::HeapTuple) -> *const pg_sys::FormData_pg_trigger {
-    // SAFETY: by contract: the fixed part follows the row's header.
-    unsafe {
-        let header = (*row).t_data;
-        header.cast::<u8>().add((*header).t_hoff as usize).cast()
-    }
 }
 
 /// On the trail an AFTER trigger is everybody's own, and so are those of foreign keys that refer to it. One that may wait for the commit is
@@ -230,7 +219,8 @@ fn trigger(object: pg_sys::Oid) -> Try {
     }
     let (kind, waits) = catalog_row::look(TRIGGERS, object, |row, _| {
         // SAFETY: the row is of this catalog.
-        unsafe { ((*trigger_form(row)).tgtype as u32, (*trigger_form(row)).tgdeferrable) }
+        let form = unsafe { &*catalog_row::fixed::<pg_sys::FormData_pg_trigger>(row) };
+        (form.tgtype as u32, form.tgdeferrable)
     })?;
     if kind & (pg_sys::TRIGGER_TYPE_BEFORE | pg_sys::TRIGGER_TYPE_INSTEAD) != 0 {
         return Some(("CREATE TRIGGER .. BEFORE", name));
@@ -258,12 +248,8 @@ fn stranger(function: pg_sys::Oid) -> Try {
         return None;
     }
     let name = catalog_row::look(FUNCTIONS, function, |row, _| {
-        // SAFETY: the row is of pg_proc, whose fixed part begins with oid and name.
-        unsafe {
-            let header = (*row).t_data;
-            let form = header.cast::<u8>().add((*header).t_hoff as usize).cast::<pg_sys::FormData_pg_proc>();
-            (*form).proname
-        }
+        // SAFETY: the row is of this catalog.
+        unsafe { (*catalog_row::fixed::<pg_sys::FormData_pg_proc>(row)).proname }
     })?;
     // SAFETY: NUL-terminated; a list of those of the name, which is not changed.
     let shown = unsafe { CStr::from_ptr(name.data.as_ptr()) }.to_string_lossy().into_owned();
@@ -285,8 +271,7 @@ fn names_ours(name: &pg_sys::NameData, schema: pg_sys::Oid) -> bool {
         let count = usize::try_from((*list).n_members).unwrap_or(0);
         let found = (0..count).any(|n| {
             let row = &raw mut (**(*list).members.as_ptr().add(n)).tuple;
-            let header = (*row).t_data;
-            let form = header.cast::<u8>().add((*header).t_hoff as usize).cast::<pg_sys::FormData_pg_proc>();
+            let form = catalog_row::fixed::<pg_sys::FormData_pg_proc>(row);
             (*form).pronamespace == schema && is_member(pg_sys::ProcedureRelationId, (*form).oid)
         });
         pg_sys::ReleaseCatCacheList(list);

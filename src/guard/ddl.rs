@@ -216,17 +216,13 @@ unsafe fn check_truncate(table: pg_sys::Oid) -> Result<(), Failure> {
         if pg_sys::pg_class_aclcheck(table, pg_sys::GetUserId(), right) != pg_sys::AclResult::ACLCHECK_OK {
             return Ok(());
         }
-        let relation = pg_sys::RelationIdGetRelation(table);
-        if relation.is_null() {
-            return Ok(());
-        }
-        let checked = match identity::may_matter(relation).then(|| identity::of(relation)) {
-            Some(Is::Trail) => executor::check_truncate(relation),
-            Some(Is::State) => state_tables::check(relation, "TRUNCATE"),
-            _ => Ok(()),
-        };
-        pg_sys::RelationClose(relation);
-        checked
+        executor::with_open(table, |relation| {
+            match identity::may_matter(relation).then(|| identity::of(relation)) {
+                Some(Is::Trail) => executor::check_truncate(relation),
+                Some(Is::State) => state_tables::check(relation, "TRUNCATE"),
+                _ => Ok(()),
+            }
+        })
     }
 }
 

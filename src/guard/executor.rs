@@ -181,7 +181,7 @@ unsafe fn refuse_upsert(relation: pg_sys::Relation, writes: Writes) -> Result<()
 ///
 /// # Safety
 /// In a transaction; `look` must not keep the relation.
-unsafe fn with_open(
+pub unsafe fn with_open(
     relation: pg_sys::Oid,
     look: impl FnOnce(pg_sys::Relation) -> Result<(), Failure>,
 ) -> Result<(), Failure> {

@@ -300,10 +300,9 @@ unsafe fn resolves_to_ours(name: *const pg_sys::RangeVar) -> Option<(pg_sys::Oid
     if !ours {
         return None;
     }
-    let schema = scratch::schema_of(oid).map(|schema| schema + ".");
     // SAFETY: a relation name is NUL-terminated.
     let name = unsafe { CStr::from_ptr((*name).relname) }.to_string_lossy();
-    Some((oid, schema.unwrap_or_default() + &name))
+    Some((oid, scratch::shown(oid, &name)))
 }
 
 /// The name of the function that `node` resolves to, if it belongs to the extension.

@@ -62,6 +62,18 @@ pub fn look<T>(
     }
 }
 
+/// The fixed part of a catalog's row.
+///
+/// # Safety
+/// `row` must be of the catalog whose rows begin with `T`, and outlive what is returned.
+pub unsafe fn fixed<T>(row: pg_sys::HeapTuple) -> *const T {
+    // SAFETY: by contract: the fixed part follows the row's header.
+    unsafe {
+        let header = (*row).t_data;
+        header.cast::<u8>().add((*header).t_hoff as usize).cast()
+    }
+}
+
 /// One column of the row of `object`; `None` for no row, no such column, and NULL.
 pub fn column(catalog: Catalog, object: pg_sys::Oid, name: &CStr) -> Option<pg_sys::Datum> {
     look(catalog, object, |row, shape| {

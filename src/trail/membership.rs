@@ -4,6 +4,7 @@ use std::ffi::CStr;
 
 use pgrx::pg_sys;
 
+use crate::pg::catalog_row;
 use crate::trail::scratch;
 
 /// The schema of everything that no person calls. Its name is fixed, whatever schema the extension was created in.
@@ -54,8 +55,7 @@ fn stands_for_trail(relation: pg_sys::Oid) -> bool {
 
 /// The trail's name in a log line: a drill's with its schema, so that it causes no alarm.
 pub fn trail_name(relation: pg_sys::Oid) -> String {
-    let schema = scratch::schema_of(relation).map(|schema| schema + ".");
-    schema.unwrap_or_default() + "audit_events"
+    scratch::shown(relation, "audit_events")
 }
 
 /// The extension's `audit_events` in this database.
@@ -87,9 +87,7 @@ pub fn extension_row() -> Option<(pg_sys::Oid, pg_sys::Oid)> {
         let scan = pg_sys::systable_beginscan(catalog, index, true, std::ptr::null_mut(), 1, &mut key);
         let tuple = pg_sys::systable_getnext(scan);
         let row = (!tuple.is_null()).then(|| {
-            let header = (*tuple).t_data;
-            let form =
-                header.cast::<u8>().add((*header).t_hoff as usize).cast::<pg_sys::FormData_pg_extension>();
+            let form = catalog_row::fixed::<pg_sys::FormData_pg_extension>(tuple);
             ((*form).extnamespace, (*form).extowner)
         });
         pg_sys::systable_endscan(scan);

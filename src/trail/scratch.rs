@@ -47,3 +47,8 @@ pub fn schema_of(relation: pg_sys::Oid) -> Option<String> {
         created_here.then(|| schema.to_owned())
     }
 }
+
+/// What `relation` is called in log lines and errors: a drill's with its schema, so that it causes no alarm.
+pub fn shown(relation: pg_sys::Oid, name: &str) -> String {
+    schema_of(relation).map_or_else(|| name.to_owned(), |schema| format!("{schema}.{name}"))
+}
