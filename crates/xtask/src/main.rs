@@ -12,6 +12,7 @@ mod freeze;
 mod package;
 mod process;
 mod setup;
+mod signing_key;
 mod soak;
 mod steps;
 mod test;

@@ -23,7 +23,7 @@ pub(crate) fn measure(scenario: &Scenario, side: Side, cluster: &Cluster, effort
             let rate = || pgbench::rate(cluster, &script, protocol, clients, effort.seconds);
             if side == Side::WithJobs { jobs::beside(&mut client, rate) } else { rate() }
         }
-        Work::Session(statements) => session::rate(cluster, side, statements, effort.seconds),
+        Work::Session(statements) => session::rate(side, statements, effort.seconds),
         Work::Tail { clients } => {
             tables::empty(&mut client, side)?;
             pgbench::tail(cluster, &pgbench::insert(side, 1, Form::Prepared), clients, effort.seconds)

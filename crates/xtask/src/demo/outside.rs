@@ -16,6 +16,7 @@ use super::home;
 use super::tamper::Tampered;
 use crate::process;
 use crate::setup;
+use crate::signing_key;
 
 /// The name of the demo's log.
 const ORIGIN: &str = "demo.example/audit";
@@ -94,14 +95,7 @@ impl Outside {
     /// Makes the key that signs, and puts the contract on a chain. `folder` is readable by the server; `program` is the auditor's.
     pub(crate) fn open(admin: &mut Client, folder: &Path, program: PathBuf) -> Result<Self> {
         let key = folder.join("checkpoint.key");
-        let made =
-            process::read(Command::new(&program).args(["keygen", "--origin", ORIGIN, "--out"]).arg(&key))?;
-        let public_key = made
-            .lines()
-            .find(|line| line.starts_with(ORIGIN))
-            .with_context(|| format!("keygen printed no public key: {made}"))?
-            .to_owned();
-        OsUser::current()?.own(&key)?;
+        let public_key = signing_key::make(&program, ORIGIN, &key)?;
         admin
             .batch_execute(&format!(
                 "ALTER SYSTEM SET zeroauth_audit.checkpoint_key_file = '{}'",

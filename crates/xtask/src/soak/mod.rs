@@ -37,7 +37,7 @@ pub(crate) fn run(minutes: u64) -> Result<ExitCode> {
     sum += pgspot::check(&ready.installation)?;
     sum += deny::check(false)?;
     println!("{sum}");
-    Ok(if sum.failed == 0 && sum.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(sum.exit_code())
 }
 
 /// Only random attacks, from a seed on.
@@ -45,7 +45,7 @@ pub(crate) fn red_team(minutes: u64, seed: u64) -> Result<ExitCode> {
     setup::run(Profile::Dev)?;
     let sum = red_team::check(Duration::from_secs(minutes * 60), seed)?;
     println!("{sum}");
-    Ok(if sum.failed == 0 && sum.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(sum.exit_code())
 }
 
 /// The tests whose length is set by a variable: the storm for most of the time, and rounds of crashes of some seconds each.

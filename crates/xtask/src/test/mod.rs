@@ -104,7 +104,7 @@ impl Sum {
             eprintln!("{failure}");
         }
         println!("{}", self.tally);
-        if self.tally.failed == 0 && self.tally.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        self.tally.exit_code()
     }
 }
 

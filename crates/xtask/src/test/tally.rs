@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::AddAssign;
+use std::process::ExitCode;
 
 /// How many checks and tests ended how.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -50,6 +51,11 @@ impl Tally {
             *count = number.parse().ok()?;
         }
         line.contains(", ").then_some(tally)
+    }
+
+    /// What the process that counted ends with: nothing that passed is no success.
+    pub(crate) fn exit_code(self) -> ExitCode {
+        if self.failed == 0 && self.passed > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
     /// A failure that no test reports, such as one that does not compile or a program that died, counts as one.

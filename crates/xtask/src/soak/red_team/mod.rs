@@ -22,11 +22,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use postgres::{Client, SimpleQueryMessage};
-use zeroauth_audit_tests::{Cluster, OsUser};
+use zeroauth_audit_tests::Cluster;
 
 use crate::process;
 use crate::setup::build;
 use crate::setup::say;
+use crate::signing_key;
 use crate::test::tally::Tally;
 use block::{Block, Edit, Forget, SEALED, TARGET, attack, statements};
 
@@ -138,12 +139,7 @@ impl Scene {
         let folder = cluster.data_dir().with_file_name(&database);
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let (origin, key_file) = (format!("red-team.example/{seed}"), folder.join("key"));
-        let made = process::read(
-            Command::new(program).args(["keygen", "--origin", &origin, "--out"]).arg(&key_file),
-        )?;
-        let key =
-            made.lines().find(|line| line.starts_with(&origin)).context("keygen printed no key")?.to_owned();
-        OsUser::current()?.own(&key_file)?;
+        let key = signing_key::make(program, &origin, &key_file)?;
         admin.batch_execute(&format!("CREATE DATABASE {database}"))?;
         admin.batch_execute(&format!(
             "ALTER DATABASE {database} SET zeroauth_audit.checkpoint_key_file = '{}'",
