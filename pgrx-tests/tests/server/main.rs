@@ -76,6 +76,7 @@ mod refused_writes;
 mod replication;
 mod roles;
 mod setters;
+mod setters_alerts;
 mod setters_at_work;
 mod standby;
 mod storm;
