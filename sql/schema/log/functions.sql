@@ -258,8 +258,10 @@ AS $$
 #variable_conflict use_column
 DECLARE
     is_new boolean;
+    used timestamptz := clock_timestamp();
 BEGIN
-    INSERT INTO zeroauth_audit_internal.keys AS k (public_key, vkey) VALUES (key_signs.public_key, key_signs.vkey)
+    -- One time for both: each default reads the clock by itself.
+    INSERT INTO zeroauth_audit_internal.keys AS k (public_key, vkey, first_used, last_used) VALUES (key_signs.public_key, key_signs.vkey, used, used)
     ON CONFLICT (public_key) DO UPDATE SET last_used = excluded.last_used
     WHERE k.last_used < excluded.last_used - interval '10 minutes'
     RETURNING k.first_used = k.last_used INTO is_new;
