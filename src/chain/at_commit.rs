@@ -2,7 +2,8 @@
 //! writers as ended, and says whether rows with hashes were stored.
 //!
 //! Two raw callbacks for each backend. pgrx's closures would outlive PREPARE TRANSACTION and fire in the next transaction. An error
-//! or a panic after the commit would take the cluster down, so nothing here calls PostgreSQL or can fail.
+//! or a panic after the commit would take the cluster down, so nothing here calls PostgreSQL or can fail, but for the look at rows with
+//! hashes before the commit, whose error rolls the transaction back.
 
 use std::cell::Cell;
 
@@ -11,6 +12,7 @@ use pgrx::pg_sys;
 use crate::chain::head;
 use crate::chain::shared_heads;
 use crate::chain::supplied;
+use crate::pg::call;
 
 /// Registers the callback in this backend, once.
 pub fn watch() {
@@ -31,8 +33,14 @@ unsafe extern "C-unwind" fn subtransaction_ends(
 ) {
     match event {
         // Its counters are still apart from those of the subtransaction around it.
-        pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => head::released(child, around),
-        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => head::rolled_back(child),
+        pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => {
+            head::released(child, around);
+            supplied::released();
+        }
+        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => {
+            head::rolled_back(child);
+            supplied::rolled_back();
+        }
         _ => {}
     }
 }
@@ -42,8 +50,11 @@ unsafe extern "C-unwind" fn transaction_ends(event: pg_sys::XactEvent::Type, _: 
         // Deferred triggers have run. The counters of this transaction are still there; after the commit they are not.
         pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT => {
             head::commit_begins();
-            supplied::commit_begins();
+            // SAFETY: the frames above are PostgreSQL's.
+            unsafe { call::guarded(supplied::commit_begins) };
         }
+        // SAFETY: as above.
+        pg_sys::XactEvent::XACT_EVENT_PRE_PREPARE => unsafe { call::guarded(supplied::commit_begins) },
         // Everybody can see the rows, and the chains are still locked.
         pg_sys::XactEvent::XACT_EVENT_COMMIT => {
             head::committed();
@@ -51,9 +62,13 @@ unsafe extern "C-unwind" fn transaction_ends(event: pg_sys::XactEvent::Type, _: 
             shared_heads::unlocked_writer_ended(true);
         }
         // A prepared transaction keeps its chains locked, and commits by another statement: see [`crate::guard::ddl`].
-        pg_sys::XactEvent::XACT_EVENT_ABORT | pg_sys::XactEvent::XACT_EVENT_PREPARE => {
+        on @ (pg_sys::XactEvent::XACT_EVENT_ABORT | pg_sys::XactEvent::XACT_EVENT_PREPARE) => {
             head::not_committed();
-            supplied::not_committed();
+            if on == pg_sys::XactEvent::XACT_EVENT_PREPARE {
+                supplied::committed();
+            } else {
+                supplied::not_committed();
+            }
             shared_heads::unlocked_writer_ended(false);
         }
         _ => {}

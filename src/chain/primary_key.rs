@@ -74,6 +74,18 @@ impl Row {
         let (null, datum) = unsafe { (*(*self.0).tts_isnull.add(n), *(*self.0).tts_values.add(n)) };
         (!null).then_some(datum)
     }
+
+    /// Whether this transaction, or a savepoint of it that was not rolled back, stored it.
+    pub fn is_written_here(&self) -> bool {
+        let mut null = false;
+        let column = pg_sys::MinTransactionIdAttributeNumber;
+        // SAFETY: `look` lends the row while the slot holds it; a slot of a table's rows has this column.
+        unsafe {
+            let read = (*(*self.0).tts_ops).getsysattr;
+            let xmin = read.map(|read| read(self.0, column, &raw mut null));
+            xmin.is_some_and(|xmin| pg_sys::TransactionIdIsCurrentTransactionId((xmin.value() as u32).into()))
+        }
+    }
 }
 
 /// Shows the rows of a part in the order of `direction`, until `see` breaks off.

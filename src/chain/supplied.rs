@@ -1,101 +1,200 @@
 //! Rows that bring their hashes, as a transaction sees them: whether any of them was stored is known when it commits.
 //!
-//! The trigger fires for rows that are never stored (ON CONFLICT DO NOTHING, an error that is caught, a rollback). So nothing is said
-//! by the trigger. At the commit PostgreSQL's counters say how many rows the transaction stored; if they are more than the rows that
-//! were chained, some brought their hashes. Then, and only then, a restore runs and the use is noted. Without counters
-//! (`track_counts = off`) nothing is held, and the use is noted as if all were stored.
+//! The trigger fires for rows that are never stored (ON CONFLICT DO NOTHING, an error that is caught, a savepoint rolled back). So it only
+//! keeps the row's place, and when the next such row comes, and at the latest before the commit, that place is looked up: a row there that
+//! this transaction wrote was stored. What is known then goes the way of its savepoint: up when that is released, away when it is rolled
+//! back. Once one row is known to be stored no other is looked up, so a restore of millions costs one look.
 //!
-//! State of this process; nothing here raises once the transaction has committed.
+//! If the transaction commits with such a row, and only then, a restore runs and the use is noted. A prepared transaction is told of when
+//! it is prepared: it is committed by another session.
+//!
+//! State of this process. Nothing here raises once the transaction has committed; before, a look may.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::ops::ControlFlow;
 
 use pgrx::pg_sys;
 
 use crate::chain::head;
+use crate::chain::primary_key::{self, Part};
+use crate::pg::error::Failure;
+use crate::pg::varlena;
 use crate::shared::databases::restores;
 use crate::shared::privileged_use::{self, What};
 use crate::trail::membership;
 
-/// The rows of a transaction so far.
-#[derive(Clone, Copy)]
-struct Rows {
-    /// Calls of the trigger that chained a row.
-    chained: i64,
-    /// One of them was of a tenant, and not of the extension itself.
-    of_tenants: bool,
-    /// Rows came with their hashes, and nobody but a session brought them.
-    supplied: bool,
-    /// The trail's counters, null for none.
-    counted: *const pg_sys::PgStat_TableStatus,
-    /// A row with hashes is about to be committed, and whether counters say so.
-    stored: Option<bool>,
+// Never raises: called without pgrx's guard.
+unsafe extern "C-unwind" {
+    fn GetCurrentTransactionNestLevel() -> i32;
 }
 
-const NONE: Rows =
-    Rows { chained: 0, of_tenants: false, supplied: false, counted: std::ptr::null(), stored: None };
+/// Where a row was to be stored.
+struct Place {
+    relation: pg_sys::Oid,
+    tenant: Vec<u8>,
+    chain: i16,
+    seq: i64,
+}
+
+/// The rows with hashes of a transaction so far.
+#[derive(Default)]
+struct Rows {
+    /// The newest, not looked up yet, and the nest level of its savepoint.
+    newest: Option<(Place, i32)>,
+    /// The lowest nest level at which one is known to be stored.
+    stored_at: Option<i32>,
+}
 
 thread_local! {
-    static ROWS: Cell<Rows> = const { Cell::new(NONE) };
+    static ROWS: RefCell<Rows> = RefCell::default();
+    /// A row of a tenant, and not of the extension itself, was chained.
+    static CHAINED: Cell<bool> = const { Cell::new(false) };
     static CHAINED_BEFORE: Cell<bool> = const { Cell::new(false) };
 }
 
 /// A row was chained.
 #[inline]
 pub fn chained(of_tenant: bool) {
-    ROWS.with(|rows| {
-        let now = rows.get();
-        rows.set(Rows { chained: now.chained + 1, of_tenants: now.of_tenants || of_tenant, ..now });
-    });
+    if of_tenant {
+        CHAINED.set(true);
+    }
 }
 
 /// A row that brings its hashes is about to be stored in `relation`, by a session and not by replication.
 ///
 /// # Safety
-/// `relation` must be open, and not be made by this transaction.
-pub unsafe fn note(relation: pg_sys::Relation) {
-    let now = ROWS.get();
+/// `relation` must be open, not be made by this transaction, and have passed [`head::checked_key`], which returned `key`.
+pub unsafe fn note(
+    relation: pg_sys::Relation,
+    key: pg_sys::Oid,
+    (tenant, chain, seq): (&[u8], i16, i64),
+) -> Result<(), Failure> {
     // SAFETY: open by contract.
-    if now.supplied || !membership::is_trail(unsafe { (*relation).rd_id }) {
-        return;
+    let oid = unsafe { (*relation).rd_id };
+    // SAFETY: reads transaction state of this process.
+    let level = unsafe { GetCurrentTransactionNestLevel() };
+    let known = |rows: &Rows| rows.stored_at.is_some_and(|stored| stored <= level);
+    if ROWS.with_borrow(known) || !membership::is_trail(oid) {
+        return Ok(());
     }
-    // SAFETY: open by contract.
-    let counted = unsafe { head::counted(relation) };
-    ROWS.set(Rows { supplied: true, counted, ..now });
-}
-
-/// The transaction is about to commit. Raises nothing.
-pub fn commit_begins() {
-    let now = ROWS.get();
-    if !now.supplied {
-        return;
+    if let Some((before, its_level)) = ROWS.with_borrow_mut(|rows| rows.newest.take())
+        && before.relation == oid
+        // SAFETY: by contract.
+        && unsafe { is_stored(relation, key, &before)? }
+    {
+        ROWS.with_borrow_mut(|rows| rows.stored(its_level));
     }
-    // SAFETY: PostgreSQL hands counters over and frees them between transactions only.
-    let stored = match unsafe { now.counted.as_ref() } {
-        // SAFETY: of this transaction, at its outermost level: its subtransactions have ended.
-        Some(counted) => match unsafe { counted.trans.as_ref() } {
-            Some(counts) => (counts.tuples_inserted - counts.tuples_deleted > now.chained).then_some(true),
-            None => None,
-        },
-        None => Some(false),
-    };
-    ROWS.set(Rows { stored, ..now });
-}
-
-/// The transaction has committed. Raises nothing.
-pub fn committed() {
-    let now = ROWS.replace(NONE);
-    if let Some(counted) = now.stored {
-        if counted {
-            restores::note();
+    ROWS.with_borrow_mut(|rows| {
+        if !known(rows) {
+            rows.newest = Some((Place { relation: oid, tenant: tenant.to_vec(), chain, seq }, level));
         }
+    });
+    Ok(())
+}
+
+impl Rows {
+    fn stored(&mut self, level: i32) {
+        self.stored_at = Some(self.stored_at.map_or(level, |known| known.min(level)));
+    }
+}
+
+/// Whether this transaction stored a row there, and did not take it back.
+///
+/// # Safety
+/// `relation` must be open and have passed [`head::checked_key`], which returned `key`.
+unsafe fn is_stored(relation: pg_sys::Relation, key: pg_sys::Oid, place: &Place) -> Result<bool, Failure> {
+    let part = Part {
+        tenant: varlena::bytea(&place.tenant),
+        chain: place.chain,
+        from: Some(place.seq),
+        to: Some(place.seq),
+    };
+    let mut stored = false;
+    // SAFETY: by contract.
+    unsafe {
+        primary_key::opened(key, |index| {
+            primary_key::look(relation, index, part, pg_sys::ScanDirection::ForwardScanDirection, |row| {
+                stored = row.is_written_here();
+                ControlFlow::Break(())
+            });
+            Ok(())
+        })?;
+    }
+    Ok(stored)
+}
+
+/// The transaction is about to commit, or to be prepared. May raise, which rolls it back.
+pub fn commit_begins() -> Result<(), Failure> {
+    let Some((place, level)) = ROWS.with_borrow_mut(|rows| rows.newest.take()) else { return Ok(()) };
+    // SAFETY: of a relation whose lock this transaction holds; null when it has dropped it.
+    let relation = unsafe { pg_sys::RelationIdGetRelation(place.relation) };
+    if relation.is_null() {
+        return Ok(());
+    }
+    // SAFETY: open; a snapshot of the transaction is what a scan may count on, and is given back.
+    let stored = unsafe {
+        pg_sys::PushActiveSnapshot(pg_sys::GetTransactionSnapshot());
+        let stored = head::checked_key(relation).and_then(|key| is_stored(relation, key, &place));
+        pg_sys::PopActiveSnapshot();
+        pg_sys::RelationClose(relation);
+        stored?
+    };
+    if stored {
+        ROWS.with_borrow_mut(|rows| rows.stored(level));
+    }
+    Ok(())
+}
+
+/// The transaction has committed, or was prepared. Raises nothing.
+pub fn committed() {
+    let stored = ROWS.try_with(|rows| {
+        rows.try_borrow_mut().is_ok_and(|mut rows| {
+            rows.newest = None;
+            rows.stored_at.take().is_some()
+        })
+    });
+    if stored == Ok(true) {
+        restores::note();
         privileged_use::note(What::EventsSupplied);
     }
-    if now.of_tenants && !CHAINED_BEFORE.replace(true) {
+    if CHAINED.take() && !CHAINED_BEFORE.replace(true) {
         restores::note_chained();
     }
 }
 
-/// The transaction did not commit, or not yet. Raises nothing.
+/// The transaction did not commit. Raises nothing.
 pub fn not_committed() {
-    ROWS.set(NONE);
+    CHAINED.set(false);
+    with(|rows| (rows.newest, rows.stored_at) = (None, None));
+}
+
+/// A savepoint is being released: what it stored is of the one around it. Raises nothing.
+pub fn released() {
+    // SAFETY: reads transaction state of this process.
+    let ending = unsafe { GetCurrentTransactionNestLevel() };
+    with(|rows| {
+        let levels = [rows.newest.as_mut().map(|newest| &mut newest.1), rows.stored_at.as_mut()];
+        for level in levels.into_iter().flatten().filter(|level| **level == ending) {
+            *level = ending - 1;
+        }
+    });
+}
+
+/// A savepoint is rolled back, with all in it. Raises nothing.
+pub fn rolled_back() {
+    // SAFETY: reads transaction state of this process.
+    let ending = unsafe { GetCurrentTransactionNestLevel() };
+    with(|rows| {
+        rows.newest.take_if(|newest| newest.1 >= ending);
+        rows.stored_at.take_if(|stored| *stored >= ending);
+    });
+}
+
+/// Where a panic would take the cluster down.
+fn with(change: impl FnOnce(&mut Rows)) {
+    let _ = ROWS.try_with(|rows| {
+        if let Ok(mut rows) = rows.try_borrow_mut() {
+            change(&mut rows);
+        }
+    });
 }

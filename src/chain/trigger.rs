@@ -141,8 +141,8 @@ fn chain_event(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         shared_heads::unlocked_writer_begins(unsafe { head::place(relation) });
         // SAFETY: look at the relation, which is open, and at the state of this process.
         if unsafe { !scratch::is_created_here(relation) && !pg_sys::IsLogicalWorker() } {
-            // SAFETY: as above.
-            unsafe { supplied::note(relation) };
+            // SAFETY: as above; it passed checked_key, and the values are those of the row.
+            unsafe { note_supplied(&row, relation, key)? };
         }
         // SAFETY: the relation is open.
         unsafe { under_policy::passed(relation) };
@@ -244,6 +244,16 @@ unsafe fn append(
     // SAFETY: just formed.
     unsafe { (*tuple).t_tableOid = (*relation).rd_id };
     Ok(pg_sys::Datum::from(tuple))
+}
+
+/// # Safety
+/// As for [`supplied::note`]; the row must have passed [`check_supplied`].
+unsafe fn note_supplied(row: &Row, relation: pg_sys::Relation, key: pg_sys::Oid) -> Result<(), Failure> {
+    // SAFETY: a text column of a row that the executor keeps.
+    let tenant = unsafe { rules::tenant(relation, row.value(at::TENANT_ID))? };
+    let (chain, seq) = (row.values[at::CHAIN].value() as i16, row.values[at::SEQ].value() as i64);
+    // SAFETY: by contract.
+    unsafe { supplied::note(relation, key, (tenant, chain, seq)) }
 }
 
 /// Whether the row may bring its hashes: a superuser does, or the process that applies what a publisher sent. What a trigger of somebody's

@@ -164,6 +164,74 @@ fn pitfall_40_review_1_3_an_event_with_the_right_hashes_that_is_supplied_late_is
 }
 
 #[test]
+fn pitfall_40_a_supplied_event_is_told_whatever_else_its_transaction_stored_or_did_not() {
+    let database = Database::audited("holds_hidden");
+    let mut client = database.client();
+    client.run("INSERT INTO audit_events (tenant_id, action, event_id) SELECT 'acme', 'x', ('00000000-0000-7000-8000-00000000000' || i)::uuid FROM generate_series(1, 3) i");
+    let mut told = 0;
+    let mut seen = |client: &mut Client| {
+        let all = client.line("SELECT coalesce(sum(times), 0) FROM zeroauth_audit_internal.privileged_uses() WHERE kind = 'events_supplied'").parse::<i64>().unwrap();
+        all - std::mem::replace(&mut told, all)
+    };
+    let supply = append("h.event_hash", 1, 0);
+    let chained = "INSERT INTO audit_events (tenant_id, action) VALUES ('globex', 'y')";
+    let dropped = "INSERT INTO audit_events (tenant_id, action, event_id) VALUES ('acme', 'y', '00000000-0000-7000-8000-000000000001') ON CONFLICT DO NOTHING";
+    for (sql, times) in [
+        (format!("BEGIN; {dropped}; {supply}; COMMIT"), 1),
+        (format!("BEGIN; {supply}; {dropped}; {COPY_ONE} ON CONFLICT DO NOTHING; COMMIT"), 1),
+        (format!("BEGIN; SAVEPOINT s; {chained}; ROLLBACK TO s; {supply}; COMMIT"), 1),
+        (
+            format!(
+                "BEGIN; {COPY_ONE} ON CONFLICT DO NOTHING; SAVEPOINT s; {supply}; RELEASE s; {chained}; COMMIT"
+            ),
+            1,
+        ),
+        (
+            format!(
+                "BEGIN; {supply}; SAVEPOINT s; {supply}; ROLLBACK TO s; {COPY_ONE} ON CONFLICT DO NOTHING; COMMIT"
+            ),
+            1,
+        ),
+        (
+            format!(
+                "DO $$ BEGIN {supply}; BEGIN {COPY_ONE}; EXCEPTION WHEN unique_violation THEN NULL; END; END $$"
+            ),
+            1,
+        ),
+        (
+            format!(
+                "BEGIN; {supply}; SET LOCAL zeroauth_audit.maintenance = on; DELETE FROM audit_events WHERE tenant_id = 'globex'; COMMIT"
+            ),
+            1,
+        ),
+        (format!("SET track_counts = off; BEGIN; {chained}; {supply}; COMMIT; RESET track_counts"), 1),
+        (format!("BEGIN; {supply}; PREPARE TRANSACTION 'holds_hidden'"), 1),
+        ("COMMIT PREPARED 'holds_hidden'".to_owned(), 0),
+        // Nothing of these is there.
+        (format!("SET track_counts = off; {COPY_ONE} ON CONFLICT DO NOTHING; RESET track_counts"), 0),
+        (
+            format!("BEGIN; SAVEPOINT s; SAVEPOINT t; {supply}; RELEASE t; ROLLBACK TO s; {chained}; COMMIT"),
+            0,
+        ),
+        (
+            format!(
+                "BEGIN; SAVEPOINT s; {supply}; {supply}; ROLLBACK TO s; {COPY_ONE} ON CONFLICT DO NOTHING; COMMIT"
+            ),
+            0,
+        ),
+        (
+            format!(
+                "BEGIN; {supply}; SET LOCAL zeroauth_audit.maintenance = on; DELETE FROM audit_events e USING (SELECT max(seq) AS seq FROM audit_events WHERE tenant_id = 'acme') m WHERE e.tenant_id = 'acme' AND e.seq = m.seq; COMMIT"
+            ),
+            0,
+        ),
+    ] {
+        client.run(&sql);
+        assert_eq!(seen(&mut client), times, "{sql}");
+    }
+}
+
+#[test]
 fn pitfall_40_a_supplied_event_must_fit_the_events_beside_it() {
     let database = Database::audited("holds_beside");
     let mut client = database.client();

@@ -64,6 +64,18 @@ pub(super) enum Forget {
     Runs,
 }
 
+/// What else the transaction does that supplies an event, so that what it stored is not what it looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beside {
+    Nothing,
+    /// A chained event that ON CONFLICT DO NOTHING drops.
+    Dropped,
+    /// A chained event in a savepoint that is rolled back.
+    RolledBack,
+    /// A stored event deleted.
+    Deleted,
+}
+
 /// One step of an attack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Block {
@@ -77,7 +89,7 @@ pub(super) enum Block {
     /// The same, rolled back: nothing is stored.
     CopyRolledBack,
     /// An event with right hashes, backdated, under another role.
-    Supplied,
+    Supplied(Beside),
     /// The application goes on.
     Grow,
     /// A job, by hand.
@@ -107,6 +119,7 @@ const LIFTS: [Lift; 9] = [
     Lift::ReplicaRole,
     Lift::Nothing,
 ];
+const BESIDES: [Beside; 4] = [Beside::Nothing, Beside::Dropped, Beside::RolledBack, Beside::Deleted];
 const MEMORIES: [Forget; 10] = [
     Forget::Watermarks,
     Forget::Log,
@@ -142,7 +155,7 @@ fn block(random: &mut Rng) -> Block {
         4 => Block::OffAndOn(lift),
         5 | 6 => Block::Forget(lift, one_of(random, &MEMORIES)),
         7 => one_of(random, &[Block::Copy, Block::CopyRolledBack]),
-        8 => Block::Supplied,
+        8 => Block::Supplied(one_of(random, &BESIDES)),
         9 => Block::Grow,
         10 => Block::Job(one_of(random, &["checkpoint", "tripwire", "drift"])),
         _ => Block::Uncounted,
@@ -176,7 +189,7 @@ pub(super) fn statements(block: Block) -> Vec<String> {
             "INSERT INTO audit_events SELECT * FROM audit_events WHERE tenant_id = 'target' AND seq = 1 ON CONFLICT DO NOTHING",
             "ROLLBACK",
         ]),
-        Block::Supplied => vec![supplied()],
+        Block::Supplied(beside) => supplied_beside(beside),
         Block::Grow => typed(&[
             "INSERT INTO audit_events (tenant_id, action) VALUES ('target', 'grown'), ('other', 'grown')",
         ]),
@@ -326,12 +339,32 @@ fn recomputed() -> String {
 }
 
 /// An event of 2020, as if another role had written it, with right hashes.
-fn supplied() -> String {
+pub(super) fn supplied() -> String {
     format!(
         "INSERT INTO audit_events SELECT (jsonb_populate_record(r, jsonb_build_object('event_hash', zeroauth_audit_internal.event_hash(r.prev_hash, r.{HASHED})))).*
            FROM (SELECT (jsonb_populate_record(e, jsonb_build_object('seq', e.seq + 1, 'event_id', gen_random_uuid(), 'prev_hash', e.event_hash, 'action', 'transfer.approved', 'db_role', 'alice', 'recorded_at', '2020-01-01', 'occurred_at', '2020-01-01'))).*
                    FROM (SELECT * FROM audit_events WHERE tenant_id = '{TARGET}' AND chain = 0 ORDER BY seq DESC LIMIT 1) e) r"
     )
+}
+
+fn supplied_beside(beside: Beside) -> Vec<String> {
+    let before: &[&str] = match beside {
+        Beside::Nothing => return vec![supplied()],
+        Beside::Dropped => &[
+            "INSERT INTO audit_events (tenant_id, action, event_id) SELECT tenant_id, 'dropped', event_id FROM audit_events WHERE tenant_id = 'other' LIMIT 1 ON CONFLICT DO NOTHING",
+        ],
+        Beside::RolledBack => &[
+            "SAVEPOINT s",
+            "INSERT INTO audit_events (tenant_id, action) VALUES ('other', 'rolled back')",
+            "ROLLBACK TO s",
+        ],
+        Beside::Deleted => &[
+            "SET LOCAL zeroauth_audit.maintenance = on",
+            "DELETE FROM audit_events WHERE tenant_id = 'target' AND chain = 0 AND seq = 1",
+        ],
+    };
+    let typed = before.iter().map(|&sql| sql.to_owned());
+    ["BEGIN".to_owned()].into_iter().chain(typed).chain([supplied(), "COMMIT".to_owned()]).collect()
 }
 
 fn forgotten(memory: Forget) -> Vec<String> {
@@ -389,8 +422,11 @@ mod tests {
                 "{memory:?}"
             );
         }
-        for block in [Block::Copy, Block::CopyRolledBack, Block::Supplied, Block::Grow, Block::Uncounted] {
+        for block in [Block::Copy, Block::CopyRolledBack, Block::Grow, Block::Uncounted] {
             assert!(all.contains(&block), "{block}");
+        }
+        for beside in BESIDES {
+            assert!(all.contains(&Block::Supplied(beside)), "{beside:?}");
         }
         assert!(
             all.iter()

@@ -29,7 +29,7 @@ use crate::setup::build;
 use crate::setup::say;
 use crate::signing_key;
 use crate::test::tally::Tally;
-use block::{Block, Edit, Forget, SEALED, TARGET, attack, statements};
+use block::{Beside, Block, Edit, Forget, SEALED, TARGET, attack, statements, supplied};
 
 /// Who named an attack, and how often.
 type NamedBy = BTreeMap<&'static str, u64>;
@@ -118,6 +118,10 @@ fn is_privileged(block: Block, statement: &str) -> bool {
         "CREATE OR REPLACE FUNCTION public.",
         "SELECT pg_stat_force",
     ];
+    // What stands beside a supplied event has no effect, or one that the events show.
+    if let Block::Supplied(_) = block {
+        return statement == supplied();
+    }
     !matches!(block, Block::Grow | Block::Job(_) | Block::Uncounted | Block::CopyRolledBack | Block::Copy)
         && !HARMLESS.iter().any(|prefix| statement.starts_with(prefix))
 }
@@ -254,6 +258,13 @@ impl Scene {
         if (changed || !went_through.is_empty()) && raised.is_empty() {
             wrong.push(format!("nobody was alerted of {went_through:?}"));
         }
+        let supplied = went_through.iter().any(|block| matches!(block, Block::Supplied(_)));
+        if supplied
+            && !forgot(Forget::Alerts)
+            && !raised.iter().any(|raised| raised.starts_with("events_supplied "))
+        {
+            wrong.push(format!("an event was supplied, and the alerts are {raised:?}"));
+        }
         if !changed && went_through.is_empty() && !raised.is_empty() && !attempts(blocks) {
             wrong.push(format!("nothing privileged went through, and there are alerts: {raised:?}"));
         }
@@ -303,12 +314,18 @@ impl Scene {
 }
 
 fn is_deletion(block: &Block) -> bool {
-    matches!(block, Block::Tamper(_, Edit::DeleteTail(_) | Edit::DeleteTenant | Edit::Truncate, _))
+    matches!(
+        block,
+        Block::Tamper(_, Edit::DeleteTail(_) | Edit::DeleteTenant | Edit::Truncate, _)
+            | Block::Supplied(Beside::Deleted)
+    )
 }
 
 /// Whether a memory that the database compares with was changed: then it says so, although the events are the same.
 fn disturbs_memory(went_through: &[Block]) -> bool {
-    went_through.iter().any(|block| matches!(block, Block::Forget(..) | Block::Supplied | Block::Tamper(..)))
+    went_through
+        .iter()
+        .any(|block| matches!(block, Block::Forget(..) | Block::Supplied(_) | Block::Tamper(..)))
 }
 
 /// Whether something was tried that is told although it was refused.
