@@ -51,6 +51,8 @@ fn a_condition_is_told_once_and_counted_while_it_goes_on() {
     assert_eq!(lines.len(), 1, "{lines:?}");
     for (name, value) in [
         ("event", "alert_raised"),
+        ("severity", "high"),
+        ("runbook_url", "docs/runbook.md#gap"),
         ("kind", "gap"),
         ("tenant", "acme"),
         ("fingerprint", "gap:acme:0:7"),
@@ -58,13 +60,14 @@ fn a_condition_is_told_once_and_counted_while_it_goes_on() {
     ] {
         assert_eq!(lines[0][name], value, "{lines:?}");
     }
+    assert_eq!(lines[0]["priority"], 2);
     // Anybody may listen: nothing but numbers and the kind.
     let notified: Vec<_> =
         listener.notifications().timeout_iter(std::time::Duration::from_secs(5)).take(1).collect().unwrap();
     let payload: Value = serde_json::from_str(notified[0].payload()).unwrap();
     assert_eq!(
         payload,
-        serde_json::json!({"event": "alert_raised", "id": id.parse::<i64>().unwrap(), "severity": 2, "kind": "gap", "level": 1})
+        serde_json::json!({"event": "alert_raised", "id": id.parse::<i64>().unwrap(), "severity": "high", "priority": 2, "kind": "gap", "level": 1, "runbook_url": "docs/runbook.md#gap"})
     );
     listener.run("SELECT 1");
     assert!(listener.notifications().iter().next().unwrap().is_none(), "one notification");

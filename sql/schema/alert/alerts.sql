@@ -331,74 +331,15 @@ REVOKE ALL ON FUNCTION zeroauth_audit_internal.alert_event_failed(text, boolean,
 COMMENT ON FUNCTION zeroauth_audit_internal.alert_event_failed(text, boolean, bigint) IS
     'Records why the oldest event about an alert, or the one of a number, could not be appended, in the alert''s trail_error and in the server log. waits: it is tried again, later; otherwise it is given up. Returns as append_alert_event.';
 
-CREATE FUNCTION zeroauth_audit_internal.announce_alert(alert_id bigint, what text, level smallint) RETURNS void
-    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+CREATE FUNCTION zeroauth_audit_internal.severity_word(priority smallint) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
     AS $$
-DECLARE
-    alert zeroauth_audit_internal.alerts;
-    facts jsonb;
-    problem text;
-    event_id bigint;
-    appends CONSTANT text := zeroauth_audit_internal.appends_alert_events();
-BEGIN
-    SELECT a.* INTO alert FROM zeroauth_audit_internal.alerts a WHERE a.id = announce_alert.alert_id;
-    IF NOT FOUND THEN
-        RAISE EXCEPTION USING ERRCODE = 'ZA010', MESSAGE = pg_catalog.format('alert %s was not stored', announce_alert.alert_id),
-            HINT = 'Look for triggers and rules of zeroauth_audit_internal.alerts that are not the extension''s: SELECT * FROM audit_verify_installation().';
-    END IF;
-    facts := pg_catalog.jsonb_build_object(
-        'id', alert.id, 'kind', alert.kind, 'severity', alert.severity, 'tenant', alert.tenant, 'fingerprint', alert.fingerprint,
-        'message', alert.message, 'evidence', alert.evidence, 'state', alert.state, 'occurrences', alert.occurrences,
-        'escalation_level', alert.escalation_level,
-        'raised_at', pg_catalog.to_char(pg_catalog.timezone('UTC', alert.raised_at), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-        'acknowledged_at', pg_catalog.to_char(pg_catalog.timezone('UTC', alert.acknowledged_at), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-        'acknowledged_by', alert.acknowledged_by, 'acknowledged_note', alert.acknowledged_note,
-        'resolved_at', pg_catalog.to_char(pg_catalog.timezone('UTC', alert.resolved_at), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-        'resolved_by', alert.resolved_by, 'resolved_note', alert.resolved_note);
-    -- The event waits until the alert is committed: who can make the trail wait or refuse events must not silence alerts with it.
-    INSERT INTO zeroauth_audit_internal.alert_events (alert_id, action, severity, resource, details)
-    VALUES (alert.id, 'alert.' || announce_alert.what, (ARRAY['critical', 'high', 'medium', 'low'])[alert.severity], alert.fingerprint,
-        facts || pg_catalog.jsonb_build_object('level', announce_alert.level))
-    RETURNING id INTO event_id;
-    IF appends = 'everybody' THEN
-        FOR n IN 1..20 LOOP
-            EXIT WHEN zeroauth_audit_internal.append_alert_event() IS DISTINCT FROM 0;
-        END LOOP;
-    ELSIF appends = 'session' AND NOT EXISTS (SELECT FROM zeroauth_audit_internal.alert_events e WHERE e.alert_id = alert.id AND e.id < event_id) THEN
-        PERFORM zeroauth_audit_internal.append_alert_event(event_id);
-    END IF;
-    SELECT a.trail_error INTO problem FROM zeroauth_audit_internal.alerts a WHERE a.id = alert.id;
-    PERFORM zeroauth_audit_internal.log_line(pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
-        'event', 'alert_' || announce_alert.what, 'id', alert.id, 'severity', alert.severity, 'kind', alert.kind,
-        'tenant', alert.tenant, 'fingerprint', alert.fingerprint, 'level', announce_alert.level, 'message', alert.message,
-        'note', CASE announce_alert.what WHEN 'acknowledged' THEN alert.acknowledged_note WHEN 'resolved' THEN alert.resolved_note END,
-        'role', SESSION_USER, 'database', pg_catalog.current_database(), 'trail_error', problem)));
-    -- Any role can listen: what it is about is for those who may read the table. A listener that never reads fills the queue, and a
-    -- transaction that cannot notify does not commit.
-    IF pg_catalog.pg_notification_queue_usage() < 0.5 THEN
-        PERFORM pg_catalog.pg_notify('zeroauth_audit_alert', pg_catalog.jsonb_build_object(
-            'event', 'alert_' || announce_alert.what, 'id', alert.id, 'severity', alert.severity, 'kind', alert.kind,
-            'level', announce_alert.level)::text);
-    END IF;
-    INSERT INTO zeroauth_audit_internal.alert_deliveries (delivery_key, alert_id, fingerprint, route, what, level, payload)
-    SELECT k.delivery_key, alert.id, alert.fingerprint, k.name, announce_alert.what, announce_alert.level,
-        pg_catalog.jsonb_build_object(
-            'version', 1, 'delivery_id', k.delivery_key, 'what', announce_alert.what, 'level', announce_alert.level,
-            'cluster', COALESCE(NULLIF(pg_catalog.current_setting('cluster_name'), ''), (SELECT s.system_identifier::text FROM pg_catalog.pg_control_system() s)),
-            'database', pg_catalog.current_database(), 'alert', facts || pg_catalog.jsonb_build_object(
-                'severity', (ARRAY['critical', 'high', 'warning', 'info'])[alert.severity], 'priority', alert.severity,
-                'runbook_url', zeroauth_audit_internal.runbook_url(alert.kind)))
-    FROM (
-        SELECT r.name, pg_catalog.gen_random_uuid() AS delivery_key
-        FROM zeroauth_audit_internal.routes_for(alert.id, announce_alert.what, announce_alert.level) r
-    ) k
-    ORDER BY k.name;
-END
+    SELECT (ARRAY['critical', 'high', 'warning', 'info'])[severity_word.priority]
 $$;
-REVOKE ALL ON FUNCTION zeroauth_audit_internal.announce_alert(bigint, text, smallint) FROM PUBLIC;
-COMMENT ON FUNCTION zeroauth_audit_internal.announce_alert(bigint, text, smallint) IS
-    'Tells of a turn of events in an alert: an event of the tenant zeroauth_audit, which the worker appends afterwards (at once when a person acts on the alert, or no worker runs), a line in the server log, NOTIFY zeroauth_audit_alert, and a delivery for each route that is to know.';
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.severity_word(smallint) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.severity_word(smallint) IS
+    'The word for an alert''s severity, 1 to 4, in everything that leaves the database: critical, high, warning, info.';
 
 CREATE FUNCTION zeroauth_audit_internal.runbook_url(kind text) RETURNS text
     LANGUAGE sql STABLE PARALLEL SAFE
@@ -414,6 +355,76 @@ $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.runbook_url(text) FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.runbook_url(text) IS
     'Where to read what to do about alerts of a kind: by the setting zeroauth_audit.runbook_url, or the heading of the manual.';
+
+CREATE FUNCTION zeroauth_audit_internal.announce_alert(alert_id bigint, what text, level smallint) RETURNS void
+    LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE
+    SET search_path = pg_catalog, pg_temp
+    AS $$
+DECLARE
+    alert zeroauth_audit_internal.alerts;
+    facts jsonb;
+    problem text;
+    event_id bigint;
+    word text;
+    appends CONSTANT text := zeroauth_audit_internal.appends_alert_events();
+BEGIN
+    SELECT a.* INTO alert FROM zeroauth_audit_internal.alerts a WHERE a.id = announce_alert.alert_id;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION USING ERRCODE = 'ZA010', MESSAGE = pg_catalog.format('alert %s was not stored', announce_alert.alert_id),
+            HINT = 'Look for triggers and rules of zeroauth_audit_internal.alerts that are not the extension''s: SELECT * FROM audit_verify_installation().';
+    END IF;
+    word := zeroauth_audit_internal.severity_word(alert.severity);
+    facts := pg_catalog.jsonb_build_object(
+        'id', alert.id, 'kind', alert.kind, 'severity', word, 'priority', alert.severity,
+        'runbook_url', zeroauth_audit_internal.runbook_url(alert.kind), 'tenant', alert.tenant, 'fingerprint', alert.fingerprint,
+        'message', alert.message, 'evidence', alert.evidence, 'state', alert.state, 'occurrences', alert.occurrences,
+        'escalation_level', alert.escalation_level,
+        'raised_at', pg_catalog.to_char(pg_catalog.timezone('UTC', alert.raised_at), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+        'acknowledged_at', pg_catalog.to_char(pg_catalog.timezone('UTC', alert.acknowledged_at), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+        'acknowledged_by', alert.acknowledged_by, 'acknowledged_note', alert.acknowledged_note,
+        'resolved_at', pg_catalog.to_char(pg_catalog.timezone('UTC', alert.resolved_at), 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
+        'resolved_by', alert.resolved_by, 'resolved_note', alert.resolved_note);
+    -- The event waits until the alert is committed: who can make the trail wait or refuse events must not silence alerts with it.
+    INSERT INTO zeroauth_audit_internal.alert_events (alert_id, action, severity, resource, details)
+    VALUES (alert.id, 'alert.' || announce_alert.what, CASE word WHEN 'warning' THEN 'medium' ELSE word END, alert.fingerprint,
+        facts || pg_catalog.jsonb_build_object('level', announce_alert.level))
+    RETURNING id INTO event_id;
+    IF appends = 'everybody' THEN
+        FOR n IN 1..20 LOOP
+            EXIT WHEN zeroauth_audit_internal.append_alert_event() IS DISTINCT FROM 0;
+        END LOOP;
+    ELSIF appends = 'session' AND NOT EXISTS (SELECT FROM zeroauth_audit_internal.alert_events e WHERE e.alert_id = alert.id AND e.id < event_id) THEN
+        PERFORM zeroauth_audit_internal.append_alert_event(event_id);
+    END IF;
+    SELECT a.trail_error INTO problem FROM zeroauth_audit_internal.alerts a WHERE a.id = alert.id;
+    PERFORM zeroauth_audit_internal.log_line(pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object(
+        'event', 'alert_' || announce_alert.what, 'id', alert.id, 'severity', word, 'priority', alert.severity, 'kind', alert.kind,
+        'runbook_url', facts -> 'runbook_url', 'tenant', alert.tenant, 'fingerprint', alert.fingerprint, 'level', announce_alert.level, 'message', alert.message,
+        'note', CASE announce_alert.what WHEN 'acknowledged' THEN alert.acknowledged_note WHEN 'resolved' THEN alert.resolved_note END,
+        'role', SESSION_USER, 'database', pg_catalog.current_database(), 'trail_error', problem)));
+    -- Any role can listen: what it is about is for those who may read the table. A listener that never reads fills the queue, and a
+    -- transaction that cannot notify does not commit.
+    IF pg_catalog.pg_notification_queue_usage() < 0.5 THEN
+        PERFORM pg_catalog.pg_notify('zeroauth_audit_alert', pg_catalog.jsonb_build_object(
+            'event', 'alert_' || announce_alert.what, 'id', alert.id, 'severity', word, 'priority', alert.severity, 'kind', alert.kind,
+            'runbook_url', facts -> 'runbook_url', 'level', announce_alert.level)::text);
+    END IF;
+    INSERT INTO zeroauth_audit_internal.alert_deliveries (delivery_key, alert_id, fingerprint, route, what, level, payload)
+    SELECT k.delivery_key, alert.id, alert.fingerprint, k.name, announce_alert.what, announce_alert.level,
+        pg_catalog.jsonb_build_object(
+            'version', 1, 'delivery_id', k.delivery_key, 'what', announce_alert.what, 'level', announce_alert.level,
+            'cluster', COALESCE(NULLIF(pg_catalog.current_setting('cluster_name'), ''), (SELECT s.system_identifier::text FROM pg_catalog.pg_control_system() s)),
+            'database', pg_catalog.current_database(), 'alert', facts)
+    FROM (
+        SELECT r.name, pg_catalog.gen_random_uuid() AS delivery_key
+        FROM zeroauth_audit_internal.routes_for(alert.id, announce_alert.what, announce_alert.level) r
+    ) k
+    ORDER BY k.name;
+END
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.announce_alert(bigint, text, smallint) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.announce_alert(bigint, text, smallint) IS
+    'Tells of a turn of events in an alert: an event of the tenant zeroauth_audit, which the worker appends afterwards (at once when a person acts on the alert, or no worker runs), a line in the server log, NOTIFY zeroauth_audit_alert, and a delivery for each route that is to know.';
 
 CREATE FUNCTION zeroauth_audit_internal.routes_for(alert_id bigint, what text, level smallint) RETURNS TABLE (name text)
     LANGUAGE sql STABLE PARALLEL SAFE
