@@ -13,7 +13,7 @@ use crate::base;
 use crate::cluster::{Cluster, Parts};
 use crate::environment::OsUser;
 use crate::installation::Installation;
-use crate::{stage, sweep, template};
+use crate::{relocated, stage, sweep, template};
 
 /// Numbers the clusters of this process: part of the folder's name, and of the port in the socket's name.
 static NUMBER: AtomicU16 = AtomicU16::new(0);
@@ -117,20 +117,22 @@ impl Builder {
         // A sweep, and a command in a later process, find the socket folder by this link.
         symlink(sockets.path(), home.join("socket")).context("cannot link the socket folder")?;
         let port = 54_000 + number % 1000;
-        self.configure(&home, &sockets, port, user, &installation)?;
+        let installation = self.configure(&home, &sockets, port, user, installation)?;
         Cluster::start(Parts { home, sockets, port, user, installation, environment: self.environment })
     }
 
+    /// Writes the settings; returns the installation that the server is to run from.
     fn configure(
         &self,
         home: &Path,
         sockets: &TempDir,
         port: u16,
         user: OsUser,
-        installation: &Installation,
-    ) -> Result<()> {
+        installation: Installation,
+    ) -> Result<Installation> {
         let stage = self.stage.clone().unwrap_or_else(stage::staged_folder);
-        let stage = stage::readable(stage, home, user, installation)?;
+        let stage = stage::readable(stage, home, user, &installation)?;
+        let mut from = installation.clone();
         if self.preload && stage.is_none() {
             return Err(stage::missing().into());
         }
@@ -144,16 +146,17 @@ impl Builder {
         set("log_line_prefix", "%m [%p] %e ");
         set("logging_collector", "off");
         if let Some(stage) = stage {
-            if installation.major() < 18 {
-                // Debian's own setting.
+            if installation.major() < 18 && installation.is_of_debian() {
                 set("extension_destdir", &stage.to_string_lossy());
+            } else if installation.major() < 18 {
+                from = relocated::make(&home.join("server"), &stage, user, &installation)?;
             } else {
                 let sharedir = stage::below(&stage, &installation.sharedir);
                 set("extension_control_path", &format!("{}:$system", sharedir.display()));
             }
             set(
                 "dynamic_library_path",
-                &format!("{}:$libdir", stage::library_folder(&stage, installation).display()),
+                &format!("{}:$libdir", stage::library_folder(&stage, &installation).display()),
             );
         }
         if self.preload {
@@ -168,7 +171,8 @@ impl Builder {
         let mut text =
             fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         text.push_str(&lines);
-        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(from)
     }
 }
 

@@ -45,6 +45,17 @@ impl Installation {
     pub fn major(&self) -> u32 {
         major(&self.version).unwrap_or(0)
     }
+
+    /// Whether Debian built it, whose servers know `extension_destdir`.
+    pub(crate) fn is_of_debian(&self) -> bool {
+        self.version.contains("(Debian ")
+    }
+
+    /// Whether it comes with the libraries of PostgreSQL's `contrib`.
+    #[must_use]
+    pub fn has_contrib(&self) -> bool {
+        self.pkglibdir.join("pg_stat_statements.so").exists()
+    }
 }
 
 fn pg_config_path() -> PathBuf {

@@ -17,6 +17,7 @@ mod installation;
 mod kept;
 mod postmaster;
 pub mod reference;
+mod relocated;
 mod stage;
 mod sweep;
 mod template;

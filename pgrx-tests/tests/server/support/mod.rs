@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use postgres::Client;
-use zeroauth_audit_tests::{Cluster, wait_until};
+use zeroauth_audit_tests::{Cluster, Installation, wait_until};
 
 pub use audit::{assert_replays, assert_whole, findings, places, verdict};
 pub use backend::{Backend, assert_nothing_is_held, held_by, wait_until_nothing_is_held};
@@ -40,9 +40,10 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 pub fn shared() -> &'static Cluster {
     static SHARED: OnceLock<Cluster> = OnceLock::new();
     SHARED.get_or_init(|| {
+        // The extension has to get along with another one that is preloaded.
+        let beside = if Installation::find().unwrap().has_contrib() { "pg_stat_statements," } else { "" };
         let cluster = Cluster::builder("shared")
-            // The extension has to get along with another one that is preloaded.
-            .conf("shared_preload_libraries", "pg_stat_statements,zeroauth_audit")
+            .conf("shared_preload_libraries", &format!("{beside}zeroauth_audit"))
             // Hundreds of databases would have as many workers; those are tested on servers of their own.
             .conf("zeroauth_audit.worker", "off")
             .conf("max_prepared_transactions", "20")
