@@ -36,15 +36,13 @@ pub(crate) const ALIKE: &[&str] = &[
     "worker_alerts::",
 ];
 
-/// Tests on servers that want `contrib`, pg_cron or PostgreSQL's own test programs: Debian's packages have them, a server from elsewhere
-/// may not.
+/// Tests on servers that want `contrib` or pg_cron: Debian's packages have them, a server from elsewhere may not.
 const NEED_CONTRIB: &[&str] = &[
     "drift::pitfall_23_what_could_not_be_checked_is_a_failed_run_and_neither_a_finding_nor_ok",
     "drift_log::a_log_that_cannot_be_read_is_a_failed_run_and_keeps_no_event_from_being_checked",
     "environments::other_extensions_are_good_neighbours",
     "guards_ddl::other_tables_are_nobody_s_business",
     "a_stage_outside_usr_serves_create_extension_load_and_preload",
-    "isolation::",
     "worker_cron::pg_cron_runs_the_jobs_and_the_worker_none_until_they_are_taken_back",
     "worker_cron::what_pg_cron_cannot_say_in_gmt_is_refused_and_nothing_changes_hands",
 ];
@@ -158,8 +156,7 @@ mod tests {
             assert!(path.exists(), "{name} leaves nothing out");
         }
         for name in NEED_CONTRIB {
-            let (file, test) =
-                name.split_once("::").map_or(("../harness_stage", *name), |(file, test)| (file, test));
+            let (file, test) = name.split_once("::").unwrap_or(("../harness_stage", name));
             let path = workspace().join("pgrx-tests/tests/server").join(file).with_extension("rs");
             let text = std::fs::read_to_string(path).unwrap_or_default();
             assert!(text.contains(&format!("fn {test}")), "{name} leaves nothing out");
