@@ -2,7 +2,7 @@
 //! Debian's own, `extension_control_path` came with PostgreSQL 18.
 //!
 //! A server looks for its shared files beside its own program, wherever that lies. So the program is copied, what is around it linked, and
-//! the folder of extensions is made of both.
+//! the folders of extensions and of libraries are made of both.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -37,11 +37,12 @@ pub(crate) fn make(
         let (from, to) = (installation.bindir.join(program), bin.join(program));
         fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
     }
-    link_all(&installation.pkglibdir, &moved(&installation.pkglibdir)?, &[])?;
     link_all(&installation.sharedir, &share, &["extension"])?;
-    let extensions = share.join("extension");
-    link_all(&stage::below(stage, &installation.sharedir).join("extension"), &extensions, &[])?;
-    link_all(&installation.sharedir.join("extension"), &extensions, &[])?;
+    let (libraries, extensions) = (&installation.pkglibdir, &installation.sharedir.join("extension"));
+    for folder in [libraries, extensions] {
+        link_all(&stage::below(stage, folder), &moved(folder)?, &[])?;
+        link_all(folder, &moved(folder)?, &[])?;
+    }
     user.own(place)?;
     Ok(Installation { bindir: bin, ..installation.clone() })
 }
