@@ -60,7 +60,7 @@ pub fn chained(of_tenant: bool) {
     }
 }
 
-/// A row that brings its hashes is about to be stored in `relation`, by a session and not by replication.
+/// A row that brings its hashes is about to be stored in `relation`, and no publisher sent it.
 ///
 /// # Safety
 /// `relation` must be open, not be made by this transaction, and have passed [`head::checked_key`], which returned `key`.

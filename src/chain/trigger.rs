@@ -139,8 +139,8 @@ fn chain_event(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         at_commit::watch();
         // SAFETY: the relation is open.
         shared_heads::unlocked_writer_begins(unsafe { head::place(relation) });
-        // SAFETY: look at the relation, which is open, and at the state of this process.
-        if unsafe { !scratch::is_created_here(relation) && !pg_sys::IsLogicalWorker() } {
+        // SAFETY: the relation is open.
+        if unsafe { !scratch::is_created_here(relation) } && !is_replicated() {
             // SAFETY: as above; it passed checked_key, and the values are those of the row.
             unsafe { note_supplied(&row, relation, key)? };
         }
@@ -267,12 +267,16 @@ unsafe fn may_supply(relation: pg_sys::Relation) -> bool {
         if pg_sys::superuser() {
             return true;
         }
-        if !pg_sys::IsLogicalWorker() {
-            return false;
-        }
-        versions::trigger_depth() == 1
-            || pg_sys::has_privs_of_role(pg_sys::GetUserId(), (*(*relation).rd_rel).relowner)
+        is_replicated()
+            || pg_sys::IsLogicalWorker()
+                && pg_sys::has_privs_of_role(pg_sys::GetUserId(), (*(*relation).rd_rel).relowner)
     }
+}
+
+/// Whether the row is what a publisher sent, and not what a trigger of another table inserts while that is applied.
+fn is_replicated() -> bool {
+    // SAFETY: looks at the state of this process.
+    unsafe { pg_sys::IsLogicalWorker() && versions::trigger_depth() == 1 }
 }
 
 /// Accepts a row that brought its hashes, or returns what is wrong with it.

@@ -220,6 +220,10 @@ unsafe fn check_truncate(table: pg_sys::Oid) -> Result<(), Failure> {
             match identity::may_matter(relation).then(|| identity::of(relation)) {
                 Some(Is::Trail) => executor::check_truncate(relation),
                 Some(Is::State) => state_tables::check(relation, "TRUNCATE"),
+                Some(Is::Settings) => {
+                    state_tables::note_settings(relation);
+                    Ok(())
+                }
                 _ => Ok(()),
             }
         })

@@ -4,7 +4,8 @@
 //! - UPDATE and DELETE of the trail are refused as by its triggers; an upsert is refused before the privileges are looked at, so that its
 //!   hint reaches who has none.
 //! - INSERT into the trail is refused while its chaining trigger would not fire.
-//! - A table of the internal schema is written by the extension's functions alone.
+//! - A table of the internal schema is written by the extension's functions alone; who writes by hand to one that holds what people set is
+//!   noted.
 //! - Whatever is written to a system catalog is noted.
 //!
 //! COPY FROM has no plan: it comes by the permission hook, and only while a COPY runs. TRUNCATE comes by the object access hook
@@ -245,8 +246,11 @@ unsafe fn check_copy(relation: pg_sys::Relation) -> Result<(), Failure> {
         if !identity::may_matter(relation) {
             return Ok(());
         }
-        if identity::of(relation) == Is::State && state_tables::takes_a_dump(relation) {
-            return Ok(()); // a restore
+        let is = identity::of(relation);
+        if is == Is::State && state_tables::takes_a_dump(relation)
+            || is == Is::Settings && state_tables::may_be_restored()
+        {
+            return Ok(());
         }
         check(relation, Writes { inserts: true, ..Writes::default() })
     }
@@ -263,6 +267,10 @@ unsafe fn check(relation: pg_sys::Relation, writes: Writes) -> Result<(), Failur
                 insert_into_trail(relation, writes)
             }
             Is::State => state_tables::check(relation, writes.changes.unwrap_or("INSERT")),
+            Is::Settings => {
+                state_tables::note_settings(relation);
+                Ok(())
+            }
             Is::Catalog => {
                 privileged_use::note_object(What::CatalogWritten, (*relation).rd_id);
                 Ok(())

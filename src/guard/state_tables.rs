@@ -44,6 +44,17 @@ pub unsafe fn check(relation: pg_sys::Relation, operation: &str) -> Result<(), F
         }))
 }
 
+/// Notes who writes by hand what the extension's functions set: jobs, sinks, targets, routes.
+///
+/// # Safety
+/// `relation` must be open, and such a table.
+pub unsafe fn note_settings(relation: pg_sys::Relation) {
+    if !own_functions::running() && !runs_own_script() {
+        // SAFETY: by contract.
+        privileged_use::note_object(What::SettingsWritten, unsafe { (*relation).rd_id });
+    }
+}
+
 /// What the job drift writes while a restore is under way: its triggers reconcile both, whichever comes first.
 const RECONCILED: [&CStr; 2] = [c"tenants", c"watermarks"];
 /// Tables that tripwires write to, which look on while a dump is restored; and the column that says when.
@@ -62,13 +73,15 @@ pub unsafe fn takes_a_dump(relation: pg_sys::Relation) -> bool {
     if RECONCILED.contains(&name) || unsafe { is_empty(relation) } {
         return true;
     }
+    let watched = WATCHERS_WRITE.iter().find(|(table, _)| table.as_bytes() == name.to_bytes());
+    watched.is_some_and(|(table, at)| may_be_restored() && has_nothing_of_a_dump(table, at))
+}
+
+/// Whether a dump may be on its way into this database: events of one have come, or there are none yet.
+pub fn may_be_restored() -> bool {
     // SAFETY: set when the backend connected.
     let here = unsafe { pg_sys::MyDatabaseId }.to_u32();
-    let watched = WATCHERS_WRITE.iter().find(|(table, _)| table.as_bytes() == name.to_bytes());
-    watched.is_some_and(|(table, at)| {
-        (shmem::is_shared() && restores::since(here).is_some() || trail_is_empty())
-            && has_nothing_of_a_dump(table, at)
-    })
+    shmem::is_shared() && restores::since(here).is_some() || trail_is_empty()
 }
 
 /// Whether every row of `table` is younger than this trail.

@@ -44,6 +44,8 @@ pub enum What {
     CatalogWritten,
     /// A table that only the extension's functions write was written to; the note says which.
     StateWritten,
+    /// A table that holds what people set was written to by hand; the note says which.
+    SettingsWritten,
     /// Notes that a full board gave up.
     NotKept,
     /// Rows that brought their hashes were stored.
@@ -53,13 +55,14 @@ pub enum What {
 }
 
 impl What {
-    const COUNT: usize = 11;
+    const COUNT: usize = 12;
 
     /// Kind of the alert, and the privileged use in words; of what is written to, its name comes instead.
     const fn words(self) -> (&'static str, &'static str) {
         match self {
             Self::CatalogWritten => ("catalog_written", ""),
             Self::StateWritten => ("state_written", ""),
+            Self::SettingsWritten => ("settings_written", ""),
             Self::NotKept => ("notes_not_kept", "not kept"),
             Self::MaintenanceSet => ("maintenance_used", "switched on"),
             Self::MaintenanceChange => ("maintenance_used", "UPDATE, DELETE or TRUNCATE let through"),

@@ -19,6 +19,8 @@ pub enum Is {
     Trail,
     /// A table of the internal schema that only the extension's functions write.
     State,
+    /// A table of the internal schema that holds what people set.
+    Settings,
     /// A system catalog, in a database that has the extension.
     Catalog,
     /// Anything else.
@@ -125,9 +127,10 @@ pub unsafe fn of(relation: pg_sys::Relation) -> Is {
         return Is::Catalog;
     }
     if form.relnamespace == schema {
-        let settings = SETTINGS.iter().any(|name| is_named(form, name));
-        return if settings || form.relkind as u8 != pg_sys::RELKIND_RELATION {
+        return if form.relkind as u8 != pg_sys::RELKIND_RELATION {
             Is::Other
+        } else if SETTINGS.iter().any(|name| is_named(form, name)) {
+            Is::Settings
         } else {
             Is::State
         };

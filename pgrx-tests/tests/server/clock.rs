@@ -166,6 +166,18 @@ fn a_clock_that_nobody_synchronises_is_told_until_somebody_does() {
         assert_eq!(alerts(&mut client), [] as [&str; 0]);
         assert_eq!(client.line(health), "ok|[]|true");
     }
+    // Where nobody can mend it, in a container for example, a person takes note.
+    fake.answer(0, UNSYNCHRONISED);
+    look(&mut client);
+    client.run("SELECT audit_alert_acknowledge(id, 'the host keeps it') FROM audit_alerts WHERE kind = 'clock_step' AND state = 'open'");
+    assert_eq!(client.line(health), "ok|[]|false");
+    fake.answer(0, SYNCHRONISED);
+    look(&mut client);
+    fake.answer(0, UNSYNCHRONISED);
+    look(&mut client);
+    assert_eq!(client.line(health), r#"degraded|["clock_unsynchronised"]|false"#);
+    fake.answer(0, SYNCHRONISED);
+    look(&mut client);
     // Told not to look: only a step of more than a second counts.
     client.run("ALTER SYSTEM SET zeroauth_audit.max_clock_error = -1");
     client.run("SELECT pg_reload_conf()");

@@ -19,7 +19,7 @@ pub fn drift(client: &mut Client) -> serde_json::Value {
 #[track_caller]
 pub fn alerts(client: &mut Client) -> Vec<String> {
     client
-        .lines("SELECT fingerprint FROM zeroauth_audit_internal.alerts WHERE state <> 'resolved' AND kind NOT IN ('maintenance_used', 'state_written', 'job_off') ORDER BY 1")
+        .lines("SELECT fingerprint FROM zeroauth_audit_internal.alerts WHERE state <> 'resolved' AND kind NOT IN ('maintenance_used', 'state_written', 'settings_written', 'job_off') ORDER BY 1")
 }
 
 /// What a superuser writes who recomputes a chain of a tenant from one event on.

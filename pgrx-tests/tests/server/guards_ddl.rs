@@ -213,6 +213,48 @@ fn other_tables_are_nobody_s_business() {
 }
 
 #[test]
+fn pitfall_32_a_guard_is_active_only_if_its_trigger_fires_and_runs_our_function() {
+    let database = Database::audited("guards_by_function");
+    let mut client = database.client();
+    client.run("SET allow_system_table_mods = on; CREATE FUNCTION lenient() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN coalesce(NEW, OLD); END'");
+    let of_row = "tgrelid = 'audit_events'::regclass AND tgname = 'zeroauth_audit_refuse_row'";
+    for (off, on, named) in [
+        (
+            format!("UPDATE pg_trigger SET tgfoid = 'lenient'::regproc WHERE {of_row}"),
+            format!(
+                "UPDATE pg_trigger SET tgfoid = 'zeroauth_audit_internal.refuse_row'::regproc WHERE {of_row}"
+            ),
+            "row guard|trigger \"zeroauth_audit_refuse_row\" runs public.lenient()",
+        ),
+        (
+            format!("UPDATE pg_trigger SET tgtype = 25 WHERE {of_row}"),
+            format!("UPDATE pg_trigger SET tgtype = 27 WHERE {of_row}"),
+            "row guard|trigger \"zeroauth_audit_refuse_row\" does not fire when it has to",
+        ),
+        (
+            format!("UPDATE pg_trigger SET tgattr = '8' WHERE {of_row}"),
+            format!("UPDATE pg_trigger SET tgattr = '' WHERE {of_row}"),
+            "row guard|trigger \"zeroauth_audit_refuse_row\" does not fire when it has to",
+        ),
+        (
+            "UPDATE pg_class SET relhastriggers = false WHERE oid = 'audit_events'::regclass".to_owned(),
+            "UPDATE pg_class SET relhastriggers = true WHERE oid = 'audit_events'::regclass".to_owned(),
+            "chaining|trigger \"zzz_zeroauth_audit_chain\" is hidden: pg_class.relhastriggers is false",
+        ),
+    ] {
+        client.run(&off);
+        let inactive = client.lines("SELECT guard, detail FROM audit_guards() WHERE NOT active");
+        assert_eq!(inactive.first().map(String::as_str), Some(named), "{off}");
+        client.run(&on);
+        assert_eq!(
+            client.lines("SELECT guard FROM audit_guards() WHERE NOT active"),
+            [] as [&str; 0],
+            "{on}"
+        );
+    }
+}
+
+#[test]
 fn maintenance_lets_a_superuser_s_ddl_through_and_is_logged() {
     let (database, owner) = owned("guards_ddl_maintenance");
     let mut client = database.client();

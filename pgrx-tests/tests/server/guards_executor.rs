@@ -256,6 +256,37 @@ fn review_1_7_what_the_extension_remembers_is_written_by_its_own_functions_alone
 }
 
 #[test]
+fn pitfall_37_what_people_set_is_written_by_calls_and_by_hand_only_with_a_trace() {
+    let (_database, mut client) = with_events("executor_settings");
+    for sql in [
+        "UPDATE zeroauth_audit_internal.jobs SET timeout = timeout WHERE name = 'drift'",
+        "INSERT INTO zeroauth_audit_internal.alert_routes (name, kind, url_file) VALUES ('mine', 'slack', '/dev/null')",
+        "COPY zeroauth_audit_internal.sinks (name, kind, directory) FROM PROGRAM 'echo mine,directory,/nowhere' (FORMAT csv)",
+        "TRUNCATE zeroauth_audit_internal.anchor_targets CASCADE",
+    ] {
+        client.run(sql);
+        let noted = "SELECT string_agg(use, ',') FROM zeroauth_audit_internal.privileged_uses() WHERE kind = 'settings_written'";
+        let table = sql.split_once("internal.").unwrap().1.split(' ').next().unwrap();
+        assert!(client.line(noted).split(',').any(|use_| use_ == table), "{sql}: {}", client.line(noted));
+    }
+    look(&mut client);
+    let told = |client: &mut Client| {
+        alerts(client).into_iter().filter(|line| line.starts_with("settings_written")).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        told(&mut client),
+        [
+            "settings_written|2|open|postgres wrote by hand to tables that calls set: alert_routes, anchor_targets, jobs, sinks"
+        ]
+    );
+    // A call leaves its own trace, and is none of this.
+    client.run("SELECT audit_alert_acknowledge(id, 'mine') FROM audit_alerts WHERE kind = 'settings_written'; SELECT audit_alert_resolve(id, 'mine') FROM audit_alerts WHERE kind = 'settings_written'");
+    client.run("SELECT audit_job_set('drift', timeout => '5 hours')");
+    look(&mut client);
+    assert_eq!(told(&mut client), [] as [&str; 0]);
+}
+
+#[test]
 fn a_dump_is_restored_into_tables_without_a_row_and_into_no_others() {
     let (from, mut client) = with_events("executor_dump");
     client.run("SELECT zeroauth_audit_internal.raise_alert('job_failed', 2::smallint, NULL, 'job_failed:x', 'x', '{}')");

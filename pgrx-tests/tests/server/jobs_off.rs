@@ -25,7 +25,7 @@ fn jobs(client: &mut Client) -> String {
 
 #[track_caller]
 fn told(client: &mut Client) -> Vec<String> {
-    client.lines("SELECT kind, severity, message FROM zeroauth_audit_internal.alerts WHERE state <> 'resolved' AND kind <> 'clock_step' ORDER BY id")
+    client.lines("SELECT kind, severity, message FROM zeroauth_audit_internal.alerts WHERE state <> 'resolved' AND kind NOT IN ('clock_step', 'settings_written') ORDER BY id")
 }
 
 #[test]

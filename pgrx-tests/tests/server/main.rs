@@ -18,6 +18,7 @@ mod checks;
 mod clock;
 mod conflicts;
 mod copies;
+mod daily_work;
 mod definitions;
 mod deliveries;
 mod details;

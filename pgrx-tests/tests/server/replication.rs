@@ -108,6 +108,54 @@ fn an_update_or_delete_made_in_maintenance_does_not_reach_the_subscriber() {
     unsubscribe("hub", &mut to);
 }
 
+#[test]
+fn review_1_12_a_trigger_that_replication_runs_brings_no_events_with_hashes_of_its_own() {
+    let (publisher, subscriber) = (cluster("publisher_c"), cluster("subscriber_c"));
+    let (mut from, mut to) = (publisher.client(), subscriber.client());
+    to.run("INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')");
+    // An ordinary role's own table that is replicated, and its trigger, which fires in replica role.
+    for client in [&mut from, &mut to] {
+        client.run(
+            "CREATE ROLE app; CREATE TABLE orders (id int PRIMARY KEY); ALTER TABLE orders OWNER TO app",
+        );
+    }
+    to.run(
+        "GRANT USAGE ON SCHEMA zeroauth_audit_internal TO app; GRANT SELECT, INSERT ON audit_events TO app",
+    );
+    let made =
+        crate::holds::append("h.event_hash", 1, 0).replace("INSERT INTO audit_events", "INSERT INTO made");
+    to.run(&format!(
+        "CREATE TABLE made (LIKE audit_events INCLUDING DEFAULTS); {made}; GRANT SELECT ON made TO app"
+    ));
+    let supply = "INSERT INTO audit_events SELECT * FROM made";
+    let plain = "INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'order')";
+    to.run(&format!(
+        "CREATE FUNCTION bring() RETURNS trigger LANGUAGE plpgsql SET search_path = public AS $$ BEGIN
+           BEGIN {supply}; EXCEPTION WHEN OTHERS THEN RAISE LOG 'refused: % %', SQLSTATE, SQLERRM; END;
+           {plain}; RETURN NULL; END $$;
+         CREATE TRIGGER bring AFTER INSERT ON orders FOR EACH ROW EXECUTE FUNCTION bring(); ALTER TABLE orders ENABLE ALWAYS TRIGGER bring"
+    ));
+    from.run("CREATE PUBLICATION trail FOR TABLE orders");
+    subscribe("hub", &publisher, &mut to);
+    from.run("INSERT INTO orders VALUES (1)");
+    wait_until(DEADLINE, "the order to arrive", || {
+        to.line("SELECT count(*) FROM audit_events WHERE action = 'order'") == "1"
+    });
+    // Before 16 that is as the owner of the subscription, a superuser here: then it is told.
+    let as_owner_of_table = subscriber.installation().major() >= 16;
+    let refused = subscriber.log().lines().any(|line| line.contains("refused: ZA001"));
+    let told = to.line(
+        "SELECT count(*) FROM zeroauth_audit_internal.privileged_uses() WHERE kind = 'events_supplied'",
+    );
+    assert_eq!(
+        (refused, told.as_str()),
+        (as_owner_of_table, if as_owner_of_table { "0" } else { "1" }),
+        "{}",
+        subscriber.log()
+    );
+    unsubscribe("hub", &mut to);
+}
+
 /// Waits for the refusal of one event in the server's log.
 #[track_caller]
 fn refused(subscriber: &Cluster, place: &str) {

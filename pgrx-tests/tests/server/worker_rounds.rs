@@ -75,7 +75,7 @@ fn a_promoted_standby_gets_its_worker_and_has_none_before() {
     let primary = Cluster::builder("worker_promoted").conf("fsync", "off").start().unwrap();
     // Without a key for what the job checkpoint would seal, health would not be well.
     primary.client().run(&format!(
-        "CREATE EXTENSION zeroauth_audit; UPDATE zeroauth_audit_internal.jobs SET schedule = '0 0 1 1 *' WHERE name = 'checkpoint'; {OFF_IS_KNOWN}; INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')",
+        "CREATE EXTENSION zeroauth_audit; SELECT audit_job_set('checkpoint', '0 0 1 1 *'); {OFF_IS_KNOWN}; INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')",
     ));
     worker_after(&mut watcher(&primary), "audit", None);
     let standby = standby_of(&primary, "worker_standby");

@@ -150,12 +150,13 @@ COMMENT ON FUNCTION zeroauth_audit_internal.anchor_copy(text, bigint, text, bigi
 
 CREATE FUNCTION zeroauth_audit_internal.anchor_before(tenant text, epoch integer, target text, batch bigint) RETURNS TABLE (tree_size bigint, root bytea)
     LANGUAGE sql STABLE ROWS 1
-BEGIN ATOMIC
+    SET search_path = pg_catalog, pg_temp
+AS $$
     SELECT a.tree_size, a.root FROM zeroauth_audit_internal.anchors a
     WHERE a.tenant_id OPERATOR(pg_catalog.=) anchor_before.tenant AND a.epoch OPERATOR(pg_catalog.=) anchor_before.epoch AND a.target OPERATOR(pg_catalog.=) anchor_before.target
       AND a.batch OPERATOR(pg_catalog.<) anchor_before.batch AND (a.state OPERATOR(pg_catalog.=) 'included' OR a.state OPERATOR(pg_catalog.=) 'finalized')
     ORDER BY a.batch DESC LIMIT 1;
-END;
+$$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.anchor_before(text, integer, text, bigint) FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.anchor_before(text, integer, text, bigint) IS
     'The newest anchor of a log at a target before a batch, as far as it is included there.';

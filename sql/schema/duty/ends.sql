@@ -56,12 +56,13 @@ COMMENT ON FUNCTION zeroauth_audit_internal.duties_lock() IS
 
 CREATE FUNCTION zeroauth_audit_internal.duty_ends_plan() RETURNS void
     LANGUAGE sql
-BEGIN ATOMIC
+    SET search_path = pg_catalog, pg_temp
+AS $$
     -- One that could not be ended waits for the schedule.
     UPDATE zeroauth_audit_internal.jobs j SET next_run = e.until
     FROM (SELECT min(d.until) AS until FROM zeroauth_audit_internal.duty_ends d WHERE d.until > clock_timestamp()) e
     WHERE j.name = 'duties' AND j.scheduler = 'worker' AND j.next_run > e.until;
-END;
+$$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.duty_ends_plan() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.duty_ends_plan() IS
     'Has the worker run the job duties when the next duty ends, if its schedule would be later.';

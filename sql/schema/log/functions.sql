@@ -45,14 +45,15 @@ COMMENT ON FUNCTION @extschema@.audit_export_intervals(text) IS
 
 CREATE FUNCTION zeroauth_audit_internal.checkpoint(tenant text) RETURNS text
     LANGUAGE sql STABLE PARALLEL RESTRICTED
-BEGIN ATOMIC
+    SET search_path = pg_catalog, pg_temp
+AS $$
     SELECT pg_catalog.concat(c.note, (
         SELECT pg_catalog.string_agg(pg_catalog.concat(s.line, pg_catalog.chr(10)), '' ORDER BY s.sink)
         FROM zeroauth_audit_internal.cosignatures s WHERE s.tenant_id = c.tenant_id AND s.epoch = c.epoch AND s.tree_size = c.tree_size))
     FROM zeroauth_audit_internal.checkpoints c
     WHERE c.tenant_id OPERATOR(pg_catalog.=) checkpoint.tenant AND c.note IS NOT NULL
     ORDER BY c.epoch DESC, c.tree_size DESC LIMIT 1;
-END;
+$$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.checkpoint(text) FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.checkpoint(text) IS
     'The newest signed checkpoint of a tenant with its cosignatures (C2SP tlog-checkpoint); NULL when there is none.';

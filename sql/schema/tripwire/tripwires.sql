@@ -279,6 +279,8 @@ BEGIN
             PERFORM zeroauth_audit_internal.raise_incident('catalog_written', 1::smallint, u.role, format('%s wrote to the system catalogs: %s', u.role, left(u.uses, 500)), detail);
         ELSIF u.kind = 'state_written' THEN
             PERFORM zeroauth_audit_internal.raise_incident('state_written', 1::smallint, u.role, format('%s wrote to tables that only the extension''s functions write: %s', u.role, left(u.uses, 500)), detail);
+        ELSIF u.kind = 'settings_written' THEN
+            PERFORM zeroauth_audit_internal.raise_incident('settings_written', 2::smallint, u.role, format('%s wrote by hand to tables that calls set: %s', u.role, left(u.uses, 500)), detail);
         ELSIF u.kind = 'notes_not_kept' THEN
             PERFORM zeroauth_audit_internal.raise_incident('maintenance_used', 1::smallint, 'not kept', format('%s more notes of privileged use were not kept: there were too many at once', u.times), jsonb_build_object('uses', u.each));
         ELSIF u.kind = 'maintenance_used' THEN
@@ -411,7 +413,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.job_tripwire() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.job_tripwire() IS
-    'The job tripwire: looks at definitions, at the file and the counters of audit_events, at uses of maintenance and replica role, at writes to system catalogs, and at the clock; raises alerts of kind guard_disabled, table_rewritten, rows_modified, maintenance_used, replica_role_used, catalog_written, state_written, events_supplied, write_refused, restore_running, job_off, sink_failing and clock_step, and resolves those whose condition is gone.';
+    'The job tripwire: looks at definitions, at the file and the counters of audit_events, at uses of maintenance and replica role, at writes to system catalogs, and at the clock; raises alerts of kind guard_disabled, table_rewritten, rows_modified, maintenance_used, replica_role_used, catalog_written, state_written, settings_written, events_supplied, write_refused, restore_running, job_off, sink_failing and clock_step, and resolves those whose condition is gone.';
 
 CREATE FUNCTION zeroauth_audit_internal.job_pins() RETURNS jsonb
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE

@@ -143,21 +143,26 @@ CREATE FUNCTION @extschema@.audit_guards() RETURNS TABLE (guard text, active boo
     LANGUAGE sql STABLE PARALLEL RESTRICTED SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT expected.guard, COALESCE(t.tgenabled = 'A'::"char", false),
-        CASE WHEN t.tgenabled IS NULL THEN 'trigger "' || expected.name || '" is missing'
-             WHEN t.tgenabled <> 'A'::"char" THEN 'trigger "' || expected.name || '" is not ENABLE ALWAYS'
-             ELSE expected.does END
+    SELECT expected.guard, found.problem IS NULL, COALESCE('trigger "' || expected.name || '" ' || found.problem, expected.does)
     FROM (VALUES
-        (1, 'chaining', 'zzz_zeroauth_audit_chain', 'every event is hash-chained as it is inserted'),
-        (2, 'row guard', 'zeroauth_audit_refuse_row', 'UPDATE and DELETE of a row are refused'),
-        (3, 'statement guard', 'zeroauth_audit_refuse_statement', 'UPDATE, DELETE and TRUNCATE are refused and logged')
-    ) expected (place, guard, name, does)
+        (1, 'chaining', 'zzz_zeroauth_audit_chain', 'zeroauth_audit_internal.chain()', 7, 'every event is hash-chained as it is inserted'),
+        (2, 'row guard', 'zeroauth_audit_refuse_row', 'zeroauth_audit_internal.refuse_row()', 27, 'UPDATE and DELETE of a row are refused'),
+        (3, 'statement guard', 'zeroauth_audit_refuse_statement', 'zeroauth_audit_internal.refuse_statement()', 58, 'UPDATE, DELETE and TRUNCATE are refused and logged')
+    ) expected (place, guard, name, runs, fires, does)
     LEFT JOIN pg_catalog.pg_trigger t
         ON t.tgrelid OPERATOR(pg_catalog.=) '@extschema@.audit_events'::pg_catalog.regclass::pg_catalog.oid AND t.tgname = expected.name
+    CROSS JOIN LATERAL (SELECT CASE
+        WHEN t.oid IS NULL THEN 'is missing'
+        WHEN t.tgenabled <> 'A'::"char" THEN 'is not ENABLE ALWAYS'
+        WHEN t.tgfoid IS DISTINCT FROM pg_catalog.to_regprocedure(expected.runs)::pg_catalog.oid THEN 'runs ' || t.tgfoid::pg_catalog.regprocedure::text
+        WHEN t.tgtype <> expected.fires OR t.tgqual IS NOT NULL OR t.tgattr::text <> '' THEN 'does not fire when it has to'
+        WHEN NOT (SELECT c.relhastriggers FROM pg_catalog.pg_class c WHERE c.oid OPERATOR(pg_catalog.=) t.tgrelid) THEN 'is hidden: pg_class.relhastriggers is false'
+        END) found (problem)
     UNION ALL
     SELECT 'fork guard', EXISTS (
             SELECT FROM pg_catalog.pg_index i
-            WHERE i.indrelid OPERATOR(pg_catalog.=) '@extschema@.audit_events'::pg_catalog.regclass::pg_catalog.oid AND i.indisprimary AND i.indisvalid),
+            WHERE i.indrelid OPERATOR(pg_catalog.=) '@extschema@.audit_events'::pg_catalog.regclass::pg_catalog.oid AND i.indisprimary AND i.indisvalid
+              AND i.indkey::text = '1 2 3'),
         'the primary key refuses two events at one place'
     UNION ALL
     SELECT 'DDL guard', zeroauth_audit_internal.preloaded(),

@@ -25,7 +25,7 @@ AS $$
             WHEN 'upgrade_pending' THEN ARRAY['library and SQL objects differ', 'ALTER EXTENSION zeroauth_audit UPDATE']
             WHEN 'pin_mismatch' THEN ARRAY[format('not as pinned: %s of %s files', h ->> 'wrong', h ->> 'pinned'), 'SELECT * FROM audit_verify_pins()']
             WHEN 'pins_off' THEN ARRAY['files are pinned, the job is not enabled', 'SELECT audit_job_set(''pins'', enabled => true)']
-            WHEN 'clock_unsynchronised' THEN ARRAY[coalesce(h ->> 'problem', 'not synchronised'), 'start chrony, ntpd or systemd-timesyncd']
+            WHEN 'clock_unsynchronised' THEN ARRAY[coalesce(h ->> 'problem', 'not synchronised'), 'start chrony; in a container acknowledge the alert']
             WHEN 'delivery_failing' THEN ARRAY[format('route %s fails, waiting: %s', left(h #>> '{failing_routes,0}', 14), h ->> 'queue'), 'SELECT * FROM audit_alert_deliveries']
             WHEN 'no_route' THEN ARRAY['no route: an alert reaches nobody', 'SELECT audit_alert_route_set(''ops'', ..)']
             WHEN 'alerts_open' THEN ARRAY[

@@ -19,18 +19,11 @@ const ACCEPTED: &str = include_str!("pgspot_accepted.txt");
 /// Checks every staged script; one passed or failed each.
 pub(crate) fn check(installation: &Installation) -> Result<Tally> {
     let program = program()?;
-    let copy = workspace().join("target/pgspot-input");
-    fs::create_dir_all(&copy).with_context(|| format!("cannot make {}", copy.display()))?;
     let mut sum = Tally::default();
     for script in scripts(installation)? {
         let name = script.file_name().unwrap_or_default().to_string_lossy().into_owned();
         say(&format!("checking: {name} with pgspot"));
-        let readable = copy.join(&name);
-        let text =
-            fs::read_to_string(&script).with_context(|| format!("cannot read {}", script.display()))?;
-        fs::write(&readable, with_bodies_as_statements(&text))
-            .with_context(|| format!("cannot write {}", readable.display()))?;
-        let output = process::output(Command::new(&program).arg(&readable))?;
+        let output = process::output(Command::new(&program).arg(&script))?;
         let printed =
             String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
         let findings = unaccepted(&printed, &accepted(ACCEPTED)?);
@@ -74,30 +67,6 @@ fn program() -> Result<PathBuf> {
 
 fn works(program: &Path) -> bool {
     process::output(Command::new(program).arg("--version")).is_ok_and(|output| output.status.success())
-}
-
-/// The script with each function body in the SQL standard's form (`BEGIN ATOMIC .. END`) as statements of their own, because
-/// pgspot stumbles over the form. Names in such a body are looked up when the function is made, just as those of the
-/// script's own statements are. A SECURITY DEFINER function is left as it is, and so reported. Lines keep their numbers.
-fn with_bodies_as_statements(script: &str) -> String {
-    let mut lines: Vec<&str> = Vec::new();
-    let mut inside = false;
-    for line in script.lines() {
-        if line == "BEGIN ATOMIC"
-            && let Some(first) = lines.iter().rposition(|line| line.starts_with("CREATE "))
-            && !lines[first..].iter().any(|line| line.contains("SECURITY DEFINER"))
-        {
-            lines[first..].fill("");
-            lines.push("");
-            inside = true;
-        } else if inside && line == "END;" {
-            lines.push("");
-            inside = false;
-        } else {
-            lines.push(line);
-        }
-    }
-    lines.join("\n") + "\n"
 }
 
 /// The accepted findings: lines before which a `#` line gives the reason.
@@ -159,14 +128,6 @@ mod tests {
         assert_eq!(unaccepted(printed, &["PS017: Unqualified object reference: y*", "PS017"]).len(), 1);
         assert!(accepted("PS017: x").is_err());
         assert!(accepted("# a\nPS017: x\n\nPS018: y").is_err());
-    }
-
-    #[test]
-    fn bodies_in_the_standard_form_are_checked_as_statements_unless_they_run_as_their_owner() {
-        let script = "SELECT 1;\nCREATE FUNCTION f() RETURNS int\n    LANGUAGE sql\nBEGIN ATOMIC\n    SELECT 2;\nEND;\nSELECT 3;\n";
-        assert_eq!(with_bodies_as_statements(script), "SELECT 1;\n\n\n\n    SELECT 2;\n\nSELECT 3;\n");
-        let definer = script.replace("LANGUAGE sql", "LANGUAGE sql SECURITY DEFINER");
-        assert_eq!(with_bodies_as_statements(&definer), definer);
     }
 
     #[test]

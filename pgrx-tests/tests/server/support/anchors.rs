@@ -143,7 +143,7 @@ impl Anchoring {
     /// But for those about [`TIME`], which only maintenance can move, and about how rare the jobs are here.
     pub fn alerts(&mut self) -> Vec<String> {
         self.client.lines(
-            "SELECT severity, fingerprint FROM zeroauth_audit_internal.alerts WHERE state <> 'resolved' AND condition_gone_at IS NULL AND kind NOT IN ('maintenance_used', 'state_written', 'job_off') ORDER BY fingerprint",
+            "SELECT severity, fingerprint FROM zeroauth_audit_internal.alerts WHERE state <> 'resolved' AND condition_gone_at IS NULL AND kind NOT IN ('maintenance_used', 'state_written', 'settings_written', 'job_off') ORDER BY fingerprint",
         )
     }
 
