@@ -10,6 +10,7 @@ mod instructions;
 mod jobs;
 mod log;
 mod machine;
+mod peers;
 mod pgbench;
 mod reading;
 mod report;

@@ -10,7 +10,7 @@ use super::Effort;
 use super::pgbench::Protocol;
 use super::scenario::{Form, Scenario, Side, Size, Work};
 use super::tables::{self, COLUMNS};
-use super::{auditor, drift, jobs, log, pgbench, reading, session};
+use super::{auditor, drift, jobs, log, peers, pgbench, reading, session};
 
 /// Measures `side` doing the work of `scenario`, from an empty table; what reads, from a full one.
 pub(crate) fn measure(scenario: &Scenario, side: Side, cluster: &Cluster, effort: &Effort) -> Result<f64> {
@@ -21,7 +21,11 @@ pub(crate) fn measure(scenario: &Scenario, side: Side, cluster: &Cluster, effort
             let script = pgbench::insert(side, tenants, form);
             let protocol = pgbench::protocol(form);
             let rate = || pgbench::rate(cluster, &script, protocol, clients, effort.seconds);
-            if side == Side::WithJobs { jobs::beside(&mut client, rate) } else { rate() }
+            match side {
+                Side::WithJobs => jobs::beside(&mut client, rate),
+                Side::PgAudit => peers::pgaudit(&script, protocol, clients, effort),
+                _ => rate(),
+            }
         }
         Work::Session(statements) => session::rate(side, statements, effort.seconds),
         Work::Tail { clients } => {

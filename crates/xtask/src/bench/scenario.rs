@@ -12,6 +12,8 @@ pub(crate) enum Side {
     Ours,
     /// What a user would otherwise write: a PL/pgSQL trigger that locks a head row per tenant and calls sha256().
     PlPgSql,
+    /// The plain table on a server where pgaudit logs every statement that writes.
+    PgAudit,
     /// `audit_events` while the worker runs every job on its default schedule.
     WithJobs,
     /// What a verification cannot do without: reading each event's largest column, and SHA-256 over as many bytes.
@@ -30,7 +32,7 @@ impl Side {
     /// The table's name.
     pub(crate) fn table(self) -> &'static str {
         match self {
-            Self::Plain => "plain_events",
+            Self::Plain | Self::PgAudit => "plain_events",
             Self::Checked => "checked_events",
             Self::Ours
             | Self::WithJobs
@@ -253,6 +255,7 @@ pub(crate) const SCENARIOS: &[Scenario] = &[
         Side::PlPgSql,
         None,
     ),
+    compared("pgaudit instead: 1 tenant, 16 clients", prepared(16, 1), Side::PgAudit, None),
     verify("audit_verify(), one core", 0),
     verify("audit_verify(), two cores", 1),
     alone("audit_verify(tenant, 1000)", Work::VerifyLast, Some(Target::AtMost(10.0))),
