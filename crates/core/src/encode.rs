@@ -9,6 +9,13 @@ use heapless::Vec;
 pub trait Sink {
     /// Appends `bytes`.
     fn put(&mut self, bytes: &[u8]);
+
+    /// Appends `head` and `bytes`.
+    #[inline]
+    fn put_headed<const N: usize>(&mut self, head: [u8; N], bytes: &[u8]) {
+        self.put(&head);
+        self.put(bytes);
+    }
 }
 
 /// Bytes gathered before the underlying sink sees them: most events fit, so they cost it one call.
@@ -76,8 +83,7 @@ fn length(bytes: &[u8]) -> [u8; 4] {
 /// `lp(b)`: the length as 32 bits, big-endian, then the bytes.
 #[inline]
 pub fn length_prefixed(sink: &mut impl Sink, bytes: &[u8]) {
-    sink.put(&length(bytes));
-    sink.put(bytes);
+    sink.put_headed(length(bytes), bytes);
 }
 
 /// `opt(v)` of a byte string.
@@ -87,8 +93,7 @@ pub fn opt_bytes(sink: &mut impl Sink, value: Option<&[u8]>) {
         None => sink.put(&[0]),
         Some(bytes) => {
             let [a, b, c, d] = length(bytes);
-            sink.put(&[1, a, b, c, d]);
-            sink.put(bytes);
+            sink.put_headed([1, a, b, c, d], bytes);
         }
     }
 }
