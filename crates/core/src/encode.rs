@@ -81,13 +81,13 @@ fn length(bytes: &[u8]) -> [u8; 4] {
 }
 
 /// `lp(b)`: the length as 32 bits, big-endian, then the bytes.
-#[inline]
+#[inline(always)]
 pub fn length_prefixed(sink: &mut impl Sink, bytes: &[u8]) {
     sink.put_headed(length(bytes), bytes);
 }
 
 /// `opt(v)` of a byte string.
-#[inline]
+#[inline(always)]
 pub fn opt_bytes(sink: &mut impl Sink, value: Option<&[u8]>) {
     match value {
         None => sink.put(&[0]),
@@ -99,7 +99,7 @@ pub fn opt_bytes(sink: &mut impl Sink, value: Option<&[u8]>) {
 }
 
 /// `opt(v)` of an integer or a time: eight bytes, signed, big-endian.
-#[inline]
+#[inline(always)]
 pub fn opt_int(sink: &mut impl Sink, value: Option<i64>) {
     match value {
         None => sink.put(&[0]),
@@ -112,7 +112,7 @@ pub fn opt_int(sink: &mut impl Sink, value: Option<i64>) {
 }
 
 /// `opt(v)` of a UUID: its 16 bytes.
-#[inline]
+#[inline(always)]
 pub fn opt_uuid(sink: &mut impl Sink, value: &[u8; 16]) {
     let mut encoded = [0; 21];
     encoded[..5].copy_from_slice(&[1, 0, 0, 0, 16]);

@@ -12,4 +12,4 @@ mod message;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use message::Message;
+pub use message::{Buffer, Message, Writer};

@@ -16,10 +16,28 @@ const LONGEST_END: usize = BLOCK + 8;
 const START: [u32; 8] =
     [0x6a09_e667, 0xbb67_ae85, 0x3c6e_f372, 0xa54f_f53a, 0x510e_527f, 0x9b05_688c, 0x1f83_d9ab, 0x5be0_cd19];
 
+/// Room for the bytes of one message. Apart from the message, so that it is never moved: moving copies all of it, written or not.
+pub struct Buffer([MaybeUninit<u8>; ROOM]);
+
+impl Default for Buffer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Buffer {
+    /// Not initialised.
+    #[inline]
+    #[must_use]
+    pub const fn new() -> Self {
+        Self([MaybeUninit::uninit(); ROOM])
+    }
+}
+
 /// A message that is being written.
 ///
 /// `begin <= end <= ROOM`; the buffer is initialised up to `end`, and `begin` is a multiple of [`BLOCK`].
-pub struct Message {
+pub struct Message<'a> {
     state: [u32; 8],
     /// Bytes that were compressed and have left the buffer.
     gone: u64,
@@ -27,44 +45,68 @@ pub struct Message {
     begin: usize,
     /// Bytes of the buffer that are written.
     end: usize,
-    buffer: [MaybeUninit<u8>; ROOM],
+    buffer: &'a mut [MaybeUninit<u8>; ROOM],
 }
 
-impl Default for Message {
-    fn default() -> Self {
-        Self::new()
-    }
+/// Appends pieces to a message. Where it ends is kept beside the message meanwhile, in a register: in memory, each piece would wait for
+/// the one before.
+pub struct Writer<'a, 'buffer> {
+    message: &'a mut Message<'buffer>,
+    /// As that of the message, but up to date.
+    end: usize,
 }
 
-impl Message {
-    /// An empty message.
-    #[inline]
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { state: START, gone: 0, begin: 0, end: 0, buffer: [MaybeUninit::uninit(); ROOM] }
-    }
-
+impl Writer<'_, '_> {
     /// Appends `bytes`.
-    #[inline]
+    #[inline(always)]
     pub fn put(&mut self, bytes: &[u8]) {
         self.put_headed([], bytes);
     }
 
     /// Appends `head` and `bytes`: one test of the room for both.
-    #[inline]
+    #[inline(always)]
     pub fn put_headed<const N: usize>(&mut self, head: [u8; N], bytes: &[u8]) {
         const { assert!(N <= BLOCK) };
         let room = ROOM - self.end;
         if room < N || room - N < bytes.len() {
-            return self.put_long(&head, bytes);
+            self.end = self.message.put_long(self.end, &head, bytes);
+            return;
         }
-        // SAFETY: both fit behind `end`, as was just tested; a borrowed buffer cannot be that of `self`.
+        // SAFETY: both fit behind `end`, as was just tested; bytes that are borrowed are not those of the buffer.
         unsafe {
-            let to = self.buffer.as_mut_ptr().add(self.end).cast::<u8>();
+            let to = self.message.buffer.as_mut_ptr().add(self.end).cast::<u8>();
             to.cast::<[u8; N]>().write_unaligned(head);
             copy(bytes.as_ptr(), to.add(N), bytes.len());
         }
         self.end += N + bytes.len();
+    }
+
+    /// Makes the pieces part of the message. Without it, those in the buffer are not.
+    #[inline]
+    pub const fn finish(self) {
+        self.message.end = self.end;
+    }
+}
+
+impl<'buffer> Message<'buffer> {
+    /// An empty message, which keeps its bytes in `buffer`.
+    #[inline]
+    pub const fn new(buffer: &'buffer mut Buffer) -> Self {
+        Self { state: START, gone: 0, begin: 0, end: 0, buffer: &mut buffer.0 }
+    }
+
+    /// Appends `bytes`.
+    #[inline]
+    pub fn put(&mut self, bytes: &[u8]) {
+        let mut writer = self.writer();
+        writer.put(bytes);
+        writer.finish();
+    }
+
+    /// For appending many pieces.
+    #[inline]
+    pub const fn writer(&mut self) -> Writer<'_, 'buffer> {
+        Writer { end: self.end, message: self }
     }
 
     /// Its hash. The message is used up: what is put to it later belongs to no message.
@@ -77,7 +119,7 @@ impl Message {
 
     /// Its hash, as [`Self::finish`]; blocks that `other` already has are compressed beside it.
     #[must_use]
-    pub fn finish_beside(&mut self, other: &mut Self) -> [u8; 32] {
+    pub fn finish_beside(&mut self, other: &mut Message<'_>) -> [u8; 32] {
         self.pad();
         #[cfg(target_arch = "x86_64")]
         {
@@ -91,9 +133,11 @@ impl Message {
         self.digest()
     }
 
+    /// Appends `head` and `bytes` where the message ends at `end`; returns its new end.
     #[cold]
     #[inline(never)]
-    fn put_long(&mut self, head: &[u8], bytes: &[u8]) {
+    fn put_long(&mut self, end: usize, head: &[u8], bytes: &[u8]) -> usize {
+        self.end = end;
         for bytes in [head, bytes] {
             let mut rest = bytes;
             self.make_room();
@@ -109,6 +153,7 @@ impl Message {
             }
             self.append(rest);
         }
+        self.end
     }
 
     /// # Panics

@@ -1,7 +1,7 @@
 //! Every hash is that of `sha2`, whatever the lengths, the pieces and the partner.
 
 use sha2::{Digest as _, Sha256};
-use zeroauth_audit_sha256_pair::Message;
+use zeroauth_audit_sha256_pair::{Buffer, Message};
 
 /// Bytes that differ everywhere, from a small generator: the same in every run.
 struct Random(u64);
@@ -23,8 +23,8 @@ impl Random {
     }
 }
 
-fn message(bytes: &[u8]) -> Message {
-    let mut message = Message::new();
+fn message<'a>(bytes: &[u8], buffer: &'a mut Buffer) -> Message<'a> {
+    let mut message = Message::new(buffer);
     message.put(bytes);
     message
 }
@@ -37,7 +37,11 @@ fn expected(bytes: &[u8]) -> [u8; 32] {
 fn a_message_of_any_length_has_its_hash() {
     let bytes = Random(1).bytes(1 << 20);
     for length in (0..2300).chain([4095, 4096, 4097, 1 << 20]) {
-        assert_eq!(message(&bytes[..length]).finish(), expected(&bytes[..length]), "{length} bytes");
+        assert_eq!(
+            message(&bytes[..length], &mut Buffer::new()).finish(),
+            expected(&bytes[..length]),
+            "{length} bytes"
+        );
     }
 }
 
@@ -46,7 +50,8 @@ fn two_messages_of_any_lengths_have_their_hashes_and_the_second_may_go_on() {
     let mut random = Random(2);
     let (one, two, end) = (random.bytes(1200), random.bytes(1200), random.bytes(200));
     let check = |first: usize, second: usize, more: usize| {
-        let (mut a, mut b) = (message(&one[..first]), message(&two[..second]));
+        let (mut room, mut other_room) = (Buffer::new(), Buffer::new());
+        let (mut a, mut b) = (message(&one[..first], &mut room), message(&two[..second], &mut other_room));
         assert_eq!(a.finish_beside(&mut b), expected(&one[..first]), "{first} beside {second}");
         b.put(&end[..more]);
         let whole = [&two[..second], &end[..more]].concat();
@@ -66,19 +71,26 @@ fn two_messages_of_any_lengths_have_their_hashes_and_the_second_may_go_on() {
 fn pieces_of_any_size_make_one_message() {
     let mut random = Random(3);
     for round in 0..3000 {
-        let (mut message, mut whole) = (Message::new(), Vec::new());
+        let mut buffer = Buffer::new();
+        let (mut message, mut whole) = (Message::new(&mut buffer), Vec::new());
         let longest = [2, 20, 70, 700, 3000][round % 5];
+        let mut writer = message.writer();
         for _ in 0..random.below(40) {
             let length = random.below(longest);
             let piece = random.bytes(length);
+            if random.below(10) == 0 {
+                writer.finish();
+                writer = message.writer();
+            }
             if piece.len() % 2 == 0 {
-                message.put(&piece);
+                writer.put(&piece);
                 whole.extend(&piece);
             } else {
-                message.put_headed([1, 2, 3, 4, 5], &piece);
+                writer.put_headed([1, 2, 3, 4, 5], &piece);
                 whole.extend([1, 2, 3, 4, 5].iter().chain(&piece));
             }
         }
+        writer.finish();
         assert_eq!(message.finish(), expected(&whole), "{} bytes", whole.len());
     }
 }
