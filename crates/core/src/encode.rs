@@ -3,8 +3,6 @@
 //! The encoding is injective: every value is preceded by its presence and its length, so no two different field
 //! lists encode alike.
 
-use heapless::Vec;
-
 /// Takes encoded bytes in order.
 pub trait Sink {
     /// Appends `bytes`.
@@ -15,58 +13,6 @@ pub trait Sink {
     fn put_headed<const N: usize>(&mut self, head: [u8; N], bytes: &[u8]) {
         self.put(&head);
         self.put(bytes);
-    }
-}
-
-/// Bytes gathered before the underlying sink sees them: most events fit, so they cost it one call.
-const STAGE: usize = 1024;
-
-/// Gathers the many short pieces of an event in a fixed buffer and hands them on in long ones.
-pub struct Staged<S: Sink> {
-    inner: S,
-    stage: Vec<u8, STAGE>,
-}
-
-impl<S: Sink> Staged<S> {
-    /// An empty stage in front of `inner`.
-    #[inline]
-    pub fn new(inner: S) -> Self {
-        Self { inner, stage: Vec::new() }
-    }
-
-    /// Hands on the remaining bytes and returns the underlying sink.
-    #[inline]
-    pub fn finish(mut self) -> S {
-        self.inner.put(&self.stage);
-        self.inner
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn spill(&mut self, bytes: &[u8]) {
-        self.inner.put(&self.stage);
-        self.stage.clear();
-        if self.stage.extend_from_slice(bytes).is_err() {
-            self.inner.put(bytes);
-        }
-    }
-}
-
-impl<S: Sink> Sink for Staged<S> {
-    #[inline]
-    fn put(&mut self, bytes: &[u8]) {
-        if self.stage.extend_from_slice(bytes).is_err() {
-            self.spill(bytes);
-        }
-    }
-}
-
-impl<const N: usize> Sink for &mut Vec<u8, N> {
-    /// # Panics
-    /// When the buffer is too small; for fixed parts whose size is known.
-    #[inline]
-    fn put(&mut self, bytes: &[u8]) {
-        assert!(self.extend_from_slice(bytes).is_ok(), "fixed part does not fit its buffer");
     }
 }
 
