@@ -4,8 +4,8 @@
 //! instructions of x86 wait for their own results most of the time: two messages side by side take hardly longer than one.
 //! `sha2` compresses what has no partner, and everything on other machines.
 //!
-//! Knows nothing of events. No `std`, no allocation. The `unsafe` is in two files: [`message`] writes to a buffer that is not
-//! zeroed first, [`x86`] has the instructions.
+//! Knows nothing of events. No `std`, no allocation. The `unsafe` is in two files: `message.rs` writes to a buffer that is not
+//! zeroed first, `x86.rs` has the instructions.
 #![no_std]
 
 mod message;

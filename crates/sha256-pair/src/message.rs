@@ -50,6 +50,7 @@ pub struct Message<'a> {
 
 /// Appends pieces to a message. Where it ends is kept beside the message meanwhile, in a register: in memory, each piece would wait for
 /// the one before.
+#[must_use = "pieces are part of the message once `finish` is called"]
 pub struct Writer<'a, 'buffer> {
     message: &'a mut Message<'buffer>,
     /// As that of the message, but up to date.

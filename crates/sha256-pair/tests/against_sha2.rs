@@ -82,7 +82,7 @@ fn pieces_of_any_size_make_one_message() {
                 writer.finish();
                 writer = message.writer();
             }
-            if piece.len() % 2 == 0 {
+            if piece.len().is_multiple_of(2) {
                 writer.put(&piece);
                 whole.extend(&piece);
             } else {
