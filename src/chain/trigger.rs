@@ -8,7 +8,7 @@ use std::cell::RefCell;
 
 use pgrx::pg_sys;
 use zeroauth_audit_core::hash::HASH_VERSION;
-use zeroauth_audit_core::{Salt, event_hash, private_hash};
+use zeroauth_audit_core::{Salt, whole_event_hash};
 
 use crate::chain::at_commit;
 use crate::chain::chain_end::Head;
@@ -217,7 +217,7 @@ unsafe fn append(
             "Store what is large elsewhere and its digest here, or raise zeroauth_audit.max_details_bytes.",
         ));
     }
-    let hash = event_hash(&head.hash, &public, &private_hash(&salt, &private));
+    let hash = whole_event_hash(&head.hash, &public, &salt, &private);
 
     let (salt, prev, hash_value) = (
         ShortVarlena::<17>::new(salt.as_bytes()),

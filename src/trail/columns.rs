@@ -302,9 +302,9 @@ pub unsafe fn check_event(value: impl Fn(usize) -> Option<pg_sys::Datum>) -> Res
     let mut scratch = Scratch::default();
     // SAFETY: passed on from the caller.
     let (public, private) = unsafe { fields(&value, &mut scratch) };
-    let commitment = match (salt, erased) {
+    let recomputed = match (salt, erased) {
         (Some(salt), None) if value(at::PRIVATE_HASH).is_none() => {
-            zeroauth_audit_core::private_hash(&salt, &private)
+            zeroauth_audit_core::whole_event_hash(&prev_hash, &public, &salt, &private)
         }
         (None, Some(_)) if value(at::SALT).is_none() && private.is_empty() => {
             return checked(Some(Private("the private part is gone and no chained event explains it")));
@@ -313,6 +313,5 @@ pub unsafe fn check_event(value: impl Fn(usize) -> Option<pg_sys::Datum>) -> Res
             return checked(Some(Private("salt, private_hash and the private fields contradict each other")));
         }
     };
-    let recomputed = zeroauth_audit_core::event_hash(&prev_hash, &public, &commitment);
     checked((recomputed != stored).then_some(Mismatch { recomputed, stored }))
 }

@@ -54,6 +54,27 @@ fn key(arguments: &Arguments) -> Key {
     Key::new([half(1), half(2)])
 }
 
+/// Asks for the memory of the next event while this one is hashed. A scan in storage order goes through each page backwards, which the
+/// processor does not foresee: the next event lies right before this one and is about as long.
+#[inline]
+fn prefetch_next(arguments: &Arguments) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        const LINE: usize = 64;
+        const MOST: usize = 16 * LINE;
+        let column = |n: usize| arguments.datum(COLUMNS_FROM + n).map_or(0, |datum| datum.value());
+        let (first, last) = (column(columns::at::TENANT_ID), column(columns::at::EVENT_HASH));
+        let length = last.saturating_sub(first).min(MOST);
+        for distance in (LINE..=length + 2 * LINE).step_by(LINE) {
+            // SAFETY: a hint, which does nothing where there is no such memory.
+            unsafe {
+                _mm_prefetch::<_MM_HINT_T0>(std::ptr::without_provenance(first.wrapping_sub(distance)))
+            };
+        }
+    }
+}
+
 fn step(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let state = match arguments.datum(0) {
         Some(datum) => state_of(datum),
@@ -61,6 +82,7 @@ fn step(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     };
     // SAFETY: allocated by `allocate`, owned by this aggregate's group, and nothing else looks at it meanwhile.
     let state_ref = unsafe { &mut *state };
+    prefetch_next(arguments);
     // SAFETY: the arguments after the key are declared with the types of the columns.
     match unsafe { columns::check_event(|n| arguments.datum(COLUMNS_FROM + n)) } {
         Ok(event) => {

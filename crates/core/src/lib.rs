@@ -34,4 +34,4 @@ pub mod trust;
 
 pub use digest::{Digest, Salt};
 pub use event::{PrivateFields, PublicFields};
-pub use hash::{event_hash, private_hash};
+pub use hash::{event_hash, private_hash, whole_event_hash};

@@ -4,7 +4,7 @@
 //! all (a key that is absent, a number that is none) is [`Unreadable`]: it says nothing about the trail.
 
 use zeroauth_audit_core::hash::HASH_VERSION;
-use zeroauth_audit_core::{Digest, PrivateFields, PublicFields, Salt, event_hash, private_hash};
+use zeroauth_audit_core::{Digest, PrivateFields, PublicFields, Salt, event_hash, whole_event_hash};
 
 use super::line::{KEYS, Value, Values};
 use super::time::micros;
@@ -174,14 +174,13 @@ impl<'a> Row<'a> {
         let (no_salt, not_erased) = (self.text(at::SALT).is_none(), self.text(at::PRIVATE_HASH).is_none());
         let salt = self.bytes::<16>(at::SALT)?.map(Salt::new);
         let erased = self.bytes::<32>(at::PRIVATE_HASH)?.map(Digest::new);
-        let commitment = match (salt, erased) {
-            (Some(salt), None) if not_erased => private_hash(&salt, &private),
-            (None, Some(erased)) if no_salt && private.is_empty() => erased,
+        let recomputed = match (salt, erased) {
+            (Some(salt), None) if not_erased => whole_event_hash(prev, &public, &salt, &private),
+            (None, Some(erased)) if no_salt && private.is_empty() => event_hash(prev, &public, &erased),
             _ => {
                 return Ok(Content::Wrong("salt, private_hash and the private fields contradict each other"));
             }
         };
-        let recomputed = event_hash(prev, &public, &commitment);
         if recomputed != *stored {
             return Ok(Content::Mismatch { recomputed });
         }
