@@ -135,6 +135,8 @@ pgrx::extension_sql_file!(
 #[allow(non_snake_case)]
 #[pgrx::pg_guard]
 pub extern "C-unwind" fn _PG_init() {
+    // SAFETY: PostgreSQL loads libraries in the process's only thread.
+    unsafe { pg::error::hide_backtraces() };
     // SAFETY: the hook raises nothing.
     unsafe { pg::settings::define(shared::privileged_use::maintenance_assigned) };
     // SAFETY: read by the only thread, set before any library is loaded.

@@ -101,6 +101,9 @@ fn created(access: Access, running: Running) -> Try {
     match class {
         pg_sys::RelationRelationId if sub != 0 => ours(object).map(|name| ("ALTER TABLE", name)),
         pg_sys::RelationRelationId if running.makes_index() => index(object),
+        // The file that VACUUM FULL and CLUSTER write is a table for a while.
+        // SAFETY: the argument is that of a creation.
+        pg_sys::RelationRelationId if unsafe { is_internal(access) } => None,
         pg_sys::RelationRelationId => strange_relation(object),
         pg_sys::OperatorRelationId => {
             let schema = catalog_row::oid_column(OPERATORS, object, c"oprnamespace");
@@ -115,11 +118,22 @@ fn created(access: Access, running: Running) -> Try {
             ours_of(RULES, object, c"ev_class").map(|(_, on)| ("CREATE RULE", on))
         }
         class if class == POLICIES.class => policy(object),
+        class if class == CONSTRAINTS.class && running.makes_table() => None,
         class if class == CONSTRAINTS.class => constraint(object),
         // The object is the table, for once.
         class if class == DEFAULTS.class => ours(object).map(|name| ("ALTER TABLE", name)),
         _ => None,
     }
+}
+
+/// Whether PostgreSQL creates something for itself.
+///
+/// # Safety
+/// The argument must be that of a creation.
+unsafe fn is_internal(access: Access) -> bool {
+    let argument = access.argument.cast::<pg_sys::ObjectAccessPostCreate>();
+    // SAFETY: by contract; NULL for none.
+    !argument.is_null() && unsafe { (*argument).is_internal }
 }
 
 /// # Safety

@@ -25,10 +25,11 @@ use crate::guard::state_tables;
 use crate::guard::statements::{self, Running};
 use crate::pg::error::{Failure, Kind};
 use crate::pg::settings;
+use crate::pg::versions;
 use crate::shared::notices;
 use crate::shared::privileged_use::{self, What};
 use crate::trail::identity::{self, Is};
-use crate::trail::membership::{is_trail, runs_own_script, trail_name};
+use crate::trail::membership::{is_trail, runs_own_script, trail_name, trail_oid};
 use crate::trail::scratch;
 
 static PREVIOUS_UTILITY: OnceLock<pg_sys::ProcessUtility_hook_type> = OnceLock::new();
@@ -97,6 +98,12 @@ unsafe extern "C-unwind" fn utility(
     let kind = unsafe { (*(*pstmt).utilityStmt).type_ };
     let updates_extension = kind == pg_sys::NodeTag::T_AlterExtensionStmt;
     let copies = kind == pg_sys::NodeTag::T_CopyStmt;
+    let file_before = if rewrites(kind) {
+        // SAFETY: in a transaction.
+        unsafe { trail_file() }
+    } else {
+        None
+    };
     if copies {
         executor::copying(true);
     }
@@ -110,6 +117,10 @@ unsafe extern "C-unwind" fn utility(
     if updates_extension {
         notices::extension_touched();
     }
+    if file_before.is_some() {
+        // SAFETY: in a transaction: such a statement begins one when its own are over.
+        unsafe { note_rewrite(file_before) };
+    }
     if commits_prepared {
         // SAFETY: the statement is over, and its transaction is not.
         unsafe {
@@ -118,6 +129,47 @@ unsafe extern "C-unwind" fn utility(
                 Ok(())
             });
         }
+    }
+}
+
+/// Whether a statement may give a table another file although its rows stay.
+fn rewrites(kind: pg_sys::NodeTag) -> bool {
+    use pg_sys::NodeTag as tag;
+    matches!(kind, tag::T_VacuumStmt | tag::T_ClusterStmt | tag::T_AlterTableMoveAllStmt)
+}
+
+/// The trail and its file; `None` where there is none.
+///
+/// # Safety
+/// In a transaction.
+unsafe fn trail_file() -> Option<(pg_sys::Oid, u32)> {
+    let mut found = None;
+    // SAFETY: by contract; nothing with a destructor is here.
+    unsafe {
+        refuse_if(|| {
+            let Some(trail) = trail_oid() else { return Ok(()) };
+            executor::with_open(trail, |relation| {
+                found = Some((trail, versions::file_number(relation)));
+                Ok(())
+            })
+        });
+    }
+    found
+}
+
+/// Notes that the statement gave the trail another file, if it did: the job tripwire then knows by whom.
+///
+/// # Safety
+/// In a transaction.
+#[cold]
+unsafe fn note_rewrite(before: Option<(pg_sys::Oid, u32)>) {
+    // SAFETY: by contract.
+    let after = unsafe { trail_file() };
+    if let (Some((trail, old)), Some((still, new))) = (before, after)
+        && trail == still
+        && old != new
+    {
+        privileged_use::note_object(What::TableRewritten, trail);
     }
 }
 

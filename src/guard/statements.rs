@@ -78,6 +78,11 @@ impl Running {
         self.kind == pg_sys::NodeTag::T_AlterTableStmt
     }
 
+    /// CREATE TABLE: what belongs to the table is as new as it. From 18 on that is a constraint for each NOT NULL, too.
+    pub fn makes_table(self) -> bool {
+        self.kind == pg_sys::NodeTag::T_CreateStmt
+    }
+
     /// What may make an index that is not there yet: not REINDEX.
     pub fn makes_index(self) -> bool {
         matches!(self.kind, pg_sys::NodeTag::T_IndexStmt | pg_sys::NodeTag::T_AlterTableStmt)

@@ -264,6 +264,18 @@ unsafe fn raise(level: pgrx::PgLogLevel, failure: Failure) -> ! {
     unreachable!("errfinish returned from an error")
 }
 
+/// Takes `RUST_BACKTRACE` out of this process: with it, pgrx gives every error of PostgreSQL's that passes through it a backtrace as its
+/// DETAIL, for the client to read.
+///
+/// # Safety
+/// There must be no other thread.
+pub unsafe fn hide_backtraces() {
+    for variable in ["RUST_BACKTRACE", "RUST_LIB_BACKTRACE"] {
+        // SAFETY: by contract: nobody reads the environment meanwhile.
+        unsafe { std::env::remove_var(variable) };
+    }
+}
+
 /// Writes `line` to the server log, alone: without the statement, which may hold what no log should.
 pub fn log_line(line: &str) {
     let line = c_string(line);

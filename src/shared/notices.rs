@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::Relaxed};
 
 use pgrx::{pg_guard, pg_sys};
 
@@ -18,7 +18,13 @@ use crate::trail::membership::our_extension;
 static PENDING: AtomicBool = AtomicBool::new(false);
 static EXTENSION_TOUCHED: AtomicBool = AtomicBool::new(false);
 static JOBS_TOUCHED: AtomicBool = AtomicBool::new(false);
-static HOLDING: AtomicBool = AtomicBool::new(false);
+/// The nest level of the savepoint that uses databases exclusively, 0 for none: what a savepoint inside of it does is not its end.
+static HOLDING: AtomicI32 = AtomicI32::new(0);
+
+// Never raises: called without pgrx's guard.
+unsafe extern "C-unwind" {
+    fn GetCurrentTransactionNestLevel() -> i32;
+}
 
 thread_local! {
     static DATABASES: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
@@ -55,7 +61,10 @@ pub fn database_touched(database: pg_sys::Oid) {
 
 /// This session uses databases exclusively: see [`databases::exclusive_use`].
 pub fn exclusive_use_begins() {
-    HOLDING.store(true, Relaxed);
+    if HOLDING.load(Relaxed) == 0 {
+        // SAFETY: reads transaction state of this process.
+        HOLDING.store(unsafe { GetCurrentTransactionNestLevel() }, Relaxed);
+    }
     PENDING.store(true, Relaxed);
 }
 
@@ -72,7 +81,7 @@ fn here() -> u32 {
 }
 
 fn let_go() {
-    if HOLDING.swap(false, Relaxed) {
+    if HOLDING.swap(0, Relaxed) != 0 {
         databases::exclusive_use::release_mine();
     }
 }
@@ -133,9 +142,16 @@ unsafe extern "C-unwind" fn at_subtransaction_end(
     _parent: pg_sys::SubTransactionId,
     _argument: *mut c_void,
 ) {
-    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB && HOLDING.load(Relaxed) {
+    let held = HOLDING.load(Relaxed);
+    // SAFETY: reads transaction state of this process.
+    if held == 0 || held < unsafe { GetCurrentTransactionNestLevel() } {
+        return;
+    }
+    match event {
+        pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => HOLDING.store(held - 1, Relaxed),
         // SAFETY: takes nothing.
-        unsafe { savepoint_rolled_back() };
+        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => unsafe { savepoint_rolled_back() },
+        _ => {}
     }
 }
 

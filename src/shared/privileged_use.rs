@@ -46,6 +46,8 @@ pub enum What {
     StateWritten,
     /// A table that holds what people set was written to by hand; the note says which.
     SettingsWritten,
+    /// VACUUM FULL, CLUSTER or another tablespace gave the trail another file; the note says which table.
+    TableRewritten,
     /// Notes that a full board gave up.
     NotKept,
     /// Rows that brought their hashes were stored.
@@ -55,7 +57,7 @@ pub enum What {
 }
 
 impl What {
-    const COUNT: usize = 12;
+    const COUNT: usize = 13;
 
     /// Kind of the alert, and the privileged use in words; of what is written to, its name comes instead.
     const fn words(self) -> (&'static str, &'static str) {
@@ -63,6 +65,7 @@ impl What {
             Self::CatalogWritten => ("catalog_written", ""),
             Self::StateWritten => ("state_written", ""),
             Self::SettingsWritten => ("settings_written", ""),
+            Self::TableRewritten => ("table_rewritten", ""),
             Self::NotKept => ("notes_not_kept", "not kept"),
             Self::MaintenanceSet => ("maintenance_used", "switched on"),
             Self::MaintenanceChange => ("maintenance_used", "UPDATE, DELETE or TRUNCATE let through"),

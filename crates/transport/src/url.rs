@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_password_may_hold_unencoded_is_never_taken_for_a_host() {
+    fn public_report_d4_what_a_password_may_hold_unencoded_is_never_taken_for_a_host() {
         const SAY: &str = "the URL file does not hold one URL: encode /, ?, # in user and password as %2F, %3F, %23 (and @ in a path or query as %40)";
         for url in [
             "https://audit:pa#ss@localhost:9093/",
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_that_are_signed_may_come_without_tls_and_a_password_never_goes_so() {
+    fn public_report_d6_answers_that_are_signed_may_come_without_tls_and_a_password_never_goes_so() {
         let open = |url| Endpoint::parse_allowing(url, "", Plaintext::Anywhere).map(|e| e.uri.to_string());
         for url in ["http://timestamp.example.net/", "https://tsa.example/tsr", "http://192.0.2.1:8080/ts"] {
             assert_eq!(open(url).as_deref(), Ok(url));

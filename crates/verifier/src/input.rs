@@ -168,7 +168,8 @@ mod tests {
     }
 
     #[test]
-    fn one_empty_line_may_follow_a_text_and_whatever_else_was_done_to_its_end_is_named() {
+    fn red_team_u1_public_report_d2_one_empty_line_may_follow_a_text_and_whatever_else_was_done_to_its_end_is_named()
+     {
         assert_eq!(text(b"one\n\ntwo\n"), Ok(&b"one\n\ntwo\n"[..]));
         assert_eq!(text(b"one\n\ntwo\n\n"), Ok(&b"one\n\ntwo\n"[..]));
         for (bytes, words) in [

@@ -147,7 +147,7 @@ fn a_clock_that_is_set_is_told_and_time_that_passes_is_not() {
 }
 
 #[test]
-fn a_clock_that_nobody_synchronises_is_told_until_somebody_does() {
+fn red_team_f3_a_clock_that_nobody_synchronises_is_told_until_somebody_does() {
     let fake = Fake::start("clock_unsynchronised");
     let mut client = fake.cluster.client();
     let health = "SELECT h ->> 'state', h -> 'reasons', h -> 'synchronised' FROM zeroauth_audit_internal.health_time() h";

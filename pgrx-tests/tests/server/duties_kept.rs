@@ -111,7 +111,7 @@ fn a_dump_brings_duties_and_their_ends_back() {
 }
 
 #[test]
-fn pitfall_39_default_privileges_give_no_right_on_what_create_extension_makes() {
+fn pitfall_39_public_report_c11_default_privileges_give_no_right_on_what_create_extension_makes() {
     let database = Database::empty("duties_default");
     let role = database.role("web");
     let quoted = quoted(&role);

@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
+use zeroauth_audit_tests::Cluster;
+
 use crate::support::{Database, SetOnDrop, Sql, assert_whole, shared, verdict};
 
 /// What a DBA does to a busy table; the primary key that the chaining reads is another one after half of it.
@@ -217,4 +219,27 @@ fn appending_goes_on_under_reindex_vacuum_cluster_and_new_indexes() {
     let mut client = database.client();
     assert_eq!(client.line("SELECT count(*) FROM audit_events"), appended.to_string());
     assert_whole(&mut client);
+}
+
+#[test]
+fn red_team_u5_no_error_has_a_backtrace_whatever_the_environment_of_the_server_says() {
+    let cluster = Cluster::builder("environments_backtrace")
+        .environment("RUST_BACKTRACE", "1")
+        .environment("RUST_LIB_BACKTRACE", "1")
+        .conf("zeroauth_audit.worker", "off")
+        .start()
+        .unwrap();
+    let mut client = cluster.client();
+    client.run("CREATE EXTENSION zeroauth_audit; INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'x' FROM generate_series(1, 20000)");
+    // An error of PostgreSQL's in the midst of our own code, one of ours, and one that the trigger passes on.
+    for (code, sql) in [
+        ("57014", "SET statement_timeout = '5ms'; SELECT count(*) FROM audit_verify()"),
+        ("ZA005", "SELECT * FROM audit_verify('nobody')"),
+        ("23505", "INSERT INTO audit_events SELECT * FROM audit_events WHERE seq = 1"),
+    ] {
+        let refusal = client.refused(code, sql);
+        assert!(!refusal.detail.contains("backtrace") && !refusal.detail.contains(".rs:"), "{refusal:?}");
+        client.run("RESET statement_timeout");
+    }
+    assert!(!cluster.log().contains("stack backtrace"), "{}", cluster.log());
 }

@@ -15,7 +15,7 @@ const NOTHING: &str =
     "CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'";
 
 #[test]
-fn review_1_5_a_table_that_takes_another_s_place_while_the_statement_waits_is_refused_too() {
+fn pitfall_33_review_1_5_a_table_that_takes_another_s_place_while_the_statement_waits_is_refused_too() {
     for (n, sql) in [
         "ALTER TABLE audit_events DISABLE TRIGGER ALL",
         "ALTER TABLE audit_events ADD COLUMN x int",
@@ -64,7 +64,7 @@ fn review_1_5_a_table_that_takes_another_s_place_while_the_statement_waits_is_re
 }
 
 #[test]
-fn review_1_6_the_script_of_another_extension_passes_no_guard() {
+fn pitfall_33_review_1_6_the_script_of_another_extension_passes_no_guard() {
     let (stage, extensions) = stage_of_its_own();
     fs::write(extensions.join("beside.control"), "default_version = '1'\n").unwrap();
     for (version, sql) in [
@@ -191,7 +191,7 @@ const BESIDE: [(&str, &str); 31] = [
 ];
 
 #[test]
-fn pitfall_34_and_35_what_stands_beside_is_refused_and_named_where_it_is_there() {
+fn pitfall_34_35_red_team_a15_review_1_4_1_7_what_stands_beside_is_refused_and_named_where_it_is_there() {
     let database = Database::audited("beside");
     let mut client = database.client();
     client.run(&format!("{NOTHING}; CREATE FUNCTION of_mine(int) RETURNS int LANGUAGE sql AS 'SELECT 1'; CREATE SCHEMA elsewhere; CREATE FUNCTION elsewhere.audit_verify(text, int, int) RETURNS int LANGUAGE sql AS 'SELECT 1'"));
@@ -262,7 +262,7 @@ fn what_stands_elsewhere_or_only_finds_rows_is_everybody_s_own() {
 }
 
 #[test]
-fn public_reports_c11_default_privileges_of_a_schema_open_nothing_either() {
+fn public_report_c11_default_privileges_of_a_schema_open_nothing_either() {
     let database = Database::empty("beside_defaults");
     let role = database.role("app");
     let quoted = quoted(&role);

@@ -79,7 +79,8 @@ fn red_team_a1_under_maintenance_it_is_told_and_logged_although_no_trigger_fires
 }
 
 #[test]
-fn red_team_a6_the_next_event_follows_what_is_there_after_events_were_deleted_past_the_triggers() {
+fn red_team_a6_review_1_14_the_next_event_follows_what_is_there_after_events_were_deleted_past_the_triggers()
+{
     let (_database, mut client) = with_events("executor_a6");
     client.run(&quietly("SET LOCAL zeroauth_audit.maintenance = on; DELETE FROM audit_events WHERE seq > 8"));
     client.run("INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'after')");
@@ -165,7 +166,7 @@ fn pitfall_32_whatever_writes_to_a_system_catalog_is_told_by_role_and_catalog() 
 }
 
 #[test]
-fn public_reports_a4_an_upsert_is_told_to_do_nothing_and_nothing_of_maintenance() {
+fn public_report_a4_an_upsert_is_told_to_do_nothing_and_nothing_of_maintenance() {
     let (database, mut client) = with_events("executor_upsert");
     let writer = database.on_duty("writer");
     let id = "01a1fd70-f2bb-7b3a-9c51-5d0e6f7a8b9c";

@@ -134,7 +134,7 @@ fn the_next_append_is_right_after_every_way_a_transaction_can_end() {
 }
 
 #[test]
-fn rows_that_came_without_the_chain_s_lock_make_heads_in_shared_memory_void() {
+fn review_1_14_rows_that_came_without_the_chain_s_lock_make_heads_in_shared_memory_void() {
     let database = Database::audited("heads_outsiders");
     let mut client = database.client();
     for n in 1..=6 {

@@ -87,7 +87,7 @@ fn red_team_c1_review_1_2_a_copied_or_rolled_back_row_holds_nothing() {
 }
 
 #[test]
-fn report_c13_a_drill_holds_nothing() {
+fn public_report_c13_a_drill_holds_nothing() {
     let database = Database::audited("holds_drill");
     let mut client = database.client();
     client.run("INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')");

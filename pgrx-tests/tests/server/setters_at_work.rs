@@ -50,8 +50,8 @@ fn a_test_alert_arrives_through_the_route_that_was_just_made_and_what_waited_goe
     });
     assert_eq!(client.line("SELECT state, last_success_at IS NOT NULL FROM audit_alert_routes"), "ok|t");
     wait_until(DEADLINE, "what came of it to be an event", || {
-        client.line("SELECT severity, resource, details ->> 'result', (details ->> 'seconds')::numeric BETWEEN 0 AND 60, details ->> 'alert' FROM audit_events WHERE action = 'alert.test_ended'")
-            == format!("info|route/hook|delivered|t|{id}")
+        client.lines("SELECT severity, resource, details ->> 'result', (details ->> 'seconds')::numeric BETWEEN 0 AND 60, details ->> 'alert' FROM audit_events WHERE action = 'alert.test_ended'")
+            == [format!("info|route/hook|delivered|t|{id}")]
     });
     client.run(&format!("SELECT audit_alert_resolve({id}, 'it arrived')"));
     wait_until(DEADLINE, "the end to arrive", || got("test") == ["raised", "resolved"]);

@@ -40,6 +40,15 @@ fn a_worker_comes_with_the_extension_and_goes_with_it() {
     no_worker(&mut watcher, "audit");
     client.run("ROLLBACK");
     worker_after(&mut watcher, "audit", None);
+    // Not before: a savepoint of later takes nothing back. That of the DROP does.
+    client.run("BEGIN; SAVEPOINT a; DROP EXTENSION zeroauth_audit; RELEASE a; SAVEPOINT b; SAVEPOINT c; ROLLBACK TO b");
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    no_worker(&mut watcher, "audit");
+    client.run("ROLLBACK");
+    worker_after(&mut watcher, "audit", None);
+    client.run("BEGIN; SAVEPOINT a; DROP EXTENSION zeroauth_audit; ROLLBACK TO a");
+    worker_after(&mut watcher, "audit", None);
+    client.run("COMMIT");
     client.run("DROP EXTENSION zeroauth_audit CASCADE");
     no_worker(&mut watcher, "audit");
     client.run("CREATE SCHEMA gone; CREATE EXTENSION zeroauth_audit SCHEMA gone");

@@ -205,6 +205,7 @@ CREATE FUNCTION zeroauth_audit_internal.tripwire_table(before zeroauth_audit_int
     AS $$
 DECLARE
     seen record;
+    rewriter text;
     inserted bigint;
     updated bigint;
     deleted bigint;
@@ -218,8 +219,16 @@ BEGIN
     INTO seen FROM (SELECT to_regclass('@extschema@.audit_events')::oid) t (oid);
 
     IF before.cluster = seen.cluster AND (before.trail, before.trail_file) <> (seen.trail, seen.trail_file) THEN
-        PERFORM zeroauth_audit_internal.raise_incident('table_rewritten', 1::smallint, 'audit_events', 'audit_events has another file: it was rewritten or emptied',
-            jsonb_build_object('was', jsonb_build_array(before.trail, before.trail_file), 'is', jsonb_build_array(seen.trail, seen.trail_file), 'looked_at', seen.looked_at, 'last_looked_at', before.looked_at));
+        -- Who wrote it anew says so right after the commit that can be seen here.
+        IF NOT EXISTS (SELECT FROM zeroauth_audit_internal.privileged_uses() x WHERE x.kind = 'table_rewritten') THEN
+            PERFORM pg_sleep(0.5);
+        END IF;
+        SELECT coalesce(r.rolname, 'role ' || x.role) INTO rewriter
+        FROM zeroauth_audit_internal.privileged_uses() x LEFT JOIN pg_roles r ON r.oid = x.role::oid WHERE x.kind = 'table_rewritten' ORDER BY x.last DESC LIMIT 1;
+        PERFORM zeroauth_audit_internal.raise_incident('table_rewritten', CASE WHEN rewriter IS NULL THEN 1 ELSE 3 END::smallint,
+            CASE WHEN rewriter IS NULL THEN 'audit_events' ELSE 'by a statement' END,
+            'audit_events has another file: ' || coalesce(rewriter || ' ran VACUUM FULL, CLUSTER or ALTER TABLE ALL IN TABLESPACE', 'it was rewritten or emptied'),
+            jsonb_build_object('role', rewriter, 'was', jsonb_build_array(before.trail, before.trail_file), 'is', jsonb_build_array(seen.trail, seen.trail_file), 'looked_at', seen.looked_at, 'last_looked_at', before.looked_at));
     END IF;
 
     -- One that is off now is a difference, and was told of already.
@@ -279,6 +288,8 @@ BEGIN
             PERFORM zeroauth_audit_internal.raise_incident('catalog_written', 1::smallint, u.role, format('%s wrote to the system catalogs: %s', u.role, left(u.uses, 500)), detail);
         ELSIF u.kind = 'state_written' THEN
             PERFORM zeroauth_audit_internal.raise_incident('state_written', 1::smallint, u.role, format('%s wrote to tables that only the extension''s functions write: %s', u.role, left(u.uses, 500)), detail);
+        ELSIF u.kind = 'table_rewritten' THEN
+            NULL; -- told with the file that it is about
         ELSIF u.kind = 'settings_written' THEN
             PERFORM zeroauth_audit_internal.raise_incident('settings_written', 2::smallint, u.role, format('%s wrote by hand to tables that calls set: %s', u.role, left(u.uses, 500)), detail);
         ELSIF u.kind = 'notes_not_kept' THEN

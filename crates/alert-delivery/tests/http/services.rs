@@ -58,7 +58,7 @@ fn sent(server: &Server) -> Value {
 }
 
 #[test]
-fn slack_takes_every_turn_of_an_alert_and_is_told_severity_and_runbook() {
+fn public_report_d5_slack_takes_every_turn_of_an_alert_and_is_told_severity_and_runbook() {
     let server = receivers::slack();
     let files = service(Kind::Slack, &server, "/services/T/B/X", None);
     for turn in turns() {
@@ -90,7 +90,7 @@ fn slack_takes_every_turn_of_an_alert_and_is_told_severity_and_runbook() {
 }
 
 #[test]
-fn pagerduty_gets_an_event_of_the_incident_that_the_fingerprint_names() {
+fn public_report_d5_pagerduty_gets_an_event_of_the_incident_that_the_fingerprint_names() {
     let server = receivers::pagerduty(ROUTING_KEY);
     // With and without the path of its documentation.
     for path in ["", "/", "/v2/enqueue"] {
@@ -134,7 +134,7 @@ fn pagerduty_gets_an_event_of_the_incident_that_the_fingerprint_names() {
 }
 
 #[test]
-fn opsgenie_creates_acknowledges_and_closes_an_alert_by_its_alias() {
+fn public_report_d5_opsgenie_creates_acknowledges_and_closes_an_alert_by_its_alias() {
     let server = receivers::opsgenie(GENIE_KEY);
     for path in ["", "/", "/v2/alerts"] {
         let files = service(Kind::Opsgenie, &server, path, Some(GENIE_KEY));

@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_of_the_fork_with_access_lists_and_slots_has_its_hash() {
+    fn public_report_d11_a_header_of_the_fork_with_access_lists_and_slots_has_its_hash() {
         let hash = |number: u8| format!("0x{}", hex::encode([number; 32]));
         let mut fields: Vec<Vec<u8>> = Vec::new();
         for number in 1..=2 {

@@ -41,7 +41,7 @@ fn verdict(options: &Options) -> Result<VerifiedToken, Error> {
 }
 
 #[test]
-fn tokens_of_every_usual_key_digest_and_precision_hold() {
+fn public_report_d16_tokens_of_every_usual_key_digest_and_precision_hold() {
     let begun = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
     for (key, digest, precision, ess, intermediate) in [
         ("P-256", "sha256", 0, "sha256", false),

@@ -97,7 +97,7 @@ fn text(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn blocks_that_are_hashed_without_seals_have_evidence_that_names_the_rule() {
+fn public_report_d9_blocks_that_are_hashed_without_seals_have_evidence_that_names_the_rule() {
     for (rule, name, other) in [(Rule::Qbft, "qbft", "ibft2"), (Rule::Ibft2, "ibft2", "qbft")] {
         let mut live = Live::start();
         live.behave(&Sealed::behaviour(rule, live.anvil.url()));
@@ -172,7 +172,7 @@ fn a_chain_whose_hashes_are_not_those_of_its_headers_is_refused_before_anything_
 }
 
 #[test]
-fn a_node_without_the_final_tag_is_told_from_one_that_has_no_time() {
+fn public_report_d12_a_node_without_the_final_tag_is_told_from_one_that_has_no_time() {
     const UNKNOWN: &str = r#"endpoint 2 does not know the block tag finalized: set finality to {"kind": "blocks", "blocks": N}"#;
     let mut live = Live::start();
     let error = |code: i64, message: &str| json!({ "jsonrpc": "2.0", "id": 1, "error": { "code": code, "message": message } });
@@ -228,7 +228,7 @@ fn a_field_that_a_block_lacks_is_named() {
 }
 
 #[test]
-fn receipts_of_a_block_that_a_node_loses_are_fetched_one_by_one() {
+fn public_report_d13_receipts_of_a_block_that_a_node_loses_are_fetched_one_by_one() {
     for lost in [Value::Null, json!([])] {
         let mut live = Live::start();
         let answers = lost.clone();
@@ -244,7 +244,7 @@ fn receipts_of_a_block_that_a_node_loses_are_fetched_one_by_one() {
 }
 
 #[test]
-fn a_receipt_that_lags_behind_its_event_is_no_disagreement() {
+fn public_report_d13_a_receipt_that_lags_behind_its_event_is_no_disagreement() {
     let no_receipt = || {
         Behaviour::lies(|method, _, mut answer| {
             if method == "eth_getTransactionReceipt" {

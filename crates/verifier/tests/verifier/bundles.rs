@@ -123,7 +123,7 @@ fn a_bundle_as_psql_writes_it_to_a_file_is_read_and_one_with_more_behind_it_is_n
 }
 
 #[test]
-fn a_key_that_no_hash_covers_keeps_a_bundle_from_being_checked_and_is_named() {
+fn pitfall_41_red_team_d1_a_key_that_no_hash_covers_keeps_a_bundle_from_being_checked_and_is_named() {
     let (_, _, _, bundle) = made();
     for key in ["Action", "outcome_final", "act\\u0131on"] {
         let event = bundle.event.clone().unwrap();

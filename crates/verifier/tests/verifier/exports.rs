@@ -34,7 +34,7 @@ fn a_whole_export_is_verified_and_counted() {
 }
 
 #[test]
-fn a_key_that_no_hash_covers_keeps_an_export_from_being_checked_and_is_named() {
+fn pitfall_41_red_team_d1_a_key_that_no_hash_covers_keeps_an_export_from_being_checked_and_is_named() {
     let export = trail().export();
     for key in ["Action", "ACTION", "outcome_final", "tenant\\u005fid\\u200b"] {
         let more = format!("\"action\":\"invoice.read\",\"{key}\":\"b\"");
