@@ -50,11 +50,9 @@ unsafe extern "C-unwind" fn transaction_ends(event: pg_sys::XactEvent::Type, _: 
         // Deferred triggers have run. The counters of this transaction are still there; after the commit they are not.
         pg_sys::XactEvent::XACT_EVENT_PRE_COMMIT => {
             head::commit_begins();
-            // SAFETY: the frames above are PostgreSQL's.
-            unsafe { call::guarded(supplied::commit_begins) };
+            look_for_supplied();
         }
-        // SAFETY: as above.
-        pg_sys::XactEvent::XACT_EVENT_PRE_PREPARE => unsafe { call::guarded(supplied::commit_begins) },
+        pg_sys::XactEvent::XACT_EVENT_PRE_PREPARE => look_for_supplied(),
         // Everybody can see the rows, and the chains are still locked.
         pg_sys::XactEvent::XACT_EVENT_COMMIT => {
             head::committed();
@@ -72,5 +70,13 @@ unsafe extern "C-unwind" fn transaction_ends(event: pg_sys::XactEvent::Type, _: 
             shared_heads::unlocked_writer_ended(false);
         }
         _ => {}
+    }
+}
+
+/// Most transactions have no such rows, and enter no guard.
+fn look_for_supplied() {
+    if supplied::is_pending() {
+        // SAFETY: the frames above are those of the callback, which hold nothing, and PostgreSQL's.
+        unsafe { call::guarded(supplied::commit_begins) };
     }
 }

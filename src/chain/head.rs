@@ -28,14 +28,14 @@ use crate::chain::primary_key::{self, Part, Row};
 use crate::chain::shared_heads::{self, Place, State};
 use crate::pg::error::{Failure, Kind};
 use crate::pg::out_of_memory;
+use crate::pg::savepoint::Level;
 use crate::pg::versions;
 use crate::trail::columns::{self, at};
 use crate::trail::scratch;
 
-// Never raise: called without pgrx's guard, which costs more than they do.
+// Never raises: called without pgrx's guard, which costs more than it does.
 unsafe extern "C-unwind" {
     fn GetCurrentSubTransactionId() -> u32;
-    fn GetCurrentTransactionNestLevel() -> i32;
 }
 
 /// What this transaction has stored in the relation, as PostgreSQL counts it for the statistics views.
@@ -54,8 +54,7 @@ impl Counters {
         let table = unsafe { table.as_ref() }?;
         // SAFETY: lives to the end of the transaction; written by this process only.
         let counts = unsafe { table.trans.as_ref() };
-        // SAFETY: reads transaction state of this process.
-        let level = unsafe { GetCurrentTransactionNestLevel() };
+        let Level(level) = Level::here();
         Some(match counts.filter(|counts| counts.nest_level == level) {
             Some(counts) => Self {
                 inserted: counts.tuples_inserted,
@@ -77,7 +76,7 @@ impl Counters {
         // SAFETY: by contract.
         let table = unsafe { table.as_ref() }?;
         // SAFETY: as in `read`; so is what each entry points to.
-        let (counts, level) = unsafe { (table.trans.as_ref(), GetCurrentTransactionNestLevel()) };
+        let (counts, Level(level)) = (unsafe { table.trans.as_ref() }, Level::here());
         let Some(counts) = counts.filter(|counts| counts.nest_level == level) else {
             return None; // nothing was counted here, so no row was stored
         };

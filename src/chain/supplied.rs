@@ -16,17 +16,14 @@ use std::ops::ControlFlow;
 use pgrx::pg_sys;
 
 use crate::chain::head;
+use crate::chain::neighbours::Event;
 use crate::chain::primary_key::{self, Part};
 use crate::pg::error::Failure;
+use crate::pg::savepoint::Level;
 use crate::pg::varlena;
 use crate::shared::databases::restores;
 use crate::shared::privileged_use::{self, What};
 use crate::trail::membership;
-
-// Never raises: called without pgrx's guard.
-unsafe extern "C-unwind" {
-    fn GetCurrentTransactionNestLevel() -> i32;
-}
 
 /// Where a row was to be stored.
 struct Place {
@@ -39,10 +36,10 @@ struct Place {
 /// The rows with hashes of a transaction so far.
 #[derive(Default)]
 struct Rows {
-    /// The newest, not looked up yet, and the nest level of its savepoint.
-    newest: Option<(Place, i32)>,
-    /// The lowest nest level at which one is known to be stored.
-    stored_at: Option<i32>,
+    /// The newest, not looked up yet, and its savepoint.
+    newest: Option<(Place, Level)>,
+    /// The savepoint that lasts longest of those in which one is known to be stored.
+    stored_at: Option<Level>,
 }
 
 thread_local! {
@@ -60,19 +57,15 @@ pub fn chained(of_tenant: bool) {
     }
 }
 
-/// A row that brings its hashes is about to be stored in `relation`, and no publisher sent it.
+/// `event` brings its hashes and is about to be stored in `relation`, and no publisher sent it.
 ///
 /// # Safety
-/// `relation` must be open, not be made by this transaction, and have passed [`head::checked_key`], which returned `key`.
-pub unsafe fn note(
-    relation: pg_sys::Relation,
-    key: pg_sys::Oid,
-    (tenant, chain, seq): (&[u8], i16, i64),
-) -> Result<(), Failure> {
+/// `relation` must be open, not be made by this transaction, and have passed [`head::checked_key`], which returned `key`; `event.tenant`
+/// must be a valid text.
+pub unsafe fn note(relation: pg_sys::Relation, key: pg_sys::Oid, event: &Event) -> Result<(), Failure> {
     // SAFETY: open by contract.
     let oid = unsafe { (*relation).rd_id };
-    // SAFETY: reads transaction state of this process.
-    let level = unsafe { GetCurrentTransactionNestLevel() };
+    let level = Level::here();
     let known = |rows: &Rows| rows.stored_at.is_some_and(|stored| stored <= level);
     if ROWS.with_borrow(known) || !membership::is_trail(oid) {
         return Ok(());
@@ -84,16 +77,19 @@ pub unsafe fn note(
     {
         ROWS.with_borrow_mut(|rows| rows.stored(its_level));
     }
+    // SAFETY: by contract.
+    let tenant = unsafe { varlena::bytes(event.tenant) }.to_vec();
     ROWS.with_borrow_mut(|rows| {
         if !known(rows) {
-            rows.newest = Some((Place { relation: oid, tenant: tenant.to_vec(), chain, seq }, level));
+            let place = Place { relation: oid, tenant, chain: event.chain, seq: event.seq };
+            rows.newest = Some((place, level));
         }
     });
     Ok(())
 }
 
 impl Rows {
-    fn stored(&mut self, level: i32) {
+    fn stored(&mut self, level: Level) {
         self.stored_at = Some(self.stored_at.map_or(level, |known| known.min(level)));
     }
 }
@@ -121,6 +117,11 @@ unsafe fn is_stored(relation: pg_sys::Relation, key: pg_sys::Oid, place: &Place)
         })?;
     }
     Ok(stored)
+}
+
+/// Whether [`commit_begins`] has anything to do. Raises nothing.
+pub fn is_pending() -> bool {
+    ROWS.try_with(|rows| rows.try_borrow().is_ok_and(|rows| rows.newest.is_some())) == Ok(true)
 }
 
 /// The transaction is about to commit, or to be prepared. May raise, which rolls it back.
@@ -170,23 +171,17 @@ pub fn not_committed() {
 
 /// A savepoint is being released: what it stored is of the one around it. Raises nothing.
 pub fn released() {
-    // SAFETY: reads transaction state of this process.
-    let ending = unsafe { GetCurrentTransactionNestLevel() };
     with(|rows| {
-        let levels = [rows.newest.as_mut().map(|newest| &mut newest.1), rows.stored_at.as_mut()];
-        for level in levels.into_iter().flatten().filter(|level| **level == ending) {
-            *level = ending - 1;
-        }
+        rows.newest.iter_mut().for_each(|(_, level)| level.release());
+        rows.stored_at.iter_mut().for_each(Level::release);
     });
 }
 
 /// A savepoint is rolled back, with all in it. Raises nothing.
 pub fn rolled_back() {
-    // SAFETY: reads transaction state of this process.
-    let ending = unsafe { GetCurrentTransactionNestLevel() };
     with(|rows| {
-        rows.newest.take_if(|newest| newest.1 >= ending);
-        rows.stored_at.take_if(|stored| *stored >= ending);
+        rows.newest.take_if(|(_, level)| level.is_undone());
+        rows.stored_at.take_if(|level| level.is_undone());
     });
 }
 

@@ -133,16 +133,18 @@ fn chain_event(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         unsafe { check_supplied(&row, relation)? };
         // SAFETY: the relation is open, the values are those of the row.
         unsafe { rules::stored(relation, |n| row.value(n))? };
+        // SAFETY: the values are those of the row.
+        let event = unsafe { brought(&row) };
         // SAFETY: the relation is open, and passed checked_key.
-        unsafe { check_neighbours(&row, relation, key)? };
+        unsafe { check_neighbours(&row, &event, relation, key)? };
         head::forget();
         at_commit::watch();
         // SAFETY: the relation is open.
         shared_heads::unlocked_writer_begins(unsafe { head::place(relation) });
         // SAFETY: the relation is open.
         if unsafe { !scratch::is_created_here(relation) } && !is_replicated() {
-            // SAFETY: as above; it passed checked_key, and the values are those of the row.
-            unsafe { note_supplied(&row, relation, key)? };
+            // SAFETY: as above; it passed checked_key.
+            unsafe { supplied::note(relation, key, &event)? };
         }
         // SAFETY: the relation is open.
         unsafe { under_policy::passed(relation) };
@@ -246,16 +248,6 @@ unsafe fn append(
     Ok(pg_sys::Datum::from(tuple))
 }
 
-/// # Safety
-/// As for [`supplied::note`]; the row must have passed [`check_supplied`].
-unsafe fn note_supplied(row: &Row, relation: pg_sys::Relation, key: pg_sys::Oid) -> Result<(), Failure> {
-    // SAFETY: a text column of a row that the executor keeps.
-    let tenant = unsafe { rules::tenant(relation, row.value(at::TENANT_ID))? };
-    let (chain, seq) = (row.values[at::CHAIN].value() as i16, row.values[at::SEQ].value() as i64);
-    // SAFETY: by contract.
-    unsafe { supplied::note(relation, key, (tenant, chain, seq)) }
-}
-
 /// Whether the row may bring its hashes: a superuser does, or the process that applies what a publisher sent. What a trigger of somebody's
 /// own table inserts while that process runs it is not what the publisher sent.
 ///
@@ -326,23 +318,35 @@ unsafe fn check_supplied(row: &Row, relation: pg_sys::Relation) -> Result<(), Fa
         .hint("It was changed after it was written: in the dump, the archive or at the publisher. Load an unchanged copy."))
 }
 
-/// Refuses a row that brought its hashes where the chain does not go through it.
+/// The event of a row that brought its hashes.
 ///
 /// # Safety
-/// `relation` must be open and have passed `checked_key`, which returned `key`; the row must have passed [`check_supplied`].
-unsafe fn check_neighbours(row: &Row, relation: pg_sys::Relation, key: pg_sys::Oid) -> Result<(), Failure> {
+/// The row must have passed [`check_supplied`].
+unsafe fn brought(row: &Row) -> neighbours::Event {
     let number = |n: usize| row.value(n).map_or(0, |datum| datum.value() as i64);
     // SAFETY: byteas of the row.
     let digest = |n: usize| unsafe { columns::digest(row.value(n)) };
-    let event = neighbours::Event {
+    neighbours::Event {
         tenant: row.values[at::TENANT_ID],
         chain: number(at::CHAIN) as i16,
         seq: number(at::SEQ),
         prev: digest(at::PREV_HASH),
         hash: digest(at::EVENT_HASH),
-    };
+    }
+}
+
+/// Refuses a row that brought its hashes where the chain does not go through it.
+///
+/// # Safety
+/// `relation` must be open and have passed `checked_key`, which returned `key`; `event` be what [`brought`] gave for the row.
+unsafe fn check_neighbours(
+    row: &Row,
+    event: &neighbours::Event,
+    relation: pg_sys::Relation,
+    key: pg_sys::Oid,
+) -> Result<(), Failure> {
     // SAFETY: by contract.
-    let Some(misfit) = (unsafe { neighbours::misfit(relation, key, &event)? }) else { return Ok(()) };
+    let Some(misfit) = (unsafe { neighbours::misfit(relation, key, event)? }) else { return Ok(()) };
     let (before, after) = (event.seq - 1, event.seq + 1);
     Err(Failure::new(Kind::SuppliedRowMismatch, format!("event does not fit into its chain: {}", place(row)))
         .detail(match misfit {

@@ -21,14 +21,13 @@ use crate::guard::exclusive_database;
 use crate::guard::executor;
 use crate::guard::refuse_if;
 use crate::guard::row_changes::Attempt;
-use crate::guard::state_tables;
 use crate::guard::statements::{self, Running};
 use crate::pg::error::{Failure, Kind};
 use crate::pg::settings;
 use crate::pg::versions;
 use crate::shared::notices;
 use crate::shared::privileged_use::{self, What};
-use crate::trail::identity::{self, Is};
+use crate::trail::identity;
 use crate::trail::membership::{is_trail, runs_own_script, trail_name, trail_oid};
 use crate::trail::scratch;
 
@@ -98,12 +97,8 @@ unsafe extern "C-unwind" fn utility(
     let kind = unsafe { (*(*pstmt).utilityStmt).type_ };
     let updates_extension = kind == pg_sys::NodeTag::T_AlterExtensionStmt;
     let copies = kind == pg_sys::NodeTag::T_CopyStmt;
-    let file_before = if rewrites(kind) {
-        // SAFETY: in a transaction.
-        unsafe { trail_file() }
-    } else {
-        None
-    };
+    // SAFETY: in a transaction.
+    let file_before = rewrites(kind).then(|| unsafe { trail_file() }).flatten();
     if copies {
         executor::copying(true);
     }
@@ -117,9 +112,9 @@ unsafe extern "C-unwind" fn utility(
     if updates_extension {
         notices::extension_touched();
     }
-    if file_before.is_some() {
+    if let Some(before) = file_before {
         // SAFETY: in a transaction: such a statement begins one when its own are over.
-        unsafe { note_rewrite(file_before) };
+        unsafe { note_rewrite(before) };
     }
     if commits_prepared {
         // SAFETY: the statement is over, and its transaction is not.
@@ -162,13 +157,9 @@ unsafe fn trail_file() -> Option<(pg_sys::Oid, u32)> {
 /// # Safety
 /// In a transaction.
 #[cold]
-unsafe fn note_rewrite(before: Option<(pg_sys::Oid, u32)>) {
+unsafe fn note_rewrite((trail, file): (pg_sys::Oid, u32)) {
     // SAFETY: by contract.
-    let after = unsafe { trail_file() };
-    if let (Some((trail, old)), Some((still, new))) = (before, after)
-        && trail == still
-        && old != new
-    {
+    if unsafe { trail_file() }.is_some_and(|(still, now)| still == trail && now != file) {
         privileged_use::note_object(What::TableRewritten, trail);
     }
 }
@@ -269,15 +260,7 @@ unsafe fn check_truncate(table: pg_sys::Oid) -> Result<(), Failure> {
             return Ok(());
         }
         executor::with_open(table, |relation| {
-            match identity::may_matter(relation).then(|| identity::of(relation)) {
-                Some(Is::Trail) => executor::check_truncate(relation),
-                Some(Is::State) => state_tables::check(relation, "TRUNCATE"),
-                Some(Is::Settings) => {
-                    state_tables::note_settings(relation);
-                    Ok(())
-                }
-                _ => Ok(()),
-            }
+            if identity::may_matter(relation) { executor::check_truncate(relation) } else { Ok(()) }
         })
     }
 }

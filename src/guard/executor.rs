@@ -280,13 +280,13 @@ unsafe fn check(relation: pg_sys::Relation, writes: Writes) -> Result<(), Failur
     }
 }
 
-/// TRUNCATE of the trail.
+/// TRUNCATE.
 ///
 /// # Safety
-/// `relation` must be open, and the trail.
+/// `relation` must be open.
 pub unsafe fn check_truncate(relation: pg_sys::Relation) -> Result<(), Failure> {
     // SAFETY: by contract.
-    unsafe { change_of_trail(relation, Writes { changes: Some("TRUNCATE"), ..Writes::default() }) }
+    unsafe { check(relation, Writes { changes: Some("TRUNCATE"), ..Writes::default() }) }
 }
 
 /// # Safety

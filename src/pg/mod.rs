@@ -12,6 +12,7 @@ pub(crate) mod names;
 pub(crate) mod out_of_memory;
 pub(crate) mod random;
 pub(crate) mod result_rows;
+pub(crate) mod savepoint;
 pub(crate) mod settings;
 pub(crate) mod shmem;
 pub(crate) mod spi;

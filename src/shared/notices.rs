@@ -4,12 +4,13 @@
 //! Notices are kept until the commit, and sent once, when others can see the change. A prepared transaction sends none until
 //! COMMIT PREPARED, whichever session runs that: see [`after_commit_prepared`].
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use pgrx::{pg_guard, pg_sys};
 
+use crate::pg::savepoint::Level;
 use crate::pg::shmem;
 use crate::shared::databases;
 use crate::trail::membership::our_extension;
@@ -18,16 +19,11 @@ use crate::trail::membership::our_extension;
 static PENDING: AtomicBool = AtomicBool::new(false);
 static EXTENSION_TOUCHED: AtomicBool = AtomicBool::new(false);
 static JOBS_TOUCHED: AtomicBool = AtomicBool::new(false);
-/// The nest level of the savepoint that uses databases exclusively, 0 for none: what a savepoint inside of it does is not its end.
-static HOLDING: AtomicI32 = AtomicI32::new(0);
-
-// Never raises: called without pgrx's guard.
-unsafe extern "C-unwind" {
-    fn GetCurrentTransactionNestLevel() -> i32;
-}
 
 thread_local! {
     static DATABASES: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+    /// The savepoint that uses databases exclusively: what one inside of it does is not its end.
+    static HOLDING: Cell<Option<Level>> = const { Cell::new(None) };
 }
 
 /// Registers for the end of transactions. To be called once in a process that others are forked from, or by a session.
@@ -61,10 +57,7 @@ pub fn database_touched(database: pg_sys::Oid) {
 
 /// This session uses databases exclusively: see [`databases::exclusive_use`].
 pub fn exclusive_use_begins() {
-    if HOLDING.load(Relaxed) == 0 {
-        // SAFETY: reads transaction state of this process.
-        HOLDING.store(unsafe { GetCurrentTransactionNestLevel() }, Relaxed);
-    }
+    HOLDING.set(HOLDING.get().or_else(|| Some(Level::here())));
     PENDING.store(true, Relaxed);
 }
 
@@ -81,7 +74,7 @@ fn here() -> u32 {
 }
 
 fn let_go() {
-    if HOLDING.swap(0, Relaxed) != 0 {
+    if HOLDING.take().is_some() {
         databases::exclusive_use::release_mine();
     }
 }
@@ -142,15 +135,16 @@ unsafe extern "C-unwind" fn at_subtransaction_end(
     _parent: pg_sys::SubTransactionId,
     _argument: *mut c_void,
 ) {
-    let held = HOLDING.load(Relaxed);
-    // SAFETY: reads transaction state of this process.
-    if held == 0 || held < unsafe { GetCurrentTransactionNestLevel() } {
-        return;
-    }
+    let Some(mut held) = HOLDING.get() else { return };
     match event {
-        pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => HOLDING.store(held - 1, Relaxed),
+        pg_sys::SubXactEvent::SUBXACT_EVENT_COMMIT_SUB => {
+            held.release();
+            HOLDING.set(Some(held));
+        }
         // SAFETY: takes nothing.
-        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB => unsafe { savepoint_rolled_back() },
+        pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB if held.is_undone() => unsafe {
+            savepoint_rolled_back()
+        },
         _ => {}
     }
 }

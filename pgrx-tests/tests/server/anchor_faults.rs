@@ -170,6 +170,9 @@ fn a_transaction_that_is_stuck_or_dropped_is_replaced_at_its_nonce() {
     wait_until(DEADLINE, "it is sent again", || {
         chain.anvil.call("eth_getTransactionByHash", json!([first])).is_object()
     });
+    // The worker stores what it has done after it has: time must not go by in between.
+    let stored = "SELECT next_at > now() FROM zeroauth_audit_internal.anchor_batches";
+    wait_until(DEADLINE, "and stored", || server.client.line(stored) == "t");
     // Nobody includes it: its fees rise.
     server.pass("11 minutes");
     wait_until(DEADLINE, "a replacement", || {

@@ -8,36 +8,31 @@ use std::time::Duration;
 use postgres::Client;
 use zeroauth_audit_tests::{Cluster, wait_until};
 
+use crate::guards_ddl::allowed_in_place;
 use crate::publish::{Publishing, publishing};
 use crate::support::{DEADLINE, SetOnDrop, Sql, assert_whole, standby_of, succeed};
 
-/// Each as a superuser types it; some open a transaction and end it.
+/// Beside what is allowed on the trail itself, as a superuser types it; some open a transaction and end it.
 const STATEMENTS: &[&str] = &[
     "CREATE INDEX by_action ON audit_events (action)",
-    "CREATE INDEX CONCURRENTLY by_time ON audit_events (tenant_id, recorded_at DESC)",
+    "CREATE INDEX CONCURRENTLY by_recorded ON audit_events (tenant_id, recorded_at DESC)",
     "CREATE INDEX by_details ON audit_events USING gin (details jsonb_path_ops)",
     "CREATE INDEX by_block ON audit_events USING brin (recorded_at)",
     "ALTER INDEX by_action RENAME TO by_what",
     "ALTER INDEX by_what SET (fillfactor = 70)",
     "REINDEX INDEX by_what",
     "REINDEX INDEX CONCURRENTLY audit_events_pkey",
-    "REINDEX TABLE CONCURRENTLY audit_events",
     "REINDEX DATABASE CONCURRENTLY audit",
     "DROP INDEX by_what",
-    "DROP INDEX CONCURRENTLY by_time",
-    "VACUUM audit_events",
+    "DROP INDEX CONCURRENTLY by_recorded",
     "VACUUM (FREEZE, ANALYZE) audit_events",
-    "ANALYZE audit_events",
     "VACUUM",
     "CREATE STATISTICS of_events (dependencies) ON tenant_id, action FROM audit_events",
-    "ALTER TABLE audit_events ALTER COLUMN action SET STATISTICS 500",
-    "ALTER TABLE audit_events ALTER COLUMN details SET STORAGE EXTERNAL",
     "ALTER TABLE audit_events ALTER COLUMN details SET STORAGE EXTENDED",
     "ALTER TABLE audit_events SET (fillfactor = 95, autovacuum_vacuum_insert_scale_factor = 0.05)",
     "ALTER TABLE audit_events RESET (fillfactor)",
     "ALTER TABLE audit_events CLUSTER ON audit_events_pkey",
     "ALTER TABLE audit_events SET WITHOUT CLUSTER",
-    "COMMENT ON TABLE audit_events IS 'ours'",
     "CREATE ROLE reader_of_a_day; GRANT SELECT (tenant_id, action) ON audit_events TO reader_of_a_day",
     "REVOKE SELECT (tenant_id, action) ON audit_events FROM reader_of_a_day; DROP ROLE reader_of_a_day",
     "CREATE ROLE app_of_a_day LOGIN; SELECT audit_grant('app_of_a_day', 'writer')",
@@ -175,13 +170,14 @@ fn red_team_f_daily_work_settings_restarts_and_copies_raise_no_alarm_while_appli
     let (over, committed) = (AtomicBool::new(false), AtomicU32::new(0));
     looked(&mut client);
     assert_eq!(alarms(&mut client), [] as [&str; 0]);
+    client.run("CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'");
     thread::scope(|scope| {
         for tenant in ["acme", "globex"] {
             let (cluster, over, committed) = (&*cluster, &over, &committed);
             scope.spawn(move || write(cluster, tenant, over, committed));
         }
         let _over = SetOnDrop(&over);
-        for (n, sql) in STATEMENTS.iter().enumerate() {
+        for (n, sql) in allowed_in_place().chain(STATEMENTS.iter().copied()).enumerate() {
             for part in parts(sql) {
                 client.run(part);
             }

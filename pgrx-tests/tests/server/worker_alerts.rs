@@ -8,7 +8,7 @@ use postgres::Client;
 use zeroauth_audit_tests::{Cluster, wait_until};
 
 use super::alerts::raise;
-use crate::support::receiver::{Receiver, SILENT, quoted, server_file, webhook};
+use crate::support::receiver::{Receiver, SILENT, server_file, webhook};
 use crate::support::worker::{ENDS, timed, watcher, worker_after};
 use crate::support::{DEADLINE, Sql, assert_whole};
 
@@ -228,6 +228,13 @@ impl Drop for Alertmanager {
 }
 
 impl Alertmanager {
+    /// The statement that makes a route to it.
+    fn route(&self, cluster: &Cluster) -> String {
+        let url = server_file(cluster, "am.url", &format!("http://127.0.0.1:{}\n", self.port));
+        let config = format!(r#"{{"url_file": "{}"}}"#, url.display());
+        format!("SELECT audit_alert_route_set('ops', 'alertmanager', '{config}')")
+    }
+
     fn start() -> Self {
         let home = tempfile::tempdir().unwrap();
         std::fs::write(
@@ -271,11 +278,7 @@ fn an_alert_shows_in_the_real_alertmanager_until_it_is_resolved() {
     let cluster = cluster("deliver_alertmanager", &[("cluster_name", "main")]);
     let alertmanager = Alertmanager::start();
     let mut client = cluster.client();
-    let url = server_file(&cluster, "am.url", &format!("http://127.0.0.1:{}\n", alertmanager.port));
-    client.run(&format!(
-        "INSERT INTO zeroauth_audit_internal.alert_routes (name, kind, url_file) VALUES ('ops', 'alertmanager', {})",
-        quoted(&url)
-    ));
+    client.run(&alertmanager.route(&cluster));
     let begun = Instant::now();
     raise(&mut client, 2, "gap:acme:0:7");
     wait_until(DEADLINE, "it is shown", || alertmanager.firing().len() == 1);
@@ -294,11 +297,7 @@ fn tampering_reaches_the_table_the_log_alertmanager_and_a_webhook_within_one_run
     let cluster = cluster("deliver_drift", &[]);
     let (alertmanager, receiver) = (Alertmanager::start(), Receiver::start());
     let mut client = cluster.client();
-    let url = server_file(&cluster, "am.url", &format!("http://127.0.0.1:{}\n", alertmanager.port));
-    client.run(&format!(
-        "INSERT INTO zeroauth_audit_internal.alert_routes (name, kind, url_file) VALUES ('ops', 'alertmanager', {})",
-        quoted(&url)
-    ));
+    client.run(&alertmanager.route(&cluster));
     client.run(&webhook(&cluster, "people", receiver.address));
     client
         .run("INSERT INTO audit_events (tenant_id, action) SELECT 'acme', 'x' FROM generate_series(1, 500)");

@@ -23,7 +23,7 @@ use std::fs;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use zeroauth_audit_tests::{Cluster, workspace};
+use zeroauth_audit_tests::{Builder, Cluster, workspace};
 
 use crate::setup::build::Profile;
 use crate::setup::{self, say};
@@ -60,11 +60,7 @@ pub(crate) const SETTINGS: [(&str, &str); 5] = [
 pub(crate) fn run(quick: bool, filter: Option<&str>) -> Result<ExitCode> {
     setup::run(Profile::Release)?;
     let effort = if quick { QUICK } else { FULL };
-    let mut builder = Cluster::builder("bench");
-    for (name, value) in SETTINGS {
-        builder = builder.conf(name, value);
-    }
-    let cluster = builder.start()?;
+    let cluster = configured("bench").start()?;
     let mut client = cluster.try_client()?;
     client.batch_execute("CREATE EXTENSION zeroauth_audit").context("cannot create the extension")?;
     tables::create(&mut client, effort.rows)?;
@@ -100,6 +96,11 @@ pub(crate) fn run(quick: bool, filter: Option<&str>) -> Result<ExitCode> {
         say("wrote docs/benchmarks.md and docs/benchmarks.svg");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A server with the settings of the benchmark.
+fn configured(name: &str) -> Builder {
+    SETTINGS.iter().fold(Cluster::builder(name), |builder, (key, value)| builder.conf(key, value))
 }
 
 /// All rounds of one scenario. Every other round runs the sides in the other order.

@@ -3,24 +3,20 @@
 //! supa_audit is in no package that can be had without a checkout of it, so it is not measured.
 
 use anyhow::{Context, Result, ensure};
-use zeroauth_audit_tests::Cluster;
 
 use super::pgbench::{self, Protocol};
-use super::{Effort, SETTINGS};
+use super::{Effort, configured};
 use crate::setup::packages;
 
 /// Inserts a second into the plain table while pgaudit logs what writes. Its library has to be loaded by the server, so each round has one of
 /// its own.
 pub(crate) fn pgaudit(script: &str, protocol: Protocol, clients: u32, effort: &Effort) -> Result<f64> {
     packages::need(&["postgresql-15-pgaudit"])?;
-    let mut builder = Cluster::builder("bench_pgaudit")
+    let cluster = configured("bench_pgaudit")
         // Ours is there for the columns of the table, and has nothing to do.
         .conf("shared_preload_libraries", "pgaudit,zeroauth_audit")
-        .conf("pgaudit.log", "write");
-    for (key, value) in SETTINGS {
-        builder = builder.conf(key, value);
-    }
-    let cluster = builder.start()?;
+        .conf("pgaudit.log", "write")
+        .start()?;
     let mut client = cluster.try_client()?;
     client.batch_execute("CREATE EXTENSION zeroauth_audit")?;
     client.batch_execute(include_str!("tables.sql")).context("cannot make the compared tables")?;

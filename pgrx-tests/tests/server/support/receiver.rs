@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -106,12 +106,8 @@ pub fn webhook(cluster: &Cluster, name: &str, address: SocketAddr) -> String {
     let url = server_file(cluster, &format!("{name}.url"), &format!("http://{address}/h00k?t0ken=1\n"));
     let key = server_file(cluster, &format!("{name}.key"), "a key of twenty bytes\n");
     format!(
-        "INSERT INTO zeroauth_audit_internal.alert_routes (name, kind, url_file, secret_file) VALUES ('{name}', 'webhook', {}, {})",
-        quoted(&url),
-        quoted(&key)
+        r#"SELECT audit_alert_route_set('{name}', 'webhook', '{{"url_file": "{}", "secret_file": "{}"}}')"#,
+        url.display(),
+        key.display()
     )
-}
-
-pub fn quoted(path: &Path) -> String {
-    format!("'{}'", path.display())
 }
