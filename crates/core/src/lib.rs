@@ -27,6 +27,7 @@ pub mod note;
 pub mod origin;
 pub mod proof;
 pub mod range;
+pub mod registry;
 pub mod replay;
 pub mod tile;
 pub mod tree;

@@ -46,6 +46,23 @@ impl Range {
         Self { begin, end: begin, nodes: Vec::new() }
     }
 
+    /// Takes up the roots of the largest whole subtrees that the leaves `begin..end` consist of, from the left.
+    ///
+    /// # Errors
+    /// [`Error::Parts`] when it is another number of them.
+    pub fn from_parts(begin: u64, end: u64, nodes: Vec<Digest>) -> Result<Self, Error> {
+        if begin > end || subtrees(begin, end).count() != nodes.len() {
+            return Err(Error::Parts { size: end.saturating_sub(begin), hashes: nodes.len() });
+        }
+        Ok(Self { begin, end, nodes })
+    }
+
+    /// The roots that [`Range::from_parts`] takes.
+    #[must_use]
+    pub fn parts(&self) -> &[Digest] {
+        &self.nodes
+    }
+
     /// First leaf.
     #[must_use]
     pub const fn begin(&self) -> u64 {
