@@ -78,6 +78,19 @@ pub struct Trust {
     quorum: usize,
 }
 
+/// A checkpoint of a registry that is to be believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Registry {
+    /// What it states.
+    pub checkpoint: Checkpoint,
+    /// The keys of the log that signed.
+    pub keys: Vec<VerifierKey>,
+    /// When the log says it was sealed, in seconds since 1970 in UTC: the latest cosignature of its own.
+    pub sealed_at: Option<u64>,
+    /// The witnesses that signed, each once, with their times.
+    pub witnesses: Vec<(String, u64)>,
+}
+
 /// A checkpoint that is to be believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Believed {
@@ -131,6 +144,12 @@ impl Trust {
         self.quorum = quorum;
     }
 
+    /// How many different witnesses must have signed.
+    #[must_use]
+    pub const fn quorum(&self) -> usize {
+        self.quorum
+    }
+
     /// Whether a key of a log was added.
     #[must_use]
     pub const fn has_keys(&self) -> bool {
@@ -182,16 +201,49 @@ impl Trust {
                 None => Error::UnknownOrigin(origin),
             });
         };
-        let of_log = keys.len();
+        let Signers { sealed_at, witnesses, .. } = self.signers(&note, origin, &keys)?;
+        Ok(Believed { checkpoint, tenant, epoch, base, sealed_at, witnesses })
+    }
+
+    /// Reads a note and returns its statement, if it is a checkpoint of a registry, signed by a key of its name and by enough
+    /// witnesses.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub fn registry(&self, note: &[u8]) -> Result<Registry, Error> {
+        let note = Note::parse(note)?;
+        let checkpoint = Checkpoint::parse(note.text())?;
+        let origin = &checkpoint.origin;
+        let of_origin: Vec<&VerifierKey> =
+            self.logs.iter().filter(|(base, _)| base.as_str() == origin).map(|(_, key)| key).collect();
+        if of_origin.is_empty() {
+            return Err(Error::UnknownOrigin(origin.clone()));
+        }
+        let both = |key: &&VerifierKey| {
+            [Algorithm::Ed25519, Algorithm::CosignatureV1].map(|algorithm| key.renamed(origin, algorithm))
+        };
+        let keys: Vec<VerifierKey> = of_origin.iter().flat_map(both).collect();
+        let Signers { plain, sealed_at, witnesses } = self.signers(&note, origin, &keys)?;
+        // Each key is there twice.
+        let keys = plain.into_iter().map(|at| of_origin[at / 2].clone()).collect();
+        Ok(Registry { checkpoint, keys, sealed_at, witnesses })
+    }
+
+    /// Whose signatures are on a note of the log with these keys; an error unless the log and enough witnesses have signed.
+    fn signers(&self, note: &Note<'_>, origin: &str, of_log: &[VerifierKey]) -> Result<Signers, Error> {
+        let mut keys = of_log.to_vec();
         keys.extend(self.witnesses.iter().cloned());
         let verified = match note.verify(&keys) {
             Ok(verified) => verified,
-            Err(note::Error::NotSigned) => return Err(Error::NotSigned(origin.clone())),
+            Err(note::Error::NotSigned) => return Err(Error::NotSigned(origin.into())),
             Err(error) => return Err(error.into()),
         };
+        let of_log = of_log.len();
         // The plain signature is the one that every log makes; a time alone is not enough.
-        if !verified.iter().any(|v| v.key < of_log && v.time.is_none()) {
-            return Err(Error::NotSigned(origin.clone()));
+        let plain: Vec<usize> =
+            verified.iter().filter(|v| v.key < of_log && v.time.is_none()).map(|v| v.key).collect();
+        if plain.is_empty() {
+            return Err(Error::NotSigned(origin.into()));
         }
         let sealed_at = verified.iter().filter(|v| v.key < of_log).filter_map(|v| v.time).max();
         let mut witnesses: Vec<(usize, u64)> = Vec::new();
@@ -204,13 +256,20 @@ impl Trust {
             }
         }
         if witnesses.len() < self.quorum {
-            let (origin, quorum) = (origin.clone(), self.quorum);
+            let (origin, quorum) = (origin.into(), self.quorum);
             return Err(Error::Quorum { origin, found: witnesses.len(), quorum });
         }
-        let witnesses =
-            witnesses.into_iter().map(|(key, time)| (self.witnesses[key].name().into(), time)).collect();
-        Ok(Believed { checkpoint, tenant, epoch, base, sealed_at, witnesses })
+        let name = |(key, time): (usize, u64)| (self.witnesses[key].name().into(), time);
+        Ok(Signers { plain, sealed_at, witnesses: witnesses.into_iter().map(name).collect() })
     }
+}
+
+/// Whose signatures are on a note.
+struct Signers {
+    /// Keys of the log that made the plain signature, by their place in those given.
+    plain: Vec<usize>,
+    sealed_at: Option<u64>,
+    witnesses: Vec<(String, u64)>,
 }
 
 #[cfg(test)]
@@ -248,6 +307,22 @@ mod tests {
         let note = checkpoint("log.example/a%20b/2").sign(&log, 99).unwrap();
         let believed = trusting(&[&log]).open(note.as_bytes()).unwrap();
         assert_eq!((believed.tenant.as_str(), believed.epoch, believed.sealed_at), ("a b", 2, Some(99)));
+    }
+
+    #[test]
+    fn the_key_of_a_registry_has_its_name_and_all_that_signed_are_told() {
+        let (old, new) = (key("log.example", 1), key("log.example", 2));
+        let body = checkpoint("log.example").body();
+        let note = checkpoint("log.example").sign(&old, 99).unwrap() + &new.sign("log.example", &body);
+        let registry = trusting(&[&old, &new]).registry(note.as_bytes()).unwrap();
+        assert_eq!((registry.checkpoint.size, registry.sealed_at), (7, Some(99)));
+        assert_eq!(registry.keys, [old.verifier_key(), new.verifier_key()]);
+        let unknown = trusting(&[&new]).registry(checkpoint("log.example").sign(&old, 1).unwrap().as_bytes());
+        assert_eq!(unknown, Err(Error::NotSigned("log.example".into())));
+        // The log of a tenant is another one.
+        let of_tenant = checkpoint("log.example/a").sign(&old, 1).unwrap();
+        let error = Error::UnknownOrigin("log.example/a".into());
+        assert_eq!(trusting(&[&old]).registry(of_tenant.as_bytes()), Err(error));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use zeroauth_audit_verifier::export::MAX_LINE;
 /// Checks exports, proof bundles and checkpoints of zeroauth_audit. Needs no database, and no network but for --rpc and
 /// deploy-contract.
 ///
-/// Exit codes: 0 verified, 1 tampered, 2 could not check.
+/// Exit codes: 0 verified, 1 tampered, 2 could not check, 3 restored to an earlier state.
 #[derive(Parser)]
 #[command(name = "zeroauth-audit", version, about, long_about, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -86,6 +86,9 @@ pub(crate) enum Command {
         /// The longest time between two checkpoints of a log that is accepted
         #[arg(long, value_name = "SECONDS")]
         max_silence: Option<u64>,
+        /// A restore that you know of, by the number of the registry's entry that says it. May be given more than once
+        #[arg(long = "accept-restore", value_name = "ENTRY")]
+        accepted: Vec<u64>,
     },
     /// Put the anchor contract on a chain, and print the call of audit_anchor_target_set() that anchors in it
     ///

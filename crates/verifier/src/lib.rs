@@ -34,5 +34,6 @@ pub mod keys;
 pub mod outside;
 pub mod placed;
 pub mod progress;
+pub mod runs;
 pub mod sealed;
 pub mod verdict;

@@ -24,6 +24,7 @@ use zeroauth_audit_verifier::history::{History, proofs};
 use zeroauth_audit_verifier::keys;
 use zeroauth_audit_verifier::outside::Outside;
 use zeroauth_audit_verifier::progress::Progress;
+use zeroauth_audit_verifier::runs::{self, Demands, Runs};
 use zeroauth_audit_verifier::verdict::{Outcome, Verdict};
 use zeroauth_audit_verifier::{bundle, export, intervals, sealed};
 
@@ -99,20 +100,34 @@ fn run(command: Command, json: bool) -> Result<Done, String> {
             let one = |file: &PathBuf| one_bundle(file, &trust, &outside, anchors.require_anchors);
             return Ok(Done::Verdicts(files.iter().map(one).collect()));
         }
-        Command::VerifyCheckpoints { folder, trusted, consistency, tiles, max_silence } => {
+        Command::VerifyCheckpoints { folder, trusted, consistency, tiles, max_silence, accepted } => {
             let trust = trusted.required("a directory of checkpoints")?;
             let mut verdict = Verdict::new("verify-checkpoints", folder.display().to_string());
-            let mut history = History::default();
-            let bytes = sealed::files(&folder)
-                .map_or(0, |files| files.iter().filter_map(|file| Some(file.metadata().ok()?.len())).sum());
-            history.read(&folder, &trust, &mut verdict, &mut Progress::new(bytes));
-            for file in &consistency {
-                proofs::file(file, &trust, &mut history, &mut verdict);
+            let files = match runs::files(&folder) {
+                Ok(files) => files,
+                Err(trouble) => {
+                    verdict.trouble(trouble);
+                    return Ok(Done::Verdicts(vec![verdict]));
+                }
+            };
+            if !files.is_empty() {
+                let mut progress = Progress::new(files.iter().map(|file| file.length).sum());
+                let demands = Demands { accepted: &accepted, max_silence };
+                Runs::read(&files, &trust, demands, &mut verdict, &mut progress);
             }
-            if let Some(tiles) = tiles {
-                proofs::tiles(&tiles, &trust.bases(), &mut history, &mut verdict);
+            let notes = sealed::files(&folder).unwrap_or_default();
+            if files.is_empty() || !notes.is_empty() {
+                let mut history = History::default();
+                let bytes = notes.iter().filter_map(|file| Some(file.metadata().ok()?.len())).sum();
+                history.read(&folder, &trust, &mut verdict, &mut Progress::new(bytes));
+                for file in &consistency {
+                    proofs::file(file, &trust, &mut history, &mut verdict);
+                }
+                if let Some(tiles) = tiles {
+                    proofs::tiles(&tiles, &trust.bases(), &mut history, &mut verdict);
+                }
+                history.end(max_silence, &mut verdict);
             }
-            history.end(max_silence, &mut verdict);
             verdict
         }
         #[cfg(feature = "network")]

@@ -1,7 +1,8 @@
 //! What a check came to, for people and for programs.
 //!
-//! Three outcomes that are never mixed up: verified; tampered, when there is at least one finding; could not check, when
-//! something stood in the way and nothing was found. Of findings and troubles the first thousand are kept and all are counted.
+//! Outcomes that are never mixed up: verified; restored, when tenants were put back to an earlier state and the reader did not say
+//! that this is known; could not check, when something stood in the way and nothing was found; tampered, when there is at least one
+//! finding. Of findings and troubles the first thousand are kept and all are counted.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -21,6 +22,8 @@ const KEPT: usize = 1000;
 pub enum Outcome {
     /// Everything that was asked for is as it should be.
     Verified,
+    /// Nothing is wrong, but tenants were restored to an earlier state, and nobody has said that this is known.
+    Restored,
     /// Something is not what was recorded.
     Tampered,
     /// The answer is not known.
@@ -35,6 +38,7 @@ impl Outcome {
             Outcome::Verified => 0,
             Outcome::Tampered => 1,
             Outcome::CouldNotCheck => 2,
+            Outcome::Restored => 3,
         }
     }
 
@@ -43,14 +47,16 @@ impl Outcome {
     pub const fn weight(self) -> u8 {
         match self {
             Outcome::Verified => 0,
-            Outcome::CouldNotCheck => 1,
-            Outcome::Tampered => 2,
+            Outcome::Restored => 1,
+            Outcome::CouldNotCheck => 2,
+            Outcome::Tampered => 3,
         }
     }
 
     const fn words(self) -> &'static str {
         match self {
             Outcome::Verified => "verified",
+            Outcome::Restored => "restored",
             Outcome::Tampered => "tampered",
             Outcome::CouldNotCheck => "could not check",
         }
@@ -121,6 +127,19 @@ pub struct Trouble {
     pub what: String,
 }
 
+/// A restore of a tenant to an earlier state, as the registry says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Restored {
+    /// The tenant's label.
+    pub label: String,
+    /// The entry that says it.
+    pub entry: u64,
+    /// Events that were in its log before, and are not any more.
+    pub lost: u64,
+    /// Whether the reader said that it is known.
+    pub accepted: bool,
+}
+
 /// What is said of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Sealed {
@@ -186,6 +205,8 @@ pub struct Verdict {
     pub checkpoints: Vec<Sealed>,
     /// Anchors that were looked at.
     pub anchors: Vec<Anchored>,
+    /// Restores of tenants.
+    pub restores: Vec<Restored>,
     /// How many findings there are of each class.
     pub classes: BTreeMap<&'static str, u64>,
     /// The first of them.
@@ -211,6 +232,7 @@ impl Verdict {
             chains: 0,
             checkpoints: Vec::new(),
             anchors: Vec::new(),
+            restores: Vec::new(),
             classes: BTreeMap::new(),
             findings: Vec::new(),
             troubles_total: 0,
@@ -228,9 +250,17 @@ impl Verdict {
         }
     }
 
+    /// Adds a restore: its own outcome unless it is accepted, or something weighs more.
+    pub fn restored(&mut self, restored: Restored) {
+        if !restored.accepted && self.verdict == Outcome::Verified {
+            self.verdict = Outcome::Restored;
+        }
+        self.restores.push(restored);
+    }
+
     /// Adds a trouble: could not check, unless something is found.
     pub fn trouble(&mut self, trouble: Trouble) {
-        if self.verdict == Outcome::Verified {
+        if self.verdict.weight() < Outcome::CouldNotCheck.weight() {
             self.verdict = Outcome::CouldNotCheck;
         }
         self.troubles_total += 1;
@@ -288,6 +318,14 @@ impl Verdict {
             let _ = writeln!(out, ": {}", trouble.what);
         }
         more(&mut out, self.troubles_total, self.troubles.len(), "things that could not be checked");
+        for Restored { label, entry, lost, accepted } in &self.restores {
+            let known = if *accepted { ", which is known" } else { "" };
+            let _ = writeln!(
+                out,
+                "restored: label {label}, entry {entry}: {} lost{known}",
+                count(*lost, "event")
+            );
+        }
         for sealed in &self.checkpoints {
             let Sealed { origin, tree_size, result, .. } = sealed;
             let _ = write!(out, "checkpoint: {origin:?}, {}", count(*tree_size, "event"));

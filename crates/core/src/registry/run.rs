@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest as _, Sha256};
 
 use super::entry::{self, Entry};
 use crate::checkpoint::{decimal, hash};
@@ -49,6 +50,12 @@ pub fn name(number: u64) -> Option<String> {
 pub fn number(file: &str) -> Option<u64> {
     let number = file.strip_suffix(EXTENSION)?.parse().ok()?;
     (name(number)? == file).then_some(number)
+}
+
+/// What the next file says of this one.
+#[must_use]
+pub fn digest(file: &[u8]) -> Digest {
+    Digest::new(Sha256::digest(file).into())
 }
 
 /// Which database wrote a file.

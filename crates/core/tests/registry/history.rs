@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use sha2::{Digest as _, Sha256};
 use zeroauth_audit_core::Digest;
 use zeroauth_audit_core::checkpoint::Checkpoint;
 use zeroauth_audit_core::intervals::Interval;
@@ -12,7 +11,7 @@ use zeroauth_audit_core::range::{Frontier, Range};
 use zeroauth_audit_core::registry::entry::{Entry, Log, Restored};
 use zeroauth_audit_core::registry::label::{Label, NameKey};
 use zeroauth_audit_core::registry::replay::{Problem, Replay, Said};
-use zeroauth_audit_core::registry::run::{Head, Reader, Writer, Written};
+use zeroauth_audit_core::registry::run::{self, Head, Reader, Writer, Written};
 
 pub const ORIGIN: &str = "log.example/audit";
 
@@ -154,7 +153,7 @@ impl Database {
         }
         let head = Head {
             number: self.files.len() as u64 + 1,
-            after: self.files.last().map(|file| digest(file)),
+            after: self.files.last().map(|file| run::digest(file.as_bytes())),
             written: Written { system: 7, database: 16384 },
             size: (self.begun.0, self.edge.size()),
             edge: self.begun.1.take(),
@@ -192,10 +191,6 @@ pub fn key() -> SigningKey {
     SigningKey::from_seed(ORIGIN, &[7; 32]).unwrap()
 }
 
-pub fn digest(file: &str) -> Digest {
-    Digest::new(Sha256::digest(file.as_bytes()).into())
-}
-
 fn words(problem: &Problem) -> String {
     format!("{}: {problem}", problem.class().unwrap_or("could not check"))
 }
@@ -216,7 +211,9 @@ pub fn read(files: &[String], first: usize) -> (Vec<String>, u64) {
             }
         };
         let head = reader.head().clone();
-        if head.number != n as u64 + 1 || n > first && head.after != Some(digest(&files[n - 1])) {
+        if head.number != n as u64 + 1
+            || n > first && head.after != Some(run::digest(files[n - 1].as_bytes()))
+        {
             say("not the file that follows".into());
         }
         let replay = replay.get_or_insert_with(|| {
