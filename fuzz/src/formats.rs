@@ -1,4 +1,4 @@
-//! Checks of the readers of signed notes, checkpoints, bundles, files of checkpoints, keys and origins: whatever is read is written
+//! Checks of the readers of signed notes, checkpoints, bundles, files of checkpoints, entries, run files, keys and origins: whatever is read is written
 //! as it was, so no text is read that nobody would have written, and what was read does not contradict itself.
 
 use zeroauth_audit_core::Digest;
@@ -8,6 +8,10 @@ use zeroauth_audit_core::merkle::{inclusion_root, verify_consistency, verify_inc
 use zeroauth_audit_core::note::{self, Note, SigningKey, VerifierKey};
 use zeroauth_audit_core::origin::Base;
 use zeroauth_audit_core::proof::{Bundle, Consistency};
+use zeroauth_audit_core::registry::Entry;
+use zeroauth_audit_core::registry::entry::Log;
+use zeroauth_audit_core::registry::replay::Replay;
+use zeroauth_audit_core::registry::run::{self, Block, Reader, Writer};
 use zeroauth_audit_core::trust::Trust;
 
 /// The key of the corpus.
@@ -78,6 +82,50 @@ pub fn batch_file(data: &[u8]) {
     if let Some(texts) = texts {
         assert_eq!(batch::write(texts), data, "two ways to write one file");
     }
+}
+
+/// Bytes that claim to be an entry of the registry.
+pub fn registry_entry(data: &[u8]) {
+    if let Ok(entry) = Entry::parse(data) {
+        assert_eq!(entry.text().as_bytes(), data, "two ways to write one entry");
+    }
+}
+
+/// Bytes that claim to be a run file. A reader takes whatever is in it, from the beginning of a registry and from a snapshot.
+pub fn run_file(data: &[u8]) {
+    let Ok(mut reader) = Reader::new(data) else { return };
+    let head = reader.head().clone();
+    let mut blocks: Vec<Block<'_>> = Vec::new();
+    while let Ok(Some(block)) = reader.block() {
+        blocks.push(block);
+    }
+    let mut replays = vec![Replay::new("log.example/audit")];
+    let edge = head.edge.clone().unwrap_or_default();
+    replays.extend(Replay::at_snapshot("log.example/audit", head.size.0, edge));
+    for mut replay in replays {
+        for block in &blocks {
+            let older = Replay::needs(&block.entry).map(|_| &blocks[0].entry);
+            let older: Option<&Log> =
+                older.and_then(|entry| if let Entry::Log(log) = entry { Some(log) } else { None });
+            let _ = replay.add(block, older);
+        }
+        assert!(replay.logs().all(|(_, log)| log.size > 0));
+        assert!(replay.checkpoint(replay.size(), &replay.root()).is_ok());
+    }
+    let Ok(tail) = reader.tail() else { return };
+    if blocks.len() as u64 != head.size.1 - head.size.0 {
+        return;
+    }
+    assert_eq!(run::number(&run::name(head.number).unwrap()), Some(head.number));
+    let mut writer = Writer::new(&head);
+    for block in &blocks {
+        writer.entry(block.text, &block.intervals, block.edge.as_deref(), block.growth.as_deref());
+    }
+    assert_eq!(
+        writer.finish(tail.checkpoint, &tail.cosigned, &tail.anchored).as_bytes(),
+        data,
+        "two ways to write one file"
+    );
 }
 
 /// Bytes that claim to be a key, or an origin.

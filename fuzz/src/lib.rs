@@ -20,7 +20,7 @@ use zeroauth_audit_core::replay::{LinkFinding, Replay};
 pub type Check = fn(&[u8]);
 
 /// Every check there is.
-pub const CHECKS: [(&str, Check); 9] = [
+pub const CHECKS: [(&str, Check); 11] = [
     ("batch_file", formats::batch_file),
     ("bundle", formats::bundle),
     ("chain_state", chain_state),
@@ -29,6 +29,8 @@ pub const CHECKS: [(&str, Check); 9] = [
     ("event", event),
     ("key", formats::key),
     ("links", links),
+    ("registry_entry", formats::registry_entry),
+    ("run_file", formats::run_file),
     ("signed_note", formats::signed_note),
 ];
 

@@ -557,7 +557,8 @@ fn begins(log: &Log, block: &Block<'_>, any_epoch: bool) -> Result<Frontier, Pro
 fn grows(mut edge: Frontier, log: &Log, block: &Block<'_>) -> Result<Frontier, Problem> {
     let old = edge.size();
     let length = Problem::GrowthLength { old, new: log.size };
-    let growth = Range::from_parts(old, log.size, block.growth.clone()).map_err(|_| length.clone())?;
+    let growth = Range::from_parts(old, log.size, block.growth.clone().unwrap_or_default())
+        .map_err(|_| length.clone())?;
     edge.append(&growth).map_err(|_| length)?;
     let computed = edge.root();
     if computed != log.root {

@@ -93,8 +93,8 @@ pub struct Block<'a> {
     pub intervals: Vec<Interval>,
     /// The compact range of the tree that is stated again, or that a new epoch continues.
     pub edge: Option<Vec<Digest>>,
-    /// The compact range of the new leaves.
-    pub growth: Vec<Digest>,
+    /// The compact range of the new leaves: for an entry `log` outside a snapshot.
+    pub growth: Option<Vec<Digest>>,
 }
 
 /// A checkpoint that is fixed outside.
@@ -291,7 +291,7 @@ impl<'a> Block<'a> {
         let length = lines.next()?.strip_prefix("entry ");
         let text = lines.text(length, "length of an entry", entry::MAX_BYTES)?;
         let entry = Entry::parse(text.as_bytes()).map_err(|error| lines.wrong(error.into()))?;
-        let mut block = Self { text, entry, intervals: Vec::new(), edge: None, growth: Vec::new() };
+        let mut block = Self { text, entry, intervals: Vec::new(), edge: None, growth: None };
         match &block.entry {
             Entry::Log(_) if in_snapshot => {
                 block.edge = Some(lines.hashes("edge ")?.ok_or(lines.wrong(What::Edge))?);
@@ -306,7 +306,7 @@ impl<'a> Block<'a> {
                 if log.restored.is_some() {
                     block.edge = Some(lines.hashes("edge ")?.ok_or(lines.wrong(What::Edge))?);
                 }
-                block.growth = lines.hashes("growth ")?.ok_or(lines.wrong(What::Missing("growth")))?;
+                block.growth = Some(lines.hashes("growth ")?.ok_or(lines.wrong(What::Missing("growth")))?);
             }
             _ => {}
         }

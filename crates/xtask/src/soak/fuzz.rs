@@ -16,7 +16,7 @@ use crate::setup::say;
 use crate::test::tally::Tally;
 
 /// The targets, each with a corpus of its name.
-const TARGETS: [&str; 16] = [
+const TARGETS: [&str; 18] = [
     "anchor_answer",
     "anchor_evidence",
     "anchor_file",
@@ -32,6 +32,8 @@ const TARGETS: [&str; 16] = [
     "interval_lines",
     "key",
     "links",
+    "registry_entry",
+    "run_file",
     "signed_note",
 ];
 
