@@ -22,7 +22,7 @@ A replay says for each problem (file, class, detail). The classes:
 What is one problem:
 
   An entry has at most one problem, and a missing label in a snapshot is one each (by label), before one of the count in
-  `snapshot end`. The registry itself (the line `size`, its `edge`, the checkpoint's size, root and time) has at most one a file.
+  `snapshot end`. The registry itself (the line `size`, its `edge`, the checkpoint's size and root) has at most one a file.
   A hole in the numbers is one problem, of the first number that is missing. A wrong `after` is one of the file in which it stands.
 
 What a reader does after a problem:
@@ -509,7 +509,7 @@ class Replay:
         self.problems, self.restores, self.files, self.count = [], [], 0, 0
         self.state = "start"                            # then "going" or "skipping"
         self.digest = self.day = None
-        self.time, self.size, self.range = 0, 0, []
+        self.size, self.range = 0, []
         self.logs, self.closed = {}, set()              # closed: no entry may follow
         self.entries, self.unread = {}, []              # every entry `log` by index; ranges of indexes that were not read
         self.any_epoch, self.checkpoints, self.all_checkpoints = False, {}, True
@@ -550,7 +550,7 @@ class Replay:
         if begin: self.state = "going"      # from here on what is wrong is told again
         try:
             need(self.day is None or day >= self.day, "the day goes back")
-            self.sealed = self.signers(run.note)
+            self.signers(run.note)
         except (Unreadable, Forged) as error: return self.fail(error, file)
         self.run(run, begin)
         self.state, self.digest, self.day = "going", sha(data), day
@@ -560,6 +560,7 @@ class Replay:
         """The newest time at which a known key sealed it."""
         times = [time for key in self.keys if (time := signed(note.body, note.signatures, key)) is not None]
         need(times, "not signed by a known key")
+        need(note.origin == self.origin, "a checkpoint of another registry")
         return max(times)
 
     def run(self, run, begin):
@@ -606,11 +607,8 @@ class Replay:
 
     def checkpoint(self, run):
         note = run.note
-        holds(note.origin == self.origin, "a checkpoint of another origin")
         holds(note.size == run.size, "a checkpoint of another size")
         holds(self.range is None or range_root(self.range) == note.root, "a checkpoint of another root")
-        holds(self.sealed >= self.time, "sealed earlier than the checkpoint before")
-        self.time = self.sealed
         self.checkpoints[note.size] = note.root
 
     def rotate(self, note):

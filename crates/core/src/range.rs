@@ -137,6 +137,11 @@ impl Frontier {
         Ok(Self(Range { begin: 0, end: size, nodes }))
     }
 
+    /// A tree of which only the size is known: its root is not.
+    pub(crate) const fn unknown(size: u64) -> Self {
+        Self(Range { begin: size, end: size, nodes: Vec::new() })
+    }
+
     /// The roots of the whole subtrees that [`subtrees`] names.
     pub(crate) const fn of_subtrees(size: u64, nodes: Vec<Digest>) -> Self {
         Self(Range { begin: 0, end: size, nodes })

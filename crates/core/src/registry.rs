@@ -10,3 +10,8 @@ pub mod run;
 
 pub use entry::Entry;
 pub use label::Label;
+
+/// A number in a text of the registry: what a `bigint` holds.
+fn number(text: &str) -> Option<u64> {
+    crate::checkpoint::decimal(text).filter(|number| i64::try_from(*number).is_ok())
+}

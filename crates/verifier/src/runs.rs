@@ -10,12 +10,12 @@ use zeroauth_audit_core::note::VerifierKey;
 use zeroauth_audit_core::registry::Label;
 use zeroauth_audit_core::registry::entry::{Entry, Log};
 use zeroauth_audit_core::registry::replay::{Problem, Replay, Said};
-use zeroauth_audit_core::registry::run::{self, Head, Reader, Tail, Written};
-use zeroauth_audit_core::trust::Trust;
+use zeroauth_audit_core::registry::run::{self, Block, Head, Reader, Tail, Written};
+use zeroauth_audit_core::trust::{self, Registry, Trust};
 
 use crate::clock;
 use crate::progress::Progress;
-use crate::sealed;
+use crate::sealed::{self, Unbelieved};
 use crate::verdict::{Finding, Restored, Sealed, Verdict};
 pub use files::{RunFile, files};
 
@@ -36,6 +36,8 @@ pub struct Runs<'a> {
     demands: Demands<'a>,
     files: &'a [RunFile],
     state: Option<State>,
+    /// After a file that could not be read: what was known before.
+    before: Option<Replay>,
     /// The state after each file, by size.
     checkpoints: Vec<(u64, Digest)>,
     newest: Option<Sealed>,
@@ -55,8 +57,12 @@ struct State {
     sealed_at: u64,
 }
 
-/// Why the rest of a file is not read.
-struct Unreadable(String);
+/// Why a file is not read, and nothing of it counts.
+enum Refused {
+    Unreadable(String),
+    /// A signature by a key that is trusted is wrong.
+    Forged(String),
+}
 
 impl<'a> Runs<'a> {
     /// Reads `files`, in the order of their numbers.
@@ -75,6 +81,7 @@ impl<'a> Runs<'a> {
             demands,
             files,
             state: None,
+            before: None,
             checkpoints: Vec::new(),
             newest: None,
             witnessed: None,
@@ -84,172 +91,143 @@ impl<'a> Runs<'a> {
             begun: 0,
         };
         let mut bytes = 0;
-        let mut last: Option<&RunFile> = None;
         for (at, file) in files.iter().enumerate() {
-            if let Some(last) = last {
-                runs.order(last, file, verdict);
-            }
-            // A second file of a number is no continuation of anything.
-            if last.is_none_or(|last| last.number < file.number)
-                && let Err(Unreadable(what)) = runs.file(at, verdict)
+            if runs.is_in_order(at, verdict)
+                && let Err(refused) = runs.file(at, verdict)
             {
-                verdict.trouble_with(file.name(), what);
-                runs.state = None;
+                match refused {
+                    // Behind a file that could not be read: on the way to the next snapshot.
+                    Refused::Unreadable(_) if runs.is_skipping() => runs.skipped += 1,
+                    Refused::Unreadable(what) => verdict.trouble_with(file.name(), what),
+                    Refused::Forged(detail) => found("checkpoint_mismatch", None, detail, verdict),
+                }
+                runs.forget();
             }
-            last = Some(file);
             bytes += file.length;
             progress.at(bytes);
         }
         runs.end(verdict);
     }
 
-    fn order(&mut self, last: &RunFile, file: &RunFile, verdict: &mut Verdict) {
-        if file.number == last.number {
-            let detail =
-                format!("there are two run files with this number: {:?} and {:?}", last.name(), file.name());
-            verdict.found(Finding { class: "registry_forked", detail, ..Finding::default() });
-        } else if file.number != last.number + 1 {
-            let what = format!("is preceded by number {}: files are missing", last.number);
-            verdict.trouble_with(file.name(), what);
-            self.state = None;
-        } else if file.day < last.day {
-            verdict
-                .trouble_with(file.name(), format!("is in a folder before that of number {}", last.number));
+    /// Whether something was told that keeps files from being read up to the next snapshot.
+    fn is_skipping(&self) -> bool {
+        self.state.is_none() && (self.before.is_some() || self.skipped > 0)
+    }
+
+    /// What follows cannot be read from here; what was known is kept for the next snapshot.
+    fn forget(&mut self) {
+        if let Some(state) = self.state.take() {
+            self.before = Some(state.replay);
         }
     }
 
-    fn file(&mut self, at: usize, verdict: &mut Verdict) -> Result<(), Unreadable> {
+    /// Whether a file may be read at all; says what is wrong with its place among the others.
+    fn is_in_order(&mut self, at: usize, verdict: &mut Verdict) -> bool {
         let file = &self.files[at];
-        let bytes = sealed::read_file(&file.path, run::MAX_BYTES).map_err(Unreadable)?;
-        let unreadable = |error: run::Error| Unreadable(error.to_string());
+        let next = self.files.get(at + 1).filter(|next| next.number == file.number);
+        let last = at.checked_sub(1).map(|last| &self.files[last]);
+        if last.is_some_and(|last| last.number == file.number) {
+            // Told with the first of them.
+            return false;
+        }
+        let mut wrong = None;
+        if let Some(next) = next {
+            if self.are_both_signed(file, next) {
+                let detail = format!(
+                    "two different files have number {}: {:?} and {:?}",
+                    file.number,
+                    file.name(),
+                    next.name()
+                );
+                found("registry_forked", None, detail, verdict);
+                self.forget();
+                return false;
+            }
+            wrong = Some(format!("is there again as {:?}", next.name()));
+        } else if file.day.is_none() {
+            wrong = Some("is in no folder of a day".into());
+        } else if let Some(last) = last {
+            if file.day < last.day {
+                wrong = Some(format!("is in a folder before that of number {}", last.number));
+            } else if file.number != last.number + 1 {
+                // It may begin with a snapshot: then it is read.
+                verdict.trouble_with(
+                    file.name(),
+                    format!("is preceded by number {}: files are missing", last.number),
+                );
+                self.forget();
+            }
+        }
+        let Some(what) = wrong else { return true };
+        verdict.trouble_with(file.name(), what);
+        self.forget();
+        false
+    }
+
+    /// Whether two files of one number are different, and each signed by a key that is trusted.
+    fn are_both_signed(&self, one: &RunFile, other: &RunFile) -> bool {
+        let signed = |file: &RunFile| {
+            let bytes = sealed::read_file(&file.path, run::MAX_BYTES).ok()?;
+            let tail = last_part(&bytes).ok()?;
+            self.trust.registry(tail.checkpoint.as_bytes()).ok()?;
+            Some(run::digest(&bytes))
+        };
+        matches!((signed(one), signed(other)), (Some(one), Some(other)) if one != other)
+    }
+
+    fn file(&mut self, at: usize, verdict: &mut Verdict) -> Result<(), Refused> {
+        let file = &self.files[at];
+        let bytes = sealed::read_file(&file.path, run::MAX_BYTES).map_err(Refused::Unreadable)?;
+        let unreadable = |error: run::Error| Refused::Unreadable(error.to_string());
+        // To its end before anything of it counts.
+        let tail = last_part(&bytes).map_err(unreadable)?;
+        if let Some(anchor) = tail.anchored.iter().find(|anchor| !is_object(anchor.evidence)) {
+            return Err(Refused::Unreadable(format!(
+                "the evidence of an anchor ({}) is not JSON",
+                anchor.kind
+            )));
+        }
         let mut reader = Reader::new(&bytes).map_err(unreadable)?;
         let head = reader.head().clone();
         if head.number != file.number {
-            return Err(Unreadable(format!("says that it is number {}", head.number)));
+            return Err(Refused::Unreadable(format!("says that it is number {}", head.number)));
         }
-        // What cannot be read to its end leaves no state.
-        let before = self.state.take();
+        if let Some(state) = &self.state
+            && head.after != Some(state.digest)
+        {
+            // It may begin with a snapshot: then it is read.
+            let what = format!("does not follow number {} as it is here", state.number);
+            verdict.trouble_with(file.name(), what);
+            self.forget();
+        }
+        let (believed, announced) = self.believed(&bytes, &tail)?;
+        let sealed_at = believed.sealed_at.ok_or(Unbelieved::NoTime);
+        let sealed_at = sealed_at.map_err(|error| Refused::Unreadable(error.to_string()))?;
+
         let (written, sealed_before) =
-            before.as_ref().map_or((head.written, 0), |state| (state.written, state.sealed_at));
-        if written != head.written {
-            let Written { system, database } = head.written;
-            let name = file.name();
-            verdict
-                .note(format!("from {name:?} on another database writes: system {system}, OID {database}"));
-        }
-        let Some(mut replay) = self.begin(before, &head, &bytes)? else {
+            self.state.as_ref().map_or((head.written, 0), |state| (state.written, state.sealed_at));
+        let name = file.name();
+        let Some(mut replay) = self.begin(&head, &believed.checkpoint.origin, &name, verdict) else {
+            if !self.is_skipping() {
+                verdict.trouble_with(name, "neither begins with a snapshot, nor is the file before it here");
+            }
             self.skipped += 1;
             return Ok(());
         };
-        let mut keys = Vec::new();
+        self.say_of_writer(&name, written, head.written, verdict);
+        self.say_of_time(&name, sealed_before, sealed_at, verdict);
         while let Some(block) = reader.block().map_err(unreadable)? {
-            let index = replay.size();
-            let older = match Replay::needs(&block.entry) {
-                Some(older) if older < index => self.entry(older, &bytes, head.size.0),
-                _ => None,
-            };
-            let said = replay.add(&block, older.as_ref());
-            let place = || format!("{:?}, entry {index}", file.name());
-            match said {
-                Ok(Said::Key(key)) => keys.push(key),
-                Ok(Said::Restored { label, lost }) => {
-                    let accepted = self.demands.accepted.contains(&index);
-                    verdict.restored(Restored { label: label.text(), entry: index, lost, accepted });
-                }
-                Ok(_) => {}
-                Err(problem) => report(problem, &block.entry, &place(), verdict),
-            }
+            self.entry(&mut replay, &block, &bytes, head.size.0, &name, verdict);
         }
-        let tail = reader.tail().map_err(unreadable)?;
-        let sealed_at = self.checkpoint(file, &tail, &replay, keys, verdict)?;
-        let silence = sealed_at.saturating_sub(sealed_before);
-        if let Some(most) = self.demands.max_silence.filter(|most| sealed_before > 0 && silence > *most) {
-            let since = clock::print(sealed_before);
-            let what =
-                format!("nothing was sealed for {silence} s after {since}, which is longer than {most} s");
-            verdict.trouble_with(file.name(), what);
-        }
-        if sealed_at < sealed_before {
-            verdict.note(format!(
-                "{:?} was sealed before the file before it, by the log's own clock",
-                file.name()
-            ));
-        }
-        self.outside(file, &tail, verdict);
-        self.read += 1;
-        let digest = run::digest(&bytes);
-        self.state = Some(State { replay, number: file.number, digest, written: head.written, sealed_at });
-        Ok(())
-    }
-
-    /// The state before a file: that of the one before, or of its snapshot. `None`: neither is there.
-    fn begin(
-        &mut self,
-        before: Option<State>,
-        head: &Head,
-        bytes: &[u8],
-    ) -> Result<Option<Replay>, Unreadable> {
-        if let Some(state) = before {
-            if head.after != Some(state.digest) {
-                return Err(Unreadable(format!("does not follow file {} as it is here", state.number)));
-            }
-            if head.size.0 != state.replay.size() {
-                let (says, is) = (head.size.0, state.replay.size());
-                return Err(Unreadable(format!(
-                    "says that there were {says} entries before, and there are {is}"
-                )));
-            }
-            return Ok(Some(state.replay));
-        }
-        let Some(origin) = origin(bytes) else { return Ok(None) };
-        let replay = match &head.edge {
-            Some(edge) => Replay::at_snapshot(&origin, head.size.0, edge.clone()),
-            None => (head.number == 1 && head.size.0 == 0).then(|| Replay::new(&origin)),
-        };
-        if replay.is_some() && self.read == 0 {
-            self.begun = head.size.0;
-        }
-        Ok(replay)
-    }
-
-    /// The checkpoint of a file; its time.
-    fn checkpoint(
-        &mut self,
-        file: &RunFile,
-        tail: &Tail<'_>,
-        replay: &Replay,
-        keys: Vec<VerifierKey>,
-        verdict: &mut Verdict,
-    ) -> Result<u64, Unreadable> {
-        let known = self.trust.clone();
-        for key in &keys {
-            // Of the registry's own name: that is a base origin.
-            let _ = self.trust.add_log(key.clone());
-        }
-        let believed = match self.trust.registry(tail.checkpoint.as_bytes()) {
-            Ok(believed) => believed,
-            Err(error) if error.is_forgery() => {
-                let detail = format!("{:?}: {error}", file.name());
-                verdict.found(Finding { class: "checkpoint_mismatch", detail, ..Finding::default() });
-                return Err(Unreadable("its checkpoint is not to be believed".into()));
-            }
-            Err(error) => return Err(Unreadable(error.to_string())),
-        };
-        let signed = |key: &VerifierKey| believed.keys.contains(key);
-        let by_known = known.registry(tail.checkpoint.as_bytes()).is_ok();
-        if !(keys.is_empty() || by_known && keys.iter().all(signed)) {
-            let detail = format!(
-                "{:?}: a new key is announced, and not signed by it and by one known before",
-                file.name()
-            );
-            verdict.found(Finding { class: "key_changed", detail, ..Finding::default() });
-        }
-        let sealed_at =
-            believed.sealed_at.ok_or_else(|| Unreadable(sealed::Unbelieved::NoTime.to_string()))?;
+        let place = format!("{name:?}");
         if let Err(problem) = replay.checkpoint(believed.checkpoint.size, &believed.checkpoint.root) {
-            report(problem, &Entry::SnapshotBegin, &format!("{:?}", file.name()), verdict);
+            found(problem.class(), None, format!("{place}: {problem}"), verdict);
         }
-        self.checkpoints.push((replay.size(), replay.root()));
+        self.take_keys(announced, &believed, &place, verdict);
+        self.outside(file, &head, &tail, verdict);
+        if replay.is_known() {
+            self.checkpoints.push((replay.size(), replay.root()));
+        }
         self.newest = Some(Sealed {
             origin: believed.checkpoint.origin,
             tree_size: believed.checkpoint.size,
@@ -257,22 +235,172 @@ impl<'a> Runs<'a> {
             witnesses: Vec::new(),
             result: String::new(),
         });
-        Ok(sealed_at)
+        self.read += 1;
+        let (number, digest, written) = (file.number, run::digest(&bytes), head.written);
+        self.state = Some(State { replay, number, digest, written, sealed_at });
+        Ok(())
+    }
+
+    /// The checkpoint of a file, signed by a key that was known before it, and the keys that the file announces.
+    fn believed(&self, bytes: &[u8], tail: &Tail<'_>) -> Result<(Registry, Vec<VerifierKey>), Refused> {
+        let unreadable = |error: run::Error| Refused::Unreadable(error.to_string());
+        let mut announced = Vec::new();
+        let mut reader = Reader::new(bytes).map_err(unreadable)?;
+        while let Some(block) = reader.block().map_err(unreadable)? {
+            if let Entry::Key(key) = block.entry {
+                announced.push(key);
+            }
+        }
+        let refused = |error: trust::Error| match error.is_forgery() {
+            true => Refused::Forged(error.to_string()),
+            false => Refused::Unreadable(error.to_string()),
+        };
+        let mut believed = self.trust.registry(tail.checkpoint.as_bytes()).map_err(refused)?;
+        let mut with = self.trust.clone();
+        let mut added = 0;
+        for key in &announced {
+            added += usize::from(with.add_log(key.clone()).is_ok());
+        }
+        if added > 0 {
+            // Who else has signed it.
+            believed.keys = with.registry(tail.checkpoint.as_bytes()).map_err(refused)?.keys;
+        }
+        Ok((believed, announced))
+    }
+
+    /// The state before a file: that of the one before, or of its snapshot. `None`: neither is there.
+    fn begin(&mut self, head: &Head, origin: &str, name: &str, verdict: &mut Verdict) -> Option<Replay> {
+        let mut contradicts = |problem: Problem| {
+            found(problem.class(), None, format!("{name:?}: {problem}"), verdict);
+        };
+        if let Some(state) = self.state.take() {
+            let mut replay = state.replay;
+            if head.size.0 != replay.size() {
+                contradicts(Problem::Size { checkpoint: head.size.0, entries: replay.size() });
+                replay.lose(head.size.0);
+            }
+            if let Some(edge) = &head.edge
+                && let Err(problem) = replay.repeated(edge)
+            {
+                contradicts(problem);
+            }
+            return Some(replay);
+        }
+        let Some(edge) = &head.edge else {
+            return (self.before.is_none() && head.number == 1).then(|| Replay::new(origin)).map(
+                |mut replay| {
+                    if head.size.0 != 0 {
+                        contradicts(Problem::Size { checkpoint: head.size.0, entries: 0 });
+                        replay.lose(head.size.0);
+                    }
+                    replay
+                },
+            );
+        };
+        let (replay, problem) = match self.before.take() {
+            Some(before) => before.resume(head.size.0, edge.clone()),
+            None => Replay::at_snapshot(origin, head.size.0, edge.clone()),
+        };
+        if let Some(problem) = problem {
+            contradicts(problem);
+        }
+        if self.read == 0 {
+            self.begun = head.size.0;
+        }
+        Some(replay)
+    }
+
+    fn entry(
+        &self,
+        replay: &mut Replay,
+        block: &Block<'_>,
+        bytes: &[u8],
+        begins: u64,
+        name: &str,
+        verdict: &mut Verdict,
+    ) {
+        let index = replay.size();
+        let older = match Replay::needs(&block.entry) {
+            Some(older) if older < index => self.older(older, bytes, begins),
+            _ => None,
+        };
+        match replay.add(block, older.as_ref()) {
+            Ok(Said::Restored { label, lost, proven }) => {
+                let accepted = self.demands.accepted.contains(&index);
+                verdict.restored(Restored { label: label.text(), entry: index, lost, proven, accepted });
+            }
+            Ok(_) => {}
+            Err(problem) => {
+                let label = match &block.entry {
+                    Entry::Log(log) => Some(log.label),
+                    _ => None,
+                };
+                found(problem.class(), label, format!("{name:?}, entry {index}: {problem}"), verdict);
+            }
+        }
+        for label in replay.missing() {
+            let detail = format!("{name:?}, entry {index}: the log is not in the snapshot of all logs");
+            found("tenant_missing", Some(label), detail, verdict);
+        }
+    }
+
+    fn take_keys(
+        &mut self,
+        announced: Vec<VerifierKey>,
+        believed: &Registry,
+        place: &str,
+        verdict: &mut Verdict,
+    ) {
+        for key in announced {
+            if key.name() != believed.checkpoint.origin {
+                // Told as a problem of the entry.
+                continue;
+            }
+            if believed.keys.contains(&key) {
+                // It has signed, and its name is an origin.
+                let _ = self.trust.add_log(key);
+            } else {
+                let detail = format!("{place}: a new key is announced that has not signed with the old one");
+                found("checkpoint_mismatch", None, detail, verdict);
+            }
+        }
+    }
+
+    fn say_of_writer(&self, name: &str, before: Written, now: Written, verdict: &mut Verdict) {
+        if before != now {
+            let Written { system, database } = now;
+            verdict
+                .note(format!("from {name:?} on another database writes: system {system}, OID {database}"));
+        }
+    }
+
+    /// The log's own clock proves nothing against the holder of its key; order is number and size.
+    fn say_of_time(&self, name: &str, before: u64, now: u64, verdict: &mut Verdict) {
+        let silence = now.saturating_sub(before);
+        if let Some(most) = self.demands.max_silence.filter(|most| before > 0 && silence > *most) {
+            let since = clock::print(before);
+            let what =
+                format!("nothing was sealed for {silence} s after {since}, which is longer than {most} s");
+            verdict.trouble_with(name, what);
+        }
+        if now < before {
+            verdict.note(format!("{name:?} was sealed before the file before it, by the log's own clock"));
+        }
     }
 
     /// Cosignatures and anchors, which are about states that were read.
-    fn outside(&mut self, file: &RunFile, tail: &Tail<'_>, verdict: &mut Verdict) {
+    fn outside(&mut self, file: &RunFile, head: &Head, tail: &Tail<'_>, verdict: &mut Verdict) {
         for note in &tail.cosigned {
             let believed = match self.trust.registry(note.as_bytes()) {
                 Ok(believed) => believed,
                 Err(error) => {
-                    let class = if error.is_forgery() { Some("checkpoint_mismatch") } else { None };
-                    said(class, None, format!("{:?}, cosigned: {error}", file.name()), file.name(), verdict);
+                    let detail = format!("{:?}, cosigned: {error}", file.name());
+                    found("checkpoint_mismatch", None, detail, verdict);
                     continue;
                 }
             };
             let (size, root) = (believed.checkpoint.size, believed.checkpoint.root);
-            self.is_state(size, &root, "checkpoint_mismatch", file, verdict);
+            self.is_state(size, &root, "checkpoint_mismatch", file, head, verdict);
             let witnesses: Vec<String> = believed.witnesses.into_iter().map(|(name, _)| name).collect();
             if !witnesses.is_empty() && witnesses.len() >= self.quorum {
                 self.witnessed = Some((size, witnesses));
@@ -280,34 +408,45 @@ impl<'a> Runs<'a> {
         }
         for anchor in &tail.anchored {
             self.anchors += 1;
-            self.is_state(anchor.size, &anchor.root, "anchor_mismatch", file, verdict);
+            self.is_state(anchor.size, &anchor.root, "anchor_mismatch", file, head, verdict);
         }
     }
 
     /// A finding unless the registry had this root at this size; nothing is known of sizes before the first file.
-    fn is_state(&self, size: u64, root: &Digest, class: &'static str, file: &RunFile, verdict: &mut Verdict) {
-        let known = self.checkpoints.iter().rev().find(|(known, _)| *known <= size);
-        match known {
+    fn is_state(
+        &self,
+        size: u64,
+        root: &Digest,
+        class: &'static str,
+        file: &RunFile,
+        head: &Head,
+        verdict: &mut Verdict,
+    ) {
+        let name = file.name();
+        if size > head.size.0 {
+            let detail = format!("{name:?} is about {size} entries, before there were so many");
+            return found(class, None, detail, verdict);
+        }
+        let at = self.checkpoints.partition_point(|(known, _)| *known < size);
+        match self.checkpoints.get(at) {
             Some((known, is)) if *known == size && is != root => {
-                let detail = format!("{:?} has another root for {size} entries", file.name());
-                let finding = Finding { class, detail, ..Finding::default() };
-                verdict.found(finding.hashes(is, root));
+                let detail = format!("{name:?} has another root for {size} entries");
+                verdict.found(Finding { class, detail, ..Finding::default() }.hashes(is, root));
             }
-            Some((known, _)) if *known < size => {
-                let detail = format!("{:?} is about {size} entries, which no run ended with", file.name());
-                verdict.found(Finding { class, detail, ..Finding::default() });
+            Some((known, _)) if *known > size && self.begun == 0 && self.skipped == 0 => {
+                let detail = format!("{name:?} is about {size} entries, which no run ended with");
+                found(class, None, detail, verdict);
             }
             _ => {}
         }
     }
 
     /// An entry `log` that was read before, from its file.
-    fn entry(&self, index: u64, here: &[u8], begins: u64) -> Option<Log> {
+    fn older(&self, index: u64, here: &[u8], begins: u64) -> Option<Log> {
         if index >= begins {
             return find(here, index);
         }
-        // Sizes before ascend with the files; one that cannot be read was told already.
-        self.files.iter().rev().find_map(|file| {
+        self.files.iter().find_map(|file| {
             let bytes = sealed::read_file(&file.path, run::MAX_BYTES).ok()?;
             let (from, to) = Reader::new(&bytes).ok()?.head().size;
             (from <= index && index < to).then(|| find(&bytes, index)).flatten()
@@ -321,11 +460,8 @@ impl<'a> Runs<'a> {
         }
         let (Some(state), Some(mut newest)) = (self.state, self.newest) else { return };
         let logs = state.replay.logs().filter(|(_, log)| !log.is_closed());
-        let (mut open, mut events) = (0, 0_u64);
-        for (_, log) in logs {
-            open += 1;
-            events = events.saturating_add(log.size);
-        }
+        let (open, events) =
+            logs.fold((0, 0_u64), |sum, (_, log)| (sum.0 + 1, sum.1.saturating_add(log.size)));
         verdict.tenants = open;
         verdict.note(format!(
             "{} run files, {} entries, {open} logs with {events} events, {} anchors",
@@ -363,11 +499,16 @@ impl<'a> Runs<'a> {
     }
 }
 
-/// The first line of the checkpoint in a file, which names the registry. Nothing is known of it before the signature is verified.
-fn origin(bytes: &[u8]) -> Option<String> {
-    let mut reader = Reader::new(bytes).ok()?;
-    while reader.block().ok()?.is_some() {}
-    reader.tail().ok()?.checkpoint.lines().next().map(Into::into)
+/// What stands behind the entries of a file, which is read to its end.
+fn last_part(bytes: &[u8]) -> Result<Tail<'_>, run::Error> {
+    let mut reader = Reader::new(bytes)?;
+    while reader.block()?.is_some() {}
+    reader.tail()
+}
+
+/// Whether a text is one object of JSON.
+fn is_object(text: &str) -> bool {
+    matches!(serde_json::from_str(text), Ok(serde_json::Value::Object(_)))
 }
 
 /// An entry `log` in a file.
@@ -383,27 +524,7 @@ fn find(bytes: &[u8], index: u64) -> Option<Log> {
     None
 }
 
-fn report(problem: Problem, entry: &Entry, place: &str, verdict: &mut Verdict) {
-    let label = match entry {
-        Entry::Log(log) => Some(log.label),
-        _ => None,
-    };
-    said(problem.class(), label, format!("{place}: {problem}"), place.into(), verdict);
-}
-
-/// A finding of a class; without one, something that could not be checked.
-fn said(
-    class: Option<&'static str>,
-    label: Option<Label>,
-    detail: String,
-    place: String,
-    verdict: &mut Verdict,
-) {
-    match class {
-        Some(class) => {
-            let tenant_id = label.map(|label| format!("label {label}"));
-            verdict.found(Finding { class, tenant_id, detail, ..Finding::default() });
-        }
-        None => verdict.trouble_with(place, detail),
-    }
+fn found(class: &'static str, label: Option<Label>, detail: String, verdict: &mut Verdict) {
+    let tenant_id = label.map(|label| format!("label {label}"));
+    verdict.found(Finding { class, tenant_id, detail, ..Finding::default() });
 }

@@ -136,6 +136,8 @@ pub struct Restored {
     pub entry: u64,
     /// Events that were in its log before, and are not any more.
     pub lost: u64,
+    /// Whether it goes on from a state that was read; if not, nothing before it is proven.
+    pub proven: bool,
     /// Whether the reader said that it is known.
     pub accepted: bool,
 }
@@ -318,11 +320,12 @@ impl Verdict {
             let _ = writeln!(out, ": {}", trouble.what);
         }
         more(&mut out, self.troubles_total, self.troubles.len(), "things that could not be checked");
-        for Restored { label, entry, lost, accepted } in &self.restores {
+        for Restored { label, entry, lost, proven, accepted } in &self.restores {
+            let unproven = if *proven { "" } else { ", as is claimed: nothing before is proven" };
             let known = if *accepted { ", which is known" } else { "" };
             let _ = writeln!(
                 out,
-                "restored: label {label}, entry {entry}: {} lost{known}",
+                "restored: label {label}, entry {entry}: {} lost{unproven}{known}",
                 count(*lost, "event")
             );
         }

@@ -206,8 +206,8 @@ impl<'a> Reader<'a> {
         let is_first = self.left == self.head.size.1 - self.head.size.0;
         match (self.lines.begins("entry "), self.left) {
             (true, 0) | (false, 1..) => return Err(self.lines.wrong_after(What::Entries)),
-            (false, 0) if self.in_snapshot || is_first && self.head.edge.is_some() => {
-                return Err(self.lines.wrong_after(What::Missing("end of a snapshot")));
+            (false, 0) if is_first && self.head.edge.is_some() => {
+                return Err(self.lines.wrong_after(What::Edge));
             }
             (false, 0) => return Ok(None),
             (true, _) => self.left -= 1,
@@ -250,9 +250,8 @@ impl<'a> Reader<'a> {
 
 impl Head {
     fn parse(lines: &mut Lines<'_>) -> Result<Self, Error> {
-        let number = lines.field("number ", "number of the file", |text| {
-            decimal(text).filter(|number| name(*number).is_some())
-        })?;
+        let number = lines
+            .field("number ", "number of the file", |text| decimal(text).filter(|it| name(*it).is_some()))?;
         let after = lines.field("after ", "digest of the file before", |text| match text {
             "none" if number == 1 => Some(None),
             _ => hash(text).filter(|_| number > 1).map(Some),
@@ -264,12 +263,9 @@ impl Head {
         })?;
         let size = lines.field("size ", "sizes", |text| {
             let (before, after) = text.split_once(' ')?;
-            Some((decimal(before)?, decimal(after)?)).filter(|(before, after)| before <= after)
+            Some((super::number(before)?, super::number(after)?)).filter(|(before, after)| before <= after)
         })?;
         let edge = lines.hashes("edge ")?;
-        if edge.as_ref().is_some_and(|edge| edge.len() as u64 != u64::from(size.0.count_ones())) {
-            return Err(lines.wrong(What::Edge));
-        }
         Ok(Self { number, after, written, size, edge })
     }
 
@@ -297,14 +293,18 @@ impl<'a> Block<'a> {
                 block.edge = Some(lines.hashes("edge ")?.ok_or(lines.wrong(What::Edge))?);
             }
             Entry::Log(log) => {
+                if log.restored.is_some() {
+                    block.edge = Some(lines.hashes("edge ")?.ok_or(lines.wrong(What::Edge))?);
+                }
                 while lines.begins("interval ") {
+                    let last = block.intervals.last().map(|last: &Interval| last.chain);
+                    let ascends =
+                        |next: &Interval| next.from < next.to && last.is_none_or(|last| last < next.chain);
+                    let next = lines.field("interval ", "interval", |text| interval(text).filter(ascends))?;
                     if block.intervals.len() == MAX_INTERVALS {
                         return Err(lines.wrong(What::Missing("growth")));
                     }
-                    block.intervals.push(lines.field("interval ", "interval", interval)?);
-                }
-                if log.restored.is_some() {
-                    block.edge = Some(lines.hashes("edge ")?.ok_or(lines.wrong(What::Edge))?);
+                    block.intervals.push(next);
                 }
                 block.growth = Some(lines.hashes("growth ")?.ok_or(lines.wrong(What::Missing("growth")))?);
             }
@@ -318,7 +318,7 @@ impl<'a> Anchored<'a> {
     fn parse(said: &'a str, lines: &mut Lines<'a>) -> Result<Self, Error> {
         let mut parts = said.split(' ');
         let kind = parts.next().filter(|kind| is_kind(kind));
-        let size = parts.next().and_then(decimal);
+        let size = parts.next().and_then(super::number);
         let root = parts.next().and_then(hash);
         let length = parts.next().filter(|_| parts.next().is_none());
         let (Some(kind), Some(size), Some(root)) = (kind, size, root) else {
@@ -370,18 +370,19 @@ impl Writer {
     pub fn entry(
         &mut self,
         text: &str,
-        intervals: &[Interval],
         edge: Option<&[Digest]>,
+        intervals: &[Interval],
         growth: Option<&[Digest]>,
     ) {
         self.out.push_str(&format!("entry {}\n{text}", text.len()));
+        if let Some(edge) = edge {
+            push_hashes(&mut self.out, "edge", edge);
+        }
         for Interval { chain, from, to } in intervals {
             self.out.push_str(&format!("interval {chain} {from} {to}\n"));
         }
-        for (name, hashes) in [("edge", edge), ("growth", growth)] {
-            if let Some(hashes) = hashes {
-                push_hashes(&mut self.out, name, hashes);
-            }
+        if let Some(growth) = growth {
+            push_hashes(&mut self.out, "growth", growth);
         }
     }
 

@@ -160,7 +160,7 @@ impl Database {
         };
         let mut writer = Writer::new(&head);
         for block in self.blocks.drain(..) {
-            writer.entry(&block.text, &block.intervals, block.edge.as_deref(), block.growth.as_deref());
+            writer.entry(&block.text, block.edge.as_deref(), &block.intervals, block.growth.as_deref());
         }
         let (size, root) = (self.edge.size(), self.edge.root());
         let checkpoint = Checkpoint { origin: ORIGIN.into(), size, root };
@@ -192,7 +192,7 @@ pub fn key() -> SigningKey {
 }
 
 fn words(problem: &Problem) -> String {
-    format!("{}: {problem}", problem.class().unwrap_or("could not check"))
+    format!("{}: {problem}", problem.class())
 }
 
 /// What an auditor says of files, who believes one key: in words, nothing when all is well; and what restores lost.
@@ -216,9 +216,8 @@ pub fn read(files: &[String], first: usize) -> (Vec<String>, u64) {
         {
             say("not the file that follows".into());
         }
-        let replay = replay.get_or_insert_with(|| {
-            Replay::at_snapshot(ORIGIN, head.size.0, head.edge.clone().unwrap()).unwrap()
-        });
+        let replay = replay
+            .get_or_insert_with(|| Replay::at_snapshot(ORIGIN, head.size.0, head.edge.clone().unwrap()).0);
         if head.size.0 != replay.size() {
             say("another size before".into());
         }
@@ -238,6 +237,7 @@ pub fn read(files: &[String], first: usize) -> (Vec<String>, u64) {
                 Ok(_) => {}
                 Err(problem) => say(words(&problem)),
             }
+            replay.missing().iter().for_each(|label| say(format!("tenant_missing: {label}")));
         };
         let tail = match end {
             Ok(tail) => tail,

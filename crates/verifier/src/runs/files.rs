@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use zeroauth_audit_core::registry::run;
 
+use crate::clock;
 use crate::verdict::Trouble;
 
 /// Folders in each other at most: year, month and day.
@@ -16,8 +17,8 @@ pub struct RunFile {
     pub path: PathBuf,
     /// The number in its name.
     pub number: u64,
-    /// The folder that it is in.
-    pub day: PathBuf,
+    /// Year, month and day of the folder that it is in, if that is one of a day.
+    pub day: Option<(u16, u8, u8)>,
     /// Bytes.
     pub length: u64,
 }
@@ -56,8 +57,21 @@ fn collect(folder: &Path, depth: usize, found: &mut Vec<RunFile>) -> Result<(), 
             && let Some(number) = run::number(&entry.file_name().to_string_lossy())
         {
             let length = entry.metadata().map_err(cannot)?.len();
-            found.push(RunFile { path, number, day: folder.to_owned(), length });
+            found.push(RunFile { path, number, day: day(folder), length });
         }
     }
     Ok(())
+}
+
+/// `YYYY/MM/DD` at the end of a path, if there is such a day.
+fn day(folder: &Path) -> Option<(u16, u8, u8)> {
+    let mut names = folder.iter().rev().map(|name| name.to_str().unwrap_or_default());
+    let mut number = |digits: usize| {
+        let name = names.next()?;
+        let fits = name.len() == digits && name.bytes().all(|byte| byte.is_ascii_digit());
+        fits.then(|| name.parse::<u16>().ok()).flatten()
+    };
+    let (day, month, year) = (number(2)?, number(2)?, number(4)?);
+    let (day, month) = (u8::try_from(day).ok()?, u8::try_from(month).ok()?);
+    clock::is_day(year, month, day).then_some((year, month, day))
 }
