@@ -1,6 +1,6 @@
 //! `zeroauth-audit`: checks exports, proof bundles and checkpoints of `zeroauth_audit`, makes keys, and deploys the anchor contract.
 //!
-//! Exit codes: 0 verified, 1 tampered, 2 could not check (a wrong command line, too). Verdicts are on standard output, in
+//! Exit codes: 0 verified, 1 tampered, 2 could not check (a wrong command line, too), 3 restored. Verdicts are on standard output, in
 //! lines for people or each as one JSON object in a line.
 #![forbid(unsafe_code)]
 
