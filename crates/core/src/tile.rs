@@ -36,18 +36,25 @@ impl Tile {
     /// Where C2SP tlog-tiles serves it: `tile/0/x001/x234/067`, with `.p/17` when it has only 17 hashes.
     #[must_use]
     pub fn path(&self) -> String {
-        let mut elements = format!("{:03}", self.index % 1000);
-        let mut rest = self.index / 1000;
-        while rest > 0 {
-            elements = format!("x{:03}/{elements}", rest % 1000);
-            rest /= 1000;
-        }
-        let partial = match self.hashes.len() {
-            width if width < usize::from(WIDTH) => format!(".p/{width}"),
-            _ => String::new(),
-        };
-        format!("tile/{}/{elements}{partial}", self.level)
+        format!("tile/{}/{}", self.level, place(self.index, self.hashes.len()))
     }
+}
+
+/// Where C2SP tlog-tiles serves the entries that the hashes of tile `index` of level 0 are of: `tile/entries/x001/x234/067`, with `.p/17`
+/// when there are only 17 of them.
+#[must_use]
+pub fn bundle_path(index: u64, entries: usize) -> String {
+    format!("tile/entries/{}", place(index, entries))
+}
+
+fn place(index: u64, width: usize) -> String {
+    let mut elements = format!("{:03}", index % 1000);
+    let mut rest = index / 1000;
+    while rest > 0 {
+        elements = format!("x{:03}/{elements}", rest % 1000);
+        rest /= 1000;
+    }
+    if width < usize::from(WIDTH) { format!("{elements}.p/{width}") } else { elements }
 }
 
 /// Which tile, and how many of its hashes.

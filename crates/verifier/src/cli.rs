@@ -90,6 +90,22 @@ pub(crate) enum Command {
         #[arg(long = "accept-restore", value_name = "ENTRY")]
         accepted: Vec<u64>,
     },
+    /// Write the registry of a directory of run files as tiles (C2SP tlog-tiles), for mirrors and other tools
+    ///
+    /// The run files are verified first, and nothing is written unless they are. What is there already is never replaced but for
+    /// the checkpoint.
+    Tiles {
+        /// The directory that run files are published to
+        folder: PathBuf,
+        #[command(flatten)]
+        trusted: Trusted,
+        /// The directory to write to
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// A restore that you know of, by the number of the registry's entry that says it. May be given more than once
+        #[arg(long = "accept-restore", value_name = "ENTRY")]
+        accepted: Vec<u64>,
+    },
     /// Put the anchor contract on a chain, and print the call of audit_anchor_target_set() that anchors in it
     ///
     /// The transaction is signed, kept in the file --keep, and sent. If anything comes in between, run the same command again: it

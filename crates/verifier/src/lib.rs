@@ -31,6 +31,7 @@ pub mod history;
 pub mod input;
 pub mod intervals;
 pub mod keys;
+pub mod mirror;
 pub mod outside;
 pub mod placed;
 pub mod progress;

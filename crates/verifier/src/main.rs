@@ -22,6 +22,7 @@ use zeroauth_audit_verifier::export::coverage::Sealings;
 use zeroauth_audit_verifier::export::time::micros;
 use zeroauth_audit_verifier::history::{History, proofs};
 use zeroauth_audit_verifier::keys;
+use zeroauth_audit_verifier::mirror;
 use zeroauth_audit_verifier::outside::Outside;
 use zeroauth_audit_verifier::progress::Progress;
 use zeroauth_audit_verifier::runs::{self, Demands, Runs};
@@ -130,6 +131,12 @@ fn run(command: Command, json: bool) -> Result<Done, String> {
             }
             verdict
         }
+        Command::Tiles { folder, trusted, out, accepted } => {
+            let trust = trusted.required("a directory of run files")?;
+            let mut verdict = Verdict::new("tiles", folder.display().to_string());
+            write_tiles(&folder, &trust, &accepted, &out, &mut verdict);
+            verdict
+        }
         #[cfg(feature = "network")]
         Command::DeployContract(deploy) => {
             let mut tell = |line: &str| eprintln!("zeroauth-audit: {line}");
@@ -138,6 +145,33 @@ fn run(command: Command, json: bool) -> Result<Done, String> {
         }
     };
     Ok(Done::Verdicts(vec![verdict]))
+}
+
+/// Verifies run files and writes their registry as tiles.
+fn write_tiles(folder: &Path, trust: &Trust, accepted: &[u64], out: &Path, verdict: &mut Verdict) {
+    let files = match runs::files(folder) {
+        Ok(files) if files.is_empty() => {
+            return verdict.trouble_with(folder.display().to_string(), "there is no run file in it");
+        }
+        Ok(files) => files,
+        Err(trouble) => return verdict.trouble(trouble),
+    };
+    let bytes = files.iter().map(|file| file.length).sum();
+    let demands = Demands { accepted, ..Demands::default() };
+    Runs::read(&files, trust, demands, verdict, &mut Progress::new(bytes));
+    if verdict.verdict != Outcome::Verified {
+        return verdict.note("nothing is written");
+    }
+    if files.first().is_none_or(|first| first.number > 1) {
+        return verdict.trouble_with(
+            folder.display().to_string(),
+            "tiles are of all entries, and the first are not here",
+        );
+    }
+    match mirror::write(&files, out) {
+        Ok(entries) => verdict.note(format!("{entries} entries are in {:?}", out.display().to_string())),
+        Err(what) => verdict.trouble_with(out.display().to_string(), what),
+    }
 }
 
 fn one_bundle(file: &Path, trust: &Trust, outside: &Outside, least: usize) -> Verdict {

@@ -6,6 +6,7 @@
 mod trail;
 
 mod crates;
+mod mirrored;
 mod python;
 
 use std::collections::HashMap;
