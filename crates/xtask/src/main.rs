@@ -76,8 +76,9 @@ enum Task {
         /// Only random attacks by a superuser, each judged by what the trust table promises.
         #[arg(long)]
         red_team: bool,
-        /// The seed of the first attack; with --minutes 0 of the only one.
-        #[arg(long, requires = "red_team", default_value_t = 0)]
+        /// The seed of the first attack, and of the random queries: another one for each piece of a long soak. With --red-team and
+        /// --minutes 0, of the only attack.
+        #[arg(long, default_value_t = 0)]
         seed: u64,
     },
     /// Write the SQL reference docs/sql.md from the extension's COMMENTs, and check links and completeness of the documents.
@@ -120,7 +121,7 @@ fn main() -> ExitCode {
         Task::Tree => tree::run(),
         Task::Freeze => freeze::run(),
         Task::Soak { minutes, red_team: true, seed } => soak::red_team(minutes, seed),
-        Task::Soak { minutes, .. } => soak::run(minutes),
+        Task::Soak { minutes, seed, .. } => soak::run(minutes, seed),
         Task::Docs => documents::run(),
         Task::Bench { quick, filter } => bench::run(quick, filter.as_deref()),
         Task::Package { pg, check, inside, maintainer } => {

@@ -20,19 +20,19 @@ use crate::test::{deny, pgspot, rust};
 
 /// The part of a soak that `cargo xtask test` runs: about a minute.
 pub(crate) fn short() -> Result<Tally> {
-    let mut sum = sqlsmith::check(Duration::from_secs(40))?;
+    let mut sum = sqlsmith::check(Duration::from_secs(40), 0)?;
     sum += fuzz::check(Duration::from_secs(20))?;
     sum += red_team::check(Duration::from_secs(20), 0)?;
     Ok(sum)
 }
 
-/// Runs everything, for about so many minutes and what the checks at the end take.
-pub(crate) fn run(minutes: u64) -> Result<ExitCode> {
+/// Runs everything, for about so many minutes and what the checks at the end take; queries and attacks from a seed on.
+pub(crate) fn run(minutes: u64, seed: u64) -> Result<ExitCode> {
     let ready = setup::run(Profile::Dev)?;
     let whole = Duration::from_secs(minutes.max(1) * 60);
-    let mut sum = sqlsmith::check(whole * 3 / 10)?;
+    let mut sum = sqlsmith::check(whole * 3 / 10, seed)?;
     sum += fuzz::check(whole * 2 / 10)?;
-    sum += red_team::check(whole * 2 / 10, 0)?;
+    sum += red_team::check(whole * 2 / 10, seed)?;
     sum += storms(whole * 3 / 10, &ready.installation)?;
     sum += pgspot::check(&ready.installation)?;
     sum += deny::check(false)?;

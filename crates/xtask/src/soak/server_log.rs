@@ -26,13 +26,10 @@ pub(crate) fn wrong(log: &str) -> Vec<String> {
     for (n, line) in lines.iter().enumerate().filter(|(_, line)| line.contains("you don't own a lock")) {
         // What pg_advisory_unlock() and its kin say of a lock that the session does not hold. Nothing of ours releases such a lock, but
         // one of a relation or an object released twice would be ours.
-        let said_of = process(line).and_then(|process| {
-            lines[n + 1..]
-                .iter()
-                .filter(|line| line.contains(process))
-                .find(|line| line.contains("STATEMENT:"))
+        let unlocks = process(line).is_some_and(|process| {
+            statement(&lines[n + 1..], process).any(|line| line.contains("pg_advisory_unlock"))
         });
-        if !said_of.is_some_and(|statement| statement.contains("pg_advisory_unlock")) {
+        if !unlocks {
             found.push((*line).to_owned());
         }
     }
@@ -46,6 +43,14 @@ pub(crate) fn wrong(log: &str) -> Vec<String> {
         }
     }
     found
+}
+
+/// The lines of the statement that the next message of `process` is about: those behind the first begin with a tab.
+fn statement<'a>(lines: &'a [&str], process: &'a str) -> impl Iterator<Item = &'a str> {
+    let is_first = |line: &&str| line.contains(process) && line.contains("STATEMENT:");
+    let from = lines.iter().position(is_first).unwrap_or(lines.len());
+    let more = lines[from..].iter().skip(1).take_while(|line| line.starts_with('\t'));
+    lines[from..].iter().take(1).chain(more).copied()
 }
 
 /// `[pid]` of a line.
@@ -79,7 +84,8 @@ mod tests {
             )
         };
         assert_eq!(wrong(&of("select pg_advisory_unlock_shared(1)")), [] as [&str; 0]);
-        assert_eq!(wrong(&of("select audit_verify()")).len(), 1);
+        assert_eq!(wrong(&of("select\n\t  pg_advisory_unlock(1)\n\tfrom x")), [] as [&str; 0]);
+        assert_eq!(wrong(&of("select audit_verify()\nt [7] 0 LOG:  pg_advisory_unlock")).len(), 1);
     }
 
     #[test]
