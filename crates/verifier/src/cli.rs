@@ -89,6 +89,9 @@ pub(crate) enum Command {
         /// A restore that you know of, by the number of the registry's entry that says it. May be given more than once
         #[arg(long = "accept-restore", value_name = "ENTRY")]
         accepted: Vec<u64>,
+        /// A checkpoint of the registry that you kept: run files must have had this state. May be given more than once
+        #[arg(long, value_name = "FILE")]
+        kept: Vec<PathBuf>,
     },
     /// Write the registry of a directory of run files as tiles (C2SP tlog-tiles), for mirrors and other tools
     ///
@@ -106,6 +109,10 @@ pub(crate) enum Command {
         #[arg(long = "accept-restore", value_name = "ENTRY")]
         accepted: Vec<u64>,
     },
+    /// Watch a directory of run files: an independent witness, on somebody else's machine, that every log only grew
+    ///
+    /// Ends when something is found, or with --once after one round, with the exit code of the verdict.
+    Monitor(Watch),
     /// Put the anchor contract on a chain, and print the call of audit_anchor_target_set() that anchors in it
     ///
     /// The transaction is signed, kept in the file --keep, and sent. If anything comes in between, run the same command again: it
@@ -113,6 +120,43 @@ pub(crate) enum Command {
     /// be there.
     #[cfg(feature = "network")]
     DeployContract(crate::network::Deploy),
+}
+
+/// What a monitor watches, and whom it tells.
+#[derive(Args)]
+pub(crate) struct Watch {
+    /// The directory that run files are published to
+    pub(crate) folder: PathBuf,
+    #[command(flatten)]
+    pub(crate) trusted: Trusted,
+    /// Look so often
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) interval: u64,
+    /// Look once
+    #[arg(long, conflicts_with = "interval")]
+    pub(crate) once: bool,
+    /// A file of the monitor's own that keeps the newest checkpoint that was verified: so a directory that was replaced as a whole is
+    /// seen after a restart, too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) state: Option<PathBuf>,
+    /// The key file of the monitor: it signs what it verified. Its name is not that of the registry
+    #[arg(long, value_name = "FILE", requires = "cosigned")]
+    pub(crate) cosigner: Option<PathBuf>,
+    /// The file that the newest checkpoint with the monitor's signature is written to
+    #[arg(long, value_name = "FILE", requires = "cosigner")]
+    pub(crate) cosigned: Option<PathBuf>,
+    /// The file that numbers for Prometheus are written to, as node_exporter's textfile collector reads them
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metrics: Option<PathBuf>,
+    /// The longest time without a new run that is accepted
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) max_silence: Option<u64>,
+    /// A restore that you know of, by the number of the registry's entry that says it. May be given more than once
+    #[arg(long = "accept-restore", value_name = "ENTRY")]
+    pub(crate) accepted: Vec<u64>,
+    #[cfg(feature = "network")]
+    #[command(flatten)]
+    pub(crate) webhook: crate::network::Webhook,
 }
 
 /// Whom to believe.

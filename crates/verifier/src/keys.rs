@@ -1,5 +1,7 @@
 //! Keys: which are trusted, and making the key of an installation.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use zeroauth_audit_anchor::rfc3161::token::Authorities;
@@ -107,12 +109,28 @@ pub fn generate(out: &Path, origin: &str) -> Result<VerifierKey, String> {
 /// # Errors
 /// What is wrong, in words; none of them shows the key.
 pub fn public_key(path: &Path) -> Result<VerifierKey, String> {
-    let bytes = read_file(path, MAX_KEY).map_err(|what| format!("{} {what}", path.display()))?;
-    let text = String::from_utf8(bytes).map_err(|_| format!("{} is no key file", path.display()))?;
-    let key =
-        SigningKey::parse(&text).map_err(|error| format!("{} is no key file: {error}", path.display()))?;
+    let key = key_in(path)?;
     Base::parse(key.name()).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(key.verifier_key())
+}
+
+/// The key in the key file `path`, which nobody else can read.
+///
+/// # Errors
+/// What is wrong, in words; none of them shows the key.
+pub fn signing_key(path: &Path) -> Result<SigningKey, String> {
+    let mode =
+        fs::metadata(path).map_err(|error| format!("{} cannot be read: {error}", path.display()))?.mode();
+    if mode & 0o177 != 0 {
+        return Err(format!("{} can be read by others: its mode must be 0600", path.display()));
+    }
+    key_in(path)
+}
+
+fn key_in(path: &Path) -> Result<SigningKey, String> {
+    let bytes = read_file(path, MAX_KEY).map_err(|what| format!("{} {what}", path.display()))?;
+    let text = String::from_utf8(bytes).map_err(|_| format!("{} is no key file", path.display()))?;
+    SigningKey::parse(&text).map_err(|error| format!("{} is no key file: {error}", path.display()))
 }
 
 #[cfg(test)]

@@ -32,6 +32,7 @@ pub mod input;
 pub mod intervals;
 pub mod keys;
 pub mod mirror;
+pub mod monitor;
 pub mod outside;
 pub mod placed;
 pub mod progress;

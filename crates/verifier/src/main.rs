@@ -7,6 +7,7 @@
 mod cli;
 #[cfg(feature = "network")]
 mod network;
+mod watch;
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -101,7 +102,7 @@ fn run(command: Command, json: bool) -> Result<Done, String> {
             let one = |file: &PathBuf| one_bundle(file, &trust, &outside, anchors.require_anchors);
             return Ok(Done::Verdicts(files.iter().map(one).collect()));
         }
-        Command::VerifyCheckpoints { folder, trusted, consistency, tiles, max_silence, accepted } => {
+        Command::VerifyCheckpoints { folder, trusted, consistency, tiles, max_silence, accepted, kept } => {
             let trust = trusted.required("a directory of checkpoints")?;
             let mut verdict = Verdict::new("verify-checkpoints", folder.display().to_string());
             let files = match runs::files(&folder) {
@@ -113,8 +114,20 @@ fn run(command: Command, json: bool) -> Result<Done, String> {
             };
             if !files.is_empty() {
                 let mut progress = Progress::new(files.iter().map(|file| file.length).sum());
-                let demands = Demands { accepted: &accepted, max_silence };
-                Runs::read(&files, &trust, demands, &mut verdict, &mut progress);
+                let mut runs = Runs::new(&trust, Demands { accepted: &accepted, max_silence });
+                runs.take(files.clone(), &mut verdict, &mut progress);
+                for file in &kept {
+                    match sealed::registry(file, &trust) {
+                        Ok(kept) => runs.remember(&kept, &mut verdict),
+                        Err(what) => verdict.trouble_with(file.display().to_string(), what),
+                    }
+                }
+                runs.end(&mut verdict);
+            } else if !kept.is_empty() {
+                verdict.trouble_with(
+                    folder.display().to_string(),
+                    "there is no run file to compare a kept checkpoint with",
+                );
             }
             let notes = sealed::files(&folder).unwrap_or_default();
             if files.is_empty() || !notes.is_empty() {
@@ -137,6 +150,7 @@ fn run(command: Command, json: bool) -> Result<Done, String> {
             write_tiles(&folder, &trust, &accepted, &out, &mut verdict);
             verdict
         }
+        Command::Monitor(watch) => watch::run(&watch, json)?,
         #[cfg(feature = "network")]
         Command::DeployContract(deploy) => {
             let mut tell = |line: &str| eprintln!("zeroauth-audit: {line}");
@@ -158,7 +172,7 @@ fn write_tiles(folder: &Path, trust: &Trust, accepted: &[u64], out: &Path, verdi
     };
     let bytes = files.iter().map(|file| file.length).sum();
     let demands = Demands { accepted, ..Demands::default() };
-    Runs::read(&files, trust, demands, verdict, &mut Progress::new(bytes));
+    Runs::read(files.clone(), trust, demands, verdict, &mut Progress::new(bytes));
     if verdict.verdict != Outcome::Verified {
         return verdict.note("nothing is written");
     }

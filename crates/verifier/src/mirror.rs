@@ -92,7 +92,10 @@ fn write_once(path: &Path, bytes: &[u8]) -> Result<(), String> {
 }
 
 /// Writes a file whole, or leaves the old one.
-fn replace(path: &Path, bytes: &[u8]) -> Result<(), String> {
+///
+/// # Errors
+/// Why it cannot be written, in words.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), String> {
     let cannot = |error: std::io::Error| format!("{} cannot be written: {error}", path.display());
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(cannot)?;

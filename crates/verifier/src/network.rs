@@ -4,12 +4,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{ArgGroup, Args};
+use ureq::Agent;
 use zeroauth_audit_anchor::evm::{Address, Signer};
+use zeroauth_audit_transport::agent::agent;
+use zeroauth_audit_transport::{Endpoint, file};
 use zeroauth_audit_verifier::deploy::Request;
 use zeroauth_audit_verifier::endpoints::Endpoints;
 use zeroauth_audit_verifier::outside::Blocks;
+use zeroauth_audit_verifier::verdict::Verdict;
 
 use crate::cli::address;
+
+/// A receiver that takes longer is told again in the next round.
+const HOOK_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Whom to ask which blocks are on a chain.
 #[derive(Args)]
@@ -33,6 +40,58 @@ impl Rpc {
         }
         let endpoints = Endpoints::open(&self.rpc, self.rpc_ca.as_deref(), self.confirmations)?;
         Ok(Some(Box::new(endpoints)))
+    }
+}
+
+/// Whom a monitor tells.
+#[derive(Args)]
+pub(crate) struct Webhook {
+    /// A file of mode 0600 with a URL: each change of the verdict is posted there, as the JSON that --json prints, and again until it is
+    /// accepted
+    #[arg(long, value_name = "FILE")]
+    webhook_file: Option<PathBuf>,
+    /// A PEM file of the only certificates that may vouch for it; the system's, unless given
+    #[arg(long, value_name = "FILE", requires = "webhook_file")]
+    webhook_ca: Option<PathBuf>,
+}
+
+impl Webhook {
+    pub(crate) fn open(&self) -> Result<Option<Hook>, String> {
+        let Some(file) = &self.webhook_file else { return Ok(None) };
+        let secret = file::secret(&absolute(file)?, "URL")?;
+        let url = secret.text().ok_or("the URL file does not hold one URL")?;
+        let endpoint = Endpoint::parse(url, "")?;
+        let ca_file = self.webhook_ca.as_deref().map(absolute).transpose()?;
+        let agent = agent(&endpoint, ca_file.as_deref(), HOOK_DEADLINE)?;
+        Ok(Some(Hook { endpoint, agent, is_told: true }))
+    }
+}
+
+/// Where verdicts are posted to.
+pub(crate) struct Hook {
+    endpoint: Endpoint,
+    agent: Agent,
+    is_told: bool,
+}
+
+impl Hook {
+    /// Posts a verdict that is new, or that was not accepted before.
+    pub(crate) fn tell(&mut self, verdict: &Verdict, is_new: bool) -> Result<(), String> {
+        if !is_new && self.is_told {
+            return Ok(());
+        }
+        self.is_told = false;
+        let mut request = self.agent.post(&self.endpoint.uri).header("Content-Type", "application/json");
+        if let Some(authorization) = &self.endpoint.authorization {
+            request = request.header("Authorization", authorization);
+        }
+        // Nothing of the URL is in these words.
+        let answer = request.send(verdict.json()).map_err(|_| "the receiver cannot be reached".to_owned())?;
+        if !answer.status().is_success() {
+            return Err(format!("the receiver answers with status {}", answer.status().as_u16()));
+        }
+        self.is_told = true;
+        Ok(())
     }
 }
 

@@ -6,6 +6,7 @@
 mod files;
 
 use zeroauth_audit_core::Digest;
+use zeroauth_audit_core::checkpoint::Checkpoint;
 use zeroauth_audit_core::note::VerifierKey;
 use zeroauth_audit_core::registry::Label;
 use zeroauth_audit_core::registry::entry::{Entry, Log};
@@ -28,13 +29,13 @@ pub struct Demands<'a> {
     pub max_silence: Option<u64>,
 }
 
-/// What was read of a registry.
+/// A registry as it was read so far.
 pub struct Runs<'a> {
     /// Whom to believe; a key that the registry announces is added.
     trust: Trust,
     quorum: usize,
     demands: Demands<'a>,
-    files: &'a [RunFile],
+    files: Vec<RunFile>,
     state: Option<State>,
     /// After a file that could not be read: what was known before.
     before: Option<Replay>,
@@ -55,6 +56,7 @@ struct State {
     digest: Digest,
     written: Written,
     sealed_at: u64,
+    checkpoint: String,
 }
 
 /// Why a file is not read, and nothing of it counts.
@@ -65,21 +67,16 @@ enum Refused {
 }
 
 impl<'a> Runs<'a> {
-    /// Reads `files`, in the order of their numbers.
-    pub fn read(
-        files: &'a [RunFile],
-        trust: &Trust,
-        demands: Demands<'a>,
-        verdict: &mut Verdict,
-        progress: &mut Progress,
-    ) {
+    /// Nothing read yet.
+    #[must_use]
+    pub fn new(trust: &Trust, demands: Demands<'a>) -> Self {
         let mut believed = trust.clone();
         believed.require(0);
-        let mut runs = Self {
+        Self {
             trust: believed,
             quorum: trust.quorum(),
             demands,
-            files,
+            files: Vec::new(),
             state: None,
             before: None,
             checkpoints: Vec::new(),
@@ -89,24 +86,97 @@ impl<'a> Runs<'a> {
             read: 0,
             skipped: 0,
             begun: 0,
-        };
+        }
+    }
+
+    /// Reads `files`, in the order of their numbers, and says what came of it.
+    pub fn read(
+        files: Vec<RunFile>,
+        trust: &Trust,
+        demands: Demands<'a>,
+        verdict: &mut Verdict,
+        progress: &mut Progress,
+    ) {
+        let mut runs = Self::new(trust, demands);
+        runs.take(files, verdict, progress);
+        runs.end(verdict);
+    }
+
+    /// Reads more files, in the order of their numbers.
+    pub fn take(&mut self, files: Vec<RunFile>, verdict: &mut Verdict, progress: &mut Progress) {
         let mut bytes = 0;
-        for (at, file) in files.iter().enumerate() {
-            if runs.is_in_order(at, verdict)
-                && let Err(refused) = runs.file(at, verdict)
+        let from = self.files.len();
+        self.files.extend(files);
+        for at in from..self.files.len() {
+            if self.is_in_order(at, verdict)
+                && let Err(refused) = self.file(at, verdict)
             {
                 match refused {
                     // Behind a file that could not be read: on the way to the next snapshot.
-                    Refused::Unreadable(_) if runs.is_skipping() => runs.skipped += 1,
-                    Refused::Unreadable(what) => verdict.trouble_with(file.name(), what),
+                    Refused::Unreadable(_) if self.is_skipping() => self.skipped += 1,
+                    Refused::Unreadable(what) => verdict.trouble_with(self.files[at].name(), what),
                     Refused::Forged(detail) => found("checkpoint_mismatch", None, detail, verdict),
                 }
-                runs.forget();
+                self.forget();
             }
-            bytes += file.length;
+            bytes += self.files[at].length;
             progress.at(bytes);
         }
-        runs.end(verdict);
+    }
+
+    /// The number of the newest file that was looked at.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.files.last().map_or(0, |file| file.number)
+    }
+
+    /// The newest checkpoint that follows from all before it, as a signed note.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<&str> {
+        self.state.as_ref().map(|state| state.checkpoint.as_str())
+    }
+
+    /// When it was sealed, by the log's own clock.
+    #[must_use]
+    pub fn sealed_at(&self) -> Option<u64> {
+        self.state.as_ref().map(|state| state.sealed_at)
+    }
+
+    /// Entries of the registry, logs that are not closed, and their events.
+    #[must_use]
+    pub fn extent(&self) -> Option<(u64, u64, u64)> {
+        let replay = &self.state.as_ref()?.replay;
+        let open = replay.logs().filter(|(_, log)| !log.is_closed());
+        let (logs, events) =
+            open.fold((0, 0_u64), |sum, (_, log)| (sum.0 + 1, sum.1.saturating_add(log.size)));
+        Some((replay.size(), logs, events))
+    }
+
+    /// A finding unless the registry has had the state of a checkpoint that was kept.
+    pub fn remember(&self, kept: &Registry, verdict: &mut Verdict) {
+        let Checkpoint { origin, size, root } = &kept.checkpoint;
+        let Some(state) = &self.state else { return };
+        if self.newest.as_ref().is_none_or(|newest| newest.origin != *origin) {
+            return verdict.trouble_with(origin.clone(), "a checkpoint was kept that is of another registry");
+        }
+        let at = self.checkpoints.partition_point(|(known, _)| known < size);
+        let detail = match self.checkpoints.get(at) {
+            Some((known, is)) if known == size && is == root => return,
+            Some((known, _)) if known == size => {
+                format!("the kept checkpoint of {size} entries has another root")
+            }
+            Some(_) if *size < self.begun => {
+                let what = format!("the kept checkpoint of {size} entries is older than the first file");
+                return verdict.trouble_with(origin.clone(), what);
+            }
+            None => {
+                let detail =
+                    format!("a checkpoint of {size} entries was kept, and there are {}", state.replay.size());
+                return found("tail_truncated", None, detail, verdict);
+            }
+            Some(_) => format!("no run ended with the {size} entries of the kept checkpoint"),
+        };
+        found("checkpoint_mismatch", None, detail, verdict);
     }
 
     /// Whether something was told that keeps files from being read up to the next snapshot.
@@ -123,7 +193,7 @@ impl<'a> Runs<'a> {
 
     /// Whether a file may be read at all; says what is wrong with its place among the others.
     fn is_in_order(&mut self, at: usize, verdict: &mut Verdict) -> bool {
-        let file = &self.files[at];
+        let file = &self.files[at].clone();
         let next = self.files.get(at + 1).filter(|next| next.number == file.number);
         let last = at.checked_sub(1).map(|last| &self.files[last]);
         if last.is_some_and(|last| last.number == file.number) {
@@ -176,7 +246,7 @@ impl<'a> Runs<'a> {
     }
 
     fn file(&mut self, at: usize, verdict: &mut Verdict) -> Result<(), Refused> {
-        let file = &self.files[at];
+        let file = &self.files[at].clone();
         let bytes = sealed::read_file(&file.path, run::MAX_BYTES).map_err(Refused::Unreadable)?;
         let unreadable = |error: run::Error| Refused::Unreadable(error.to_string());
         // To its end before anything of it counts.
@@ -237,7 +307,8 @@ impl<'a> Runs<'a> {
         });
         self.read += 1;
         let (number, digest, written) = (file.number, run::digest(&bytes), head.written);
-        self.state = Some(State { replay, number, digest, written, sealed_at });
+        let checkpoint = tail.checkpoint.into();
+        self.state = Some(State { replay, number, digest, written, sealed_at, checkpoint });
         Ok(())
     }
 
@@ -453,21 +524,19 @@ impl<'a> Runs<'a> {
         })
     }
 
-    fn end(self, verdict: &mut Verdict) {
+    /// Says what came of it.
+    pub fn end(&self, verdict: &mut Verdict) {
         if self.skipped > 0 {
             verdict
                 .trouble_with("run files", format!("{} were skipped up to the next snapshot", self.skipped));
         }
-        let (Some(state), Some(mut newest)) = (self.state, self.newest) else { return };
-        let logs = state.replay.logs().filter(|(_, log)| !log.is_closed());
-        let (open, events) =
-            logs.fold((0, 0_u64), |sum, (_, log)| (sum.0 + 1, sum.1.saturating_add(log.size)));
-        verdict.tenants = open;
+        let (Some((entries, logs, events)), Some(mut newest)) = (self.extent(), self.newest.clone()) else {
+            return;
+        };
+        verdict.tenants = logs;
         verdict.note(format!(
-            "{} run files, {} entries, {open} logs with {events} events, {} anchors",
-            self.read,
-            state.replay.size(),
-            self.anchors
+            "{} run files, {entries} entries, {logs} logs with {events} events, {} anchors",
+            self.read, self.anchors
         ));
         if self.begun > 0 {
             verdict.note(format!(
@@ -475,10 +544,10 @@ impl<'a> Runs<'a> {
                 self.begun
             ));
         }
-        match self.witnessed {
+        match &self.witnessed {
             Some((size, witnesses)) => {
                 verdict.note(format!("witnesses have signed up to {size} entries: {}", witnesses.join(", ")));
-                newest.witnesses = witnesses;
+                newest.witnesses.clone_from(witnesses);
             }
             None if self.quorum > 0 => verdict.trouble_with(
                 newest.origin.clone(),

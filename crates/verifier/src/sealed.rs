@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use zeroauth_audit_core::batch;
 use zeroauth_audit_core::note;
-use zeroauth_audit_core::trust::{self, Believed, Trust};
+use zeroauth_audit_core::trust::{self, Believed, Registry, Trust};
 
 use crate::input;
 use crate::verdict::{Finding, Sealed, Trouble, Verdict};
@@ -74,6 +74,18 @@ impl std::fmt::Display for Unbelieved {
 pub fn believed(note: &[u8], trust: &Trust) -> Result<Believed, Unbelieved> {
     let believed = trust.open(note).map_err(Unbelieved::Trust)?;
     if believed.sealed_at.is_some() { Ok(believed) } else { Err(Unbelieved::NoTime) }
+}
+
+/// The checkpoint of a registry in a file, signed by a trusted key; by witnesses or not.
+///
+/// # Errors
+/// What is wrong, in words.
+pub fn registry(path: &Path, trust: &Trust) -> Result<Registry, String> {
+    let bytes = read_file(path, note::MAX_BYTES as u64)?;
+    let note = input::text(&bytes)?;
+    let mut trust = trust.clone();
+    trust.require(0);
+    trust.registry(note).map_err(|error| error.to_string())
 }
 
 /// A whole file of at most `most` bytes.

@@ -12,6 +12,7 @@ use crate::verdict::Trouble;
 const MAX_DEPTH: usize = 3;
 
 /// A run file that is there.
+#[derive(Clone)]
 pub struct RunFile {
     /// Where.
     pub path: PathBuf,

@@ -9,6 +9,7 @@ mod command;
 mod exports;
 mod histories;
 mod hostile;
+mod monitors;
 mod runs;
 mod sealed_exports;
 

@@ -12,8 +12,13 @@ use zeroauth_audit_verifier::progress::Progress;
 use zeroauth_audit_verifier::runs::{self, Demands, Runs};
 use zeroauth_audit_verifier::verdict::{Outcome, Verdict};
 
-fn vectors() -> Value {
+pub fn vectors() -> Value {
     serde_json::from_str(include_str!("../../../core/tests/vectors/registry_v1.json")).unwrap()
+}
+
+/// A history by its name.
+pub fn history(name: &str) -> Value {
+    list(&vectors()["histories"]).iter().find(|history| history["name"] == name).unwrap().clone()
 }
 
 fn list(value: &Value) -> &[Value] {
@@ -36,7 +41,7 @@ fn written(history: &Value) -> tempfile::TempDir {
     folder
 }
 
-fn trust(history: &Value) -> Trust {
+pub fn trust(history: &Value) -> Trust {
     let mut trust = Trust::new();
     for key in list(&history["vkeys"]) {
         trust.add_log(VerifierKey::parse(text(key)).unwrap()).unwrap();
@@ -49,7 +54,7 @@ fn judged(folder: &Path, trust: &Trust, first: u64) -> Verdict {
     let mut verdict = Verdict::new("verify-checkpoints", "runs");
     let mut files = runs::files(folder).unwrap();
     files.retain(|file| file.number >= first);
-    Runs::read(&files, trust, Demands::default(), &mut verdict, &mut Progress::none());
+    Runs::read(files, trust, Demands::default(), &mut verdict, &mut Progress::none());
     verdict
 }
 
