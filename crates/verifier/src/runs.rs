@@ -301,6 +301,7 @@ impl<'a> Runs<'a> {
         self.newest = Some(Sealed {
             origin: believed.checkpoint.origin,
             tree_size: believed.checkpoint.size,
+            of_registry: true,
             sealed_at: Some(sealed_at),
             witnesses: Vec::new(),
             result: String::new(),

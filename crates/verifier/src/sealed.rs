@@ -32,6 +32,7 @@ pub fn report(believed: &Believed, result: impl Into<String>) -> Sealed {
     Sealed {
         origin: believed.checkpoint.origin.clone(),
         tree_size: believed.checkpoint.size,
+        of_registry: false,
         sealed_at: believed.sealed_at,
         witnesses: believed.witnesses.iter().map(|(name, _)| name.clone()).collect(),
         result: result.into(),

@@ -147,8 +147,10 @@ pub struct Restored {
 pub struct Sealed {
     /// Which log.
     pub origin: String,
-    /// Events that it covers.
+    /// Events that it covers; of a registry, entries.
     pub tree_size: u64,
+    /// Whether it is of a registry.
+    pub of_registry: bool,
     /// When it was sealed, in seconds since 1970 in UTC.
     pub sealed_at: Option<u64>,
     /// Witnesses that signed it.
@@ -331,7 +333,8 @@ impl Verdict {
         }
         for sealed in &self.checkpoints {
             let Sealed { origin, tree_size, result, .. } = sealed;
-            let _ = write!(out, "checkpoint: {origin:?}, {}", count(*tree_size, "event"));
+            let size = if sealed.of_registry { entries(*tree_size) } else { count(*tree_size, "event") };
+            let _ = write!(out, "checkpoint: {origin:?}, {size}");
             if let Some(time) = sealed.sealed_at {
                 let _ = write!(out, ", sealed at {}", crate::clock::print(time));
             }
@@ -353,6 +356,10 @@ impl Verdict {
 
 fn count(number: u64, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+fn entries(number: u64) -> String {
+    if number == 1 { "1 entry".into() } else { format!("{number} entries") }
 }
 
 fn more(out: &mut String, total: u64, shown: usize, what: &str) {
