@@ -102,7 +102,8 @@ fn bundle(session: &Session, tenant: &str, event_id: &str, event: Event) -> Resu
     verify_inclusion(index, checkpoint.size, &leaf, &path, &checkpoint.root)
         .map_err(|_| damaged(format!("event {event_id} is not what was sealed, or a tile is not")))?;
     let anchors = consistency::anchors(session, place, &tiles, index, &checkpoint)?;
-    Ok(Bundle { index, path, extra: None, checkpoint: checkpoint.note, event: Some(event.exported), anchors })
+    let event = Some(event.exported);
+    Ok(Bundle { index, path, extra: None, checkpoint: checkpoint.note, log: None, event, anchors })
 }
 
 fn event(

@@ -1,7 +1,8 @@
 //! Proof bundles: what an auditor needs to check one event, as one text.
 //!
 //! First a C2SP tlog-proof (index, inclusion path, signed checkpoint), as it is. Then sections, each of which begins with a line
-//! `--- name`; no line of a tlog-proof begins so. Section `event`: one line, the event as `audit_export()` gives it. Sections
+//! `--- name`; no line of a tlog-proof begins so. Section `log`, where the tlog-proof is of an entry of the registry: the place of the
+//! event in the log that the entry is about. Section `event`: one line, the event as `audit_export()` gives it. Sections
 //! `anchor kind`: in which batch a checkpoint of the same log went out ([`anchor`]). This module reads and writes; a verifier
 //! decides what a bundle proves.
 
@@ -21,6 +22,7 @@ pub use consistency::Consistency;
 use crate::checkpoint::{decimal, hash};
 use crate::digest::Digest;
 use crate::note;
+use crate::registry::label::NameKey;
 
 /// The first line.
 pub const HEADER: &str = "c2sp.org/tlog-proof@v1";
@@ -74,6 +76,9 @@ pub enum What {
     /// There is no `index` and number.
     #[error("no index of a leaf")]
     Index,
+    /// There is no `names` and key.
+    #[error("no key of names")]
+    Names,
     /// There is no `old` and number.
     #[error("no size of the older tree")]
     OldSize,
@@ -94,17 +99,36 @@ pub enum What {
     Anchor,
 }
 
-/// A proof bundle. Only its form was checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bundle {
+/// Where an event is in its tenant's log, and what makes the tenant's label: beside a proof of the registry, whose entry is the extra data.
+#[derive(Clone, PartialEq, Eq)]
+pub struct InLog {
+    /// The key of names; whoever has it can find the labels of other tenants.
+    pub names: NameKey,
     /// Leaf index of the event.
     pub index: u64,
     /// Inclusion path, from the leaf's sibling up.
     pub path: Vec<Digest>,
-    /// Opaque data of the tlog-proof; ours have none.
+}
+
+impl core::fmt::Debug for InLog {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("InLog").field("index", &self.index).field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+/// A proof bundle. Only its form was checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bundle {
+    /// Leaf index of the event, or of the entry of the registry.
+    pub index: u64,
+    /// Inclusion path, from the leaf's sibling up.
+    pub path: Vec<Digest>,
+    /// Data of the tlog-proof: the entry, where it is one of the registry; otherwise ours have none.
     pub extra: Option<Vec<u8>>,
     /// The signed note of the checkpoint.
     pub checkpoint: String,
+    /// In a proof of the registry: where the event is in the log that the entry is about.
+    pub log: Option<InLog>,
     /// The event as one line of JSON, without a newline; `None` in a tlog-proof alone.
     pub event: Option<String>,
     /// Anchors of checkpoints of the same log.
@@ -131,6 +155,11 @@ impl Bundle {
     #[must_use]
     pub fn format(&self) -> String {
         let mut out = self.tlog_proof();
+        if let Some(InLog { names, index, path }) = &self.log {
+            let names = STANDARD.encode(names.as_bytes());
+            out.push_str(&format!("--- log\nnames {names}\nindex {index}\n"));
+            push_hashes(&mut out, path);
+        }
         if let Some(event) = &self.event {
             out.push_str(&format!("--- event\n{event}\n"));
         }
@@ -159,9 +188,12 @@ impl Bundle {
         let index = line.strip_prefix("index ").and_then(decimal).ok_or(lines.wrong(What::Index))?;
         let path = lines.path("")?;
         let checkpoint = checkpoint(&mut lines)?;
-        let mut bundle = Self { index, path, extra, checkpoint, event: None, anchors: Vec::new() };
+        let mut bundle = Self { index, path, extra, checkpoint, log: None, event: None, anchors: Vec::new() };
         while let Some(line) = lines.next_or_end()? {
             match line.strip_prefix("--- ") {
+                Some("log") if bundle.log.is_none() && bundle.event.is_none() && bundle.extra.is_some() => {
+                    bundle.log = Some(InLog::parse(&mut lines)?);
+                }
                 Some("event") if bundle.event.is_none() && bundle.anchors.is_empty() => {
                     let event = lines.next()?;
                     if event.is_empty() || event.starts_with("--- ") {
@@ -178,6 +210,20 @@ impl Bundle {
             }
         }
         Ok(bundle)
+    }
+}
+
+impl InLog {
+    /// Reads what follows the line `--- log`.
+    fn parse(lines: &mut Lines<'_>) -> Result<Self, Error> {
+        let names = lines.next()?.strip_prefix("names ").and_then(hash).ok_or(lines.wrong(What::Names))?;
+        let index = lines.next()?.strip_prefix("index ").and_then(decimal).ok_or(lines.wrong(What::Index))?;
+        let mut path = Vec::new();
+        while let Some(line) = lines.peek()?.filter(|line| !line.starts_with("--- ")) {
+            lines.next()?;
+            path.push(hash(line).filter(|_| path.len() < MAX_PATH).ok_or(lines.wrong(What::Path))?);
+        }
+        Ok(Self { names: NameKey::new(*names.as_bytes()), index, path })
     }
 }
 

@@ -76,6 +76,7 @@ pub struct Trust {
     logs: Vec<(Base, VerifierKey)>,
     witnesses: Vec<VerifierKey>,
     quorum: usize,
+    monitors: Vec<VerifierKey>,
 }
 
 /// A checkpoint of a registry that is to be believed.
@@ -89,6 +90,8 @@ pub struct Registry {
     pub sealed_at: Option<u64>,
     /// The witnesses that signed, each once, with their times.
     pub witnesses: Vec<(String, u64)>,
+    /// The monitors that signed, with their times: every log only grew.
+    pub monitors: Vec<(String, u64)>,
 }
 
 /// A checkpoint that is to be believed.
@@ -112,7 +115,7 @@ impl Trust {
     /// Trusts no key.
     #[must_use]
     pub const fn new() -> Self {
-        Self { logs: Vec::new(), witnesses: Vec::new(), quorum: 0 }
+        Self { logs: Vec::new(), witnesses: Vec::new(), quorum: 0, monitors: Vec::new() }
     }
 
     /// Adds the key of a log.
@@ -137,6 +140,24 @@ impl Trust {
         }
         self.witnesses.push(key);
         Ok(())
+    }
+
+    /// Adds the key of a monitor: who signs only when every log of a registry only grew.
+    ///
+    /// # Errors
+    /// [`KeyError::NotOfAWitness`].
+    pub fn add_monitor(&mut self, key: VerifierKey) -> Result<(), KeyError> {
+        if key.algorithm() != Algorithm::CosignatureV1 {
+            return Err(KeyError::NotOfAWitness);
+        }
+        self.monitors.push(key);
+        Ok(())
+    }
+
+    /// Whether a key of a monitor was added.
+    #[must_use]
+    pub const fn has_monitors(&self) -> bool {
+        !self.monitors.is_empty()
     }
 
     /// How many different witnesses must have signed; 0 unless set.
@@ -223,16 +244,16 @@ impl Trust {
             [Algorithm::Ed25519, Algorithm::CosignatureV1].map(|algorithm| key.renamed(origin, algorithm))
         };
         let keys: Vec<VerifierKey> = of_origin.iter().flat_map(both).collect();
-        let Signers { plain, sealed_at, witnesses } = self.signers(&note, origin, &keys)?;
+        let Signers { plain, sealed_at, witnesses, monitors } = self.signers(&note, origin, &keys)?;
         // Each key is there twice.
         let keys = plain.into_iter().map(|at| of_origin[at / 2].clone()).collect();
-        Ok(Registry { checkpoint, keys, sealed_at, witnesses })
+        Ok(Registry { checkpoint, keys, sealed_at, witnesses, monitors })
     }
 
     /// Whose signatures are on a note of the log with these keys; an error unless the log and enough witnesses have signed.
     fn signers(&self, note: &Note<'_>, origin: &str, of_log: &[VerifierKey]) -> Result<Signers, Error> {
         let mut keys = of_log.to_vec();
-        keys.extend(self.witnesses.iter().cloned());
+        keys.extend(self.witnesses.iter().chain(&self.monitors).cloned());
         let verified = match note.verify(&keys) {
             Ok(verified) => verified,
             Err(note::Error::NotSigned) => return Err(Error::NotSigned(origin.into())),
@@ -247,7 +268,12 @@ impl Trust {
         }
         let sealed_at = verified.iter().filter(|v| v.key < of_log).filter_map(|v| v.time).max();
         let mut witnesses: Vec<(usize, u64)> = Vec::new();
+        let mut monitors = Vec::new();
         for (key, time) in verified.iter().filter_map(|v| Some((v.key.checked_sub(of_log)?, v.time?))) {
+            if let Some(monitor) = key.checked_sub(self.witnesses.len()) {
+                monitors.push((self.monitors[monitor].name().into(), time));
+                continue;
+            }
             let same =
                 |seen: &&mut (usize, u64)| self.witnesses[seen.0].public() == self.witnesses[key].public();
             match witnesses.iter_mut().find(same) {
@@ -260,7 +286,7 @@ impl Trust {
             return Err(Error::Quorum { origin, found: witnesses.len(), quorum });
         }
         let name = |(key, time): (usize, u64)| (self.witnesses[key].name().into(), time);
-        Ok(Signers { plain, sealed_at, witnesses: witnesses.into_iter().map(name).collect() })
+        Ok(Signers { plain, sealed_at, witnesses: witnesses.into_iter().map(name).collect(), monitors })
     }
 }
 
@@ -270,6 +296,7 @@ struct Signers {
     plain: Vec<usize>,
     sealed_at: Option<u64>,
     witnesses: Vec<(String, u64)>,
+    monitors: Vec<(String, u64)>,
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Proof bundles: one event, from its fields to a signed checkpoint.
 
+mod registry;
+
 use zeroauth_audit_core::merkle::{leaf_hash, verify_inclusion};
 use zeroauth_audit_core::proof::Bundle;
 use zeroauth_audit_core::trust::{Believed, Trust};
@@ -48,12 +50,15 @@ pub fn verify(bytes: &[u8], name: &str, trust: &Trust, evidence: &dyn Evidence, 
         Err((at, what)) => return verdict.trouble(event_trouble(bytes, line, at, what, &trouble)),
     };
     (verdict.events, verdict.tenants, verdict.chains) = (1, 1, 1);
-    if bundle.extra.is_some() {
+    if bundle.extra.is_some() && bundle.log.is_none() {
         verdict.note("the proof has extra data: nothing vouches for them, and they were not looked at");
     }
     content(&event, name, verdict);
     if event.withheld {
         verdict.note("the event is without its private fields: only the hash of those was checked");
+    }
+    if let Some(log) = &bundle.log {
+        return registry::included(&bundle, log, &event, name, trust, verdict);
     }
     let believed = match sealed::believed(bundle.checkpoint.as_bytes(), trust) {
         Ok(believed) => believed,
@@ -102,12 +107,15 @@ fn content(event: &Event<'_>, name: &str, verdict: &mut Verdict) {
     }
 }
 
+/// A finding of this event.
+fn at_event(event: &Event<'_>, class: &'static str, detail: String) -> Finding {
+    let finding = Finding::new(class, event.tenant, detail);
+    finding.at(event.chain, event.seq).event(event.event_id.as_ref())
+}
+
 fn included(bundle: &Bundle, event: &Event<'_>, believed: &Believed, verdict: &mut Verdict) {
     let checkpoint = &believed.checkpoint;
-    let at_event = |class, detail: String| {
-        let finding = Finding::new(class, event.tenant, detail);
-        finding.at(event.chain, event.seq).event(event.event_id.as_ref())
-    };
+    let at_event = |class, detail| at_event(event, class, detail);
     let Ok((_, stored)) = &event.links else { return };
     let leaf = leaf_hash(stored.as_bytes());
     let result = if believed.tenant != event.tenant {

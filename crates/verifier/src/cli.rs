@@ -171,6 +171,9 @@ pub(crate) struct Trusted {
     /// How many of the witnesses must have signed; all of them, unless given
     #[arg(long, value_name = "K")]
     pub(crate) quorum: Option<usize>,
+    /// The public key of a monitor, or a file with it: what it has signed only grew. May be given more than once
+    #[arg(long = "monitor", value_name = "KEY|FILE")]
+    pub(crate) monitors: Vec<String>,
 }
 
 /// Whom to believe about anchors.

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use zeroauth_audit_anchor::rfc3161::token::Authorities;
-use zeroauth_audit_core::note::{SigningKey, VerifierKey};
+use zeroauth_audit_core::note::{Algorithm, SigningKey, VerifierKey};
 use zeroauth_audit_core::origin::Base;
 use zeroauth_audit_core::trust::Trust;
 
@@ -18,12 +18,17 @@ pub const MAX_KEY: u64 = 4096;
 /// Bytes of a file of certificates at most.
 const MAX_CERTIFICATES: u64 = 1 << 20;
 
-/// The keys that `logs` and `witnesses` name (each a verifier key, or a file with one), of which `quorum` witnesses must have
+/// The keys that `logs`, `witnesses` and `monitors` name (each a verifier key, or a file with one); `quorum` of the witnesses must have
 /// signed.
 ///
 /// # Errors
 /// Which key cannot be used, and why.
-pub fn trust(logs: &[String], witnesses: &[String], quorum: Option<usize>) -> Result<Trust, String> {
+pub fn trust(
+    logs: &[String],
+    witnesses: &[String],
+    monitors: &[String],
+    quorum: Option<usize>,
+) -> Result<Trust, String> {
     let mut trust = Trust::new();
     for given in logs {
         let key = verifier_key(given)?;
@@ -32,6 +37,12 @@ pub fn trust(logs: &[String], witnesses: &[String], quorum: Option<usize>) -> Re
     for given in witnesses {
         let key = verifier_key(given)?;
         trust.add_witness(key).map_err(|error| format!("{given:?} cannot be used as --witness: {error}"))?;
+    }
+    for given in monitors {
+        let key = verifier_key(given)?;
+        // As `keygen` prints it, or as a cosigner's.
+        let key = key.renamed(key.name(), Algorithm::CosignatureV1);
+        trust.add_monitor(key).map_err(|error| format!("{given:?} cannot be used as --monitor: {error}"))?;
     }
     let known = trust.witnesses();
     // Somebody who names witnesses wants them to have signed.
@@ -138,8 +149,6 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
-    use zeroauth_audit_core::note::Algorithm;
-
     use super::*;
 
     #[test]
@@ -161,7 +170,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("log.key");
         let public = generate(&out, "log.example/audit").unwrap();
-        let given = |text: String| trust(&[text], &[], None);
+        let given = |text: String| trust(&[text], &[], &[], None);
         assert!(given(out.display().to_string()).unwrap_err().contains("is a private key"));
         assert!(given(fs::read_to_string(&out).unwrap()).unwrap_err().contains("is a private key"));
         assert!(given("nothing".into()).unwrap_err().contains("neither a file nor a public key"));
@@ -177,11 +186,11 @@ mod tests {
         let key = |seed| SigningKey::from_seed("w.example", &[seed; 32]).unwrap().verifier_key();
         let witness = |seed| key(seed).renamed("w.example", Algorithm::CosignatureV1).to_string();
         let witnesses = [witness(1), witness(2)];
-        assert!(trust(&[], &witnesses, None).is_ok());
-        assert!(trust(&[], &witnesses, Some(2)).is_ok());
-        assert!(trust(&[], &witnesses, Some(3)).unwrap_err().contains("2 different witnesses"));
+        assert!(trust(&[], &witnesses, &[], None).is_ok());
+        assert!(trust(&[], &witnesses, &[], Some(2)).is_ok());
+        assert!(trust(&[], &witnesses, &[], Some(3)).unwrap_err().contains("2 different witnesses"));
         let twice = [witnesses[0].clone(), witnesses[0].clone()];
-        assert!(trust(&[], &twice, Some(2)).unwrap_err().contains("1 different"));
-        assert!(trust(&[], &[key(1).to_string()], None).unwrap_err().contains("signature type 4"));
+        assert!(trust(&[], &twice, &[], Some(2)).unwrap_err().contains("1 different"));
+        assert!(trust(&[], &[key(1).to_string()], &[], None).unwrap_err().contains("signature type 4"));
     }
 }

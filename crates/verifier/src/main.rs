@@ -220,7 +220,7 @@ impl Anchors {
 
 impl Trusted {
     fn trust(&self) -> Result<Trust, String> {
-        keys::trust(&self.keys, &self.witnesses, self.quorum)
+        keys::trust(&self.keys, &self.witnesses, &self.monitors, self.quorum)
     }
 
     fn required(&self, what: &str) -> Result<Trust, String> {

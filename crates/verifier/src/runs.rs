@@ -43,6 +43,7 @@ pub struct Runs<'a> {
     checkpoints: Vec<(u64, Digest)>,
     newest: Option<Sealed>,
     witnessed: Option<(u64, Vec<String>)>,
+    monitored: Option<(u64, Vec<String>)>,
     anchors: u64,
     read: u64,
     skipped: u64,
@@ -82,6 +83,7 @@ impl<'a> Runs<'a> {
             checkpoints: Vec::new(),
             newest: None,
             witnessed: None,
+            monitored: None,
             anchors: 0,
             read: 0,
             skipped: 0,
@@ -473,6 +475,10 @@ impl<'a> Runs<'a> {
             };
             let (size, root) = (believed.checkpoint.size, believed.checkpoint.root);
             self.is_state(size, &root, "checkpoint_mismatch", file, head, verdict);
+            let monitors: Vec<String> = believed.monitors.into_iter().map(|(name, _)| name).collect();
+            if !monitors.is_empty() {
+                self.monitored = Some((size, monitors));
+            }
             let witnesses: Vec<String> = believed.witnesses.into_iter().map(|(name, _)| name).collect();
             if !witnesses.is_empty() && witnesses.len() >= self.quorum {
                 self.witnessed = Some((size, witnesses));
@@ -544,6 +550,9 @@ impl<'a> Runs<'a> {
                 "the files begin with a snapshot after {} entries: nothing is known of what was before",
                 self.begun
             ));
+        }
+        if let Some((size, monitors)) = &self.monitored {
+            verdict.note(format!("monitors have signed up to {size} entries: {}", monitors.join(", ")));
         }
         match &self.witnessed {
             Some((size, witnesses)) => {

@@ -31,6 +31,7 @@ fn bundle() -> Bundle {
         index: 7,
         path: vec![digest(1), digest(2)],
         extra: None,
+        log: None,
         checkpoint: "o/a\n12\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n\n\u{2014} o/a AAAAAAAA\n".into(),
         event: Some("{\"tenant_id\":\"a\"}".into()),
         anchors: vec![anchor("file"), anchor("evm")],
@@ -149,7 +150,8 @@ fn an_event_among_ten_million_is_proven_in_two_kilobytes() {
     let checkpoint = crate::checkpoint::Checkpoint { origin, size: 10_000_000, root: digest(0) };
     let checkpoint = checkpoint.sign(&key, 1_795_253_400).unwrap();
     let path = vec![digest(1); 24];
-    let proof = Bundle { index: 9_999_999, path, extra: None, checkpoint, event: None, anchors: vec![] };
+    let proof =
+        Bundle { index: 9_999_999, path, extra: None, checkpoint, log: None, event: None, anchors: vec![] };
     assert!(proof.format().len() <= 2048, "{}", proof.format().len());
 }
 

@@ -29,6 +29,12 @@ impl NameKey {
         Self(bytes)
     }
 
+    /// The 32 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// What the entry `names` says of it.
     #[must_use]
     pub fn digest(&self) -> Digest {

@@ -81,6 +81,7 @@ impl Made {
             index: 205,
             path: Tree::new(trail.leaves.clone()).inclusion_proof(205).unwrap(),
             extra: None,
+            log: None,
             checkpoint: newest.sign(&trail::key(), trail::BEGIN).unwrap(),
             event: Some(trail.chains[1].0[5].clone()),
             anchors: Vec::new(),

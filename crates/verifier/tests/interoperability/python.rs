@@ -77,6 +77,7 @@ fn a_public_implementation_and_a_real_witness_accept_what_we_make_and_we_what_th
         index,
         path: inclusion_proof(index, log.newest().size, &log).unwrap(),
         extra: None,
+        log: None,
         checkpoint: cosigned,
         // The first checkpoint took 200 events of chain 0 and 5 of chain 1; this is the next.
         event: Some(log.trail.chains[0].0[200].clone()),

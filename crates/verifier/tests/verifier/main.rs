@@ -10,6 +10,7 @@ mod exports;
 mod histories;
 mod hostile;
 mod monitors;
+mod registry_bundles;
 mod runs;
 mod sealed_exports;
 
