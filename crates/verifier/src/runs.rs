@@ -4,9 +4,10 @@
 //! read, it goes on at the next that begins with a snapshot. Memory is one compact range for each log, and some bytes for each file.
 
 mod files;
+mod order;
+mod outside;
 
 use zeroauth_audit_core::Digest;
-use zeroauth_audit_core::checkpoint::Checkpoint;
 use zeroauth_audit_core::note::VerifierKey;
 use zeroauth_audit_core::registry::Label;
 use zeroauth_audit_core::registry::entry::{Entry, Log};
@@ -154,33 +155,6 @@ impl<'a> Runs<'a> {
         Some((replay.size(), logs, events))
     }
 
-    /// A finding unless the registry has had the state of a checkpoint that was kept.
-    pub fn remember(&self, kept: &Registry, verdict: &mut Verdict) {
-        let Checkpoint { origin, size, root } = &kept.checkpoint;
-        let Some(state) = &self.state else { return };
-        if self.newest.as_ref().is_none_or(|newest| newest.origin != *origin) {
-            return verdict.trouble_with(origin.clone(), "a checkpoint was kept that is of another registry");
-        }
-        let at = self.checkpoints.partition_point(|(known, _)| known < size);
-        let detail = match self.checkpoints.get(at) {
-            Some((known, is)) if known == size && is == root => return,
-            Some((known, _)) if known == size => {
-                format!("the kept checkpoint of {size} entries has another root")
-            }
-            Some(_) if *size < self.begun => {
-                let what = format!("the kept checkpoint of {size} entries is older than the first file");
-                return verdict.trouble_with(origin.clone(), what);
-            }
-            None => {
-                let detail =
-                    format!("a checkpoint of {size} entries was kept, and there are {}", state.replay.size());
-                return found("tail_truncated", None, detail, verdict);
-            }
-            Some(_) => format!("no run ended with the {size} entries of the kept checkpoint"),
-        };
-        found("checkpoint_mismatch", None, detail, verdict);
-    }
-
     /// Whether something was told that keeps files from being read up to the next snapshot.
     fn is_skipping(&self) -> bool {
         self.state.is_none() && (self.before.is_some() || self.skipped > 0)
@@ -191,60 +165,6 @@ impl<'a> Runs<'a> {
         if let Some(state) = self.state.take() {
             self.before = Some(state.replay);
         }
-    }
-
-    /// Whether a file may be read at all; says what is wrong with its place among the others.
-    fn is_in_order(&mut self, at: usize, verdict: &mut Verdict) -> bool {
-        let file = &self.files[at].clone();
-        let next = self.files.get(at + 1).filter(|next| next.number == file.number);
-        let last = at.checked_sub(1).map(|last| &self.files[last]);
-        if last.is_some_and(|last| last.number == file.number) {
-            // Told with the first of them.
-            return false;
-        }
-        let mut wrong = None;
-        if let Some(next) = next {
-            if self.are_both_signed(file, next) {
-                let detail = format!(
-                    "two different files have number {}: {:?} and {:?}",
-                    file.number,
-                    file.name(),
-                    next.name()
-                );
-                found("registry_forked", None, detail, verdict);
-                self.forget();
-                return false;
-            }
-            wrong = Some(format!("is there again as {:?}", next.name()));
-        } else if file.day.is_none() {
-            wrong = Some("is in no folder of a day".into());
-        } else if let Some(last) = last {
-            if file.day < last.day {
-                wrong = Some(format!("is in a folder before that of number {}", last.number));
-            } else if file.number != last.number + 1 {
-                // It may begin with a snapshot: then it is read.
-                verdict.trouble_with(
-                    file.name(),
-                    format!("is preceded by number {}: files are missing", last.number),
-                );
-                self.forget();
-            }
-        }
-        let Some(what) = wrong else { return true };
-        verdict.trouble_with(file.name(), what);
-        self.forget();
-        false
-    }
-
-    /// Whether two files of one number are different, and each signed by a key that is trusted.
-    fn are_both_signed(&self, one: &RunFile, other: &RunFile) -> bool {
-        let signed = |file: &RunFile| {
-            let bytes = sealed::read_file(&file.path, run::MAX_BYTES).ok()?;
-            let tail = last_part(&bytes).ok()?;
-            self.trust.registry(tail.checkpoint.as_bytes()).ok()?;
-            Some(run::digest(&bytes))
-        };
-        matches!((signed(one), signed(other)), (Some(one), Some(other)) if one != other)
     }
 
     fn file(&mut self, at: usize, verdict: &mut Verdict) -> Result<(), Refused> {
@@ -459,63 +379,6 @@ impl<'a> Runs<'a> {
         }
         if now < before {
             verdict.note(format!("{name:?} was sealed before the file before it, by the log's own clock"));
-        }
-    }
-
-    /// Cosignatures and anchors, which are about states that were read.
-    fn outside(&mut self, file: &RunFile, head: &Head, tail: &Tail<'_>, verdict: &mut Verdict) {
-        for note in &tail.cosigned {
-            let believed = match self.trust.registry(note.as_bytes()) {
-                Ok(believed) => believed,
-                Err(error) => {
-                    let detail = format!("{:?}, cosigned: {error}", file.name());
-                    found("checkpoint_mismatch", None, detail, verdict);
-                    continue;
-                }
-            };
-            let (size, root) = (believed.checkpoint.size, believed.checkpoint.root);
-            self.is_state(size, &root, "checkpoint_mismatch", file, head, verdict);
-            let monitors: Vec<String> = believed.monitors.into_iter().map(|(name, _)| name).collect();
-            if !monitors.is_empty() {
-                self.monitored = Some((size, monitors));
-            }
-            let witnesses: Vec<String> = believed.witnesses.into_iter().map(|(name, _)| name).collect();
-            if !witnesses.is_empty() && witnesses.len() >= self.quorum {
-                self.witnessed = Some((size, witnesses));
-            }
-        }
-        for anchor in &tail.anchored {
-            self.anchors += 1;
-            self.is_state(anchor.size, &anchor.root, "anchor_mismatch", file, head, verdict);
-        }
-    }
-
-    /// A finding unless the registry had this root at this size; nothing is known of sizes before the first file.
-    fn is_state(
-        &self,
-        size: u64,
-        root: &Digest,
-        class: &'static str,
-        file: &RunFile,
-        head: &Head,
-        verdict: &mut Verdict,
-    ) {
-        let name = file.name();
-        if size > head.size.0 {
-            let detail = format!("{name:?} is about {size} entries, before there were so many");
-            return found(class, None, detail, verdict);
-        }
-        let at = self.checkpoints.partition_point(|(known, _)| *known < size);
-        match self.checkpoints.get(at) {
-            Some((known, is)) if *known == size && is != root => {
-                let detail = format!("{name:?} has another root for {size} entries");
-                verdict.found(Finding { class, detail, ..Finding::default() }.hashes(is, root));
-            }
-            Some((known, _)) if *known > size && self.begun == 0 && self.skipped == 0 => {
-                let detail = format!("{name:?} is about {size} entries, which no run ended with");
-                found(class, None, detail, verdict);
-            }
-            _ => {}
         }
     }
 

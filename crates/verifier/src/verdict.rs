@@ -350,8 +350,19 @@ impl Verdict {
         for note in &self.notes {
             let _ = writeln!(out, "note: {note}");
         }
-        out
+        // An error may quote what it is about, such as the origin of a checkpoint.
+        if out.chars().any(deceives) { out.chars().map(shown).collect() } else { out }
     }
+}
+
+/// Whether a terminal would do something else with it than show it.
+fn deceives(c: char) -> bool {
+    c.is_control() && c != '\n'
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn shown(c: char) -> String {
+    if deceives(c) { c.escape_unicode().to_string() } else { c.to_string() }
 }
 
 fn count(number: u64, noun: &str) -> String {
@@ -412,6 +423,13 @@ mod tests {
         (0..5000).for_each(|seq| verdict.found(Finding::new("fork", "a", "twice").at(0, seq)));
         assert_eq!((verdict.findings.len(), verdict.classes["fork"]), (1000, 5000));
         assert!(verdict.text().contains("and 4000 more findings"));
+    }
+
+    #[test]
+    fn nor_can_what_an_error_quotes() {
+        let mut verdict = Verdict::new("verify-bundle", "x");
+        verdict.trouble_with("x", "no key is given for the origin log\u{9b}2J\u{7f}\u{202e}example");
+        assert!(verdict.text().contains("origin log\\u{9b}2J\\u{7f}\\u{202e}example"), "{}", verdict.text());
     }
 
     #[test]

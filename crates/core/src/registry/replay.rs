@@ -4,6 +4,9 @@
 //! growth of its log, and each checkpoint, in order; it says what does not follow from what came before. Section 22 of
 //! `docs/format.md`; signatures, files and their order are the caller's.
 
+mod known;
+mod problem;
+
 use alloc::collections::btree_map::Entry as Slot;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::string::String;
@@ -14,10 +17,11 @@ use super::entry::{Entry, Log, Restored};
 use super::label::Label;
 use super::run::Block;
 use crate::digest::Digest;
-use crate::intervals::{self, Interval};
 use crate::merkle::EMPTY_ROOT;
-use crate::note::VerifierKey;
-use crate::range::{Frontier, Range};
+use crate::range::Frontier;
+pub use known::Known;
+use known::{Grown, apart};
+pub use problem::{Index, Problem, Said};
 
 /// What a reader knows of a registry.
 #[derive(Clone, Debug)]
@@ -38,26 +42,6 @@ pub struct Replay {
     missing: Vec<Label>,
 }
 
-/// The newest state of a log.
-#[derive(Clone, Debug)]
-pub struct Known {
-    /// Index of the entry.
-    pub index: u64,
-    /// What it says.
-    pub epoch: u32,
-    /// Leaves.
-    pub size: u64,
-    /// Root hash.
-    pub root: Digest,
-    /// The tree; `None` after an entry that did not follow from it.
-    edge: Option<Frontier>,
-    /// Where its chains end; `None` where a reader that began later does not know.
-    ends: Option<BTreeMap<i16, i64>>,
-    /// Of each epoch above that of the first entry that was read: epoch and size of the tree that it continues.
-    bases: Vec<(u32, u64)>,
-    closed: bool,
-}
-
 /// A snapshot that is being read.
 #[derive(Clone, Debug)]
 struct Snapshot {
@@ -67,180 +51,6 @@ struct Snapshot {
     first: Option<BTreeSet<u64>>,
     /// The index of its first entry.
     begun: u64,
-}
-
-/// What an entry means beside the growth of a log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Said {
-    /// A log has events that it did not have.
-    Grew,
-    /// A tenant was restored to an earlier state.
-    Restored {
-        /// Whose.
-        label: Label,
-        /// How many events of the newest entry before are not in what the log goes on from.
-        lost: u64,
-        /// Whether it goes on from a state that was read. If not, the number is only what is claimed.
-        proven: bool,
-    },
-    /// Another key signs.
-    Key(VerifierKey),
-    /// Nothing that needs to be looked at.
-    Other,
-}
-
-/// Why an entry, or a checkpoint, does not follow.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Problem {
-    /// `names` and `after` have their places.
-    #[error("the registry does not begin as a registry must, or begins again")]
-    Beginning,
-    /// Another entry is the newest of the label.
-    #[error("it names {said} as the entry before, which is {newest}")]
-    Previous {
-        /// In the entry.
-        said: Index,
-        /// The newest.
-        newest: Index,
-    },
-    /// The epoch is neither the same nor the next, or the sixth line is not where it must be.
-    #[error("epoch {epoch} does not follow, or says not what it continues")]
-    Epoch {
-        /// In the entry.
-        epoch: u32,
-    },
-    /// The log shrank.
-    #[error("the log had {old} events, and has {new}")]
-    Shrunk {
-        /// Before.
-        old: u64,
-        /// In the entry.
-        new: u64,
-    },
-    /// The same size again, outside a snapshot.
-    #[error("the log had {size} events before")]
-    NotGrown {
-        /// Before, and in the entry.
-        size: u64,
-    },
-    /// What a new epoch continues is no older state of the log.
-    #[error("the epoch continues entry {0}, which is no earlier state of the log")]
-    Restored(u64),
-    /// The roots given as the tree that is continued are not its.
-    #[error("the given edge leads to another root than {0}")]
-    Edge(Digest),
-    /// The tree does not continue the one before.
-    #[error("the growth leads to root {computed} instead of {root}")]
-    Growth {
-        /// In the entry.
-        root: Digest,
-        /// Where the growth leads.
-        computed: Digest,
-    },
-    /// The growth is not that of so many leaves.
-    #[error("the growth is not that from {old} to {new} events")]
-    GrowthLength {
-        /// Before.
-        old: u64,
-        /// In the entry.
-        new: u64,
-    },
-    /// The intervals are not those of the new events.
-    #[error(transparent)]
-    Intervals(#[from] intervals::Error),
-    /// Something else than states of logs is in a snapshot, or one begins or ends in another.
-    #[error("a snapshot is not whole")]
-    Snapshot,
-    /// The labels of a snapshot do not ascend.
-    #[error("the labels of the snapshot do not ascend")]
-    Order,
-    /// A snapshot states another state than the newest.
-    #[error("the snapshot says {new} events, root {root}, and the newest entry {old}")]
-    Stated {
-        /// Size in the snapshot.
-        new: u64,
-        /// Root there.
-        root: Digest,
-        /// Size in the newest entry.
-        old: u64,
-    },
-    /// The number at the end of a snapshot is another.
-    #[error("the snapshot says that it has {said} logs, and has {found}")]
-    Count {
-        /// In the entry.
-        said: u64,
-        /// In the snapshot.
-        found: u64,
-    },
-    /// There is no log with this label, or not any more.
-    #[error("there is no open log with the label {0}")]
-    NoLog(Label),
-    /// What is going to be erased or purged is not in the log, or nothing.
-    #[error("it is about no events of the log")]
-    Beyond,
-    /// What is going to be purged is another tree.
-    #[error("the tree that is going to be purged has root {root}, and not {said}")]
-    Purged {
-        /// In the entry.
-        said: Digest,
-        /// Of the log.
-        root: Digest,
-    },
-    /// An interval does not begin where the chain ended.
-    #[error("the events of chain {chain} begin behind {from}, and the ones before end with {ended}")]
-    Chain {
-        /// Which.
-        chain: i16,
-        /// In the interval.
-        from: i64,
-        /// The `to` of the interval before.
-        ended: i64,
-    },
-    /// A key under another name.
-    #[error("the key has another name than the registry")]
-    KeyName,
-    /// The checkpoint is of another size.
-    #[error("the checkpoint is of {checkpoint} entries, and there are {entries}")]
-    Size {
-        /// In the checkpoint.
-        checkpoint: u64,
-        /// Read.
-        entries: u64,
-    },
-    /// The checkpoint has another root.
-    #[error("the checkpoint has root {checkpoint}, and the entries {computed}")]
-    Root {
-        /// In the checkpoint.
-        checkpoint: Digest,
-        /// Of the entries.
-        computed: Digest,
-    },
-}
-
-/// The index of an entry, or none.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Index(pub Option<u64>);
-
-impl core::fmt::Display for Index {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self.0 {
-            Some(index) => write!(f, "{index}"),
-            None => f.write_str("none"),
-        }
-    }
-}
-
-impl Problem {
-    /// The class of a finding.
-    #[must_use]
-    pub const fn class(&self) -> &'static str {
-        match self {
-            Self::Shrunk { .. } => "tail_truncated",
-            _ => "checkpoint_mismatch",
-        }
-    }
 }
 
 impl Replay {
@@ -437,7 +247,7 @@ impl Replay {
         let any_epoch = self.continues || !self.is_whole();
         match self.logs.entry(log.label) {
             Slot::Vacant(slot) => {
-                let begun = begins(log, block, any_epoch);
+                let begun = known::begins(log, block, any_epoch);
                 let (known, said) = apart(begun.map(|grown| (grown, Said::Grew)));
                 slot.insert(Known::of(index, log, known));
                 said
@@ -525,194 +335,4 @@ impl Replay {
         let known = self.logs.get(label).filter(|known| !known.closed).ok_or(Problem::NoLog(*label))?;
         if known.epoch == epoch { Ok(known) } else { Err(Problem::Epoch { epoch }) }
     }
-}
-
-/// A tree and its chains; of what was not as it must be, nothing is known.
-#[derive(Default)]
-struct Grown {
-    edge: Option<Frontier>,
-    ends: Option<BTreeMap<i16, i64>>,
-}
-
-fn apart<T>(result: Result<(Grown, T), Problem>) -> (Grown, Result<T, Problem>) {
-    match result {
-        Ok((grown, said)) => (grown, Ok(said)),
-        Err(problem) => (Grown::default(), Err(problem)),
-    }
-}
-
-impl Known {
-    fn of(index: u64, log: &Log, Grown { edge, ends }: Grown) -> Self {
-        let Log { epoch, size, root, .. } = *log;
-        Self { index, epoch, size, root, edge, ends, bases: Vec::new(), closed: false }
-    }
-
-    /// A further entry of the same epoch. After a problem there is nothing to compare the growth with: it was told.
-    fn grown(&self, log: &Log, block: &Block<'_>) -> Result<Grown, Problem> {
-        // Whatever else is wrong: that events are gone is what counts.
-        if log.epoch == self.epoch && log.size < self.size {
-            return Err(Problem::Shrunk { old: self.size, new: log.size });
-        }
-        self.is_previous_of(log)?;
-        if log.epoch != self.epoch {
-            return Err(Problem::Epoch { epoch: log.epoch });
-        }
-        if log.size == self.size {
-            return Err(Problem::NotGrown { size: log.size });
-        }
-        match &self.edge {
-            Some(edge) => grows(edge.clone(), self.ends.clone(), log, block),
-            None => Ok(Grown::default()),
-        }
-    }
-
-    /// The first entry of the next epoch, which goes on from `older`, or from nothing.
-    fn restored(
-        &mut self,
-        first: u64,
-        log: &Log,
-        block: &Block<'_>,
-        restored: Restored,
-        older: Option<&Log>,
-    ) -> Result<(Grown, Said), Problem> {
-        self.is_previous_of(log)?;
-        if self.epoch.checked_add(1) != Some(log.epoch) {
-            return Err(Problem::Epoch { epoch: log.epoch });
-        }
-        let parts = block.edge.clone().unwrap_or_default();
-        let label = log.label;
-        let (base, ends) = match restored {
-            Restored::Nothing => (Some((0, 0, EMPTY_ROOT)), Some(BTreeMap::new())),
-            Restored::Entry(index) if index < first && index <= self.index => (None, None),
-            Restored::Entry(index) => {
-                let older = older.filter(|older| older.label == label && index <= self.index);
-                let older = older.ok_or(Problem::Restored(index))?;
-                (Some((older.epoch, older.size, older.root)), None)
-            }
-        };
-        let Some((epoch, size, root)) = base else {
-            // Its size follows from the events since, and nothing but the new root vouches for its edge.
-            let events = block.intervals.iter().fold(0, |sum: u64, next| sum.saturating_add(next.events()));
-            let size = log.size.saturating_sub(events);
-            self.bases.push((0, 0));
-            let edge = Frontier::from_parts(size, parts).map_err(|_| Problem::Edge(log.root))?;
-            let grown = grows(edge, None, log, block)?;
-            return Ok((
-                grown,
-                Said::Restored { label, lost: self.size.saturating_sub(size), proven: false },
-            ));
-        };
-        let kept = self.in_common(epoch, size);
-        self.bases.push((epoch, size));
-        let edge = Frontier::from_parts(size, parts).ok().filter(|edge| edge.root() == root);
-        let edge = edge.ok_or(Problem::Edge(root))?;
-        let grown = grows(edge, ends, log, block)?;
-        Ok((grown, Said::Restored { label, lost: self.size.saturating_sub(kept), proven: true }))
-    }
-
-    /// Stated again in a snapshot.
-    fn stated(&self, log: &Log) -> Result<(), Problem> {
-        if self.closed {
-            return Err(Problem::NoLog(log.label));
-        }
-        if log.epoch == self.epoch && log.size < self.size {
-            return Err(Problem::Shrunk { old: self.size, new: log.size });
-        }
-        self.is_previous_of(log)?;
-        if (log.epoch, log.size, log.root) == (self.epoch, self.size, self.root) {
-            Ok(())
-        } else {
-            Err(Problem::Stated { new: log.size, root: log.root, old: self.size })
-        }
-    }
-
-    /// Stated in the first snapshot behind what could not be read: it may have grown since.
-    fn remembered(&self, log: &Log) -> Result<(), Problem> {
-        if self.closed {
-            return Err(Problem::NoLog(log.label));
-        }
-        if log.epoch == self.epoch && log.size < self.size {
-            return Err(Problem::Shrunk { old: self.size, new: log.size });
-        }
-        if log.previous < Some(self.index) {
-            let newest = Index(Some(self.index));
-            return Err(Problem::Previous { said: Index(log.previous), newest });
-        }
-        if log.epoch < self.epoch {
-            return Err(Problem::Epoch { epoch: log.epoch });
-        }
-        if (log.epoch, log.size) == (self.epoch, self.size) && log.root != self.root {
-            return Err(Problem::Stated { new: log.size, root: log.root, old: self.size });
-        }
-        Ok(())
-    }
-
-    fn is_previous_of(&self, log: &Log) -> Result<(), Problem> {
-        let newest = Index(Some(self.index));
-        if log.previous == newest.0 {
-            Ok(())
-        } else {
-            Err(Problem::Previous { said: Index(log.previous), newest })
-        }
-    }
-
-    /// How many leaves the newest tree has in common with one of `size` leaves of an earlier `epoch`: back from epoch to epoch, what
-    /// each went on from, until both are in the same.
-    fn in_common(&self, epoch: u32, size: u64) -> u64 {
-        let (mut one, mut other) = ((self.epoch, self.size), (epoch, size));
-        while one.0 != other.0 {
-            let later = if one.0 > other.0 { &mut one } else { &mut other };
-            // The newest epoch's is the last.
-            let back = self.epoch.checked_sub(later.0).and_then(|back| usize::try_from(back).ok());
-            let base = back.and_then(|back| self.bases.iter().nth_back(back));
-            // An epoch that is not known, after a problem: no leaf is known to be the same.
-            let Some(&(epoch, size)) = base else { return 0 };
-            *later = (epoch, later.1.min(size));
-        }
-        one.1.min(other.1)
-    }
-
-    /// Whether the tenant is gone for good.
-    #[must_use]
-    pub const fn is_closed(&self) -> bool {
-        self.closed
-    }
-}
-
-/// The first entry of a label.
-fn begins(log: &Log, block: &Block<'_>, any_epoch: bool) -> Result<Grown, Problem> {
-    if log.previous.is_some() {
-        return Err(Problem::Previous { said: Index(log.previous), newest: Index(None) });
-    }
-    if log.restored.is_some() || log.epoch > 0 && !any_epoch {
-        return Err(Problem::Epoch { epoch: log.epoch });
-    }
-    grows(Frontier::new(), Some(BTreeMap::new()), log, block)
-}
-
-/// The tree with the growth, if that leads to the entry's root, and is that of its intervals. `ends`: where its chains end; `None`: that
-/// is not known, and each chain may go on from anywhere.
-fn grows(
-    mut edge: Frontier,
-    ends: Option<BTreeMap<i16, i64>>,
-    log: &Log,
-    block: &Block<'_>,
-) -> Result<Grown, Problem> {
-    let old = edge.size();
-    let length = Problem::GrowthLength { old, new: log.size };
-    let growth = Range::from_parts(old, log.size, block.growth.clone().unwrap_or_default());
-    edge.append(&growth.map_err(|_| length.clone())?).map_err(|_| length)?;
-    let computed = edge.root();
-    if computed != log.root {
-        return Err(Problem::Growth { root: log.root, computed });
-    }
-    intervals::check(&block.intervals, old, log.size)?;
-    let Some(mut ends) = ends else { return Ok(Grown { edge: Some(edge), ends: None }) };
-    for Interval { chain, from, to } in &block.intervals {
-        let ended = ends.insert(*chain, *to).unwrap_or(0);
-        if ended != *from {
-            return Err(Problem::Chain { chain: *chain, from: *from, ended });
-        }
-    }
-    Ok(Grown { edge: Some(edge), ends: Some(ends) })
 }
