@@ -53,9 +53,8 @@ fn pitfall_22_a_storm_of_writers_with_crashes_raises_nothing_while_drift_runs_al
         .conf("zeroauth_audit.full_replay_period", "1min")
         .start()
         .unwrap();
-    cluster.client().run(PREPARE);
-    // The writers make changes under maintenance, which others of the worker's jobs would tell of.
-    cluster.client().run("UPDATE zeroauth_audit_internal.jobs SET schedule = '* * * * *' WHERE name = 'drift'; DELETE FROM zeroauth_audit_internal.jobs WHERE name <> 'drift'");
+    // The writers make changes under maintenance, which others of the worker's jobs would tell of: it must not find them before they are gone.
+    cluster.client().run(&format!("{PREPARE}; UPDATE zeroauth_audit_internal.jobs SET schedule = '* * * * *' WHERE name = 'drift'; DELETE FROM zeroauth_audit_internal.jobs WHERE name <> 'drift'"));
     let until = Instant::now() + Duration::from_secs_f64(seconds);
     let over = AtomicBool::new(false);
     let (known, runs): (Vec<Known>, u32) = thread::scope(|scope| {
