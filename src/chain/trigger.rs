@@ -15,7 +15,7 @@ use crate::chain::chain_end::Head;
 use crate::chain::head;
 use crate::chain::lock;
 use crate::chain::lock::Claim;
-use crate::chain::neighbours::{self, Misfit};
+use crate::chain::neighbours::{self, Misfit, Stored};
 use crate::chain::shared_heads;
 use crate::chain::supplied;
 use crate::chain::under_policy;
@@ -136,7 +136,10 @@ fn chain_event(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         // SAFETY: the values are those of the row.
         let event = unsafe { brought(&row) };
         // SAFETY: the relation is open, and passed checked_key.
-        unsafe { check_neighbours(&row, &event, relation, key)? };
+        if unsafe { is_stored(&row, &event, relation, key)? } {
+            // Loaded before, or by another subscription: no row comes of it.
+            return Ok(pg_sys::Datum::null());
+        }
         head::forget();
         at_commit::watch();
         // SAFETY: the relation is open.
@@ -335,21 +338,34 @@ unsafe fn brought(row: &Row) -> neighbours::Event {
     }
 }
 
-/// Refuses a row that brought its hashes where the chain does not go through it.
+/// Whether the very event is stored already. Refuses a row that brought its hashes where the chain does not go through it, or where another
+/// event is.
 ///
 /// # Safety
 /// `relation` must be open and have passed `checked_key`, which returned `key`; `event` be what [`brought`] gave for the row.
-unsafe fn check_neighbours(
+unsafe fn is_stored(
     row: &Row,
     event: &neighbours::Event,
     relation: pg_sys::Relation,
     key: pg_sys::Oid,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     // SAFETY: by contract.
-    let Some(misfit) = (unsafe { neighbours::misfit(relation, key, event)? }) else { return Ok(()) };
+    let misfit = match unsafe { neighbours::stored(relation, key, event)? } {
+        Stored::Fitting => return Ok(false),
+        Stored::Same => return Ok(true),
+        Stored::Misfit(misfit) => misfit,
+    };
     let (before, after) = (event.seq - 1, event.seq + 1);
-    Err(Failure::new(Kind::SuppliedRowMismatch, format!("event does not fit into its chain: {}", place(row)))
+    let what = match misfit {
+        Misfit::Place(_) => "another event is there already",
+        _ => "event does not fit into its chain",
+    };
+    Err(Failure::new(Kind::SuppliedRowMismatch, format!("{what}: {}", place(row)))
         .detail(match misfit {
+            Misfit::Place(there) => {
+                let hash = |hash: Option<zeroauth_audit_core::Digest>| hash.as_ref().map_or_else(|| "none".into(), short);
+                format!("The event_hash of the one that is here is {}, and that of the one that comes {}.", hash(there), hash(event.hash))
+            }
             Misfit::First => "It is the first event of the chain, and its prev_hash is that of another.".to_owned(),
             Misfit::Before => format!("Its prev_hash is not the event_hash of seq {before}, which is here."),
             Misfit::After => format!("The prev_hash of seq {after}, which is here, is not its event_hash."),

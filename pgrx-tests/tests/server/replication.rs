@@ -156,6 +156,50 @@ fn review_1_12_a_trigger_that_replication_runs_brings_no_events_with_hashes_of_i
     unsubscribe("hub", &mut to);
 }
 
+#[test]
+fn a_subscription_that_is_made_anew_brings_what_is_missing_and_names_an_event_whose_place_another_has() {
+    let (publisher, other, hub) = (cluster("anew"), cluster("anew_other"), cluster("anew_hub"));
+    let (mut from, mut theirs, mut to) = (publisher.client(), other.client(), hub.client());
+    let append = |client: &mut Client, count: u32| {
+        client.run(&format!("INSERT INTO audit_events (tenant_id, action) SELECT 'tenant ' || i % 3, 'x' FROM generate_series(1, {count}) i"));
+    };
+    append(&mut from, 90);
+    from.run("CREATE PUBLICATION trail FOR TABLE audit_events");
+    subscribe("first", &publisher, &mut to);
+    caught_up(&mut from, &mut to);
+    // The publisher's slot is lost, as with a failover before PostgreSQL 17; more is written meanwhile.
+    unsubscribe("first", &mut to);
+    append(&mut from, 30);
+    subscribe("second", &publisher, &mut to);
+    caught_up(&mut from, &mut to);
+    append(&mut from, 30);
+    caught_up(&mut from, &mut to);
+    assert_whole(&mut to);
+    // Two subscriptions that bring the same: each event is there once.
+    subscribe("third", &publisher, &mut to);
+    append(&mut from, 30);
+    caught_up(&mut from, &mut to);
+    assert!(!hub.log().contains("23505"), "{}", hub.log());
+    unsubscribe("second", &mut to);
+    unsubscribe("third", &mut to);
+    from.run("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE NOT active");
+
+    // Another database that has written to the same places, as a publisher that came back from an older state: refused, with both hashes.
+    append(&mut theirs, 3);
+    theirs.run("CREATE PUBLICATION trail FOR TABLE audit_events");
+    let stored = to.line(DIGEST);
+    subscribe("other", &other, &mut to);
+    wait_until(DEADLINE, "the refusal", || {
+        hub.log()
+            .lines()
+            .any(|line| line.contains("ZA002") && line.contains("another event is there already: tenant"))
+    });
+    let said = |line: &str| line.contains("The event_hash of the one that is here is ");
+    assert!(hub.log().lines().any(said), "{}", hub.log());
+    assert_eq!(to.line(DIGEST), stored);
+    unsubscribe("other", &mut to);
+}
+
 /// Waits for the refusal of one event in the server's log.
 #[track_caller]
 fn refused(subscriber: &Cluster, place: &str) {

@@ -1,5 +1,7 @@
 //! Rows that arrive with their hashes: checked, never hashed again, and kept as they are.
 
+use postgres::Client;
+
 use crate::support::audit::{export, place, reference_places};
 use crate::support::{Database, Sql, assert_whole, findings, verdict};
 
@@ -167,12 +169,37 @@ fn pitfall_19_replica_role_neither_skips_the_chain_nor_hashes_again() {
 }
 
 #[test]
-fn the_same_rows_loaded_twice_meet_the_primary_key() {
+fn the_same_rows_loaded_twice_are_there_once_and_another_row_in_the_place_of_one_is_refused() {
     let (from, to) = two_databases("supplied_twice");
-    transfer(&from, &to, "SELECT * FROM audit_events").unwrap();
-    let error = transfer(&from, &to, "SELECT * FROM audit_events WHERE seq = 3").unwrap_err();
-    assert_eq!(error.code().map(|c| c.code()), Some("23505"));
-    assert_whole(&mut to.client());
+    transfer(&from, &to, "SELECT * FROM audit_events WHERE seq <= 4").unwrap();
+    let mut client = to.client();
+    let stored = client.line(DIGEST);
+    // An interrupted load, begun again, and once more with what the statement itself brings twice.
+    transfer(&from, &to, "SELECT * FROM audit_events WHERE seq = 3").unwrap();
+    assert_eq!(client.line(DIGEST), stored);
+    transfer(&from, &to, "SELECT * FROM audit_events UNION ALL SELECT * FROM audit_events WHERE seq > 4")
+        .unwrap();
+    assert_eq!(client.line(DIGEST), from.client().line(DIGEST));
+    assert_whole(&mut client);
+    assert_eq!(client.line("WITH again AS (INSERT INTO audit_events SELECT * FROM audit_events RETURNING 1) SELECT count(*) FROM again"), "0");
+
+    // The event of another trail that has the place of one: both hashes are named, and nothing is stored.
+    let other = Database::audited("supplied_twice_other");
+    let mut theirs = other.client();
+    theirs.run("INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')");
+    let hash = |client: &mut Client| {
+        client.line("SELECT left(encode(event_hash, 'hex'), 8) FROM audit_events WHERE tenant_id = 'acme' AND chain = 0 AND seq = 1")
+    };
+    let (ours, their) = (hash(&mut client), hash(&mut theirs));
+    let error = transfer(&other, &to, "SELECT * FROM audit_events").unwrap_err();
+    let error = error.as_db_error().unwrap();
+    assert_eq!(error.code().code(), "ZA002");
+    assert_eq!(error.message(), "another event is there already: tenant \"acme\", chain 0, seq 1");
+    let said = format!(
+        "The event_hash of the one that is here is {ours}.., and that of the one that comes {their}..."
+    );
+    assert_eq!(error.detail(), Some(said.as_str()));
+    assert_whole(&mut client);
 }
 
 #[test]
