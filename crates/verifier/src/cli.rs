@@ -57,6 +57,15 @@ pub(crate) enum Command {
         /// What audit_export_intervals() gave: in which order events were sealed. Not needed for tenants with chain 0 alone
         #[arg(long, value_name = "FILE")]
         intervals: Option<PathBuf>,
+        /// A directory of run files: the export must hold just the events of each tenant's log, as of its newest entry
+        #[arg(long, value_name = "DIR", requires = "names")]
+        runs: Option<PathBuf>,
+        /// The file with the key of names of the registry, in base64: which log is whose
+        #[arg(long, value_name = "FILE", requires = "runs")]
+        names: Option<PathBuf>,
+        /// A restore in the run files that you know of, by the number of its entry. May be given more than once
+        #[arg(long = "accept-restore", value_name = "ENTRY", requires = "runs")]
+        accepted: Vec<u64>,
         /// Bytes of a line at most
         #[arg(long, value_name = "BYTES", default_value_t = MAX_LINE)]
         max_line: usize,

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use zeroauth_audit_anchor::rfc3161::token::Authorities;
 use zeroauth_audit_core::note::{Algorithm, SigningKey, VerifierKey};
 use zeroauth_audit_core::origin::Base;
+use zeroauth_audit_core::registry::Label;
+use zeroauth_audit_core::registry::label::NameKey;
 use zeroauth_audit_core::trust::Trust;
 
 use crate::placed;
@@ -113,6 +115,19 @@ pub fn generate(out: &Path, origin: &str) -> Result<VerifierKey, String> {
     let key = SigningKey::from_seed(base.as_str(), &seed).map_err(|error| error.to_string())?;
     placed::new_file(out, key.to_key_file().as_bytes())?;
     Ok(key.verifier_key())
+}
+
+/// The key of names in the file `path`: 32 bytes in base64, in one line.
+///
+/// # Errors
+/// What is wrong, in words; none of them shows the key.
+pub fn name_key(path: &Path) -> Result<NameKey, String> {
+    let bytes = read_file(path, MAX_KEY).map_err(|what| format!("{} {what}", path.display()))?;
+    let text = std::str::from_utf8(&bytes).unwrap_or_default();
+    // A label is written alike.
+    let key = Label::parse(text.strip_suffix('\n').unwrap_or(text));
+    let key = key.ok_or_else(|| format!("{} is no key of names: 32 bytes in base64", path.display()))?;
+    Ok(NameKey::new(*key.digest().as_bytes()))
 }
 
 /// The public key of the key file `path`.

@@ -16,10 +16,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use zeroauth_audit_core::origin::Base;
 use zeroauth_audit_core::proof;
 use zeroauth_audit_core::trust::Trust;
 use zeroauth_audit_verifier::anchor;
-use zeroauth_audit_verifier::export::coverage::Sealings;
+use zeroauth_audit_verifier::export::coverage::{OfRegistry, Sealings};
 use zeroauth_audit_verifier::export::time::micros;
 use zeroauth_audit_verifier::history::{History, proofs};
 use zeroauth_audit_verifier::keys;
@@ -82,15 +83,35 @@ fn run(command: Command, json: bool) -> Result<Done, String> {
             return Ok(Done::Text(format!("{}\n", keys::generate(&out, &origin)?)));
         }
         Command::PublicKey { file } => return Ok(Done::Text(format!("{}\n", keys::public_key(&file)?))),
-        Command::VerifyExport { file, trusted, checkpoints, all_tenants, before, intervals, max_line } => {
+        Command::VerifyExport {
+            file,
+            trusted,
+            checkpoints,
+            all_tenants,
+            before,
+            intervals,
+            runs,
+            names,
+            accepted,
+            max_line,
+        } => {
             let mut verdict = Verdict::new("verify-export", file.display().to_string());
             let before = before.as_deref().map(seconds).transpose()?;
             let trust = trusted.trust()?;
             if !checkpoints.is_empty() && !trust.has_keys() {
                 return Err("checkpoints prove nothing without the --key that they were signed with".into());
             }
-            let sealings =
+            let mut sealings =
                 sealings(&checkpoints, all_tenants, before, &trust, intervals.as_deref(), &mut verdict);
+            if let (Some(runs), Some(names)) = (&runs, &names) {
+                if !trust.has_keys() {
+                    return Err("run files prove nothing without the --key that they were signed with".into());
+                }
+                match registry(runs, names, &accepted, all_tenants, &trust, &mut verdict) {
+                    Ok(registry) => sealings.with_registry(registry),
+                    Err(what) => verdict.trouble_with(runs.display().to_string(), what),
+                }
+            }
             let (source, bytes) = open(&file)?;
             let name = file.display().to_string();
             export::verify(source, &name, max_line, sealings, &mut verdict, &mut Progress::new(bytes));
@@ -114,7 +135,8 @@ fn run(command: Command, json: bool) -> Result<Done, String> {
             };
             if !files.is_empty() {
                 let mut progress = Progress::new(files.iter().map(|file| file.length).sum());
-                let mut runs = Runs::new(&trust, Demands { accepted: &accepted, max_silence });
+                let mut runs =
+                    Runs::new(&trust, Demands { accepted: &accepted, max_silence, ..Demands::default() });
                 runs.take(files.clone(), &mut verdict, &mut progress);
                 for file in &kept {
                     match sealed::registry(file, &trust) {
@@ -159,6 +181,29 @@ fn run(command: Command, json: bool) -> Result<Done, String> {
         }
     };
     Ok(Done::Verdicts(vec![verdict]))
+}
+
+/// The logs of run files, which are verified first.
+fn registry(
+    folder: &Path,
+    names: &Path,
+    accepted: &[u64],
+    all_tenants: bool,
+    trust: &Trust,
+    verdict: &mut Verdict,
+) -> Result<OfRegistry, String> {
+    let names = keys::name_key(names)?;
+    let files = runs::files(folder).map_err(|trouble| trouble.what)?;
+    let mut progress = Progress::new(files.iter().map(|file| file.length).sum());
+    let mut runs = Runs::new(trust, Demands { accepted, keep_logs: true, ..Demands::default() });
+    runs.take(files, verdict, &mut progress);
+    runs.end(verdict);
+    let (logs, origin, said) = runs.into_logs().ok_or("there is no run file in it that was verified")?;
+    if said.is_some_and(|said| said != names.digest()) {
+        return Err("the key of names is not that of this registry".into());
+    }
+    let base = Base::parse(&origin).map_err(|error| error.to_string())?;
+    Ok(OfRegistry { names, base, logs: logs.into_open(), all_tenants })
 }
 
 /// Verifies run files and writes their registry as tiles.

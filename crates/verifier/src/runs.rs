@@ -4,6 +4,7 @@
 //! read, it goes on at the next that begins with a snapshot. Memory is one compact range for each log, and some bytes for each file.
 
 mod files;
+pub mod logs;
 mod order;
 mod outside;
 
@@ -20,6 +21,7 @@ use crate::progress::Progress;
 use crate::sealed::{self, Unbelieved};
 use crate::verdict::{Finding, Restored, Sealed, Verdict};
 pub use files::{RunFile, files};
+pub use logs::Logs;
 
 /// What the reader knows, and demands.
 #[derive(Clone, Copy, Default)]
@@ -28,6 +30,8 @@ pub struct Demands<'a> {
     pub accepted: &'a [u64],
     /// The longest time between two runs, in seconds.
     pub max_silence: Option<u64>,
+    /// Whether to keep the states of each log, and in which order its events are leaves.
+    pub keep_logs: bool,
 }
 
 /// A registry as it was read so far.
@@ -40,6 +44,9 @@ pub struct Runs<'a> {
     state: Option<State>,
     /// After a file that could not be read: what was known before.
     before: Option<Replay>,
+    logs: Logs,
+    /// What the entry `names` says, if it was read.
+    names: Option<Digest>,
     /// The state after each file, by size.
     checkpoints: Vec<(u64, Digest)>,
     newest: Option<Sealed>,
@@ -81,6 +88,8 @@ impl<'a> Runs<'a> {
             files: Vec::new(),
             state: None,
             before: None,
+            logs: Logs::default(),
+            names: None,
             checkpoints: Vec::new(),
             newest: None,
             witnessed: None,
@@ -305,7 +314,7 @@ impl<'a> Runs<'a> {
     }
 
     fn entry(
-        &self,
+        &mut self,
         replay: &mut Replay,
         block: &Block<'_>,
         bytes: &[u8],
@@ -314,6 +323,7 @@ impl<'a> Runs<'a> {
         verdict: &mut Verdict,
     ) {
         let index = replay.size();
+        let in_snapshot = replay.in_snapshot();
         let older = match Replay::needs(&block.entry) {
             Some(older) if older < index => self.older(older, bytes, begins),
             _ => None,
@@ -322,8 +332,9 @@ impl<'a> Runs<'a> {
             Ok(Said::Restored { label, lost, proven }) => {
                 let accepted = self.demands.accepted.contains(&index);
                 verdict.restored(Restored { label: label.text(), entry: index, lost, proven, accepted });
+                self.keep(index, block, in_snapshot);
             }
-            Ok(_) => {}
+            Ok(_) => self.keep(index, block, in_snapshot),
             Err(problem) => {
                 let label = match &block.entry {
                     Entry::Log(log) => Some(log.label),
@@ -336,6 +347,22 @@ impl<'a> Runs<'a> {
             let detail = format!("{name:?}, entry {index}: the log is not in the snapshot of all logs");
             found("tenant_missing", Some(label), detail, verdict);
         }
+    }
+
+    fn keep(&mut self, index: u64, block: &Block<'_>, in_snapshot: bool) {
+        match &block.entry {
+            Entry::Log(log) if self.demands.keep_logs => self.logs.add(index, log, block, in_snapshot),
+            Entry::Names(names) => self.names = Some(*names),
+            Entry::Close(label) => self.logs.close(label),
+            _ => {}
+        }
+    }
+
+    /// What was read of each log, the registry's name, and the digest of its key of names, where that was read.
+    #[must_use]
+    pub fn into_logs(self) -> Option<(Logs, String, Option<Digest>)> {
+        let origin = self.newest?.origin;
+        Some((self.logs, origin, self.names))
     }
 
     fn take_keys(

@@ -19,7 +19,7 @@ pub(crate) fn run(watch: &Watch, json: bool) -> Result<Verdict, String> {
     let key = watch.cosigner.as_deref().map(keys::signing_key).transpose()?;
     #[cfg(feature = "network")]
     let mut webhook = watch.webhook.open()?;
-    let demands = Demands { accepted: &watch.accepted, max_silence: watch.max_silence };
+    let demands = Demands { accepted: &watch.accepted, max_silence: watch.max_silence, ..Demands::default() };
     let mut monitor = Monitor::new(&watch.folder, &trust, demands, watch.state.clone());
     let mut told: Option<Outcome> = None;
     loop {

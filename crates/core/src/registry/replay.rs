@@ -136,6 +136,12 @@ impl Replay {
         self.first == 0
     }
 
+    /// Whether the next entry is one of a snapshot that has begun.
+    #[must_use]
+    pub const fn in_snapshot(&self) -> bool {
+        self.snapshot.is_some()
+    }
+
     /// The newest state of each log, by label.
     pub fn logs(&self) -> impl Iterator<Item = (&Label, &Known)> {
         self.logs.iter()

@@ -9,12 +9,17 @@ mod pieces;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use zeroauth_audit_core::Digest;
+use zeroauth_audit_core::checkpoint::Checkpoint;
 use zeroauth_audit_core::merkle::leaf_hash;
+use zeroauth_audit_core::origin::Base;
 use zeroauth_audit_core::range::Frontier;
+use zeroauth_audit_core::registry::Label;
+use zeroauth_audit_core::registry::label::NameKey;
 use zeroauth_audit_core::trust::Believed;
 
 use crate::clock;
 use crate::intervals::Logs;
+use crate::runs::logs::{OfLog, State};
 use crate::sealed;
 use crate::verdict::{Finding, Verdict};
 use pieces::Pieces;
@@ -25,6 +30,19 @@ pub struct Sealings {
     checkpoints: HashMap<String, Vec<Believed>>,
     intervals: HashMap<String, Logs>,
     expected: HashSet<String>,
+    registry: Option<OfRegistry>,
+}
+
+/// Logs of a registry, whose tenants have labels.
+pub struct OfRegistry {
+    /// Makes the labels.
+    pub names: NameKey,
+    /// The registry's name.
+    pub base: Base,
+    /// Its logs that are not closed.
+    pub logs: BTreeMap<Label, OfLog>,
+    /// Whether every log must have events in the export.
+    pub all_tenants: bool,
 }
 
 impl Sealings {
@@ -40,17 +58,28 @@ impl Sealings {
         for checkpoint in checkpoints {
             of_tenants.entry(checkpoint.tenant.clone()).or_default().push(checkpoint);
         }
-        Self { checkpoints: of_tenants, intervals, expected }
+        Self { checkpoints: of_tenants, intervals, expected, registry: None }
+    }
+
+    /// Also the logs of a registry.
+    pub fn with_registry(&mut self, registry: OfRegistry) {
+        self.registry = Some(registry);
     }
 
     /// What the events of a tenant are held against, if there is anything.
     pub(super) fn take(&mut self, tenant: &str, verdict: &mut Verdict) -> Option<Coverage> {
+        if let Some(coverage) = self.registry.as_mut().and_then(|registry| registry.take(tenant, verdict)) {
+            return Some(coverage);
+        }
         let checkpoints = self.checkpoints.remove(tenant)?;
         Coverage::new(tenant, checkpoints, self.intervals.remove(tenant), verdict)
     }
 
     /// The whole export was read: which tenants are not in it.
-    pub(super) fn end(self, verdict: &mut Verdict) {
+    pub(super) fn end(mut self, verdict: &mut Verdict) {
+        if let Some(registry) = self.registry.take() {
+            registry.end(verdict);
+        }
         let mut left: Vec<_> = self.checkpoints.into_iter().collect();
         left.sort_by(|a, b| a.0.cmp(&b.0));
         for (tenant, checkpoints) in left {
@@ -64,6 +93,47 @@ impl Sealings {
             } else {
                 verdict.note(format!("tenant {tenant:?} has checkpoints and is not in the export"));
             }
+        }
+    }
+}
+
+impl OfRegistry {
+    /// What the events of a tenant are held against: every state of its log. A tenant without an entry was sealed by none.
+    fn take(&mut self, tenant: &str, verdict: &mut Verdict) -> Option<Coverage> {
+        let OfLog { newest, states, intervals, .. } = self.logs.remove(&self.names.label(tenant))?;
+        let (entry, log) = newest?;
+        let origin = self.base.as_str();
+        let believed = |state: &State| Believed {
+            checkpoint: Checkpoint {
+                origin: format!("{origin}, entry {}", state.entry),
+                size: state.size,
+                root: state.root,
+            },
+            tenant: tenant.into(),
+            epoch: log.epoch.into(),
+            base: self.base.clone(),
+            sealed_at: None,
+            witnesses: Vec::new(),
+        };
+        let checkpoints: Vec<Believed> = states.iter().map(believed).collect();
+        let logs = intervals.map(|intervals| Logs::from([(log.epoch.into(), intervals)]));
+        verdict.note(format!("tenant {tenant:?}: complete as of entry {entry} of {origin:?}"));
+        Coverage::new(tenant, checkpoints, logs, verdict)
+    }
+
+    fn end(self, verdict: &mut Verdict) {
+        let left = self.logs.iter().filter_map(|(label, log)| Some((label, log.newest?.1.size)));
+        let mut others = 0;
+        for (label, size) in left {
+            others += 1;
+            if self.all_tenants {
+                let detail =
+                    format!("its log has {size} events, and the export has none of a tenant with this label");
+                verdict.found(Finding::new("tenant_missing", &format!("label {label}"), detail));
+            }
+        }
+        if others > 0 && !self.all_tenants {
+            verdict.note(format!("{others} logs of the registry are of tenants that are not in the export"));
         }
     }
 }

@@ -12,6 +12,7 @@ mod hostile;
 mod monitors;
 mod registry_bundles;
 mod runs;
+mod sealed_by_runs;
 mod sealed_exports;
 
 use std::collections::{HashMap, HashSet};
