@@ -56,6 +56,10 @@ pub fn accept_signals() {
         versions::handle_signal(libc::SIGTERM, die);
         versions::handle_signal(libc::SIGHUP, SignalHandlerForConfigReload);
     }
+    // A background process begins with SIGHUP ignored, which drops one that came since the fork: a configuration that was reloaded just
+    // then would stay unread until the next time. So it is read at the start, whether a signal comes or not.
+    // SAFETY: a flag of this process, which a signal handler may set as well.
+    unsafe { write_volatile(&raw mut pg_sys::ConfigReloadPending, 1) };
     // SAFETY: as above; everything that a signal looks at is set up.
     unsafe { pg_sys::BackgroundWorkerUnblockSignals() };
 }

@@ -25,7 +25,7 @@ fn pitfall_38_review_1_11_red_team_f2_a_database_made_from_a_template_signs_publ
         home.display()
     ));
     wait_until(DEADLINE, "the trail to be published, and to know where it is", || {
-        client.run("UPDATE zeroauth_audit_internal.jobs SET next_run = now() WHERE name IN ('tripwire', 'checkpoint')");
+        client.run("UPDATE zeroauth_audit_internal.jobs SET next_run = now() WHERE name IN ('tripwire', 'checkpoint') AND next_run > now()");
         client.line("SELECT (SELECT published_to > 0 FROM zeroauth_audit_internal.sinks) AND (SELECT database IS NOT NULL FROM zeroauth_audit_internal.drift_state)") == "t"
     });
     drop(client);

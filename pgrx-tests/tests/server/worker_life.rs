@@ -5,11 +5,39 @@ use std::time::Duration;
 
 use zeroauth_audit_tests::{Cluster, wait_until};
 
+use crate::support::sealed::{ORIGIN, folder, key_file, key_path};
 use crate::support::worker::{ENDS, ONLY_PRUNE, STARTS, no_worker, timed, watcher, worker, worker_after};
 use crate::support::{DEADLINE, Sql};
 
 fn cluster(name: &str) -> Cluster {
     Cluster::builder(name).conf("fsync", "off").conf("max_prepared_transactions", "10").start().unwrap()
+}
+
+#[test]
+fn a_configuration_that_is_reloaded_while_a_worker_starts_is_not_lost_on_it() {
+    // Every process waits so long before it looks at signals: PostgreSQL drops a SIGHUP that comes meanwhile.
+    let cluster =
+        Cluster::builder("worker_reload").conf("fsync", "off").conf("post_auth_delay", "2").start().unwrap();
+    let (home, key) = (folder(&cluster, "worker_reload_sink"), key_path(&cluster));
+    key_file(&key, ORIGIN, 92);
+    let mut client = cluster.client();
+    let mut other = cluster.client();
+    client.run(
+        "CREATE EXTENSION zeroauth_audit; INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')",
+    );
+    client.run(&format!(
+        "SELECT audit_sink_set('worm', 'directory', '{{\"directory\": \"{}\"}}')",
+        home.display()
+    ));
+    // The launcher has asked for a worker as soon as it has a slot, which is before that has come so far as to be shown.
+    let started = "SELECT state FROM zeroauth_audit_internal.worker_status()";
+    wait_until(STARTS, "the worker to be started", || client.line(started) != "none");
+    other.run(&format!("ALTER SYSTEM SET zeroauth_audit.checkpoint_key_file = '{}'", key.display()));
+    other.run("SELECT pg_reload_conf()");
+    wait_until(DEADLINE, "what the worker signs", || {
+        client.run("UPDATE zeroauth_audit_internal.jobs SET next_run = now() WHERE name = 'checkpoint' AND next_run > now()");
+        client.line("SELECT published_to > 0 FROM zeroauth_audit_internal.sinks") == "t"
+    });
 }
 
 #[test]
