@@ -134,10 +134,8 @@ fn run(command: Command, json: bool) -> Result<Done, String> {
                 }
             };
             if !files.is_empty() {
-                let mut progress = Progress::new(files.iter().map(|file| file.length).sum());
-                let mut runs =
-                    Runs::new(&trust, Demands { accepted: &accepted, max_silence, ..Demands::default() });
-                runs.take(files.clone(), &mut verdict, &mut progress);
+                let demands = Demands { accepted: &accepted, max_silence, ..Demands::default() };
+                let runs = Runs::read(files.clone(), &trust, demands, &mut verdict);
                 for file in &kept {
                     match sealed::registry(file, &trust) {
                         Ok(kept) => runs.remember(&kept, &mut verdict),
@@ -194,9 +192,8 @@ fn registry(
 ) -> Result<OfRegistry, String> {
     let names = keys::name_key(names)?;
     let files = runs::files(folder).map_err(|trouble| trouble.what)?;
-    let mut progress = Progress::new(files.iter().map(|file| file.length).sum());
-    let mut runs = Runs::new(trust, Demands { accepted, keep_logs: true, ..Demands::default() });
-    runs.take(files, verdict, &mut progress);
+    let demands = Demands { accepted, keep_logs: true, ..Demands::default() };
+    let runs = Runs::read(files, trust, demands, verdict);
     runs.end(verdict);
     let (logs, origin, said) = runs.into_logs().ok_or("there is no run file in it that was verified")?;
     if said.is_some_and(|said| said != names.digest()) {
@@ -215,9 +212,8 @@ fn write_tiles(folder: &Path, trust: &Trust, accepted: &[u64], out: &Path, verdi
         Ok(files) => files,
         Err(trouble) => return verdict.trouble(trouble),
     };
-    let bytes = files.iter().map(|file| file.length).sum();
     let demands = Demands { accepted, ..Demands::default() };
-    Runs::read(files.clone(), trust, demands, verdict, &mut Progress::new(bytes));
+    Runs::read(files.clone(), trust, demands, verdict).end(verdict);
     if verdict.verdict != Outcome::Verified {
         return verdict.note("nothing is written");
     }

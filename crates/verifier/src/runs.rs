@@ -47,6 +47,8 @@ pub struct Runs<'a> {
     logs: Logs,
     /// What the entry `names` says, if it was read.
     names: Option<Digest>,
+    /// Which file the entries from an index on are in.
+    begins: Vec<(u64, usize)>,
     /// The state after each file, by size.
     checkpoints: Vec<(u64, Digest)>,
     newest: Option<Sealed>,
@@ -90,6 +92,7 @@ impl<'a> Runs<'a> {
             before: None,
             logs: Logs::default(),
             names: None,
+            begins: Vec::new(),
             checkpoints: Vec::new(),
             newest: None,
             witnessed: None,
@@ -101,17 +104,12 @@ impl<'a> Runs<'a> {
         }
     }
 
-    /// Reads `files`, in the order of their numbers, and says what came of it.
-    pub fn read(
-        files: Vec<RunFile>,
-        trust: &Trust,
-        demands: Demands<'a>,
-        verdict: &mut Verdict,
-        progress: &mut Progress,
-    ) {
+    /// Reads `files`, in the order of their numbers, and shows how far it is.
+    pub fn read(files: Vec<RunFile>, trust: &Trust, demands: Demands<'a>, verdict: &mut Verdict) -> Self {
+        let mut progress = Progress::new(files.iter().map(|file| file.length).sum());
         let mut runs = Self::new(trust, demands);
-        runs.take(files, verdict, progress);
-        runs.end(verdict);
+        runs.take(files, verdict, &mut progress);
+        runs
     }
 
     /// Reads more files, in the order of their numbers.
@@ -181,7 +179,7 @@ impl<'a> Runs<'a> {
         let bytes = sealed::read_file(&file.path, run::MAX_BYTES).map_err(Refused::Unreadable)?;
         let unreadable = |error: run::Error| Refused::Unreadable(error.to_string());
         // To its end before anything of it counts.
-        let tail = last_part(&bytes).map_err(unreadable)?;
+        let (announced, tail) = ends(&bytes).map_err(unreadable)?;
         if let Some(anchor) = tail.anchored.iter().find(|anchor| !is_object(anchor.evidence)) {
             return Err(Refused::Unreadable(format!(
                 "the evidence of an anchor ({}) is not JSON",
@@ -201,7 +199,7 @@ impl<'a> Runs<'a> {
             verdict.trouble_with(file.name(), what);
             self.forget();
         }
-        let (believed, announced) = self.believed(&bytes, &tail)?;
+        let believed = self.believed(&announced, &tail)?;
         let sealed_at = believed.sealed_at.ok_or(Unbelieved::NoTime);
         let sealed_at = sealed_at.map_err(|error| Refused::Unreadable(error.to_string()))?;
 
@@ -238,22 +236,15 @@ impl<'a> Runs<'a> {
             result: String::new(),
         });
         self.read += 1;
+        self.begins.push((head.size.0, at));
         let (number, digest, written) = (file.number, run::digest(&bytes), head.written);
         let checkpoint = tail.checkpoint.into();
         self.state = Some(State { replay, number, digest, written, sealed_at, checkpoint });
         Ok(())
     }
 
-    /// The checkpoint of a file, signed by a key that was known before it, and the keys that the file announces.
-    fn believed(&self, bytes: &[u8], tail: &Tail<'_>) -> Result<(Registry, Vec<VerifierKey>), Refused> {
-        let unreadable = |error: run::Error| Refused::Unreadable(error.to_string());
-        let mut announced = Vec::new();
-        let mut reader = Reader::new(bytes).map_err(unreadable)?;
-        while let Some(block) = reader.block().map_err(unreadable)? {
-            if let Entry::Key(key) = block.entry {
-                announced.push(key);
-            }
-        }
+    /// The checkpoint of a file, signed by a key that was known before it, and who else has signed it of those that the file announces.
+    fn believed(&self, announced: &[VerifierKey], tail: &Tail<'_>) -> Result<Registry, Refused> {
         let refused = |error: trust::Error| match error.is_forgery() {
             true => Refused::Forged(error.to_string()),
             false => Refused::Unreadable(error.to_string()),
@@ -261,14 +252,14 @@ impl<'a> Runs<'a> {
         let mut believed = self.trust.registry(tail.checkpoint.as_bytes()).map_err(refused)?;
         let mut with = self.trust.clone();
         let mut added = 0;
-        for key in &announced {
+        for key in announced {
             added += usize::from(with.add_log(key.clone()).is_ok());
         }
         if added > 0 {
             // Who else has signed it.
             believed.keys = with.registry(tail.checkpoint.as_bytes()).map_err(refused)?.keys;
         }
-        Ok((believed, announced))
+        Ok(believed)
     }
 
     /// The state before a file: that of the one before, or of its snapshot. `None`: neither is there.
@@ -414,11 +405,10 @@ impl<'a> Runs<'a> {
         if index >= begins {
             return find(here, index);
         }
-        self.files.iter().find_map(|file| {
-            let bytes = sealed::read_file(&file.path, run::MAX_BYTES).ok()?;
-            let (from, to) = Reader::new(&bytes).ok()?.head().size;
-            (from <= index && index < to).then(|| find(&bytes, index)).flatten()
-        })
+        let after = self.begins.partition_point(|(from, _)| *from <= index);
+        let (_, file) = self.begins.get(after.checked_sub(1)?)?;
+        let bytes = sealed::read_file(&self.files[*file].path, run::MAX_BYTES).ok()?;
+        find(&bytes, index)
     }
 
     /// Says what came of it.
@@ -468,11 +458,16 @@ impl<'a> Runs<'a> {
     }
 }
 
-/// What stands behind the entries of a file, which is read to its end.
-fn last_part(bytes: &[u8]) -> Result<Tail<'_>, run::Error> {
+/// Reads a file to its end: the keys that it announces, and what stands behind its entries.
+fn ends(bytes: &[u8]) -> Result<(Vec<VerifierKey>, Tail<'_>), run::Error> {
     let mut reader = Reader::new(bytes)?;
-    while reader.block()?.is_some() {}
-    reader.tail()
+    let mut announced = Vec::new();
+    while let Some(block) = reader.block()? {
+        if let Entry::Key(key) = block.entry {
+            announced.push(key);
+        }
+    }
+    Ok((announced, reader.tail()?))
 }
 
 /// Whether a text is one object of JSON.

@@ -108,12 +108,25 @@ pub fn read_file(path: &Path, most: u64) -> Result<Vec<u8>, String> {
 /// # Errors
 /// A folder that cannot be read, and why.
 pub fn files(folder: &Path) -> Result<Vec<PathBuf>, Trouble> {
+    below(folder, &|name| name.ends_with(EXTENSION))
+}
+
+/// The files below `folder`, in folders of years, months and days, whose names are `wanted`, in the order of their paths.
+///
+/// # Errors
+/// A folder that cannot be read, and why.
+pub fn below(folder: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<PathBuf>, Trouble> {
     let mut found = Vec::new();
-    collect(folder, 0, &mut found)?;
+    collect(folder, 0, wanted, &mut found)?;
     Ok(found)
 }
 
-fn collect(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), Trouble> {
+fn collect(
+    folder: &Path,
+    depth: usize,
+    wanted: &dyn Fn(&str) -> bool,
+    found: &mut Vec<PathBuf>,
+) -> Result<(), Trouble> {
     let trouble = |what: String| Trouble { file: folder.display().to_string(), what, ..Trouble::default() };
     let cannot = |error: std::io::Error| trouble(format!("cannot be read: {error}"));
     let mut entries = Vec::new();
@@ -125,8 +138,8 @@ fn collect(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<(), 
     for (name, kind) in entries {
         let path = folder.join(&name);
         if kind.is_dir() && depth < MAX_DEPTH {
-            collect(&path, depth + 1, found)?;
-        } else if kind.is_file() && name.to_string_lossy().ends_with(EXTENSION) {
+            collect(&path, depth + 1, wanted, found)?;
+        } else if kind.is_file() && wanted(&name.to_string_lossy()) {
             found.push(path);
         }
     }

@@ -1,15 +1,12 @@
 //! The run files below a directory, in the order of their numbers.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use zeroauth_audit_core::registry::run;
 
 use crate::clock;
+use crate::sealed;
 use crate::verdict::Trouble;
-
-/// Folders in each other at most: year, month and day.
-const MAX_DEPTH: usize = 3;
 
 /// A run file that is there.
 #[derive(Clone)]
@@ -38,30 +35,18 @@ impl RunFile {
 /// A folder that cannot be read, and why.
 pub fn files(folder: &Path) -> Result<Vec<RunFile>, Trouble> {
     let mut found = Vec::new();
-    collect(folder, 0, &mut found)?;
+    for path in sealed::below(folder, &|name| run::number(name).is_some())? {
+        let number = path.file_name().and_then(|name| run::number(&name.to_string_lossy()));
+        let length = path.metadata().map_err(|error| Trouble {
+            file: path.display().to_string(),
+            what: format!("cannot be read: {error}"),
+            ..Trouble::default()
+        })?;
+        let day = path.parent().and_then(day);
+        found.extend(number.map(|number| RunFile { path, number, day, length: length.len() }));
+    }
     found.sort_by(|a, b| (a.number, &a.path).cmp(&(b.number, &b.path)));
     Ok(found)
-}
-
-fn collect(folder: &Path, depth: usize, found: &mut Vec<RunFile>) -> Result<(), Trouble> {
-    let cannot = |error: std::io::Error| Trouble {
-        file: folder.display().to_string(),
-        what: format!("cannot be read: {error}"),
-        ..Trouble::default()
-    };
-    for entry in fs::read_dir(folder).map_err(cannot)? {
-        let entry = entry.map_err(cannot)?;
-        let (path, kind) = (entry.path(), entry.file_type().map_err(cannot)?);
-        if kind.is_dir() && depth < MAX_DEPTH {
-            collect(&path, depth + 1, found)?;
-        } else if kind.is_file()
-            && let Some(number) = run::number(&entry.file_name().to_string_lossy())
-        {
-            let length = entry.metadata().map_err(cannot)?.len();
-            found.push(RunFile { path, number, day: day(folder), length });
-        }
-    }
-    Ok(())
 }
 
 /// `YYYY/MM/DD` at the end of a path, if there is such a day.

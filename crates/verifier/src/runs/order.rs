@@ -2,7 +2,7 @@
 
 use zeroauth_audit_core::registry::run;
 
-use super::{RunFile, Runs, found, last_part};
+use super::{RunFile, Runs, ends, found};
 use crate::sealed;
 use crate::verdict::Verdict;
 
@@ -54,7 +54,7 @@ impl Runs<'_> {
     fn are_both_signed(&self, one: &RunFile, other: &RunFile) -> bool {
         let signed = |file: &RunFile| {
             let bytes = sealed::read_file(&file.path, run::MAX_BYTES).ok()?;
-            let tail = last_part(&bytes).ok()?;
+            let (_, tail) = ends(&bytes).ok()?;
             self.trust.registry(tail.checkpoint.as_bytes()).ok()?;
             Some(run::digest(&bytes))
         };

@@ -8,7 +8,6 @@ use zeroauth_audit_core::note::VerifierKey;
 use zeroauth_audit_core::registry::Entry;
 use zeroauth_audit_core::registry::label::NameKey;
 use zeroauth_audit_core::trust::Trust;
-use zeroauth_audit_verifier::progress::Progress;
 use zeroauth_audit_verifier::runs::{self, Demands, Runs};
 use zeroauth_audit_verifier::verdict::{Outcome, Verdict};
 
@@ -54,7 +53,7 @@ fn judged(folder: &Path, trust: &Trust, first: u64) -> Verdict {
     let mut verdict = Verdict::new("verify-checkpoints", "runs");
     let mut files = runs::files(folder).unwrap();
     files.retain(|file| file.number >= first);
-    Runs::read(files, trust, Demands::default(), &mut verdict, &mut Progress::none());
+    Runs::read(files, trust, Demands::default(), &mut verdict).end(&mut verdict);
     verdict
 }
 
