@@ -18,6 +18,12 @@ pub fn drift(client: &mut Client) -> serde_json::Value {
 /// Fingerprints of unresolved alerts, but for those about what the tests do under maintenance.
 #[track_caller]
 pub fn alerts(client: &mut Client) -> Vec<String> {
+    // Printed where a test fails: a fingerprint does not say what went wrong.
+    for detail in client.lines(
+        "SELECT fingerprint, message, evidence FROM zeroauth_audit_internal.alerts WHERE state <> 'resolved' ORDER BY 1",
+    ) {
+        eprintln!("alert {detail}");
+    }
     client
         .lines("SELECT fingerprint FROM zeroauth_audit_internal.alerts WHERE state <> 'resolved' AND kind NOT IN ('maintenance_used', 'state_written', 'settings_written', 'job_off') ORDER BY 1")
 }

@@ -333,3 +333,23 @@ fn a_hub_that_receives_events_while_drift_runs_raises_nothing() {
     assert_eq!(to.line("SELECT count(*) FROM audit_integrity() WHERE state <> 'ok'"), "0");
     to.run("ALTER SUBSCRIPTION hub DISABLE; ALTER SUBSCRIPTION hub SET (slot_name = NONE); DROP SUBSCRIPTION hub");
 }
+
+#[test]
+fn a_run_that_meets_new_tenants_and_the_tripwire_do_not_wait_for_each_other_for_ever() {
+    let database = Database::audited("drift_quiet_deadlock");
+    let (mut job, mut watch) = (database.client(), database.client());
+    // What the job drift holds from its first statement on, and then does for a tenant that it meets first.
+    let mut run = job.transaction().unwrap();
+    run.batch_execute("SELECT FROM zeroauth_audit_internal.drift_state FOR UPDATE").unwrap();
+    thread::scope(|scope| {
+        // What the tripwire does the first time that it sees an event.
+        let waiting = scope.spawn(|| watch.run("SET deadlock_timeout = '50ms'; SELECT zeroauth_audit_internal.trail_is_here()"));
+        let mut other = database.client();
+        wait_until(DEADLINE, "the tripwire to wait", || {
+            other.line("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") == "1"
+        });
+        run.batch_execute("SET LOCAL deadlock_timeout = '50ms'; SET LOCAL zeroauth_audit.maintenance = on; INSERT INTO zeroauth_audit_internal.tenants (tenant_id) VALUES ('acme')").unwrap();
+        run.commit().unwrap();
+        waiting.join().unwrap();
+    });
+}

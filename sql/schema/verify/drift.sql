@@ -197,8 +197,9 @@ CREATE FUNCTION zeroauth_audit_internal.tenants_serialize() RETURNS trigger
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    -- What a restore inserts and what the job inserts would otherwise meet at the primary key.
-    LOCK TABLE zeroauth_audit_internal.drift_state IN SHARE ROW EXCLUSIVE MODE;
+    -- What a restore inserts and what the job inserts would otherwise meet at the primary key. The row that the job has
+    -- locked already: a lock of another kind would be an upgrade, and a deadlock with whoever waits for the row.
+    PERFORM FROM zeroauth_audit_internal.drift_state FOR UPDATE;
     RETURN NULL;
 END
 $$;
