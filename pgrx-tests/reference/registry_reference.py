@@ -727,6 +727,11 @@ class Replay:
         holds(not entry.sixth, "restored in a snapshot")
         holds(fits(block.edge, 0, entry.size) and range_root(block.edge) == entry.root, "the edge is not that of the entry")
         if snapshot.first: before = self.first_repeat(entry, before)
+        elif self.continues and snapshot.begin == 2:
+            # Rule 11: taken over from the registry that this one continues.
+            holds(not before and entry.previous is None, "a log that is taken over has no entry before")
+            log.range, log.ends, log.whole = block.edge, {}, False
+            return
         else:
             holds(before, "a label in a snapshot that has no entry")
             holds(entry.previous == before.index, "`previous` is not the newest entry of this label")

@@ -179,7 +179,8 @@ def history(problems=(), first=1, vkeys=(VKEY,), restores=None):
         if case["problems"] != stated: sys.exit(f"{write.__name__}: {found.problems} instead of {stated}")
         if not problems:
             restored = [tuple(restore.values()) for restore in case["restores"]]
-            expected = [(file, b64(label(name)), epoch, to, lost) for file, name, epoch, to, lost in restores or []]
+            expected = [(file, b64(label(name)), epoch, to(writer) if callable(to) else to, lost)
+                        for file, name, epoch, to, lost in restores or []]
             assert restored == expected, (write.__name__, restored)
             assert (case["logs"], case["size"], case["root"]) == (writer.logs(), len(writer.leaves), b64(writer.root())), write.__name__
         assert write.__name__ not in [other["name"] for other in HISTORIES]
@@ -347,6 +348,31 @@ def continues_another_registry(w):
     w.log(A, {0: 1})
     w.restore(B, 3, {0: 2})
     w.log(C, {0: 2})
+    w.seal()
+
+
+def take_over(w):
+    """Entries 2 to 5: a snapshot of two logs of the registry that is continued."""
+    w.put(reg.after_text("old.example", 1234, sha(b"the end of the other one")))
+    w.names()
+    w.append(w.tenant(A), {0: 30, 2: 4})
+    w.append(w.tenant(B), {0: 2})
+    w.tenant(A).epoch = 3
+
+
+@history(restores=[(3, B, 1, lambda w: w.taken, 0)])
+def continues_another_registry_and_takes_over_its_logs(w):
+    take_over(w)
+    w.snapshot()
+    w.taken = w.tenants[B].index
+    w.seal()
+    w.log(A, {0: 1, 5: 3})
+    w.log(C, {0: 2})
+    w.seal()
+    w.restore(B, w.taken, {0: 2})
+    w.snapshot()
+    w.seal()
+    w.log(A, {2: 1})
     w.seal()
 
 
@@ -1109,6 +1135,42 @@ def previous_in_a_snapshot_where_a_reader_begins(w):
     w.repeat(first, previous=None)
     w.repeat(second, previous=4)
     w.put(reg.snapshot_end_text(2))
+    w.seal()
+
+
+@history([(1, MISMATCH)])
+def a_log_that_is_taken_over_names_an_entry_before(w):
+    take_over(w)
+    first, second = sorted((A, B), key=label)
+    w.put(reg.snapshot_begin_text())
+    w.repeat(first, previous=1)
+    w.repeat(second)
+    w.put(reg.snapshot_end_text(2))
+    w.seal()
+    w.log(B, {0: 1})
+    w.seal()
+
+
+@history([(1, MISMATCH)])
+def a_log_that_is_taken_over_with_another_edge(w):
+    take_over(w)
+    w.snapshot()[A].edge.reverse()
+    w.seal()
+
+
+@history([(1, MISMATCH), (1, MISMATCH)])
+def logs_that_are_taken_over_later(w):
+    take_over(w)
+    w.log(C, {0: 1})
+    w.snapshot()
+    w.seal()
+
+
+@history([(1, MISMATCH)])
+def a_log_that_is_taken_over_in_a_registry_that_continues_none(w):
+    w.names()
+    w.append(w.tenant(A), {0: 3})
+    w.snapshot()
     w.seal()
 
 

@@ -275,7 +275,7 @@ impl Replay {
         }
     }
 
-    /// Rule 6, an entry.
+    /// Rule 6, an entry, and rule 11.
     fn state(&mut self, index: u64, log: &Log, edge: Option<&[Digest]>) -> Result<Said, Problem> {
         let Some(snapshot) = &mut self.snapshot else { return Err(Problem::Snapshot) };
         snapshot.stated += 1;
@@ -302,6 +302,8 @@ impl Replay {
                     None => Ok(()),
                 }
             }
+            // Taken over from the registry that this one continues: rule 11.
+            (Slot::Vacant(_), None) if self.continues && begun == 2 && log.previous.is_none() => Ok(()),
             (Slot::Vacant(_), None) => {
                 Err(Problem::Previous { said: Index(log.previous), newest: Index(None) })
             }
