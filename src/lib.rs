@@ -54,11 +54,8 @@ pgrx::extension_sql_file!(
 );
 pgrx::extension_sql_file!("../sql/schema/worker/health.sql", name = "health", requires = ["tripwires"]);
 pgrx::extension_sql_file!("../sql/schema/log/tables.sql", name = "log_tables", requires = ["health"]);
-pgrx::extension_sql_file!(
-    "../sql/schema/log/functions.sql",
-    name = "log_functions",
-    requires = ["log_tables"]
-);
+pgrx::extension_sql_file!("../sql/schema/log/registry.sql", name = "registry", requires = ["log_tables"]);
+pgrx::extension_sql_file!("../sql/schema/log/functions.sql", name = "log_functions", requires = ["registry"]);
 pgrx::extension_sql_file!(
     "../sql/schema/anchor/tables.sql",
     name = "anchor_tables",

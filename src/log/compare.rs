@@ -27,7 +27,8 @@ pub struct Comparison<'a> {
     trail: &'a Trail,
     /// Schema of the log's tables.
     logs: &'a str,
-    trust: Trust,
+    /// The keys that signed here.
+    pub trust: Trust,
     /// Findings of the job `anchor_check`, by tenant: only that job reads anchors.
     anchored: Anchored,
     /// Whether to report contradictions of sinks and anchors.
@@ -72,6 +73,11 @@ impl<'a> Comparison<'a> {
         }
         let trust = keys::trust(session, logs)?;
         Ok(Some(Self { session, trail, logs, trust, anchored: anchored(session, trail)?, outside: true }))
+    }
+
+    /// What it reads with.
+    pub fn session(&self) -> &'a Session {
+        self.session
     }
 
     /// Leaves out contradictions of sinks and anchors: the jobs that query them have reported those.
@@ -135,7 +141,7 @@ impl<'a> Comparison<'a> {
                 return Ok(None);
             }
         };
-        let ends = self.ends(tenant, &log)?;
+        let ends = self.ends((tenant, log.epoch), log.size)?;
         let covered = ends.iter().map(|end| u64::try_from(end.interval.to).unwrap_or(0));
         if covered.fold(0, u64::saturating_add) != log.size {
             let why = "the intervals of the log do not cover its events";
@@ -239,11 +245,12 @@ impl<'a> Comparison<'a> {
         Ok(Ok(root))
     }
 
-    /// The last interval of each chain that the log covers.
-    fn ends(&self, tenant: &str, log: &Log) -> Result<Vec<End>, Failure> {
+    /// The last interval of each chain that the first `size` leaves of a log cover.
+    pub fn ends(&self, (tenant, epoch): (&str, i32), size: u64) -> Result<Vec<End>, Failure> {
         let schema = self.logs;
         let newest = format!(
-            "SELECT i.chain, i.from_seq, i.to_seq, i.first_leaf, i.tree_size FROM {schema}.log_intervals i WHERE i.tenant_id = $1 AND i.epoch = $2::pg_catalog.int4"
+            "SELECT i.chain, i.from_seq, i.to_seq, i.first_leaf, i.tree_size FROM {schema}.log_intervals i
+             WHERE i.tenant_id = $1 AND i.epoch = $2::pg_catalog.int4 AND i.tree_size <= $3"
         );
         let sql = format!(
             "WITH RECURSIVE ends AS (
@@ -255,7 +262,7 @@ impl<'a> Comparison<'a> {
         let mut ends = Vec::new();
         self.session.again(
             &sql,
-            &[Parameter::Text(tenant), Parameter::Int8(i64::from(log.epoch))],
+            &[Parameter::Text(tenant), Parameter::Int8(i64::from(epoch)), Parameter::count(size)],
             |row| {
                 ends.push(End { chain: row.int2(0).unwrap_or(0), interval: Interval::read(row, 1) });
                 Ok(())
@@ -264,7 +271,8 @@ impl<'a> Comparison<'a> {
         Ok(ends)
     }
 
-    fn event_hash(&self, tenant: &str, chain: i16, seq: i64) -> Result<Option<Digest>, Failure> {
+    /// The hash of an event, if it is there.
+    pub fn event_hash(&self, tenant: &str, chain: i16, seq: i64) -> Result<Option<Digest>, Failure> {
         let sql = format!(
             "SELECT event_hash FROM {} WHERE tenant_id = $1 AND chain = $2 AND seq = $3",
             self.trail.name

@@ -24,7 +24,10 @@ fn audit_drill_seal(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let session = Session::connect();
     let signer = Signer::ephemeral(ORIGIN)?;
     keys::remember_quietly(&session, schema, &signer)?;
-    let sealer = Sealer::start(&session, &trail, schema, Some(signer))?;
+    let sealer = Sealer::start(&session, &trail, schema, Some(signer))?.map_err(|why| {
+        Failure::new(Kind::DamagedLog, format!("the drill's registry: {why}"))
+            .hint("A drill's tables are made anew each time: try again.")
+    })?;
     let (tenants, _) = sealer.grown("")?;
     let mut sealed = 0;
     for (tenant, chains) in &tenants {
@@ -35,6 +38,7 @@ fn audit_drill_seal(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         sealed += events;
     }
     sealer.writes.flush()?;
+    sealer.registry.flush()?;
     drop(sealer);
     drop(session);
     Ok(pg_sys::Datum::from(sealed))

@@ -65,6 +65,11 @@ impl Signer {
         Ok(Self { base, keys })
     }
 
+    /// The first line of the checkpoints of the registry.
+    pub fn base(&self) -> &str {
+        self.base.as_str()
+    }
+
     /// The first line of the checkpoints of a log.
     pub fn origin(&self, tenant: &str, epoch: i32) -> Result<String, Failure> {
         let origin = self.base.origin(tenant, u64::try_from(epoch).unwrap_or(0));

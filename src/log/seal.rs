@@ -19,11 +19,14 @@ use pgrx::pg_sys;
 use serde::Serialize;
 use zeroauth_audit_core::Digest;
 use zeroauth_audit_core::merkle::leaf_hash;
+use zeroauth_audit_core::registry::entry::Restored;
 use zeroauth_audit_core::tile::builder::Builder;
 
 use crate::log::compare::{Comparison, End, Sealed};
 use crate::log::keys;
 use crate::log::keys::Signer;
+use crate::log::registry::Registry;
+use crate::log::restart;
 use crate::log::store::{Interval, Log, Tiles};
 use crate::pg::call::{Arguments, jsonb, sql_function};
 use crate::pg::error::{Failure, Kind};
@@ -115,7 +118,23 @@ fn step(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let trail = Trail::open()?;
     let session = Session::connect();
     let signer = keys::signer(&session, INTERNAL)?;
-    let sealer = Sealer::start(&session, &trail, INTERNAL, signer)?;
+    let sealer = match Sealer::start(&session, &trail, INTERNAL, signer)? {
+        Ok(sealer) => sealer,
+        Err(why) => {
+            registry_is(&session, &why)?;
+            drop(session);
+            return jsonb(&JobStep {
+                more: false,
+                done: SealSummary { refused: 1, ..SealSummary::default() },
+            });
+        }
+    };
+    if sealer.registry.replaced {
+        sealer.registry.flush()?;
+        drop(sealer);
+        drop(session);
+        return jsonb(&JobStep { more: true, done: SealSummary::default() });
+    }
     let refused = sealer.refused()?;
     let (tenants, mut complete) = sealer.grown(&after)?;
     // Finding them may take as long as a step, when few of many tenants have grown: each step still seals some.
@@ -149,14 +168,23 @@ fn step(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
         out_of_memory::check()?;
     }
     sealer.writes.flush()?;
+    // What is signed is committed before.
+    complete &= !sealer.registry.flush()?;
     if complete {
         done.refused += sealer.missing()?;
+        registry_is(&session, &sealer.close()?.err().unwrap_or_default())?;
     } else {
         AFTER.replace(if last.is_empty() { after } else { last });
     }
     drop(sealer);
     drop(session);
     jsonb(&JobStep { more: !complete, done })
+}
+
+/// Raises the alert about the registry with the reason, or resolves it when that is empty.
+fn registry_is(session: &Session, why: &str) -> Result<(), Failure> {
+    let sql = format!("SELECT {INTERNAL}.registry_is(NULLIF($1, ''))");
+    session.change_again(&sql, &[Parameter::Text(why)], |_| Ok(()))
 }
 
 /// Adds events to the logs of one trail.
@@ -169,6 +197,8 @@ pub struct Sealer<'a> {
     signer: Option<Signer>,
     /// The comparison that is made before a log grows.
     comparison: Comparison<'a>,
+    /// The log of all logs.
+    pub registry: Registry<'a>,
     /// Rows to be stored: nothing is stored before they are flushed.
     pub writes: Writes<'a>,
 }
@@ -177,18 +207,24 @@ pub struct Sealer<'a> {
 pub type Grown = Vec<(String, Vec<Chain>)>;
 
 impl<'a> Sealer<'a> {
-    /// For the trail whose logs are in `schema`.
+    /// For the trail whose logs are in `schema`; `Ok(Err(..))` with the reason when the registry cannot be continued.
     pub fn start(
         session: &'a Session,
         trail: &'a Trail,
         schema: &'a str,
         signer: Option<Signer>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Result<Self, String>, Failure> {
         let comparison = Comparison::start(session, trail)?.ok_or_else(|| {
             Failure::new(Kind::DamagedLog, "the tables of the logs are not there")
                 .hint("Update the extension: ALTER EXTENSION zeroauth_audit UPDATE.")
         })?;
-        Ok(Self { session, trail, schema, signer, comparison, writes: Writes::new(session, schema) })
+        let base = signer.as_ref().map(Signer::base);
+        let registry = match Registry::open(session, schema, &comparison.trust, base)? {
+            Ok(registry) => registry,
+            Err(why) => return Ok(Err(why)),
+        };
+        let writes = Writes::new(session, schema);
+        Ok(Ok(Self { session, trail, schema, signer, comparison, registry, writes }))
     }
 
     /// Tenants behind `after` with something to do, and whether the list is complete.
@@ -223,9 +259,14 @@ impl<'a> Sealer<'a> {
         Ok((tenants, complete))
     }
 
+    /// Signs the registry, if a run of it is due; `Ok(Err(..))` when it does not agree with itself.
+    fn close(&self) -> Result<Result<(), String>, Failure> {
+        self.signer.as_ref().map_or(Ok(Ok(())), |signer| self.registry.close(signer))
+    }
+
     /// Adds new events and signs. Returns how many events, and whether no new event is left.
     pub fn seal(&self, tenant: &str, chains: &[Chain]) -> Result<Result<(i64, bool), Refusal>, Failure> {
-        let (log, root, ends, tiles) = match self.compare(tenant, false)? {
+        let (log, root, mut ends, mut tiles) = match self.compare(tenant, false)? {
             Err(refusal) => return Ok(Err(refusal)),
             Ok(Some(sealed)) => (sealed.log, Some(sealed.root), sealed.ends, sealed.tiles),
             Ok(None) => {
@@ -241,7 +282,23 @@ impl<'a> Sealer<'a> {
             // The log waits for its key: an unsigned checkpoint behind signed ones looks like tampering.
             return Ok(Ok((0, true)));
         }
-        let mut builder = match tiles.builder(log.size)? {
+        let newest = match self.registry.newest(tenant)? {
+            Ok(newest) => newest,
+            Err(why) => return Ok(Err(Refusal::Log(why))),
+        };
+        let mut begins_with = log.size;
+        let mut restored = None;
+        if log.size == 0
+            && let Some(newest) = newest.as_ref().filter(|newest| is_epoch(newest.log.epoch + 1, log.epoch))
+        {
+            restored = Some(Restored::Nothing);
+            if let Some(state) = restart::newest_kept(&self.comparison, self.schema, tenant, newest)? {
+                state.copy(self.session, self.schema, tenant, log.epoch)?;
+                restored = Some(Restored::Entry(state.entry));
+                (begins_with, ends, tiles) = (state.size, state.ends, state.tiles);
+            }
+        }
+        let mut builder = match tiles.builder(begins_with)? {
             Ok(builder) => builder,
             Err(why) => return Ok(Err(Refusal::Log(why))),
         };
@@ -249,9 +306,20 @@ impl<'a> Sealer<'a> {
         if log.size > 0 && root != Some(builder.root()) {
             return Ok(Err(Refusal::Log("the log's root is not the one that was sealed".to_owned())));
         }
+        if restored.is_none()
+            && let Err(why) = self.registry.continues(newest.as_ref(), &log, &builder.root())
+        {
+            return Ok(Err(Refusal::Log(why)));
+        }
         let (mut added, mut whole) = (Vec::new(), true);
         let mut room = MOST_EVENTS;
-        for chain in chains.iter().filter(|chain| chain.head > chain.covered) {
+        let covered = |chain: &Chain| match restored {
+            None => chain.covered,
+            Some(_) => ends.iter().find(|end| end.chain == chain.chain).map_or(0, |end| end.interval.to),
+        };
+        let chains = chains.iter().map(|chain| Chain { covered: covered(chain), ..*chain });
+        for chain in chains.filter(|chain| chain.head > chain.covered) {
+            let chain = &chain;
             let to = chain.head.min(chain.covered.saturating_add(room));
             whole &= to == chain.head;
             if to == chain.covered {
@@ -276,6 +344,10 @@ impl<'a> Sealer<'a> {
         }
         for (chain, interval) in added {
             self.writes.interval(key, chain, &Interval { tree_size: grown.size, ..interval })?;
+        }
+        if restored.is_some() || grown.size > log.size {
+            let state = (log.epoch, grown.size, &grown.root);
+            self.registry.append(tenant, state, newest.as_ref(), restored)?;
         }
         self.sign(tenant, log, grown.size, &grown.root)?;
         Ok(Ok((events, whole)))
@@ -413,6 +485,11 @@ impl<'a> Sealer<'a> {
         );
         self.session.change_again(&sql, &[Parameter::Text(tenant)], |_| Ok(()))
     }
+}
+
+/// Whether both are the same epoch.
+fn is_epoch(in_registry: u32, of_log: i32) -> bool {
+    u32::try_from(of_log) == Ok(in_registry)
 }
 
 /// The leaf of the last event of a chain in the log.

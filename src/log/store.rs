@@ -128,8 +128,8 @@ impl Interval {
 pub struct Tiles<'a> {
     session: &'a Session,
     sql: String,
-    tenant: &'a str,
-    epoch: i32,
+    /// Tenant and epoch; `None`: the registry.
+    log: Option<(&'a str, i32)>,
     known: RefCell<HashMap<(u8, u64), Vec<Digest>>>,
 }
 
@@ -139,7 +139,13 @@ impl<'a> Tiles<'a> {
         let sql = format!(
             "SELECT hashes FROM {schema}.tiles WHERE tenant_id = $1 AND epoch = $2::pg_catalog.int4 AND level = $3 AND place = $4"
         );
-        Self { session, sql, tenant, epoch, known: RefCell::default() }
+        Self { session, sql, log: Some((tenant, epoch)), known: RefCell::default() }
+    }
+
+    /// The tiles of the registry.
+    pub fn registry(session: &'a Session, schema: &str) -> Self {
+        let sql = format!("SELECT hashes FROM {schema}.registry_tiles WHERE level = $1 AND place = $2");
+        Self { session, sql, log: None, known: RefCell::default() }
     }
 
     /// Root of the first `size` entries; `Ok(Err(..))` when the tiles do not give it.
@@ -158,20 +164,36 @@ impl<'a> Tiles<'a> {
         Ok(proof.map(|hashes| hashes.iter().map(|hash| *hash.as_bytes()).collect()))
     }
 
+    /// The compact range of the leaves from `begin` to `end` (not included).
+    pub fn range(&self, begin: u64, end: u64) -> Result<Result<Vec<Digest>, String>, Failure> {
+        apart(tile::range(begin, end, self))
+    }
+
     /// The leaf hash at a place.
     pub fn leaf(&self, leaf: u64) -> Result<Option<Digest>, Failure> {
         let (place, within) = (leaf / 256, (leaf % 256) as usize);
         Ok(self.tile(0, place, within as u16 + 1)?.get(within).copied())
     }
 
-    /// A builder that continues after the first `size` entries; `Ok(Err(..))` when the tiles do not fit together.
-    pub fn builder(&self, size: u64) -> Result<Result<Builder, String>, Failure> {
+    /// Whether there are hashes of leaves behind the first `size`.
+    pub fn hashes_behind(&self, size: u64) -> Result<bool, Failure> {
+        Ok(self.tile(0, size / 256, 1)?.len() as u64 > size % 256)
+    }
+
+    /// The partial tiles at the right edge of the first `size` leaves, cut to these.
+    pub fn edge(&self, size: u64) -> Result<Vec<Tile>, Failure> {
         let mut edge = Vec::new();
         for at in tile::edge(size) {
-            let hashes = self.tile(at.level, at.index, at.width)?;
+            let mut hashes = self.tile(at.level, at.index, at.width)?;
+            hashes.truncate(usize::from(at.width));
             edge.push(Tile { level: at.level, index: at.index, hashes });
         }
-        Ok(Builder::resume(size, edge).map_err(|error| error.to_string()))
+        Ok(edge)
+    }
+
+    /// A builder that continues after the first `size` entries; `Ok(Err(..))` when the tiles do not fit together.
+    pub fn builder(&self, size: u64) -> Result<Result<Builder, String>, Failure> {
+        Ok(Builder::resume(size, self.edge(size)?).map_err(|error| error.to_string()))
     }
 }
 
@@ -193,12 +215,13 @@ impl TileSource for Tiles<'_> {
             return Ok(hashes.clone());
         }
         let Ok(place) = i64::try_from(index) else { return Ok(Vec::new()) };
-        let parameters = [
-            Parameter::Text(self.tenant),
-            Parameter::Int8(i64::from(self.epoch)),
-            Parameter::Int2(i16::from(level)),
-            Parameter::Int8(place),
-        ];
+        let place = [Parameter::Int2(i16::from(level)), Parameter::Int8(place)];
+        let parameters = match self.log {
+            Some((tenant, epoch)) => {
+                vec![Parameter::Text(tenant), Parameter::Int8(i64::from(epoch)), place[0], place[1]]
+            }
+            None => place.to_vec(),
+        };
         let mut hashes = Vec::new();
         self.session.again(&self.sql, &parameters, |row| {
             hashes.extend(row.bytes(0).unwrap_or_default().chunks_exact(32).filter_map(Digest::from_slice));

@@ -46,6 +46,12 @@ pub fn bigint(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
+/// The first so many parameters, arrays of one length, as the columns of a table.
+pub fn columns(count: usize) -> String {
+    let columns: Vec<String> = (1..=count).map(|n| format!("pg_catalog.unnest(${n})")).collect();
+    format!("ROWS FROM ({})", columns.join(", "))
+}
+
 /// One row of a result.
 pub struct Row<'a> {
     values: &'a [pg_sys::Datum],

@@ -137,6 +137,19 @@ pub fn root<S: TileSource>(size: u64, source: &S) -> Result<Digest, Error<S::Err
     Ok(roots(&[whole], source)?.into_iter().next().unwrap_or(EMPTY_ROOT))
 }
 
+/// The roots of the largest complete subtrees that the leaves from `begin` to `end` (not included) consist of, from the left: the
+/// parts of a [`Range`](crate::range::Range).
+///
+/// # Errors
+/// [`Error::Shrunk`], [`Error::Source`] or [`Error::Short`].
+pub fn range<S: TileSource>(begin: u64, end: u64, source: &S) -> Result<Vec<Digest>, Error<S::Error>> {
+    if begin > end {
+        return Err(Error::Shrunk { old: begin, new: end });
+    }
+    let span = |it: Subtree| Span { begin: it.index << it.height, end: (it.index + 1) << it.height };
+    roots(&subtrees(begin, end).map(span).collect::<Vec<_>>(), source)
+}
+
 /// The inclusion path of leaf `index` in the tree of the first `size` leaves, from the leaf's sibling up: `PATH(m, D_n)` of
 /// RFC 9162, section 2.1.3.1.
 ///

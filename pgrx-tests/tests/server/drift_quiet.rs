@@ -343,7 +343,9 @@ fn a_run_that_meets_new_tenants_and_the_tripwire_do_not_wait_for_each_other_for_
     run.batch_execute("SELECT FROM zeroauth_audit_internal.drift_state FOR UPDATE").unwrap();
     thread::scope(|scope| {
         // What the tripwire does the first time that it sees an event.
-        let waiting = scope.spawn(|| watch.run("SET deadlock_timeout = '50ms'; SELECT zeroauth_audit_internal.trail_is_here()"));
+        let waiting = scope.spawn(|| {
+            watch.run("SET deadlock_timeout = '50ms'; SELECT zeroauth_audit_internal.trail_is_here()")
+        });
         let mut other = database.client();
         wait_until(DEADLINE, "the tripwire to wait", || {
             other.line("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") == "1"

@@ -10,11 +10,11 @@ use zeroauth_audit_tests::Cluster;
 use crate::support::sealed::{ORIGIN, key_file, key_path, trust};
 use crate::support::{Database, Sql};
 
-const SEAL: &str =
+pub const SEAL: &str =
     "SELECT r ->> 'status', r -> 'summary' FROM zeroauth_audit_internal.run_job('checkpoint') r";
 
 /// A server without workers, so that only the test seals, and a key.
-fn cluster(name: &str) -> (Cluster, zeroauth_audit_core::note::SigningKey) {
+pub fn cluster(name: &str) -> (Cluster, zeroauth_audit_core::note::SigningKey) {
     let cluster =
         Cluster::builder(name).conf("fsync", "off").conf("zeroauth_audit.worker", "off").start().unwrap();
     let path = key_path(&cluster);

@@ -74,6 +74,7 @@ mod public_views;
 mod publish;
 mod reference;
 mod refused_writes;
+mod registry;
 mod replication;
 mod roles;
 mod setters;

@@ -113,7 +113,7 @@ fn pitfall_18_28_whoever_kept_last_weeks_checkpoints_finds_what_a_superuser_with
 
     // Whoever does these also sets watermarks, tiles, intervals and checkpoints right, and signs: nothing inside is left to compare
     // with, so all of it is thrown away and made anew.
-    let forget = "SET LOCAL zeroauth_audit.maintenance = on; DELETE FROM zeroauth_audit_internal.watermarks; DELETE FROM zeroauth_audit_internal.tiles; DELETE FROM zeroauth_audit_internal.log_intervals; DELETE FROM zeroauth_audit_internal.checkpoints; DELETE FROM zeroauth_audit_internal.logs; DELETE FROM zeroauth_audit_internal.sinks; DELETE FROM zeroauth_audit_internal.cosignatures";
+    let forget = "SET LOCAL zeroauth_audit.maintenance = on; DELETE FROM zeroauth_audit_internal.watermarks; DELETE FROM zeroauth_audit_internal.tiles; DELETE FROM zeroauth_audit_internal.log_intervals; DELETE FROM zeroauth_audit_internal.checkpoints; DELETE FROM zeroauth_audit_internal.logs; DELETE FROM zeroauth_audit_internal.sinks; DELETE FROM zeroauth_audit_internal.cosignatures; DELETE FROM zeroauth_audit_internal.registry_entries; DELETE FROM zeroauth_audit_internal.registry_tiles; DELETE FROM zeroauth_audit_internal.registry_runs; DELETE FROM zeroauth_audit_internal.registry_names";
     for (tampering, expected) in [
         (
             "UPDATE audit_events SET outcome = 'failure' WHERE tenant_id = 'acme' AND chain = 0 AND seq = 123; SELECT recompute('acme', 0::smallint, 123)",

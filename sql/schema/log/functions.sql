@@ -300,11 +300,11 @@ BEGIN
     FOR log IN
         SELECT l.* FROM zeroauth_audit_internal.logs l
         WHERE l.state = 'held' OR l.state = 'open' AND EXISTS (
-            SELECT FROM zeroauth_audit_internal.drift_findings d WHERE d.tenant_id = l.tenant_id AND d.source = 'log' AND d.alerted_at >= l.started_at)
+            SELECT FROM zeroauth_audit_internal.drift_findings d WHERE d.tenant_id = l.tenant_id AND d.source = 'log' AND d.alerted_at IS NOT NULL AND d.last_seen_at >= l.started_at)
         ORDER BY l.tenant_id, l.epoch FOR UPDATE
     LOOP
         SELECT sum(d.events) INTO missed FROM zeroauth_audit_internal.drift_findings d
-        WHERE d.tenant_id = log.tenant_id AND d.source = 'log' AND d.alerted_at >= log.started_at AND d.kind <> 'checkpoint_mismatch';
+        WHERE d.tenant_id = log.tenant_id AND d.source = 'log' AND d.alerted_at IS NOT NULL AND d.last_seen_at >= log.started_at AND d.kind <> 'checkpoint_mismatch';
         UPDATE zeroauth_audit_internal.logs l SET state = 'ended', ended_at = clock_timestamp() WHERE l.tenant_id = log.tenant_id AND l.epoch = log.epoch;
         INSERT INTO zeroauth_audit_internal.logs (tenant_id, epoch) VALUES (log.tenant_id, log.epoch + 1);
         PERFORM zeroauth_audit_internal.append_own_to('log.restored', 'critical', log.origin,

@@ -63,6 +63,8 @@ COMMENT ON COLUMN zeroauth_audit_internal.log_intervals.to_seq IS 'seq of the la
 COMMENT ON COLUMN zeroauth_audit_internal.log_intervals.from_seq IS 'seq of the event before the first that was added, 0 for none.';
 COMMENT ON COLUMN zeroauth_audit_internal.log_intervals.first_leaf IS 'Place of the first in the log, counted from 0; the others follow it.';
 COMMENT ON COLUMN zeroauth_audit_internal.log_intervals.tree_size IS 'Tree size of the checkpoint that added them.';
+CREATE INDEX log_intervals_tree_size ON zeroauth_audit_internal.log_intervals (tenant_id, epoch, tree_size);
+COMMENT ON INDEX zeroauth_audit_internal.log_intervals_tree_size IS 'Finds what was added from one size of a log to another.';
 COMMENT ON CONSTRAINT log_intervals_pkey ON zeroauth_audit_internal.log_intervals IS 'Finds the interval that an event is in.';
 COMMENT ON CONSTRAINT log_intervals_place_check ON zeroauth_audit_internal.log_intervals IS 'The events are part of the tree that they are said to be in.';
 

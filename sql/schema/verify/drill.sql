@@ -346,7 +346,7 @@ BEGIN
                     (SELECT string_agg(format('%I %s', col.attname, format_type(col.atttypid, col.atttypmod)), ', ' ORDER BY col.attnum)
                      FROM pg_attribute col WHERE col.attrelid = c.oid AND col.attnum > 0 AND NOT col.attisdropped) AS columns
                 FROM pg_class c LEFT JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype = 'p'
-                WHERE c.relnamespace = ours AND c.relname IN ('logs', 'log_intervals', 'tiles', 'checkpoints', 'keys')
+                WHERE c.relnamespace = ours AND c.relname IN ('logs', 'log_intervals', 'tiles', 'checkpoints', 'keys', 'registry_names', 'registry_entries', 'registry_tiles', 'registry_runs')
             LOOP
                 FOREACH target IN ARRAY ARRAY[scratch, scratch || '_unguarded'] LOOP
                     EXECUTE format('CREATE TABLE %I.%I (%s%s)', target, item.relname, item.columns, item.place);

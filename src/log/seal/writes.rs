@@ -11,7 +11,7 @@ use zeroauth_audit_core::tile::Tile;
 use crate::log::store::Interval;
 use crate::pg::error::Failure;
 use crate::pg::out_of_memory;
-use crate::pg::spi::{Parameter, Session, bigint};
+use crate::pg::spi::{Parameter, Session, bigint, columns};
 
 /// Which log: tenant and epoch.
 pub type Key<'a> = (&'a str, i32);
@@ -214,10 +214,4 @@ impl<'a> Writes<'a> {
         ];
         self.session.change(&insert, &of_checkpoints, |_| Ok(()))
     }
-}
-
-/// The first so many parameters, arrays of one length, as the columns of a table.
-fn columns(count: usize) -> String {
-    let columns: Vec<String> = (1..=count).map(|n| format!("pg_catalog.unnest(${n})")).collect();
-    format!("ROWS FROM ({})", columns.join(", "))
 }

@@ -24,6 +24,7 @@ pub enum Error {
 }
 
 /// A log that grows.
+#[derive(Default)]
 pub struct Builder {
     size: u64,
     /// The partial tile of each level, maybe empty.

@@ -54,6 +54,7 @@ pub(super) enum Edit {
 pub(super) enum Forget {
     Watermarks,
     Log,
+    Registry,
     EndedLog,
     Findings,
     Tenants,
@@ -120,9 +121,10 @@ const LIFTS: [Lift; 9] = [
     Lift::Nothing,
 ];
 const BESIDES: [Beside; 4] = [Beside::Nothing, Beside::Dropped, Beside::RolledBack, Beside::Deleted];
-const MEMORIES: [Forget; 10] = [
+const MEMORIES: [Forget; 11] = [
     Forget::Watermarks,
     Forget::Log,
+    Forget::Registry,
     Forget::EndedLog,
     Forget::Findings,
     Forget::Tenants,
@@ -385,6 +387,10 @@ fn forgotten(memory: Forget) -> Vec<String> {
             format!("INSERT INTO {SCHEMA}.logs (tenant_id, epoch) VALUES ('{TARGET}', 1)"),
             format!("DELETE FROM {SCHEMA}.watermarks WHERE tenant_id = '{TARGET}'"),
         ],
+        Forget::Registry => ["registry_entries", "registry_tiles", "registry_runs", "registry_names"]
+            .iter()
+            .map(|table| format!("DELETE FROM {SCHEMA}.{table}"))
+            .collect(),
         Forget::Findings => of_target(&["drift_findings"]),
         Forget::Tenants => of_target(&["tenants"]),
         Forget::Tripwires => vec![format!("DELETE FROM {SCHEMA}.tripwire_state")],

@@ -1,0 +1,368 @@
+//! The registry, the log of all logs: reading it, adding to it, and signing it (`docs/format.md`, section 20).
+//!
+//! An entry is appended in the transaction in which its log grows. The entry before is looked up here, and not in the row of the log:
+//! whoever rewrites a log must rewrite the registry, too, whose checkpoints have left the database. A run is signed in a transaction
+//! of its own, when its entries are committed.
+
+use std::cell::RefCell;
+
+use pgrx::pg_sys;
+use zeroauth_audit_core::Digest;
+use zeroauth_audit_core::registry::entry::{self, Entry, Restored};
+use zeroauth_audit_core::registry::label::NameKey;
+use zeroauth_audit_core::registry::run;
+use zeroauth_audit_core::tile::builder::Builder;
+use zeroauth_audit_core::trust::Trust;
+
+use crate::log::keys::Signer;
+use crate::log::registry_rows::{LOG, Run, log, name_key, place};
+use crate::log::run_file;
+use crate::log::store::{Log, Tiles};
+use crate::pg::error::Failure;
+use crate::pg::out_of_memory;
+use crate::pg::random;
+use crate::pg::spi::{Parameter, Session, bigint, columns};
+
+/// While nothing is added, a run is signed this often: minutes.
+const SILENCE: i64 = 10;
+
+/// The registry of a database, or of a drill.
+pub struct Registry<'a> {
+    session: &'a Session,
+    schema: &'a str,
+    names: NameKey,
+    tiles: Tiles<'a>,
+    newest_run: Option<Run>,
+    /// Whether it took the place of another one in this statement, which still reads that one.
+    pub replaced: bool,
+    /// Entries whose hashes are stored.
+    stored: u64,
+    added: RefCell<Added>,
+}
+
+/// Entries that are not stored yet, a column of the table in each vector.
+struct Added {
+    builder: Builder,
+    entries: Vec<i64>,
+    /// Empty for the state of a log.
+    texts: Vec<String>,
+    tenants: Vec<String>,
+    epochs: Vec<i64>,
+    sizes: Vec<i64>,
+    roots: Vec<Vec<u8>>,
+    /// -1: none.
+    previous: Vec<i64>,
+    /// -1: nothing; -2: not the first of an epoch above 0.
+    restored: Vec<i64>,
+}
+
+/// The newest entry of a tenant.
+pub struct Newest {
+    /// Its index.
+    pub index: u64,
+    /// What it says.
+    pub log: entry::Log,
+}
+
+impl<'a> Registry<'a> {
+    /// Reads what is needed to go on, or begins a registry of the name `base`, when the key has another name than before; `Ok(Err(..))` with the reason when it does not agree with itself, or with what was signed.
+    pub fn open(
+        session: &'a Session,
+        schema: &'a str,
+        trust: &Trust,
+        base: Option<&str>,
+    ) -> Result<Result<Self, String>, Failure> {
+        let mut size = 0;
+        let sql = format!("SELECT COALESCE(max(entry) + 1, 0) FROM {schema}.registry_entries");
+        session.again(&sql, &[], |row| {
+            size = place(row, 0);
+            Ok(())
+        })?;
+        let tiles = Tiles::registry(session, schema);
+        if tiles.hashes_behind(size)? {
+            return Ok(Err("its last entries are gone".to_owned()));
+        }
+        let newest_run = Run::newest(session, schema)?;
+        let mut after = None;
+        if let Some(run) = &newest_run {
+            match trust.registry(run.note.as_bytes()) {
+                Ok(signed) if signed.checkpoint.size == run.size && signed.checkpoint.root == run.root => {
+                    let origin = signed.checkpoint.origin;
+                    if base.is_some_and(|base| base != origin) {
+                        after = Some(Entry::After { origin, size: run.size, root: run.root });
+                    }
+                }
+                Ok(_) => return Ok(Err("its newest checkpoint was signed for something else".to_owned())),
+                Err(error) => return Ok(Err(format!("its newest checkpoint: {error}"))),
+            }
+            if run.size > size {
+                return Ok(Err(format!("{} entries were signed, and {size} are there", run.size)));
+            }
+            match tiles.root(run.size)? {
+                Ok(root) if root == run.root => {}
+                Ok(_) => return Ok(Err(format!("another root of {} entries was signed", run.size))),
+                Err(why) => return Ok(Err(why)),
+            }
+        }
+        let builder = match tiles.builder(size)? {
+            Ok(builder) => builder,
+            Err(why) => return Ok(Err(why)),
+        };
+        let names = match name_key(session, schema)? {
+            Some(names) => names,
+            None if size > 0 => return Ok(Err("its name key is gone".to_owned())),
+            None => NameKey::new(random::bytes()),
+        };
+        let goes_on = size > 0 && after.is_none();
+        let added = RefCell::new(Added::on(builder));
+        let registry =
+            Self { session, schema, names, tiles, newest_run, replaced: false, stored: size, added };
+        if goes_on { Ok(Ok(registry)) } else { registry.begin(after) }
+    }
+
+    /// An empty registry with its first entries, in place of what is there. One that continues another states every log.
+    fn begin(self, after: Option<Entry>) -> Result<Result<Self, String>, Failure> {
+        let Self { session, schema, names, .. } = self;
+        for table in ["registry_entries", "registry_tiles", "registry_runs", "registry_names"] {
+            session.change_again(&format!("DELETE FROM {schema}.{table}"), &[], |_| Ok(()))?;
+        }
+        let key = format!("INSERT INTO {schema}.registry_names (id, key) VALUES (true, $1)");
+        session.change_again(&key, &[Parameter::Bytes(names.as_bytes())], |_| Ok(()))?;
+        let replaced = after.is_some();
+        let mut added = Added::on(Builder::default());
+        for entry in after.into_iter().chain([Entry::Names(names.digest())]) {
+            added.text(&entry);
+        }
+        if replaced {
+            let logs = match all_logs(session, schema, &names)? {
+                Ok(logs) => logs,
+                Err(why) => return Ok(Err(why)),
+            };
+            added.text(&Entry::SnapshotBegin);
+            for (tenant, log) in &logs {
+                added.log(tenant, log)?;
+            }
+            added.text(&Entry::SnapshotEnd(logs.len() as u64));
+        }
+        let tiles = Tiles::registry(session, schema);
+        let added = RefCell::new(added);
+        Ok(Ok(Self { session, schema, names, tiles, newest_run: None, replaced, stored: 0, added }))
+    }
+
+    /// The newest entry of a tenant's log; `Ok(Err(..))` when its row is not what the registry has there.
+    pub fn newest(&self, tenant: &str) -> Result<Result<Option<Newest>, String>, Failure> {
+        let sql = format!(
+            "SELECT entry, {LOG} FROM {}.registry_entries WHERE tenant_id = $1 ORDER BY entry DESC LIMIT 1",
+            self.schema
+        );
+        let mut newest = None;
+        self.session.again(&sql, &[Parameter::Text(tenant)], |row| {
+            newest = Some((place(row, 0), log(row, 1, &self.names, tenant)));
+            Ok(())
+        })?;
+        let Some((index, log)) = newest else { return Ok(Ok(None)) };
+        let leaf = log.map(|log| (log, Entry::leaf(&Entry::Log(log).text())));
+        match leaf {
+            Some((log, leaf)) if self.tiles.leaf(index)? == Some(leaf) => Ok(Ok(Some(Newest { index, log }))),
+            _ => Ok(Err(format!("entry {index} of the registry is not what was sealed"))),
+        }
+    }
+
+    /// Whether a log that goes on from `root` is the one that the registry knows; otherwise the reason.
+    pub fn continues(&self, newest: Option<&Newest>, log: &Log, root: &Digest) -> Result<(), String> {
+        match newest {
+            None if log.size == 0 => Ok(()),
+            None => Err("the registry knows nothing of the log".to_owned()),
+            Some(Newest { index, log: known }) => {
+                let epoch = u32::try_from(log.epoch).unwrap_or(0);
+                if (known.epoch, known.size, &known.root) == (epoch, log.size, root) {
+                    Ok(())
+                } else {
+                    Err(format!(
+                        "entry {index} of the registry has {} events of epoch {}, and the log is another one, with {} of epoch {epoch}",
+                        known.size, known.epoch, log.size
+                    ))
+                }
+            }
+        }
+    }
+
+    /// Adds the state of a tenant's log, which is not there yet.
+    pub fn append(
+        &self,
+        tenant: &str,
+        (epoch, size, root): (i32, u64, &Digest),
+        previous: Option<&Newest>,
+        restored: Option<Restored>,
+    ) -> Result<(), Failure> {
+        let previous = previous.map(|newest| newest.index);
+        let log = entry::Log {
+            label: self.names.label(tenant),
+            epoch: u32::try_from(epoch).unwrap_or(0),
+            size,
+            root: *root,
+            previous,
+            restored,
+        };
+        self.added.borrow_mut().log(tenant, &log)
+    }
+
+    /// Stores what was added. True when something was.
+    pub fn flush(&self) -> Result<bool, Failure> {
+        if self.added.borrow().builder.size() == self.stored {
+            return Ok(false);
+        }
+        // The next transaction reads the tables.
+        let Added { builder, entries, texts, tenants, epochs, sizes, roots, previous, restored } =
+            self.added.replace(Added::on(Builder::default()));
+        let (mut levels, mut places, mut hashes) = (Vec::new(), Vec::new(), Vec::new());
+        for tile in builder.finish().tiles {
+            levels.push(i64::from(tile.level));
+            places.push(bigint(tile.index));
+            hashes.push(tile.hashes.iter().flat_map(|hash| *hash.as_bytes()).collect());
+        }
+        let schema = self.schema;
+        let tiles = format!(
+            "INSERT INTO {schema}.registry_tiles (level, place, hashes)
+             SELECT r.level, r.place, r.hashes FROM {} AS r (level, place, hashes)
+             ON CONFLICT (level, place) DO UPDATE SET hashes = excluded.hashes",
+            columns(3)
+        );
+        let parameters = [Parameter::Int8s(&levels), Parameter::Int8s(&places), Parameter::Byteas(&hashes)];
+        self.session.change(&tiles, &parameters, |_| Ok(()))?;
+        let rows = format!(
+            "INSERT INTO {schema}.registry_entries (entry, text, tenant_id, epoch, tree_size, root, previous, restored)
+             SELECT r.entry, NULLIF(r.text, ''), NULLIF(r.tenant_id, ''), NULLIF(r.epoch, -1), NULLIF(r.tree_size, 0), NULLIF(r.root, ''),
+                 NULLIF(r.previous, -1), NULLIF(r.restored, -2)
+             FROM {} AS r (entry, text, tenant_id, epoch, tree_size, root, previous, restored)",
+            columns(8)
+        );
+        let parameters = [
+            Parameter::Int8s(&entries),
+            Parameter::Texts(&texts),
+            Parameter::Texts(&tenants),
+            Parameter::Int8s(&epochs),
+            Parameter::Int8s(&sizes),
+            Parameter::Byteas(&roots),
+            Parameter::Int8s(&previous),
+            Parameter::Int8s(&restored),
+        ];
+        self.session.change(&rows, &parameters, |_| Ok(()))?;
+        Ok(true)
+    }
+
+    /// Signs the registry as it is stored, if a run is due. To be called when nothing was added in this transaction.
+    pub fn close(&self, signer: &Signer) -> Result<Result<(), String>, Failure> {
+        let size = self.added.borrow().builder.size();
+        let due = match &self.newest_run {
+            None => size > 0,
+            Some(run) => run.size < size || run.is_older_than(SILENCE),
+        };
+        if !due {
+            return Ok(Ok(()));
+        }
+        let root = match self.tiles.root(size)? {
+            Ok(root) => root,
+            Err(why) => return Ok(Err(why)),
+        };
+        let mut run = Run {
+            number: self.newest_run.as_ref().map_or(1, |run| run.number + 1),
+            size,
+            root,
+            written: run::Written {
+                // SAFETY: read when the server started.
+                system: unsafe { pg_sys::GetSystemIdentifier() },
+                // SAFETY: set when the process connected.
+                database: unsafe { pg_sys::MyDatabaseId }.to_u32(),
+            },
+            note: signer.sign(signer.base(), size, &root)?,
+            digest: Digest::new([0; 32]),
+            minutes_ago: 0,
+        };
+        let before = self.newest_run.as_ref();
+        let file = match run_file::text(self.session, self.schema, &run, before)? {
+            Ok(file) => file,
+            Err(why) => return Ok(Err(why)),
+        };
+        run.digest = run::digest(file.as_bytes());
+        run.store(self.session, self.schema, before.map_or(0, |before| before.size))?;
+        Ok(Ok(()))
+    }
+}
+
+impl Added {
+    fn on(builder: Builder) -> Self {
+        Self {
+            builder,
+            entries: Vec::new(),
+            texts: Vec::new(),
+            tenants: Vec::new(),
+            epochs: Vec::new(),
+            sizes: Vec::new(),
+            roots: Vec::new(),
+            previous: Vec::new(),
+            restored: Vec::new(),
+        }
+    }
+
+    /// An entry of another kind than the state of a log.
+    fn text(&mut self, entry: &Entry) {
+        let text = entry.text();
+        self.entries.push(bigint(self.builder.size()));
+        self.builder.push(Entry::leaf(&text));
+        self.texts.push(text);
+        self.tenants.push(String::new());
+        self.epochs.push(-1);
+        self.sizes.push(0);
+        self.roots.push(Vec::new());
+        self.previous.push(-1);
+        self.restored.push(-2);
+    }
+
+    /// The state of a tenant's log.
+    fn log(&mut self, tenant: &str, log: &entry::Log) -> Result<(), Failure> {
+        out_of_memory::grow(&mut self.tenants)?;
+        self.entries.push(bigint(self.builder.size()));
+        self.builder.push(Entry::leaf(&Entry::Log(*log).text()));
+        self.texts.push(String::new());
+        self.tenants.push(tenant.to_owned());
+        self.epochs.push(i64::from(log.epoch));
+        self.sizes.push(bigint(log.size));
+        self.roots.push(log.root.as_bytes().to_vec());
+        self.previous.push(log.previous.map_or(-1, bigint));
+        self.restored.push(match log.restored {
+            None => -2,
+            Some(Restored::Nothing) => -1,
+            Some(Restored::Entry(index)) => bigint(index),
+        });
+        Ok(())
+    }
+}
+
+/// The state of every log, by ascending label; `Ok(Err(..))` when the tiles of one do not give it.
+fn all_logs(
+    session: &Session,
+    schema: &str,
+    names: &NameKey,
+) -> Result<Result<Vec<(String, entry::Log)>, String>, Failure> {
+    let mut logs = Vec::new();
+    let sql = format!(
+        "SELECT tenant_id, epoch, tree_size FROM {schema}.logs WHERE state <> 'ended' AND tree_size > 0"
+    );
+    session.all(&sql, &[], |row| {
+        out_of_memory::grow(&mut logs)?;
+        logs.push((row.text(0)?.unwrap_or_default(), row.int4(1).unwrap_or(0), place(row, 2)));
+        Ok(())
+    })?;
+    let mut states = Vec::with_capacity(logs.len());
+    for (tenant, epoch, size) in logs {
+        let root = match Tiles::new(session, schema, &tenant, epoch).root(size)? {
+            Ok(root) => root,
+            Err(why) => return Ok(Err(format!("the log of tenant {tenant}: {why}"))),
+        };
+        let (label, epoch) = (names.label(&tenant), u32::try_from(epoch).unwrap_or(0));
+        states.push((tenant, entry::Log { label, epoch, size, root, previous: None, restored: None }));
+    }
+    states.sort_by_key(|(_, log)| log.label);
+    Ok(Ok(states))
+}

@@ -1,0 +1,169 @@
+//! Run files: what one run added to the registry, made from the tables (`docs/format.md`, section 21).
+
+use pgrx::pg_sys;
+use zeroauth_audit_core::intervals::Interval;
+use zeroauth_audit_core::registry::entry::{Entry, Restored};
+use zeroauth_audit_core::registry::run::{self, Head, Writer};
+
+use crate::log::registry_rows::{LOG, Run, log, name_key, place};
+use crate::log::store::Tiles;
+use crate::pg::call::{self, Arguments, sql_function};
+use crate::pg::error::{Failure, Kind};
+use crate::pg::out_of_memory;
+use crate::pg::spi::{Parameter, Session, bigint};
+use crate::trail::membership::INTERNAL;
+
+/// An entry of a run, as the tables have it.
+struct Stored {
+    /// Whose log, for the state of one.
+    tenant: Option<String>,
+    entry: Result<Entry, String>,
+    /// Epoch and size of the tree that it continues.
+    continues: Option<(i32, u64)>,
+}
+
+/// The text of a run's file, which follows the file of `before`; `Ok(Err(..))` when the tables do not give it.
+pub fn text(
+    session: &Session,
+    schema: &str,
+    run: &Run,
+    before: Option<&Run>,
+) -> Result<Result<String, String>, Failure> {
+    let size_before = before.map_or(0, |before| before.size);
+    let head = Head {
+        number: run.number,
+        after: before.map(|before| before.digest),
+        written: run.written,
+        size: (size_before, run.size),
+        edge: None,
+    };
+    let mut file = Writer::new(&head);
+    let mut entries = Vec::new();
+    let names = name_key(session, schema)?;
+    let sql = format!(
+        "SELECT e.tenant_id, e.text, b.epoch, b.tree_size, {}
+         FROM {schema}.registry_entries e LEFT JOIN {schema}.registry_entries b ON b.entry = COALESCE(e.restored, e.previous)
+         WHERE e.entry >= $1 AND e.entry < $2 ORDER BY e.entry",
+        LOG.split(", ").map(|column| format!("e.{column}")).collect::<Vec<_>>().join(", ")
+    );
+    session.again(&sql, &[Parameter::count(size_before), Parameter::count(run.size)], |row| {
+        out_of_memory::grow(&mut entries)?;
+        let (tenant, text) = (row.text(0)?, row.text(1)?);
+        let entry = match (&tenant, &names, text) {
+            (None, _, Some(text)) => Entry::parse(text.as_bytes()).map_err(|error| error.to_string()),
+            (Some(tenant), Some(names), None) => log(row, 4, names, tenant)
+                .map(Entry::Log)
+                .ok_or_else(|| "an entry of a log is incomplete".to_owned()),
+            _ => Err("an entry has no text".to_owned()),
+        };
+        let continues = row.int4(2).map(|epoch| (epoch, place(row, 3)));
+        entries.push(Stored { tenant, entry, continues });
+        Ok(())
+    })?;
+    if entries.len() as u64 != run.size - size_before {
+        return Ok(Err(format!(
+            "run {} has {} entries, not {}",
+            run.number,
+            entries.len(),
+            run.size - size_before
+        )));
+    }
+    let mut in_snapshot = false;
+    for stored in entries {
+        let entry = match stored.entry {
+            Ok(entry) => entry,
+            Err(why) => return Ok(Err(why)),
+        };
+        let text = entry.text();
+        let (Entry::Log(log), Some(tenant)) = (&entry, &stored.tenant) else {
+            in_snapshot = match entry {
+                Entry::SnapshotBegin => true,
+                Entry::SnapshotEnd(_) => false,
+                _ => in_snapshot,
+            };
+            file.entry(&text, None, &[], None);
+            continue;
+        };
+        let from = match log.restored {
+            Some(Restored::Nothing) => 0,
+            _ => stored.continues.map_or(0, |(_, size)| size),
+        };
+        let epoch = i32::try_from(log.epoch).unwrap_or(i32::MAX);
+        let tiles = Tiles::new(session, schema, tenant, epoch);
+        if in_snapshot {
+            match tiles.range(0, log.size)? {
+                Ok(edge) => file.entry(&text, Some(&edge), &[], None),
+                Err(why) => return Ok(Err(why)),
+            }
+            continue;
+        }
+        let growth = match tiles.range(from, log.size)? {
+            Ok(growth) => growth,
+            Err(why) => return Ok(Err(why)),
+        };
+        let edge = match log.restored {
+            None => None,
+            Some(_) => match tiles.range(0, from)? {
+                Ok(edge) => Some(edge),
+                Err(why) => return Ok(Err(why)),
+            },
+        };
+        let added = intervals(session, schema, (tenant, epoch), (from, log.size))?;
+        file.entry(&text, edge.as_deref(), &added, Some(&growth));
+    }
+    Ok(Ok(file.finish(&run.note, &[], &[])))
+}
+
+/// Which events a log got between two of its sizes.
+fn intervals(
+    session: &Session,
+    schema: &str,
+    (tenant, epoch): (&str, i32),
+    (from, to): (u64, u64),
+) -> Result<Vec<Interval>, Failure> {
+    let sql = format!(
+        "SELECT chain, from_seq, to_seq FROM {schema}.log_intervals
+         WHERE tenant_id = $1 AND epoch = $2::pg_catalog.int4 AND tree_size > $3 AND tree_size <= $4 ORDER BY first_leaf"
+    );
+    let parameters = [
+        Parameter::Text(tenant),
+        Parameter::Int8(i64::from(epoch)),
+        Parameter::Int8(bigint(from)),
+        Parameter::Int8(bigint(to)),
+    ];
+    let mut added = Vec::new();
+    session.again(&sql, &parameters, |row| {
+        out_of_memory::grow(&mut added)?;
+        let seq = |n: usize| row.int8(n).unwrap_or(0);
+        added.push(Interval { chain: row.int2(0).unwrap_or(0), from: seq(1), to: seq(2) });
+        Ok(())
+    })?;
+    Ok(added)
+}
+
+/// `registry_run_file(number)`
+fn registry_run_file(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
+    let number = arguments.datum(0).map_or(0, |datum| datum.value() as i64);
+    let number = u64::try_from(number).unwrap_or(0);
+    let session = Session::connect();
+    let run = Run::numbered(&session, INTERNAL, number)?.ok_or_else(|| {
+        Failure::new(Kind::UnknownTenant, format!("there is no run {number} of the registry"))
+            .hint("The job checkpoint numbers its runs from 1 on.")
+    })?;
+    let before = Run::numbered(&session, INTERNAL, number - 1)?;
+    let damaged = |why: String| {
+        Failure::new(Kind::DamagedLog, format!("the file of run {number} cannot be made: {why}"))
+            .hint("SELECT * FROM audit_integrity() says which logs are not what was sealed.")
+    };
+    if number > 1 && before.is_none() {
+        return Err(damaged("the run before is not there".to_owned()));
+    }
+    let file = text(&session, INTERNAL, &run, before.as_ref())?.map_err(damaged)?;
+    if run::digest(file.as_bytes()) != run.digest {
+        return Err(damaged("it is not what was signed".to_owned()));
+    }
+    drop(session);
+    Ok(call::text(&file))
+}
+
+sql_function!(zeroauth_audit_registry_run_file, pg_finfo_zeroauth_audit_registry_run_file, registry_run_file);
