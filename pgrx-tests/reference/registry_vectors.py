@@ -1395,6 +1395,12 @@ def no_edge_before_a_snapshot(w):
     w.seal(edge=None)
 
 
+def ml_dsa_vkey(length):
+    """Any string of 1312 bytes is a public key of ML-DSA-44."""
+    public = random.Random("ML-DSA-44").randbytes(length)
+    return f"{ORIGIN}+{reg.key_id(ORIGIN, 6, public).hex()}+{b64(bytes([6]) + public)}"
+
+
 # --- Texts -----------------------------------------------------------------------------------------------------------
 def texts():
     """One entry of every kind."""
@@ -1405,6 +1411,7 @@ def texts():
         "log, restored": reg.log_text(acme, 2, 2**63 - 1, root, 57, 12),
         "log, restored to nothing": reg.log_text(acme, 1, 1, root, 57, None),
         "snapshot begin": reg.snapshot_begin_text(), "snapshot end": reg.snapshot_end_text(0), "key": reg.key_text(VKEY),
+        "key, ML-DSA-44": reg.key_text(ml_dsa_vkey(1312)),
         "erase": reg.erase_text(acme, 0, 57, 3), "purge": reg.purge_text(acme, 0, 57, root), "close": reg.close_text(acme),
     }
 
@@ -1457,6 +1464,7 @@ def bad_texts():
         "a key with another id": change("key", key_id, "00000000"), "a key without id": f"{reg.ENTRY}\nkey {ORIGIN}\n",
         "a key id in upper case": change("key", key_id, key_id.upper()),
         "a key of type 2": f"{reg.ENTRY}\nkey {strange_key}\n",
+        "an ML-DSA-44 key of 1311 bytes": f"{reg.ENTRY}\nkey {ml_dsa_vkey(1311)}\n",
         "an erase of three words": change("erase", " 57 3", " 57"), "a purge without root": change("purge", " " + b64(sha(b"root")), ""),
         "a text of 4097 bytes": f"{reg.ENTRY}\n" + "x" * 4072 + "\n",
     }

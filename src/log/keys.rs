@@ -11,7 +11,7 @@ use pgrx::pg_sys;
 use zeroauth_audit_checkpoint_sinks::Sealed;
 use zeroauth_audit_core::Digest;
 use zeroauth_audit_core::checkpoint::Checkpoint;
-use zeroauth_audit_core::note::{Note, SigningKey, VerifierKey};
+use zeroauth_audit_core::note::{Algorithm, Note, SigningKey, VerifierKey};
 use zeroauth_audit_core::origin::Base;
 use zeroauth_audit_core::trust::Trust;
 use zeroauth_audit_transport::file;
@@ -53,6 +53,12 @@ impl Signer {
         if keys.iter().any(|key| key.name() != base.as_str()) {
             return Err("the keys in the checkpoint key file have different names".into());
         }
+        if keys[0].verifier_key().algorithm() == Algorithm::MlDsa44 {
+            return Err(
+                "the first key in the checkpoint key file is of ML-DSA-44, which signs beside an Ed25519 key"
+                    .into(),
+            );
+        }
         Ok(Self { base, keys })
     }
 
@@ -78,18 +84,33 @@ impl Signer {
         })
     }
 
-    /// The signed checkpoint, as of now.
-    pub fn sign(&self, origin: &str, size: u64, root: &Digest) -> Result<String, Failure> {
-        let seconds = u64::try_from(time::unix_micros(time::now()).div_euclid(1_000_000)).unwrap_or(0);
-        let checkpoint = Checkpoint { origin: origin.to_owned(), size, root: *root };
-        let body = checkpoint.body();
-        let mut note = format!("{body}\n");
-        for key in &self.keys {
-            note.push_str(&key.sign(origin, &body));
-            note.push_str(&key.cosign(origin, seconds, &body).unwrap_or_default());
-        }
-        Ok(note)
+    /// The signed checkpoint of a tenant's log, as of now.
+    pub fn sign(&self, origin: &str, size: u64, root: &Digest) -> String {
+        let of_logs = |key: &&SigningKey| key.verifier_key().algorithm() != Algorithm::MlDsa44;
+        note(self.keys.iter().filter(of_logs), origin, size, root)
     }
+
+    /// The signed checkpoint of the registry, as of now: every key signs it.
+    pub fn sign_registry(&self, size: u64, root: &Digest) -> String {
+        note(self.keys.iter(), self.base(), size, root)
+    }
+
+    /// The public keys.
+    pub fn public(&self) -> impl Iterator<Item = VerifierKey> {
+        self.keys.iter().map(SigningKey::verifier_key)
+    }
+}
+
+fn note<'a>(keys: impl Iterator<Item = &'a SigningKey>, origin: &str, size: u64, root: &Digest) -> String {
+    let seconds = u64::try_from(time::unix_micros(time::now()).div_euclid(1_000_000)).unwrap_or(0);
+    let checkpoint = Checkpoint { origin: origin.to_owned(), size, root: *root };
+    let body = checkpoint.body();
+    let mut note = format!("{body}\n");
+    for key in keys {
+        note.push_str(&key.sign(origin, &body));
+        note.push_str(&key.cosign(origin, seconds, &body).unwrap_or_default());
+    }
+    note
 }
 
 fn is_in_data_directory(path: &Path) -> bool {
@@ -144,25 +165,30 @@ pub fn remember_quietly(session: &Session, schema: &str, signer: &Signer) -> Res
 }
 
 fn keep(session: &Session, signer: &Signer, sql: &str) -> Result<(), Failure> {
-    for key in &signer.keys {
-        let key = key.verifier_key();
+    for key in signer.public() {
         let parameters = [Parameter::Bytes(key.public()), Parameter::Text(&key.to_string())];
         session.change_again(sql, &parameters, |_| Ok(()))?;
     }
     Ok(())
 }
 
-/// The keys to trust: every key that signed here.
+/// The keys to trust: every key that signed here. Those of ML-DSA are for readers outside: here a checkpoint from before there was one is as good.
 pub fn trust(session: &Session, schema: &str) -> Result<Trust, Failure> {
     let mut trust = Trust::new();
     session.all(&format!("SELECT vkey FROM {schema}.keys"), &[], |row| {
         // A line that is no key of a log never signed here.
         if let Some(key) = row.text(0)?.and_then(|vkey| VerifierKey::parse(&vkey).ok()) {
-            let _ = trust.add_log(key);
+            add(&mut trust, key);
         }
         Ok(())
     })?;
     Ok(trust)
+}
+
+fn add(trust: &mut Trust, key: VerifierKey) {
+    if key.algorithm() != Algorithm::MlDsa44 {
+        let _ = trust.add_log(key);
+    }
 }
 
 /// Reads notes that were published.
@@ -174,9 +200,7 @@ pub fn reader(
     let mut trust = trust(session, schema)?;
     // A restored database may be older than its key.
     if let Ok(signer) = Signer::read(&settings::checkpoint_key_file()) {
-        for key in &signer.keys {
-            let _ = trust.add_log(key.verifier_key());
-        }
+        signer.public().for_each(|key| add(&mut trust, key));
     }
     Ok(move |note: &str| match trust.open(note.as_bytes()) {
         Ok(believed) => Ok(Sealed {

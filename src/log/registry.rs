@@ -8,6 +8,7 @@ use std::cell::RefCell;
 
 use pgrx::pg_sys;
 use zeroauth_audit_core::Digest;
+use zeroauth_audit_core::note::Note;
 use zeroauth_audit_core::registry::entry::{self, Entry, Restored};
 use zeroauth_audit_core::registry::label::NameKey;
 use zeroauth_audit_core::registry::run;
@@ -187,6 +188,34 @@ impl<'a> Registry<'a> {
         }
     }
 
+    /// Adds an entry for each key that is going to sign and has not signed the newest run, if one that has goes on signing: a reader that
+    /// knows that one learns of the others from it. A key that comes without it must be handed out by hand.
+    pub fn announce(&self, signer: &Signer) -> Result<(), Failure> {
+        let Some(run) = &self.newest_run else { return Ok(()) };
+        let signed: Vec<u32> = match Note::parse(run.note.as_bytes()) {
+            Ok(note) => note.signatures().iter().map(|signature| signature.id).collect(),
+            Err(_) => return Ok(()),
+        };
+        let (known, new): (Vec<_>, Vec<_>) = signer.public().partition(|key| signed.contains(&key.id()));
+        if known.is_empty() {
+            return Ok(());
+        }
+        let sql = format!("SELECT 1 FROM {}.registry_entries WHERE entry >= $1 AND text = $2", self.schema);
+        for key in new {
+            let entry = Entry::Key(key);
+            let mut waits = false;
+            let parameters = [Parameter::count(run.size), Parameter::Text(&entry.text())];
+            self.session.again(&sql, &parameters, |_| {
+                waits = true;
+                Ok(())
+            })?;
+            if !waits {
+                self.added.borrow_mut().text(&entry);
+            }
+        }
+        Ok(())
+    }
+
     /// Adds the state of a tenant's log, which is not there yet.
     pub fn append(
         &self,
@@ -275,7 +304,7 @@ impl<'a> Registry<'a> {
                 // SAFETY: set when the process connected.
                 database: unsafe { pg_sys::MyDatabaseId }.to_u32(),
             },
-            note: signer.sign(signer.base(), size, &root)?,
+            note: signer.sign_registry(size, &root),
             digest: Digest::new([0; 32]),
             minutes_ago: 0,
         };

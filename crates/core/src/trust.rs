@@ -34,6 +34,9 @@ pub enum Error {
     /// No key for this origin has signed it.
     #[error("no key that is given for the origin {0} has signed the checkpoint")]
     NotSigned(String),
+    /// An ML-DSA key for this origin is given, and none has signed it.
+    #[error("no ML-DSA-44 key that is given for the origin {0} has signed the checkpoint")]
+    NotSignedTwice(String),
     /// Too few witnesses.
     #[error("{found} of the given witnesses have signed the checkpoint of {origin}, and {quorum} must have")]
     Quorum {
@@ -59,11 +62,11 @@ impl Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// Keys of logs sign with plain Ed25519.
-    #[error("the key of a log is of signature type 1")]
+    /// Keys of logs sign with plain Ed25519, and those of registries with ML-DSA-44 beside it.
+    #[error("the key of a log is of signature type 1 or 6")]
     NotOfALog,
     /// Witnesses make cosignatures.
-    #[error("the key of a witness is of signature type 4")]
+    #[error("the key of a witness is of signature type 4 or 6")]
     NotOfAWitness,
     /// The name is no base origin.
     #[error(transparent)]
@@ -118,12 +121,13 @@ impl Trust {
         Self { logs: Vec::new(), witnesses: Vec::new(), quorum: 0, monitors: Vec::new() }
     }
 
-    /// Adds the key of a log.
+    /// Adds the key of a log. An ML-DSA key is good for the registry of its name alone: whose checkpoints must be signed by one of those
+    /// that are given, and by one of the others that are.
     ///
     /// # Errors
     /// [`KeyError::NotOfALog`] or [`KeyError::Base`].
     pub fn add_log(&mut self, key: VerifierKey) -> Result<(), KeyError> {
-        if key.algorithm() != Algorithm::Ed25519 {
+        if key.algorithm() == Algorithm::CosignatureV1 {
             return Err(KeyError::NotOfALog);
         }
         self.logs.push((Base::parse(key.name())?, key));
@@ -135,7 +139,7 @@ impl Trust {
     /// # Errors
     /// [`KeyError::NotOfAWitness`].
     pub fn add_witness(&mut self, key: VerifierKey) -> Result<(), KeyError> {
-        if key.algorithm() != Algorithm::CosignatureV1 {
+        if key.algorithm() == Algorithm::Ed25519 {
             return Err(KeyError::NotOfAWitness);
         }
         self.witnesses.push(key);
@@ -147,7 +151,7 @@ impl Trust {
     /// # Errors
     /// [`KeyError::NotOfAWitness`].
     pub fn add_monitor(&mut self, key: VerifierKey) -> Result<(), KeyError> {
-        if key.algorithm() != Algorithm::CosignatureV1 {
+        if key.algorithm() == Algorithm::Ed25519 {
             return Err(KeyError::NotOfAWitness);
         }
         self.monitors.push(key);
@@ -204,7 +208,8 @@ impl Trust {
         let origin = &checkpoint.origin;
         let (mut read, mut refused) = (None, None);
         let mut keys = Vec::new();
-        for (base, key) in self.logs.iter().filter(|(base, _)| base.is_above(origin)) {
+        let of_logs = self.logs.iter().filter(|(_, key)| key.algorithm() == Algorithm::Ed25519);
+        for (base, key) in of_logs.filter(|(base, _)| base.is_above(origin)) {
             match base.read(origin) {
                 Ok((tenant, epoch)) => {
                     for algorithm in [Algorithm::Ed25519, Algorithm::CosignatureV1] {
@@ -240,13 +245,17 @@ impl Trust {
         if of_origin.is_empty() {
             return Err(Error::UnknownOrigin(origin.clone()));
         }
-        let both = |key: &&VerifierKey| {
-            [Algorithm::Ed25519, Algorithm::CosignatureV1].map(|algorithm| key.renamed(origin, algorithm))
-        };
-        let keys: Vec<VerifierKey> = of_origin.iter().flat_map(both).collect();
-        let Signers { plain, sealed_at, witnesses, monitors } = self.signers(&note, origin, &keys)?;
-        // Each key is there twice.
-        let keys = plain.into_iter().map(|at| of_origin[at / 2].clone()).collect();
+        let (mut keys, mut whose) = (Vec::new(), Vec::new());
+        for key in &of_origin {
+            let signs: &[Algorithm] = match key.algorithm() {
+                Algorithm::MlDsa44 => &[Algorithm::MlDsa44],
+                _ => &[Algorithm::Ed25519, Algorithm::CosignatureV1],
+            };
+            keys.extend(signs.iter().map(|algorithm| key.renamed(origin, *algorithm)));
+            whose.extend(signs.iter().map(|_| *key));
+        }
+        let Signers { of_log, sealed_at, witnesses, monitors } = self.signers(&note, origin, &keys)?;
+        let keys = of_log.into_iter().map(|at| whose[at].clone()).collect();
         Ok(Registry { checkpoint, keys, sealed_at, witnesses, monitors })
     }
 
@@ -259,13 +268,23 @@ impl Trust {
             Err(note::Error::NotSigned) => return Err(Error::NotSigned(origin.into())),
             Err(error) => return Err(error.into()),
         };
-        let of_log = of_log.len();
-        // The plain signature is the one that every log makes; a time alone is not enough.
-        let plain: Vec<usize> =
-            verified.iter().filter(|v| v.key < of_log && v.time.is_none()).map(|v| v.key).collect();
-        if plain.is_empty() {
+        // The plain signature is the one that every log makes; a time alone is not enough. An ML-DSA key makes no other.
+        let signed = |algorithm| {
+            let by =
+                move |v: &&note::Verified| of_log.get(v.key).is_some_and(|key| key.algorithm() == algorithm);
+            verified.iter().filter(by).map(|v| v.key)
+        };
+        let is_missing = |algorithm| {
+            of_log.iter().any(|key| key.algorithm() == algorithm) && signed(algorithm).next().is_none()
+        };
+        if is_missing(Algorithm::Ed25519) {
             return Err(Error::NotSigned(origin.into()));
         }
+        if is_missing(Algorithm::MlDsa44) {
+            return Err(Error::NotSignedTwice(origin.into()));
+        }
+        let signers = signed(Algorithm::Ed25519).chain(signed(Algorithm::MlDsa44)).collect();
+        let of_log = of_log.len();
         let sealed_at = verified.iter().filter(|v| v.key < of_log).filter_map(|v| v.time).max();
         let mut witnesses: Vec<(usize, u64)> = Vec::new();
         let mut monitors = Vec::new();
@@ -286,14 +305,19 @@ impl Trust {
             return Err(Error::Quorum { origin, found: witnesses.len(), quorum });
         }
         let name = |(key, time): (usize, u64)| (self.witnesses[key].name().into(), time);
-        Ok(Signers { plain, sealed_at, witnesses: witnesses.into_iter().map(name).collect(), monitors })
+        Ok(Signers {
+            of_log: signers,
+            sealed_at,
+            witnesses: witnesses.into_iter().map(name).collect(),
+            monitors,
+        })
     }
 }
 
 /// Whose signatures are on a note.
 struct Signers {
-    /// Keys of the log that made the plain signature, by their place in those given.
-    plain: Vec<usize>,
+    /// Keys of the log that made the plain signature, or one of ML-DSA, by their place in those given.
+    of_log: Vec<usize>,
     sealed_at: Option<u64>,
     witnesses: Vec<(String, u64)>,
     monitors: Vec<(String, u64)>,
@@ -432,5 +456,39 @@ mod tests {
         assert_eq!(Trust::new().add_log(cosigner), Err(KeyError::NotOfALog));
         let reserved = key("cosignature/v1", 1).verifier_key();
         assert_eq!(Trust::new().add_log(reserved), Err(KeyError::Base(origin::Error::BaseReserved)));
+    }
+
+    #[test]
+    fn who_is_given_both_keys_of_a_registry_wants_both_signatures() {
+        let plain = key("log.example", 1);
+        let (second, other) = (
+            SigningKey::ml_dsa_44("log.example", &[2; 32]).unwrap(),
+            SigningKey::ml_dsa_44("log.example", &[3; 32]).unwrap(),
+        );
+        let once = checkpoint("log.example").sign(&plain, 99).unwrap();
+        let body = checkpoint("log.example").body();
+        let line = second.cosign("log.example", 98, &body).unwrap();
+        let twice = format!("{once}{line}");
+        let both = trusting(&[&plain, &second]);
+        let registry = both.registry(twice.as_bytes()).unwrap();
+        assert_eq!(registry.keys, [plain.verifier_key(), second.verifier_key()]);
+        assert_eq!(registry.sealed_at, Some(99));
+        let error = Error::NotSignedTwice("log.example".into());
+        assert_eq!(both.registry(once.as_bytes()), Err(error.clone()));
+        assert_eq!(trusting(&[&plain, &other]).registry(twice.as_bytes()), Err(error));
+        // Either alone is enough for whoever is given that one; of several of a kind, one.
+        assert!(trusting(&[&plain]).registry(twice.as_bytes()).is_ok());
+        assert!(trusting(&[&second]).registry(twice.as_bytes()).is_ok());
+        assert!(trusting(&[&plain, &other, &second]).registry(twice.as_bytes()).is_ok());
+        assert_eq!(
+            both.registry(format!("{body}\n{line}").as_bytes()),
+            Err(Error::NotSigned("log.example".into()))
+        );
+        let mut forged = once;
+        forged += &second.cosign("log.example", 98, &body.replacen("\n7\n", "\n6\n", 1)).unwrap();
+        assert!(both.registry(forged.as_bytes()).unwrap_err().is_forgery());
+        // Logs of tenants are signed once.
+        let of_tenant = checkpoint("log.example/a").sign(&plain, 1).unwrap();
+        assert!(both.open(of_tenant.as_bytes()).is_ok());
     }
 }

@@ -32,8 +32,11 @@ pub(crate) enum Command {
         /// The base origin, as a name of your own such as log.example.org/audit: the name of the key
         #[arg(long, value_name = "ORIGIN")]
         origin: String,
+        /// Make an ML-DSA-44 key (FIPS 204): append it to the key file of a database, whose registry is then signed twice
+        #[arg(long)]
+        ml_dsa: bool,
     },
-    /// Print the public key of a key file
+    /// Print the public keys of a key file, one a line
     PublicKey {
         /// The key file
         file: PathBuf,

@@ -103,16 +103,17 @@ fn verifier_key(given: &str) -> Result<VerifierKey, String> {
     })
 }
 
-/// Makes a key of the base origin `origin` in the file `out`, which must not be there, readable by its owner alone. Returns the
-/// public key.
+/// Makes a key of the base origin `origin` in the file `out`, which must not be there, readable by its owner alone; `ml_dsa`: one for
+/// the second signature of a registry. Returns the public key.
 ///
 /// # Errors
 /// What is wrong, in words.
-pub fn generate(out: &Path, origin: &str) -> Result<VerifierKey, String> {
+pub fn generate(out: &Path, origin: &str, ml_dsa: bool) -> Result<VerifierKey, String> {
     let base = Base::parse(origin).map_err(|error| format!("{origin:?} cannot be a base origin: {error}"))?;
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|error| format!("the system has no random numbers: {error}"))?;
-    let key = SigningKey::from_seed(base.as_str(), &seed).map_err(|error| error.to_string())?;
+    let make = if ml_dsa { SigningKey::ml_dsa_44 } else { SigningKey::from_seed };
+    let key = make(base.as_str(), &seed).map_err(|error| error.to_string())?;
     placed::new_file(out, key.to_key_file().as_bytes())?;
     Ok(key.verifier_key())
 }
@@ -130,14 +131,21 @@ pub fn name_key(path: &Path) -> Result<NameKey, String> {
     Ok(NameKey::new(*key.digest().as_bytes()))
 }
 
-/// The public key of the key file `path`.
+/// The public keys of the key file `path`, one for each line.
 ///
 /// # Errors
-/// What is wrong, in words; none of them shows the key.
-pub fn public_key(path: &Path) -> Result<VerifierKey, String> {
-    let key = key_in(path)?;
-    Base::parse(key.name()).map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(key.verifier_key())
+/// What is wrong, in words; none of them shows a key.
+pub fn public_keys(path: &Path) -> Result<Vec<VerifierKey>, String> {
+    let lines = read_key_file(path)?;
+    let keys: Result<Vec<_>, String> = lines.lines().map(|line| key_of(path, line)).collect();
+    let keys = keys?;
+    for key in &keys {
+        Base::parse(key.name()).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    match keys.is_empty() {
+        true => Err(format!("{} is no key file: it is empty", path.display())),
+        false => Ok(keys.iter().map(SigningKey::verifier_key).collect()),
+    }
 }
 
 /// The key in the key file `path`, which nobody else can read.
@@ -150,13 +158,16 @@ pub fn signing_key(path: &Path) -> Result<SigningKey, String> {
     if mode & 0o177 != 0 {
         return Err(format!("{} can be read by others: its mode must be 0600", path.display()));
     }
-    key_in(path)
+    key_of(path, &read_key_file(path)?)
 }
 
-fn key_in(path: &Path) -> Result<SigningKey, String> {
+fn read_key_file(path: &Path) -> Result<String, String> {
     let bytes = read_file(path, MAX_KEY).map_err(|what| format!("{} {what}", path.display()))?;
-    let text = String::from_utf8(bytes).map_err(|_| format!("{} is no key file", path.display()))?;
-    SigningKey::parse(&text).map_err(|error| format!("{} is no key file: {error}", path.display()))
+    String::from_utf8(bytes).map_err(|_| format!("{} is no key file", path.display()))
+}
+
+fn key_of(path: &Path, line: &str) -> Result<SigningKey, String> {
+    SigningKey::parse(line).map_err(|error| format!("{} is no key file: {error}", path.display()))
 }
 
 #[cfg(test)]
@@ -170,21 +181,36 @@ mod tests {
     fn a_key_file_is_its_owner_s_alone_and_is_never_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("log.key");
-        let public = generate(&out, "log.example/audit").unwrap();
+        let public = generate(&out, "log.example/audit", false).unwrap();
         assert_eq!(fs::metadata(&out).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(public_key(&out).unwrap(), public);
+        assert_eq!(public_keys(&out).unwrap(), std::slice::from_ref(&public));
         let before = fs::read(&out).unwrap();
-        assert!(generate(&out, "log.example/audit").unwrap_err().contains("was not touched"));
+        assert!(generate(&out, "log.example/audit", false).unwrap_err().contains("was not touched"));
         assert_eq!(fs::read(&out).unwrap(), before);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "something was left behind");
-        assert_ne!(generate(&folder.path().join("other"), "log.example/audit").unwrap(), public);
+        assert_ne!(generate(&folder.path().join("other"), "log.example/audit", false).unwrap(), public);
+    }
+
+    #[test]
+    fn a_key_file_may_have_a_second_line_of_another_kind() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, two) = (folder.path().join("one"), folder.path().join("two"));
+        let plain = generate(&one, "log.example/audit", false).unwrap();
+        let second = generate(&two, "log.example/audit", true).unwrap();
+        assert_eq!(second.algorithm(), Algorithm::MlDsa44);
+        let both = fs::read_to_string(&one).unwrap() + &fs::read_to_string(&two).unwrap();
+        fs::write(&one, both).unwrap();
+        assert_eq!(public_keys(&one).unwrap(), [plain.clone(), second.clone()]);
+        assert!(trust(&[plain.to_string(), second.to_string()], &[], &[], None).is_ok());
+        fs::write(&one, "").unwrap();
+        assert!(public_keys(&one).unwrap_err().contains("is empty"));
     }
 
     #[test]
     fn a_private_key_is_not_taken_for_a_public_one() {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("log.key");
-        let public = generate(&out, "log.example/audit").unwrap();
+        let public = generate(&out, "log.example/audit", false).unwrap();
         let given = |text: String| trust(&[text], &[], &[], None);
         assert!(given(out.display().to_string()).unwrap_err().contains("is a private key"));
         assert!(given(fs::read_to_string(&out).unwrap()).unwrap_err().contains("is a private key"));
@@ -206,6 +232,6 @@ mod tests {
         assert!(trust(&[], &witnesses, &[], Some(3)).unwrap_err().contains("2 different witnesses"));
         let twice = [witnesses[0].clone(), witnesses[0].clone()];
         assert!(trust(&[], &twice, &[], Some(2)).unwrap_err().contains("1 different"));
-        assert!(trust(&[], &[key(1).to_string()], &[], None).unwrap_err().contains("signature type 4"));
+        assert!(trust(&[], &[key(1).to_string()], &[], None).unwrap_err().contains("signature type 4 or 6"));
     }
 }

@@ -79,10 +79,13 @@ fn run(command: Command, json: bool) -> Result<Done, String> {
     #[cfg(not(feature = "network"))]
     let _ = json;
     let verdict = match command {
-        Command::Keygen { out, origin } => {
-            return Ok(Done::Text(format!("{}\n", keys::generate(&out, &origin)?)));
+        Command::Keygen { out, origin, ml_dsa } => {
+            return Ok(Done::Text(format!("{}\n", keys::generate(&out, &origin, ml_dsa)?)));
         }
-        Command::PublicKey { file } => return Ok(Done::Text(format!("{}\n", keys::public_key(&file)?))),
+        Command::PublicKey { file } => {
+            let lines = keys::public_keys(&file)?.into_iter().map(|key| format!("{key}\n"));
+            return Ok(Done::Text(lines.collect()));
+        }
         Command::VerifyExport {
             file,
             trusted,

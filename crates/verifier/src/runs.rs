@@ -256,8 +256,12 @@ impl<'a> Runs<'a> {
             added += usize::from(with.add_log(key.clone()).is_ok());
         }
         if added > 0 {
-            // Who else has signed it.
-            believed.keys = with.registry(tail.checkpoint.as_bytes()).map_err(refused)?.keys;
+            // Who else has signed it. A key that has not is not taken for one.
+            match with.registry(tail.checkpoint.as_bytes()) {
+                Ok(by_both) => believed.keys = by_both.keys,
+                Err(error) if error.is_forgery() => return Err(refused(error)),
+                Err(_) => {}
+            }
         }
         Ok(believed)
     }

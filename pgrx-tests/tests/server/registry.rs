@@ -6,6 +6,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use postgres::Client;
+use zeroauth_audit_core::note::SigningKey;
+use zeroauth_audit_core::trust::Trust;
 use zeroauth_audit_tests::{Cluster, wait_until};
 
 use crate::log::{SEAL, cluster};
@@ -303,6 +305,51 @@ fn a_key_with_another_name_begins_a_registry_that_says_which_one_it_continues() 
     let (verdict, _, json) = new.verdict();
     assert_eq!(verdict, "verified", "{json}");
     assert_eq!(old.verdict().0, "verified");
+}
+
+#[test]
+fn a_new_key_is_announced_by_an_entry_that_the_old_one_signs_with_it() {
+    let (cluster, mut client) = sealed("registry_rotated");
+    let old = Files::of(&mut client);
+    let (path, append) = (key_path(&cluster), |client: &mut Client| {
+        client.run("INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x')");
+        seal(client, 0);
+    });
+    let first = SigningKey::parse(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    let next = SigningKey::from_seed(ORIGIN, &[8; 32]).unwrap();
+    let second = SigningKey::ml_dsa_44(ORIGIN, &[9; 32]).unwrap();
+    let mut write = |keys: &[&SigningKey]| {
+        let lines: String = keys.iter().map(|key| key.to_key_file()).collect();
+        std::fs::write(&path, lines).unwrap();
+        append(&mut client);
+        append(&mut client);
+    };
+    write(&[&first, &next]);
+    write(&[&next]);
+    write(&[&next, &second]);
+    let announced = client.lines(
+        "SELECT text FROM zeroauth_audit_internal.registry_entries WHERE text LIKE '%key %' ORDER BY entry",
+    );
+    assert_eq!(announced.len(), 2, "each once: {announced:?}");
+    old.write(&mut client);
+    // Whoever knows the first key alone follows; the newest checkpoint is believed with both of the newest keys.
+    let (verdict, _, json) = old.verdict();
+    assert_eq!(verdict, "verified", "{json}");
+    let note = client
+        .rows("SELECT note FROM zeroauth_audit_internal.registry_runs ORDER BY number DESC LIMIT 1")[0][0]
+        .clone()
+        .unwrap();
+    let mut trust = Trust::new();
+    trust.add_log(next.verifier_key()).unwrap();
+    trust.add_log(second.verifier_key()).unwrap();
+    assert_eq!(trust.registry(note.as_bytes()).unwrap().keys.len(), 2);
+    assert_eq!(client.line("SELECT count(*) FROM audit_keys"), "3");
+    // An ML-DSA key signs no log of a tenant, and cannot be alone.
+    assert_eq!(client.line("SELECT max(length(note)) < 1000 FROM zeroauth_audit_internal.checkpoints"), "t");
+    std::fs::write(&path, second.to_key_file()).unwrap();
+    append(&mut client);
+    let why = client.line("SELECT message FROM zeroauth_audit_internal.alerts WHERE kind = 'checkpoint_key' AND state <> 'resolved'");
+    assert!(why.contains("signs beside an Ed25519 key"), "{why}");
 }
 
 #[test]

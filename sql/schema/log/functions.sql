@@ -266,8 +266,9 @@ BEGIN
     ON CONFLICT (public_key) DO UPDATE SET last_used = excluded.last_used
     WHERE k.last_used < excluded.last_used - interval '10 minutes'
     RETURNING k.first_used = k.last_used INTO is_new;
-    IF is_new AND EXISTS (SELECT FROM zeroauth_audit_internal.keys k WHERE k.public_key <> key_signs.public_key) THEN
-        PERFORM zeroauth_audit_internal.raise_alert('key_changed', 3::smallint, NULL, 'key_changed:' || encode(key_signs.public_key, 'hex'),
+    -- Two that begin together are no change.
+    IF is_new AND EXISTS (SELECT FROM zeroauth_audit_internal.keys k WHERE k.public_key <> key_signs.public_key AND k.first_used < now()) THEN
+        PERFORM zeroauth_audit_internal.raise_alert('key_changed', 3::smallint, NULL, 'key_changed:' || encode(CASE WHEN octet_length(key_signs.public_key) > 32 THEN sha256(key_signs.public_key) ELSE key_signs.public_key END, 'hex'),
             format('checkpoints are signed with a new key: %s', key_signs.vkey),
             jsonb_build_object('vkey', key_signs.vkey, 'others', (
                 SELECT jsonb_agg(k.vkey ORDER BY k.last_used DESC) FROM (SELECT * FROM zeroauth_audit_internal.keys k WHERE k.public_key <> key_signs.public_key ORDER BY k.last_used DESC LIMIT 10) k)));

@@ -131,16 +131,16 @@ CREATE TABLE zeroauth_audit_internal.keys (
     first_used timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     last_used timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     CONSTRAINT keys_pkey PRIMARY KEY (public_key),
-    CONSTRAINT keys_public_key_check CHECK (pg_catalog.octet_length(public_key) = 32)
+    CONSTRAINT keys_public_key_check CHECK (pg_catalog.octet_length(public_key) IN (32, 1312))
 );
 REVOKE ALL ON TABLE zeroauth_audit_internal.keys FROM PUBLIC;
 COMMENT ON TABLE zeroauth_audit_internal.keys IS 'The public keys of all checkpoints. The private ones are in zeroauth_audit.checkpoint_key_file only.';
-COMMENT ON COLUMN zeroauth_audit_internal.keys.public_key IS 'The Ed25519 public key.';
+COMMENT ON COLUMN zeroauth_audit_internal.keys.public_key IS 'The Ed25519 public key, or that of ML-DSA-44.';
 COMMENT ON COLUMN zeroauth_audit_internal.keys.vkey IS 'The same as C2SP writes it, with the base origin as its name: what zeroauth-audit wants as --key.';
 COMMENT ON COLUMN zeroauth_audit_internal.keys.first_used IS 'When it first signed.';
 COMMENT ON COLUMN zeroauth_audit_internal.keys.last_used IS 'When it last signed; older checkpoints still verify with it.';
 COMMENT ON CONSTRAINT keys_pkey ON zeroauth_audit_internal.keys IS 'Keys are told apart by themselves.';
-COMMENT ON CONSTRAINT keys_public_key_check ON zeroauth_audit_internal.keys IS 'An Ed25519 public key.';
+COMMENT ON CONSTRAINT keys_public_key_check ON zeroauth_audit_internal.keys IS 'A public key of Ed25519 or of ML-DSA-44.';
 
 CREATE TABLE zeroauth_audit_internal.sinks (
     name text COLLATE pg_catalog."C" NOT NULL,

@@ -5,10 +5,8 @@ use super::{BOARD, State};
 use crate::pg::shmem;
 
 /// Notes that `database` signs with this public key. False when another database with a worker does.
-pub fn claim(database: u32, public_key: &[u8; 32]) -> bool {
-    let mut key = [0; 8];
-    key.copy_from_slice(&public_key[..8]);
-    let key = u64::from_le_bytes(key);
+pub fn claim(database: u32, public_key: &[u8]) -> bool {
+    let key = public_key.first_chunk().map_or(0, |first| u64::from_le_bytes(*first));
     if !shmem::is_shared() {
         return true;
     }

@@ -1,5 +1,6 @@
 //! Public keys of notes: C2SP verifier keys (`name+id+base64`), for Ed25519 signatures and for cosignatures.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -8,7 +9,10 @@ use core::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signature, VerifyingKey};
+use ml_dsa::MlDsa44;
 use sha2::{Digest as _, Sha256};
+
+use crate::checkpoint::Checkpoint;
 
 /// What a key signs and how: the signature types of C2SP signed-note that are supported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,7 +21,12 @@ pub enum Algorithm {
     Ed25519,
     /// Ed25519 over a time and a checkpoint: type 0x04 (C2SP tlog-cosignature).
     CosignatureV1,
+    /// ML-DSA-44 over a time and a checkpoint: type 0x06 (C2SP tlog-cosignature).
+    MlDsa44,
 }
+
+/// Bytes of an ML-DSA-44 public key.
+pub const ML_DSA_44_BYTES: usize = 1312;
 
 impl Algorithm {
     /// The signature type identifier.
@@ -26,6 +35,7 @@ impl Algorithm {
         match self {
             Algorithm::Ed25519 => 1,
             Algorithm::CosignatureV1 => 4,
+            Algorithm::MlDsa44 => 6,
         }
     }
 
@@ -33,6 +43,7 @@ impl Algorithm {
         match byte {
             1 => Some(Algorithm::Ed25519),
             4 => Some(Algorithm::CosignatureV1),
+            6 => Some(Algorithm::MlDsa44),
             _ => None,
         }
     }
@@ -49,7 +60,7 @@ pub enum Error {
     #[error("the name of a key is not empty and has neither spaces nor plus signs")]
     Name,
     /// The key material is not base64, or has the wrong length.
-    #[error("the key material is not base64 of a type and 32 bytes")]
+    #[error("the key material is not base64 of a type and as many bytes as it has")]
     Material,
     /// A type of signature that is not supported.
     #[error("keys of signature type {0} are not supported here")]
@@ -78,12 +89,35 @@ pub struct VerifierKey {
     name: String,
     id: u32,
     algorithm: Algorithm,
-    public: VerifyingKey,
+    public: Public,
+}
+
+/// A public key without its name.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Public {
+    /// Of 32 bytes.
+    Ed25519(VerifyingKey),
+    /// Encoded, as it is written: every string of this length is one.
+    MlDsa44(Box<[u8; ML_DSA_44_BYTES]>),
+}
+
+impl Public {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Public::Ed25519(key) => key.as_bytes(),
+            Public::MlDsa44(key) => key.as_slice(),
+        }
+    }
 }
 
 impl VerifierKey {
-    pub(crate) fn new(name: &str, algorithm: Algorithm, public: VerifyingKey) -> Self {
-        let id = key_id(name, algorithm, public.as_bytes());
+    pub(crate) fn new(name: &str, algorithm: Algorithm, public: Public) -> Self {
+        // An ML-DSA key makes no other kind of signature.
+        let algorithm = match public {
+            Public::Ed25519(_) => algorithm,
+            Public::MlDsa44(_) => Algorithm::MlDsa44,
+        };
+        let id = key_id(name, algorithm, public.bytes());
         Self { name: name.into(), id, algorithm, public }
     }
 
@@ -96,11 +130,20 @@ impl VerifierKey {
         let (Some(name), Some(id), Some(material)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(Error::Form);
         };
-        let (algorithm, public) = material_of(material)?;
-        let public = VerifyingKey::from_bytes(&public).map_err(|_| Error::Point)?;
-        if public.is_weak() {
-            return Err(Error::Point);
-        }
+        let (algorithm, bytes) = material_of(material)?;
+        let public = match algorithm {
+            Algorithm::Ed25519 | Algorithm::CosignatureV1 => {
+                let bytes = bytes.try_into().map_err(|_| Error::Material)?;
+                let public = VerifyingKey::from_bytes(&bytes).map_err(|_| Error::Point)?;
+                if public.is_weak() {
+                    return Err(Error::Point);
+                }
+                Public::Ed25519(public)
+            }
+            Algorithm::MlDsa44 => {
+                Public::MlDsa44(bytes.into_boxed_slice().try_into().map_err(|_| Error::Material)?)
+            }
+        };
         let written = written_id(id)?;
         if !is_name(name) {
             return Err(Error::Name);
@@ -128,16 +171,16 @@ impl VerifierKey {
         self.algorithm
     }
 
-    /// The Ed25519 public key.
+    /// The public key: 32 bytes of Ed25519, 1312 of ML-DSA-44.
     #[must_use]
-    pub fn public(&self) -> &[u8; 32] {
-        self.public.as_bytes()
+    pub fn public(&self) -> &[u8] {
+        self.public.bytes()
     }
 
-    /// The same public key under another name or for another type of signature; it has another id.
+    /// The same public key under another name or, of Ed25519, for another type of signature; it has another id.
     #[must_use]
     pub fn renamed(&self, name: &str, algorithm: Algorithm) -> Self {
-        Self::new(name, algorithm, self.public)
+        Self::new(name, algorithm, self.public.clone())
     }
 
     pub(crate) fn has_id(&self, written: u32) -> Result<(), Error> {
@@ -149,27 +192,36 @@ impl VerifierKey {
     /// # Errors
     /// [`Wrong`].
     pub fn check(&self, text: &str, signature: &[u8]) -> Result<Option<u64>, Wrong> {
-        match self.algorithm {
-            Algorithm::Ed25519 => self.strictly(text.as_bytes(), signature).map(|()| None),
-            Algorithm::CosignatureV1 => {
-                let (time, signature) = signature.split_first_chunk::<8>().ok_or(Wrong)?;
-                let time = u64::from_be_bytes(*time);
-                let message = cosigned(time, text).ok_or(Wrong)?;
-                self.strictly(&message, signature).map(|()| Some(time))
+        let timed = || {
+            let (time, signature) = signature.split_first_chunk::<8>().ok_or(Wrong)?;
+            Ok((u64::from_be_bytes(*time), signature))
+        };
+        match (&self.public, self.algorithm) {
+            (Public::Ed25519(key), Algorithm::CosignatureV1) => {
+                let (time, signature) = timed()?;
+                strictly(key, &cosigned(time, text).ok_or(Wrong)?, signature).map(|()| Some(time))
+            }
+            (Public::Ed25519(key), _) => strictly(key, text.as_bytes(), signature).map(|()| None),
+            (Public::MlDsa44(key), _) => {
+                let (time, signature) = timed()?;
+                let message = cosigned_tree(&self.name, time, text).ok_or(Wrong)?;
+                let key = ml_dsa::VerifyingKey::<MlDsa44>::decode(&(**key).into());
+                let signature = ml_dsa::Signature::<MlDsa44>::try_from(signature).map_err(|_| Wrong)?;
+                if key.verify_with_context(&message, &[], &signature) { Ok(Some(time)) } else { Err(Wrong) }
             }
         }
     }
+}
 
-    fn strictly(&self, message: &[u8], signature: &[u8]) -> Result<(), Wrong> {
-        let signature = Signature::from_slice(signature).map_err(|_| Wrong)?;
-        self.public.verify_strict(message, &signature).map_err(|_| Wrong)
-    }
+fn strictly(key: &VerifyingKey, message: &[u8], signature: &[u8]) -> Result<(), Wrong> {
+    let signature = Signature::from_slice(signature).map_err(|_| Wrong)?;
+    key.verify_strict(message, &signature).map_err(|_| Wrong)
 }
 
 impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut material = Vec::from([self.algorithm.byte()]);
-        material.extend_from_slice(self.public.as_bytes());
+        material.extend_from_slice(self.public.bytes());
         write!(f, "{}+{:08x}+{}", self.name, self.id, STANDARD.encode(material))
     }
 }
@@ -183,6 +235,26 @@ impl fmt::Debug for VerifierKey {
 /// What a cosignature of a time signs; `None` when the time is out of range.
 pub(crate) fn cosigned(time: u64, text: &str) -> Option<Vec<u8>> {
     i64::try_from(time).ok().map(|_| format!("cosignature/v1\ntime {time}\n{text}").into_bytes())
+}
+
+/// What an ML-DSA-44 cosignature of a checkpoint signs: the structure `cosigned_message`. `None` when the time is out of range, the text no
+/// checkpoint, or a name too long for it.
+pub(crate) fn cosigned_tree(cosigner: &str, time: u64, text: &str) -> Option<Vec<u8>> {
+    i64::try_from(time).ok()?;
+    let checkpoint = Checkpoint::parse(text).ok()?;
+    let mut message = Vec::from(*b"subtree/v1\n\0");
+    let mut name = |text: &str, number: u64| {
+        message.push(u8::try_from(text.len()).ok().filter(|length| *length > 0)?);
+        message.extend_from_slice(text.as_bytes());
+        message.extend_from_slice(&number.to_be_bytes());
+        Some(())
+    };
+    name(cosigner, time)?;
+    // The first leaf.
+    name(&checkpoint.origin, 0)?;
+    message.extend_from_slice(&checkpoint.size.to_be_bytes());
+    message.extend_from_slice(checkpoint.root.as_bytes());
+    Some(message)
 }
 
 /// Whether a key may be named so.
@@ -199,14 +271,15 @@ pub(crate) fn written_id(text: &str) -> Result<u32, Error> {
     }
 }
 
-pub(crate) fn material_of(text: &str) -> Result<(Algorithm, [u8; 32]), Error> {
+/// A type, and the bytes behind it.
+pub(crate) fn material_of(text: &str) -> Result<(Algorithm, Vec<u8>), Error> {
     let bytes = STANDARD.decode(text).map_err(|_| Error::Material)?;
     let (byte, key) = bytes.split_first().ok_or(Error::Material)?;
     let algorithm = Algorithm::of_byte(*byte).ok_or(Error::Algorithm(*byte))?;
-    Ok((algorithm, key.try_into().map_err(|_| Error::Material)?))
+    Ok((algorithm, key.into()))
 }
 
-fn key_id(name: &str, algorithm: Algorithm, public: &[u8; 32]) -> u32 {
+fn key_id(name: &str, algorithm: Algorithm, public: &[u8]) -> u32 {
     let mut hasher = Sha256::new();
     hasher.update(name);
     hasher.update([b'\n', algorithm.byte()]);
@@ -243,7 +316,9 @@ mod tests {
             (&format!("{VKEY}+{material}"), Error::Material),
             ("example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U0=", Error::Material),
             ("example.com/foo+530d903a+", Error::Material),
-            (&format!("x+530d903a+{}", STANDARD.encode([6; 33])), Error::Algorithm(6)),
+            (&format!("x+530d903a+{}", STANDARD.encode([5; 33])), Error::Algorithm(5)),
+            (&format!("x+530d903a+{}", STANDARD.encode([6; 33])), Error::Material),
+            (&format!("x+530d903a+{}", STANDARD.encode([1; ML_DSA_44_BYTES + 1])), Error::Material),
             (&format!("x+530d903a+{}", STANDARD.encode([[1].as_slice(), &[2; 32]].concat())), Error::Point),
             (&format!("x+530d903a+{}", STANDARD.encode([[1].as_slice(), &[0; 32]].concat())), Error::Point),
         ] {

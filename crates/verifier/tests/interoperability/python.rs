@@ -7,9 +7,11 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use zeroauth_audit_core::note::Algorithm;
+use zeroauth_audit_core::checkpoint::Checkpoint;
+use zeroauth_audit_core::note::{Algorithm, SigningKey, VerifierKey};
 use zeroauth_audit_core::proof::{Bundle, Consistency};
 use zeroauth_audit_core::tile::{consistency_proof, inclusion_proof};
+use zeroauth_audit_core::trust::Trust;
 
 use super::{Log, trail};
 
@@ -98,4 +100,29 @@ fn a_public_implementation_and_a_real_witness_accept_what_we_make_and_we_what_th
     // Another witness has not signed.
     let (code, out) = verify(&["--witness", &at("cosigner.vkey").replace("cosigner", "other")]);
     assert_eq!(code, 2, "{out}");
+}
+
+#[test]
+#[ignore = "needs packages from PyPI, which cargo xtask test installs"]
+fn another_implementation_verifies_our_ml_dsa_cosignature_and_we_verify_its() {
+    let python = env::var_os("ZEROAUTH_AUDIT_AICS_PYTHON").expect("run by cargo xtask test");
+    let folder = tempfile::tempdir().unwrap();
+    let second = SigningKey::ml_dsa_44(trail::BASE, &[8; 32]).unwrap();
+    let checkpoint = Checkpoint { origin: trail::BASE.into(), ..Log::made().newest().clone() };
+    let note = checkpoint.sign(&trail::key(), trail::BEGIN).unwrap();
+    let note = note + &second.cosign(trail::BASE, trail::BEGIN, &checkpoint.body()).unwrap();
+    write(folder.path(), "vkey", second.verifier_key().to_string());
+    write(folder.path(), "note", &note);
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interoperability/ml_dsa.py");
+    let output = Command::new(python).arg(program).arg(folder.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+    let mut trust = Trust::new();
+    trust.add_log(trail::key().verifier_key()).unwrap();
+    trust.add_log(second.verifier_key()).unwrap();
+    trust.add_witness(VerifierKey::parse(&read("their-vkey")).unwrap()).unwrap();
+    trust.require(1);
+    let registry = trust.registry(read("cosigned").as_bytes()).unwrap();
+    assert_eq!(registry.witnesses, [("witness.example/ml".to_owned(), 1_796_000_123)]);
+    assert!(trust.registry(note.as_bytes()).is_err());
 }
