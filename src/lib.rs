@@ -52,7 +52,12 @@ pgrx::extension_sql_file!(
     name = "tripwires",
     requires = ["integrity"]
 );
-pgrx::extension_sql_file!("../sql/schema/worker/health.sql", name = "health", requires = ["tripwires"]);
+pgrx::extension_sql_file!(
+    "../sql/schema/worker/replication.sql",
+    name = "replication",
+    requires = ["tripwires"]
+);
+pgrx::extension_sql_file!("../sql/schema/worker/health.sql", name = "health", requires = ["replication"]);
 pgrx::extension_sql_file!("../sql/schema/log/tables.sql", name = "log_tables", requires = ["health"]);
 pgrx::extension_sql_file!("../sql/schema/log/registry.sql", name = "registry", requires = ["log_tables"]);
 pgrx::extension_sql_file!("../sql/schema/log/functions.sql", name = "log_functions", requires = ["registry"]);

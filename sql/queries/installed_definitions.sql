@@ -32,7 +32,7 @@ WITH ext AS MATERIALIZED (
     FROM member m CROSS JOIN LATERAL pg_identify_object(m.classid, m.objid, 0) i
     WHERE m.classid NOT IN ('pg_class'::regclass, 'pg_proc'::regclass)
       AND NOT (m.classid = 'pg_type'::regclass AND EXISTS (
-          SELECT FROM pg_type t JOIN rel ON rel.oid = t.typrelid WHERE m.objid IN (t.oid, t.typarray)))
+          SELECT 1 FROM pg_type t JOIN rel ON rel.oid = t.typrelid WHERE m.objid IN (t.oid, t.typarray)))
 
     -- The schema that no person calls; who may create in the extension's own is the database's business.
     UNION ALL
@@ -47,15 +47,15 @@ WITH ext AS MATERIALIZED (
     SELECT 'stranger function ' || p.oid::regprocedure, 'exists', 'yes'
     FROM pg_proc p CROSS JOIN ext LEFT JOIN place ON true
     WHERE (p.pronamespace = place.oid OR p.pronamespace = ext.extnamespace AND p.proname IN (SELECT fn.proname FROM fn WHERE fn.pronamespace = ext.extnamespace))
-      AND NOT EXISTS (SELECT FROM member m WHERE m.classid = 'pg_proc'::regclass AND m.objid = p.oid)
+      AND NOT EXISTS (SELECT 1 FROM member m WHERE m.classid = 'pg_proc'::regclass AND m.objid = p.oid)
     UNION ALL
     SELECT 'stranger relation ' || c.oid::regclass, 'exists', 'yes'
     FROM pg_class c JOIN place ON place.oid = c.relnamespace
-    WHERE c.relkind NOT IN ('i', 'c', 't') AND NOT EXISTS (SELECT FROM member m WHERE m.classid = 'pg_class'::regclass AND m.objid = c.oid)
+    WHERE c.relkind NOT IN ('i', 'c', 't') AND NOT EXISTS (SELECT 1 FROM member m WHERE m.classid = 'pg_class'::regclass AND m.objid = c.oid)
     UNION ALL
     SELECT 'stranger operator ' || o.oid::regoperator, 'exists', 'yes'
     FROM pg_operator o JOIN place ON place.oid = o.oprnamespace
-    WHERE NOT EXISTS (SELECT FROM member m WHERE m.classid = 'pg_operator'::regclass AND m.objid = o.oid)
+    WHERE NOT EXISTS (SELECT 1 FROM member m WHERE m.classid = 'pg_operator'::regclass AND m.objid = o.oid)
 
     -- Tables, views, sequences.
     UNION ALL
@@ -79,8 +79,8 @@ WITH ext AS MATERIALIZED (
     SELECT rel.object, 'flags', concat_ws(' ',
         'relhastriggers is ' || rel.relhastriggers, 'relhasindex is ' || rel.relhasindex, 'relchecks is ' || rel.relchecks)
     FROM rel
-    WHERE NOT rel.relhastriggers AND EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = rel.oid)
-       OR NOT rel.relhasindex AND EXISTS (SELECT FROM pg_index i WHERE i.indrelid = rel.oid)
+    WHERE NOT rel.relhastriggers AND EXISTS (SELECT 1 FROM pg_trigger t WHERE t.tgrelid = rel.oid)
+       OR NOT rel.relhasindex AND EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = rel.oid)
        OR rel.relchecks <> (SELECT count(*) FROM pg_constraint o WHERE o.conrelid = rel.oid AND o.contype = 'c')
     UNION ALL
     SELECT rel.object, 'inheritance', string_agg(i.inhrelid::regclass || ' inherits ' || i.inhparent::regclass, ', ' ORDER BY i.inhrelid, i.inhparent)

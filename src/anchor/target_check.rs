@@ -119,7 +119,7 @@ fn unknown(session: &Session, schema: &str, name: &str, target: &Target) -> Resu
          CROSS JOIN LATERAL (
             SELECT g AS epoch FROM pg_catalog.generate_series((SELECT COALESCE(pg_catalog.min(b.epoch), $2) FROM {schema}.anchor_batches b
                 WHERE b.target = $1 AND b.batch_time > pg_catalog.clock_timestamp() - interval '90 days'), $2) g
-            WHERE NOT EXISTS (SELECT FROM {schema}.anchor_batches b WHERE b.target = $1 AND b.epoch = g)
+            WHERE NOT EXISTS (SELECT 1 FROM {schema}.anchor_batches b WHERE b.target = $1 AND b.epoch = g)
             ORDER BY g DESC LIMIT $3) g ORDER BY g.epoch"
     );
     let (mut log_id, mut epochs) = (None, Vec::new());

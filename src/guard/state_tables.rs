@@ -88,7 +88,7 @@ pub fn may_be_restored() -> bool {
 fn has_nothing_of_a_dump(table: &str, at: &str) -> bool {
     let mut nothing = false;
     let sql = format!(
-        "SELECT NOT EXISTS (SELECT FROM {INTERNAL}.{table} t WHERE t.{at} OPERATOR(pg_catalog.<) (SELECT s.began_at FROM {INTERNAL}.drift_state s))"
+        "SELECT NOT EXISTS (SELECT 1 FROM {INTERNAL}.{table} t WHERE t.{at} OPERATOR(pg_catalog.<) (SELECT s.began_at FROM {INTERNAL}.drift_state s))"
     );
     let asked = Session::connect().all(&sql, &[], |row| {
         nothing = row.bool(0);

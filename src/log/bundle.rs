@@ -44,7 +44,7 @@ pub fn no_event(
     (tenant, event_id): (&str, &str),
     may_see_tenants: bool,
 ) -> Result<Failure, Failure> {
-    let sql = format!("SELECT FROM {} WHERE tenant_id = $1 LIMIT 1", trail.name);
+    let sql = format!("SELECT 1 FROM {} WHERE tenant_id = $1 LIMIT 1", trail.name);
     let mut known = false;
     session.all(&sql, &[Parameter::Text(tenant)], |_| {
         known = true;

@@ -7,13 +7,14 @@
 //!
 //! An attacker who can change these tables *and* has the key can forge all of it. Only copies outside the machine are out of reach.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use zeroauth_audit_core::Digest;
 use zeroauth_audit_core::merkle::{leaf_hash, verify_inclusion};
 use zeroauth_audit_core::trust::Trust;
 
 use crate::log::keys;
+use crate::log::registry_entries::{Entries, Newest};
 use crate::log::store::{Interval, Log, Tiles};
 use crate::pg::error::Failure;
 use crate::pg::spi::{Parameter, Session};
@@ -29,6 +30,8 @@ pub struct Comparison<'a> {
     logs: &'a str,
     /// The keys that signed here.
     pub trust: Trust,
+    /// What the registry says; `None` before its first entry.
+    entries: Option<Entries<'a>>,
     /// Findings of the job `anchor_check`, by tenant: only that job reads anchors.
     anchored: Anchored,
     /// Whether to report contradictions of sinks and anchors.
@@ -44,6 +47,8 @@ pub struct Sealed<'a> {
     pub log: Log,
     /// Its root, which was signed.
     pub root: Digest,
+    /// The entry of the registry that states it.
+    pub newest: Option<Newest>,
     /// The last interval of each of its chains.
     pub ends: Vec<End>,
     /// Its tiles, as far as they were read.
@@ -72,7 +77,8 @@ impl<'a> Comparison<'a> {
             return Ok(None);
         }
         let trust = keys::trust(session, logs)?;
-        Ok(Some(Self { session, trail, logs, trust, anchored: anchored(session, trail)?, outside: true }))
+        let (entries, anchored) = (Entries::open(session, logs)?, anchored(session, trail)?);
+        Ok(Some(Self { session, trail, logs, trust, entries, anchored, outside: true }))
     }
 
     /// What it reads with.
@@ -91,13 +97,19 @@ impl<'a> Comparison<'a> {
             "SELECT DISTINCT tenant_id FROM {}.logs WHERE tree_size > 0 AND state <> 'ended' ORDER BY tenant_id",
             self.logs
         );
-        let mut tenants = Vec::new();
+        let mut tenants = BTreeSet::new();
         self.session.all(&sql, &[], |row| {
-            crate::pg::out_of_memory::grow(&mut tenants)?;
             tenants.extend(row.text(0)?);
             Ok(())
         })?;
-        Ok(tenants)
+        if let Some(entries) = &self.entries {
+            entries.tenants(&mut |tenant| {
+                tenants.insert(tenant);
+                Ok(())
+            })?;
+        }
+        crate::pg::out_of_memory::check()?;
+        Ok(tenants.into_iter().collect())
     }
 
     /// Reports how `tenant` differs from its sealed state, and returns that state, if there is one that can be read. `empty`:
@@ -122,7 +134,15 @@ impl<'a> Comparison<'a> {
         for (class, detail) in self.anchored.get(tenant).into_iter().flatten() {
             report(finding(class, None, detail.clone()));
         }
-        let Some(log) = Log::current(self.session, self.logs, tenant)?.filter(|log| log.size > 0) else {
+        let log = Log::current(self.session, self.logs, tenant)?;
+        let newest = match self.registered(tenant, log.as_ref())? {
+            Ok(newest) => newest,
+            Err(why) => {
+                report(finding("checkpoint_mismatch", None, why));
+                return Ok(None);
+            }
+        };
+        let Some(log) = log.filter(|log| log.size > 0) else {
             return Ok(None);
         };
         if empty {
@@ -141,6 +161,11 @@ impl<'a> Comparison<'a> {
                 return Ok(None);
             }
         };
+        if newest.as_ref().is_some_and(|newest| newest.log.root != root) {
+            let why = "the registry has another root of the newest checkpoint";
+            report(finding("checkpoint_mismatch", None, why.to_owned()));
+            return Ok(None);
+        }
         let ends = self.ends((tenant, log.epoch), log.size)?;
         let covered = ends.iter().map(|end| u64::try_from(end.interval.to).unwrap_or(0));
         if covered.fold(0, u64::saturating_add) != log.size {
@@ -181,7 +206,68 @@ impl<'a> Comparison<'a> {
                 report(Finding { seq, actual, ..finding("checkpoint_mismatch", Some(chain), detail) });
             }
         }
-        Ok(Some(Sealed { log, root, ends, tiles }))
+        Ok(Some(Sealed { log, root, newest, ends, tiles }))
+    }
+
+    /// The entry of the registry that the log of `tenant` goes on from; `Ok(Err(..))` when the log is not the one that the registry knows.
+    /// Whoever rewrites a log, or begins it anew, can do so in the tables of the log; here it is one of all.
+    pub fn registered(
+        &self,
+        tenant: &str,
+        log: Option<&Log>,
+    ) -> Result<Result<Option<Newest>, String>, Failure> {
+        let newest = match &self.entries {
+            Some(entries) => match entries.newest(tenant)? {
+                Ok(newest) => newest,
+                Err(why) => return Ok(Err(why)),
+            },
+            None => None,
+        };
+        let (size, epoch) = log.map_or((0, 0), |log| (log.size, i64::from(log.epoch)));
+        let Some(Newest { index, log: known }) = &newest else {
+            let unknown = || Err("the registry knows nothing of the log".to_owned());
+            return Ok(if size == 0 { Ok(newest) } else { unknown() });
+        };
+        if log.is_none() {
+            return Ok(Err(format!(
+                "entry {index} of the registry has {} events, and there is no log",
+                known.size
+            )));
+        }
+        if log.is_some_and(|log| log.state == "ended") {
+            return Ok(Err("the log has ended, and no other follows it".to_owned()));
+        }
+        if size == 0 && epoch == i64::from(known.epoch) + 1 {
+            // Until its first run, the event alone says so.
+            return Ok(match self.says_restored(tenant, epoch)? {
+                true => Ok(newest),
+                false => {
+                    Err(format!("epoch {epoch} of the log was begun, and no event log.restored says so"))
+                }
+            });
+        }
+        Ok(if (size, epoch) == (known.size, i64::from(known.epoch)) {
+            Ok(newest)
+        } else {
+            Err(format!(
+                "entry {index} of the registry has {} events of epoch {}, and the log is another one, with {size} of epoch {epoch}",
+                known.size, known.epoch
+            ))
+        })
+    }
+
+    /// Whether an event says that this epoch begins after a restore.
+    fn says_restored(&self, tenant: &str, epoch: i64) -> Result<bool, Failure> {
+        let sql = format!(
+            "SELECT 1 FROM {} WHERE tenant_id = $1 AND action = 'log.restored' AND details ->> 'epoch' = $2 LIMIT 1",
+            self.trail.name
+        );
+        let mut says = false;
+        self.session.again(&sql, &[Parameter::Text(tenant), Parameter::Text(&epoch.to_string())], |_| {
+            says = true;
+            Ok(())
+        })?;
+        Ok(says)
     }
 
     /// Reports the checkpoint of a sink that this log contradicts.

@@ -11,6 +11,7 @@ pub(crate) mod event_state;
 pub(crate) mod keys;
 pub(crate) mod publish;
 pub(crate) mod registry;
+pub(crate) mod registry_entries;
 pub(crate) mod registry_rows;
 pub(crate) mod restart;
 pub(crate) mod run_file;

@@ -16,9 +16,10 @@ use zeroauth_audit_core::tile::builder::Builder;
 use zeroauth_audit_core::trust::Trust;
 
 use crate::log::keys::Signer;
-use crate::log::registry_rows::{LOG, Run, log, name_key, place};
+use crate::log::registry_entries::{Entries, Newest};
+use crate::log::registry_rows::{Run, name_key, place};
 use crate::log::run_file;
-use crate::log::store::{Log, Tiles};
+use crate::log::store::Tiles;
 use crate::pg::error::Failure;
 use crate::pg::out_of_memory;
 use crate::pg::random;
@@ -31,8 +32,8 @@ const SILENCE: i64 = 10;
 pub struct Registry<'a> {
     session: &'a Session,
     schema: &'a str,
-    names: NameKey,
-    tiles: Tiles<'a>,
+    /// What it says of each log.
+    pub entries: Entries<'a>,
     newest_run: Option<Run>,
     /// Whether it took the place of another one in this statement, which still reads that one.
     pub replaced: bool,
@@ -57,16 +58,9 @@ struct Added {
     restored: Vec<i64>,
 }
 
-/// The newest entry of a tenant.
-pub struct Newest {
-    /// Its index.
-    pub index: u64,
-    /// What it says.
-    pub log: entry::Log,
-}
-
 impl<'a> Registry<'a> {
-    /// Reads what is needed to go on, or begins a registry of the name `base`, when the key has another name than before; `Ok(Err(..))` with the reason when it does not agree with itself, or with what was signed.
+    /// Reads what is needed to go on, or begins a registry of the name `base`, when the key has another name than before; `Ok(Err(..))` with
+    /// the reason when it does not agree with itself, or with what was signed.
     pub fn open(
         session: &'a Session,
         schema: &'a str,
@@ -116,14 +110,15 @@ impl<'a> Registry<'a> {
         };
         let goes_on = size > 0 && after.is_none();
         let added = RefCell::new(Added::on(builder));
-        let registry =
-            Self { session, schema, names, tiles, newest_run, replaced: false, stored: size, added };
+        let mut entries = Entries::new(session, schema, names);
+        entries.tiles = tiles;
+        let registry = Self { session, schema, entries, newest_run, replaced: false, stored: size, added };
         if goes_on { Ok(Ok(registry)) } else { registry.begin(after) }
     }
 
     /// An empty registry with its first entries, in place of what is there. One that continues another states every log.
     fn begin(self, after: Option<Entry>) -> Result<Result<Self, String>, Failure> {
-        let Self { session, schema, names, .. } = self;
+        let Self { session, schema, entries: Entries { names, .. }, .. } = self;
         for table in ["registry_entries", "registry_tiles", "registry_runs", "registry_names"] {
             session.change_again(&format!("DELETE FROM {schema}.{table}"), &[], |_| Ok(()))?;
         }
@@ -145,47 +140,9 @@ impl<'a> Registry<'a> {
             }
             added.text(&Entry::SnapshotEnd(logs.len() as u64));
         }
-        let tiles = Tiles::registry(session, schema);
+        let entries = Entries::new(session, schema, names);
         let added = RefCell::new(added);
-        Ok(Ok(Self { session, schema, names, tiles, newest_run: None, replaced, stored: 0, added }))
-    }
-
-    /// The newest entry of a tenant's log; `Ok(Err(..))` when its row is not what the registry has there.
-    pub fn newest(&self, tenant: &str) -> Result<Result<Option<Newest>, String>, Failure> {
-        let sql = format!(
-            "SELECT entry, {LOG} FROM {}.registry_entries WHERE tenant_id = $1 ORDER BY entry DESC LIMIT 1",
-            self.schema
-        );
-        let mut newest = None;
-        self.session.again(&sql, &[Parameter::Text(tenant)], |row| {
-            newest = Some((place(row, 0), log(row, 1, &self.names, tenant)));
-            Ok(())
-        })?;
-        let Some((index, log)) = newest else { return Ok(Ok(None)) };
-        let leaf = log.map(|log| (log, Entry::leaf(&Entry::Log(log).text())));
-        match leaf {
-            Some((log, leaf)) if self.tiles.leaf(index)? == Some(leaf) => Ok(Ok(Some(Newest { index, log }))),
-            _ => Ok(Err(format!("entry {index} of the registry is not what was sealed"))),
-        }
-    }
-
-    /// Whether a log that goes on from `root` is the one that the registry knows; otherwise the reason.
-    pub fn continues(&self, newest: Option<&Newest>, log: &Log, root: &Digest) -> Result<(), String> {
-        match newest {
-            None if log.size == 0 => Ok(()),
-            None => Err("the registry knows nothing of the log".to_owned()),
-            Some(Newest { index, log: known }) => {
-                let epoch = u32::try_from(log.epoch).unwrap_or(0);
-                if (known.epoch, known.size, &known.root) == (epoch, log.size, root) {
-                    Ok(())
-                } else {
-                    Err(format!(
-                        "entry {index} of the registry has {} events of epoch {}, and the log is another one, with {} of epoch {epoch}",
-                        known.size, known.epoch, log.size
-                    ))
-                }
-            }
-        }
+        Ok(Ok(Self { session, schema, entries, newest_run: None, replaced, stored: 0, added }))
     }
 
     /// Adds an entry for each key that is going to sign and has not signed the newest run, if one that has goes on signing: a reader that
@@ -226,7 +183,7 @@ impl<'a> Registry<'a> {
     ) -> Result<(), Failure> {
         let previous = previous.map(|newest| newest.index);
         let log = entry::Log {
-            label: self.names.label(tenant),
+            label: self.entries.names.label(tenant),
             epoch: u32::try_from(epoch).unwrap_or(0),
             size,
             root: *root,
@@ -290,7 +247,7 @@ impl<'a> Registry<'a> {
         if !due {
             return Ok(Ok(()));
         }
-        let root = match self.tiles.root(size)? {
+        let root = match self.entries.tiles.root(size)? {
             Ok(root) => root,
             Err(why) => return Ok(Err(why)),
         };

@@ -7,7 +7,7 @@ use zeroauth_audit_core::Digest;
 use zeroauth_audit_core::merkle::leaf_hash;
 
 use crate::log::compare::{Comparison, End};
-use crate::log::registry::Newest;
+use crate::log::registry_entries::Newest;
 use crate::log::registry_rows::place;
 use crate::log::store::Tiles;
 use crate::pg::error::Failure;

@@ -10,7 +10,7 @@
 
 mod writes;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -39,6 +39,7 @@ pub use writes::Writes;
 
 /// A step takes about this long, so that other jobs have their turn in between.
 const STEP: Duration = Duration::from_millis(300);
+const HOUR: Duration = Duration::from_secs(3600);
 /// Chains that a step looks at.
 const MOST_CHAINS: usize = 2000;
 /// Events that are added to a log at once; a longer one gets several checkpoints.
@@ -47,6 +48,8 @@ const MOST_EVENTS: i64 = 200_000;
 thread_local! {
     /// The last tenant that this process's run has done.
     static AFTER: RefCell<String> = const { RefCell::new(String::new()) };
+    /// When this process last looked for logs that are not there at all.
+    static LOOKED: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 /// A chain with events that its log does not have.
@@ -269,26 +272,26 @@ impl<'a> Sealer<'a> {
 
     /// Adds new events and signs. Returns how many events, and whether no new event is left.
     pub fn seal(&self, tenant: &str, chains: &[Chain]) -> Result<Result<(i64, bool), Refusal>, Failure> {
-        let (log, root, mut ends, mut tiles) = match self.compare(tenant, false)? {
+        let (log, root, newest, mut ends, mut tiles) = match self.compare(tenant, false)? {
             Err(refusal) => return Ok(Err(refusal)),
-            Ok(Some(sealed)) => (sealed.log, Some(sealed.root), sealed.ends, sealed.tiles),
+            Ok(Some(sealed)) => (sealed.log, Some(sealed.root), sealed.newest, sealed.ends, sealed.tiles),
             Ok(None) => {
                 let log = match Log::current(self.session, self.schema, tenant)? {
                     Some(log) => log,
                     None => self.begin(tenant)?,
                 };
+                let newest = match self.registry.entries.newest(tenant)? {
+                    Ok(newest) => newest,
+                    Err(why) => return Ok(Err(Refusal::Log(why))),
+                };
                 let tiles = Tiles::new(self.session, self.schema, tenant, log.epoch);
-                (log, None, Vec::new(), tiles)
+                (log, None, newest, Vec::new(), tiles)
             }
         };
         if self.signer.is_none() && log.origin.is_some() {
             // The log waits for its key: an unsigned checkpoint behind signed ones looks like tampering.
             return Ok(Ok((0, true)));
         }
-        let newest = match self.registry.newest(tenant)? {
-            Ok(newest) => newest,
-            Err(why) => return Ok(Err(Refusal::Log(why))),
-        };
         let mut begins_with = log.size;
         let mut restored = None;
         if log.size == 0
@@ -308,11 +311,6 @@ impl<'a> Sealer<'a> {
         // Others could have written to the tiles: nothing is added to a log that is not as it was sealed.
         if log.size > 0 && root != Some(builder.root()) {
             return Ok(Err(Refusal::Log("the log's root is not the one that was sealed".to_owned())));
-        }
-        if restored.is_none()
-            && let Err(why) = self.registry.continues(newest.as_ref(), &log, &builder.root())
-        {
-            return Ok(Err(Refusal::Log(why)));
         }
         let (mut added, mut whole) = (Vec::new(), true);
         let mut room = MOST_EVENTS;
@@ -373,7 +371,8 @@ impl<'a> Sealer<'a> {
     fn missing(&self) -> Result<u64, Failure> {
         let sql = format!(
             "SELECT l.tenant_id FROM {0}.logs l WHERE l.state = 'open' AND l.tree_size > 0
-             AND NOT EXISTS (SELECT FROM {1} e WHERE e.tenant_id = l.tenant_id) LIMIT 1000",
+             AND NOT EXISTS (SELECT 1 FROM {1} e WHERE e.tenant_id = l.tenant_id)
+             OR l.state = 'ended' AND NOT EXISTS (SELECT 1 FROM {0}.logs n WHERE n.tenant_id = l.tenant_id AND n.epoch > l.epoch) LIMIT 1000",
             self.schema, self.trail.name
         );
         let mut tenants = Vec::new();
@@ -381,12 +380,29 @@ impl<'a> Sealer<'a> {
             tenants.extend(row.text(0)?);
             Ok(())
         })?;
+        tenants.extend(self.without_log()?);
         for tenant in &tenants {
             if let Err(refusal) = self.compare(tenant, true)? {
                 self.refuse(tenant, &refusal)?;
             }
         }
         Ok(tenants.len() as u64)
+    }
+
+    /// Tenants of the registry that have no log; each process looks for them at its first run, and then every hour.
+    fn without_log(&self) -> Result<Vec<String>, Failure> {
+        if LOOKED.get().is_some_and(|at| at.elapsed() < HOUR) {
+            return Ok(Vec::new());
+        }
+        LOOKED.set(Some(Instant::now()));
+        let mut tenants = Vec::new();
+        self.registry.entries.tenants(&mut |tenant| {
+            if Log::current(self.session, self.schema, &tenant)?.is_none() && tenants.len() < 1000 {
+                tenants.push(tenant);
+            }
+            Ok(())
+        })?;
+        Ok(tenants)
     }
 
     /// Adds the events of one chain up to `to`; `before` is the leaf of the one before them, if there is one.

@@ -124,6 +124,9 @@ impl Interval {
     }
 }
 
+/// Tiles that are kept in memory, of 8 kB each: those of a proof are few, but each tenant's entry may be in another one of the registry.
+const MOST_KNOWN: usize = 1024;
+
 /// The tiles of one log, each read once.
 pub struct Tiles<'a> {
     session: &'a Session,
@@ -227,7 +230,11 @@ impl TileSource for Tiles<'_> {
             hashes.extend(row.bytes(0).unwrap_or_default().chunks_exact(32).filter_map(Digest::from_slice));
             Ok(())
         })?;
-        self.known.borrow_mut().insert((level, index), hashes.clone());
+        let known = &mut *self.known.borrow_mut();
+        if known.len() >= MOST_KNOWN {
+            known.clear();
+        }
+        known.insert((level, index), hashes.clone());
         Ok(hashes)
     }
 }

@@ -96,8 +96,8 @@ pub fn require(tenant: Option<&str>, logs: bool) -> Result<(), Failure> {
     let Some(tenant) = tenant else { return Ok(()) };
     let session = Session::connect();
     let sql = format!(
-        "SELECT EXISTS (SELECT FROM {} WHERE tenant_id = $1)
-            OR $2 = 1 AND EXISTS (SELECT FROM {INTERNAL}.logs WHERE tenant_id = $1)",
+        "SELECT EXISTS (SELECT 1 FROM {} WHERE tenant_id = $1)
+            OR $2 = 1 AND EXISTS (SELECT 1 FROM {INTERNAL}.logs WHERE tenant_id = $1)",
         trail.name
     );
     let mut known = false;

@@ -76,6 +76,7 @@ fn rewrite(server: &mut Anchoring) {
             hex::encode(root.as_bytes())
         ));
     }
+    crate::registry::rewrite(&mut server.client, &server.key);
     server.client.run("SET LOCAL zeroauth_audit.maintenance = on; DELETE FROM zeroauth_audit_internal.watermarks WHERE tenant_id = 'acme'");
 }
 

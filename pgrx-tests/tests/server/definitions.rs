@@ -128,3 +128,31 @@ fn definitions_are_as_installed_at_any_schema_name() {
         );
     }
 }
+
+/// Every file below a folder.
+fn files(folder: PathBuf, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files(path, found) } else { found.push(path) }
+    }
+}
+
+#[test]
+fn no_statement_has_an_empty_list_of_columns_which_citus_cannot_plan() {
+    let mut all = Vec::new();
+    for folder in ["sql/schema", "sql/queries", "src"] {
+        files(workspace().join(folder), &mut all);
+    }
+    assert!(all.len() > 100);
+    for path in all {
+        for (number, line) in (1..).zip(std::fs::read_to_string(&path).unwrap().lines()) {
+            let words: Vec<&str> = line.split_ascii_whitespace().collect();
+            let is_empty = |pair: &[&str]| {
+                let verb = pair[0].trim_start_matches(['(', '"']);
+                (verb.eq_ignore_ascii_case("SELECT") || verb.eq_ignore_ascii_case("PERFORM"))
+                    && pair[1].eq_ignore_ascii_case("FROM")
+            };
+            assert!(!words.windows(2).any(is_empty), "{}:{number}: {line}", path.display());
+        }
+    }
+}

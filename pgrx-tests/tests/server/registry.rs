@@ -6,7 +6,12 @@ use std::process::Command;
 use std::time::Duration;
 
 use postgres::Client;
+use zeroauth_audit_core::Digest;
+use zeroauth_audit_core::checkpoint::Checkpoint;
 use zeroauth_audit_core::note::SigningKey;
+use zeroauth_audit_core::registry::entry::{Entry, Log};
+use zeroauth_audit_core::registry::label::NameKey;
+use zeroauth_audit_core::tree::Tree;
 use zeroauth_audit_core::trust::Trust;
 use zeroauth_audit_tests::{Cluster, wait_until};
 
@@ -77,6 +82,37 @@ fn text(client: &mut Client, number: u64) -> String {
     client.rows(&format!("SELECT zeroauth_audit_internal.registry_run_file({number})"))[0][0].clone().unwrap()
 }
 
+/// Has the registry say what the checkpoints of the logs say, as one does who has everything: its hashes, and the key that signs it.
+pub fn rewrite(client: &mut Client, key: &SigningKey) {
+    client.run(&format!("{MAINTAIN}; UPDATE zeroauth_audit_internal.registry_entries e SET root = c.root FROM zeroauth_audit_internal.checkpoints c WHERE c.tenant_id = e.tenant_id AND c.epoch = e.epoch AND c.tree_size = e.tree_size"));
+    let names = client.line("SELECT encode(key, 'hex') FROM zeroauth_audit_internal.registry_names");
+    let names = NameKey::new(hex::decode(names).unwrap().try_into().unwrap());
+    let rows = client.rows("SELECT text, tenant_id, epoch, tree_size, encode(root, 'hex'), previous FROM zeroauth_audit_internal.registry_entries ORDER BY entry");
+    assert!(rows.len() < 256, "one tile");
+    let leaf = |row: &Vec<Option<String>>| {
+        let number = |n: usize| row[n].as_ref().map(|text| text.parse::<u64>().unwrap());
+        let text = row[0].clone().unwrap_or_else(|| {
+            let root = Digest::from_slice(&hex::decode(row[4].as_ref().unwrap()).unwrap()).unwrap();
+            let (label, epoch) = (names.label(row[1].as_ref().unwrap()), number(2).unwrap() as u32);
+            let (size, previous) = (number(3).unwrap(), number(5));
+            Entry::Log(Log { label, epoch, size, root, previous, restored: None }).text()
+        });
+        Entry::leaf(&text)
+    };
+    let leaves: Vec<Digest> = rows.iter().map(leaf).collect();
+    let tile: String = leaves.iter().map(ToString::to_string).collect();
+    client
+        .run(&format!("{MAINTAIN}; UPDATE zeroauth_audit_internal.registry_tiles SET hashes = '\\x{tile}'"));
+    let size: u64 =
+        client.line("SELECT max(size) FROM zeroauth_audit_internal.registry_runs").parse().unwrap();
+    let root = Tree::new(leaves[..size as usize].to_vec()).root();
+    let checkpoint = Checkpoint { origin: key.name().to_owned(), size, root };
+    client.run(&format!(
+        "{MAINTAIN}; UPDATE zeroauth_audit_internal.registry_runs SET root = '\\x{root}', note = '{}' WHERE size = {size}",
+        checkpoint.sign(key, 1_800_000_000).unwrap()
+    ));
+}
+
 /// Seals; all ended well, and so much was refused.
 #[track_caller]
 fn seal(client: &mut Client, refused: u32) {
@@ -144,11 +180,15 @@ fn a_run_states_each_log_that_grew_and_its_files_prove_that_every_log_only_grew(
 }
 
 #[test]
-fn pitfall_29_a_rewritten_history_does_not_get_into_the_registry_whatever_else_was_rewritten_with_it() {
+fn pitfall_29_30_a_rewritten_history_does_not_get_into_the_registry_whatever_else_was_rewritten_with_it() {
     // B1 and its neighbours: whoever may do everything rewrites a tenant's events, and with them more and more of what remembers them.
     let forget_log = "DELETE FROM zeroauth_audit_internal.log_intervals WHERE tenant_id = 'globex'; DELETE FROM zeroauth_audit_internal.tiles WHERE tenant_id = 'globex';
         DELETE FROM zeroauth_audit_internal.checkpoints WHERE tenant_id = 'globex'; DELETE FROM zeroauth_audit_internal.logs WHERE tenant_id = 'globex'; DELETE FROM zeroauth_audit_internal.watermarks WHERE tenant_id = 'globex'";
-    let next_epoch = "UPDATE zeroauth_audit_internal.logs SET state = 'ended', ended_at = now() WHERE tenant_id = 'globex'; INSERT INTO zeroauth_audit_internal.logs (tenant_id, epoch) VALUES ('globex', 2)";
+    let ended = "UPDATE zeroauth_audit_internal.logs SET state = 'ended', ended_at = now() WHERE tenant_id = 'globex'";
+    let next_epoch =
+        &format!("{ended}; INSERT INTO zeroauth_audit_internal.logs (tenant_id, epoch) VALUES ('globex', 1)");
+    let later_epoch =
+        &format!("{ended}; INSERT INTO zeroauth_audit_internal.logs (tenant_id, epoch) VALUES ('globex', 2)");
     for (name, more) in [
         ("alone", "SELECT"),
         ("with_its_log", forget_log),
@@ -170,7 +210,9 @@ fn pitfall_29_a_rewritten_history_does_not_get_into_the_registry_whatever_else_w
                 "{forget_log}; UPDATE zeroauth_audit_internal.registry_entries SET tree_size = 1 WHERE tenant_id = 'globex'"
             ),
         ),
+        ("and_its_log_ended", ended),
         ("and_an_epoch_that_nobody_announced", next_epoch),
+        ("and_a_later_epoch", later_epoch),
     ] {
         let (_cluster, mut client) = sealed(&format!("registry_rewritten_{name}"));
         let files = Files::of(&mut client);
@@ -181,6 +223,14 @@ fn pitfall_29_a_rewritten_history_does_not_get_into_the_registry_whatever_else_w
         let newest =
             "SELECT max(tree_size) FROM zeroauth_audit_internal.registry_entries WHERE tenant_id = 'globex'";
         let before = client.line(newest);
+        if name != "and_all_its_rows" {
+            assert_eq!(
+                client.line("SELECT ok, classes @> '{checkpoint_mismatch}' FROM audit_verify('globex')"),
+                "f|t",
+                "{name}"
+            );
+            assert_eq!(client.line("SELECT ok FROM audit_verify('acme')"), "t", "{name}");
+        }
         let outcome = client.line(SEAL);
         assert!(outcome.contains(r#""refused": 1}"#), "{name}: {outcome}");
         assert_eq!(client.line(newest), before, "{name}: nothing of the rewritten log is signed");

@@ -251,3 +251,84 @@ fn a_hub_stops_taking_from_the_publisher_that_forged_and_goes_on_taking_from_the
     unsubscribe("of_forger", &mut at_hub);
     unsubscribe("of_honest", &mut at_hub);
 }
+
+/// What the job tripwire says of replication after it looked.
+fn look(client: &mut Client) -> Vec<String> {
+    client.run("SELECT zeroauth_audit_internal.run_job('tripwire')");
+    client.lines("SELECT severity, fingerprint FROM zeroauth_audit_internal.alerts WHERE state <> 'resolved' AND kind IN ('subscription_failing', 'replication_behind') ORDER BY 2")
+}
+
+#[test]
+fn a_subscription_that_stands_still_is_an_alert_and_in_the_health_until_events_arrive_again() {
+    let (publisher, hub) = (cluster("watched"), cluster("watching"));
+    let (mut from, mut to) = (publisher.client(), hub.client());
+    let append = |client: &mut Client| {
+        client.run("INSERT INTO audit_events (tenant_id, action) SELECT 'tenant ' || i % 3, 'x' FROM generate_series(1, 30) i");
+    };
+    let state = |client: &mut Client| {
+        client
+            .line("SELECT h ->> 'state', h -> 'reasons' FROM (SELECT audit_health() -> 'replication') v (h)")
+    };
+    append(&mut from);
+    from.run("CREATE PUBLICATION trail FOR TABLE audit_events");
+    assert_eq!(state(&mut to), "~|~", "nothing is replicated");
+    subscribe("hub", &publisher, &mut to);
+    caught_up(&mut from, &mut to);
+    let nothing: [&str; 0] = [];
+    for _ in 0..3 {
+        assert_eq!(look(&mut to), nothing);
+        assert_eq!(look(&mut from), nothing);
+    }
+    assert_eq!((state(&mut to).as_str(), state(&mut from).as_str()), ("ok|[]", "ok|[]"));
+
+    let errors = |client: &mut Client| -> i64 {
+        client
+            .line("SELECT apply_error_count FROM pg_stat_subscription_stats WHERE subname = 'hub'")
+            .parse()
+            .unwrap()
+    };
+    from.run(&forge("tenant 2"));
+    append(&mut from);
+    wait_until(DEADLINE, "an error", || errors(&mut to) > 0);
+    assert_eq!(look(&mut to), nothing, "once may be a restart");
+    let before = errors(&mut to);
+    wait_until(DEADLINE, "another one", || errors(&mut to) > before);
+    assert_eq!(look(&mut to), ["2|subscription_failing:hub"]);
+    assert_eq!(state(&mut to), r#"degraded|["subscription_failing:hub"]"#);
+    assert!(
+        to.lines("SELECT part, detail FROM audit_status()")
+            .contains(&"replication|by hub nothing arrives".to_owned())
+    );
+    // The publisher's forged transaction is left out.
+    let log = hub.log();
+    let finished = log.lines().rev().find_map(|line| line.split_once("finished at ")).unwrap().1.trim();
+    to.run(&format!("ALTER SUBSCRIPTION hub SKIP (lsn = '{finished}')"));
+    wait_until(DEADLINE, "the events behind it", || {
+        to.line("SELECT count(*) FROM audit_events WHERE tenant_id <> 'zeroauth_audit'") == "60"
+    });
+    look(&mut to);
+    assert_eq!(look(&mut to), nothing);
+    assert_eq!(state(&mut to), "ok|[]");
+
+    to.run("ALTER SUBSCRIPTION hub DISABLE");
+    look(&mut to);
+    assert_eq!(look(&mut to), ["2|subscription_failing:hub"]);
+    unsubscribe("hub", &mut to);
+    assert_eq!(look(&mut to), nothing, "it is gone");
+    assert_eq!(state(&mut to), "~|~");
+
+    // At the publisher the slot is left behind, until it loses what it waited for.
+    assert_eq!(look(&mut from), nothing);
+    from.run("ALTER SYSTEM SET max_slot_wal_keep_size = '1MB'");
+    from.run("SELECT pg_reload_conf()");
+    for _ in 0..4 {
+        append(&mut from);
+        from.run("SELECT pg_switch_wal()");
+    }
+    from.run("CHECKPOINT");
+    look(&mut from);
+    assert_eq!(look(&mut from), ["2|replication_behind:hub"]);
+    assert_eq!(state(&mut from), r#"degraded|["replication_behind:hub"]"#);
+    from.run("SELECT pg_drop_replication_slot('hub')");
+    assert_eq!(look(&mut from), nothing);
+}

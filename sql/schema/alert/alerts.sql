@@ -393,7 +393,7 @@ BEGIN
         FOR n IN 1..20 LOOP
             EXIT WHEN zeroauth_audit_internal.append_alert_event() IS DISTINCT FROM 0;
         END LOOP;
-    ELSIF appends = 'session' AND NOT EXISTS (SELECT FROM zeroauth_audit_internal.alert_events e WHERE e.alert_id = alert.id AND e.id < event_id) THEN
+    ELSIF appends = 'session' AND NOT EXISTS (SELECT 1 FROM zeroauth_audit_internal.alert_events e WHERE e.alert_id = alert.id AND e.id < event_id) THEN
         PERFORM zeroauth_audit_internal.append_alert_event(event_id);
     END IF;
     SELECT a.trail_error INTO problem FROM zeroauth_audit_internal.alerts a WHERE a.id = alert.id;
@@ -440,12 +440,12 @@ CREATE FUNCTION zeroauth_audit_internal.routes_for(alert_id bigint, what text, l
     SELECT r.name FROM reached r WHERE routes_for.what IN ('raised', 'escalated')
     UNION ALL
     -- An alert that no route is meant for yet must not be told to nobody.
-    SELECT f.name FROM fitting f WHERE routes_for.what IN ('raised', 'escalated') AND NOT EXISTS (SELECT FROM reached)
+    SELECT f.name FROM fitting f WHERE routes_for.what IN ('raised', 'escalated') AND NOT EXISTS (SELECT 1 FROM reached)
     UNION ALL
     -- Who was told that it began is told how it went on.
     SELECT DISTINCT d.route FROM zeroauth_audit_internal.alert_deliveries d
     WHERE d.alert_id = routes_for.alert_id AND routes_for.what NOT IN ('raised', 'escalated')
-      AND EXISTS (SELECT FROM zeroauth_audit_internal.alert_routes r WHERE r.name = d.route)
+      AND EXISTS (SELECT 1 FROM zeroauth_audit_internal.alert_routes r WHERE r.name = d.route)
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.routes_for(bigint, text, smallint) FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.routes_for(bigint, text, smallint) IS
@@ -465,7 +465,7 @@ BEGIN
     LOOP
         -- A restored dump may have brought alerts, and not yet the state of the sequence.
         number := pg_catalog.nextval('zeroauth_audit_internal.alerts_id_seq');
-        EXIT WHEN NOT EXISTS (SELECT FROM zeroauth_audit_internal.alerts a WHERE a.id = number);
+        EXIT WHEN NOT EXISTS (SELECT 1 FROM zeroauth_audit_internal.alerts a WHERE a.id = number);
     END LOOP;
     INSERT INTO zeroauth_audit_internal.alerts AS a (id, kind, severity, tenant, fingerprint, message, evidence)
     VALUES (
@@ -574,7 +574,7 @@ BEGIN
         SELECT f.id, pg_catalog.row_number() OVER (PARTITION BY f.route ORDER BY f.id) AS place, pg_catalog.dense_rank() OVER (ORDER BY f.route) AS route_place
         FROM front f JOIN zeroauth_audit_internal.alert_routes r ON r.name = f.route
         WHERE f.state = 'pending' AND f.next_attempt_at <= pg_catalog.clock_timestamp() AND r.enabled
-          AND NOT EXISTS (SELECT FROM pg_catalog.unnest(take_deliveries.not_on) n (name) WHERE n.name = f.route)
+          AND NOT EXISTS (SELECT 1 FROM pg_catalog.unnest(take_deliveries.not_on) n (name) WHERE n.name = f.route)
     ), taken AS (
         UPDATE zeroauth_audit_internal.alert_deliveries d SET state = 'sending'
         FROM due WHERE d.id = due.id AND due.place <= take_deliveries.most_each AND due.route_place <= take_deliveries.most_routes
@@ -676,7 +676,7 @@ CREATE FUNCTION zeroauth_audit_internal.next_delivery(not_on text[]) RETURNS tim
                FROM zeroauth_audit_internal.alert_deliveries d WHERE d.state <> 'delivered' ORDER BY d.route, d.fingerprint, d.id) f
          JOIN zeroauth_audit_internal.alert_routes r ON r.name = f.route
          WHERE f.state = 'pending' AND r.enabled
-           AND NOT EXISTS (SELECT FROM pg_catalog.unnest(next_delivery.not_on) n (name) WHERE n.name = f.route)),
+           AND NOT EXISTS (SELECT 1 FROM pg_catalog.unnest(next_delivery.not_on) n (name) WHERE n.name = f.route)),
         (SELECT pg_catalog.min(a.raised_at + pg_catalog.current_setting(l.setting)::interval)
          FROM zeroauth_audit_internal.alerts a
          JOIN (VALUES (2, 'zeroauth_audit.escalate_2_after'), (3, 'zeroauth_audit.escalate_3_after'), (4, 'zeroauth_audit.escalate_4_after')) l (level, setting)

@@ -172,7 +172,7 @@ DECLARE
 BEGIN
     IF routes = '{}' AND audit_alert_test.route IS NULL THEN
         RAISE EXCEPTION USING ERRCODE = 'ZA009', MESSAGE = 'there is no alert route that is enabled', HINT = 'SELECT audit_alert_route_set(..) makes one; SELECT * FROM audit_alert_routes shows those that there are.';
-    ELSIF routes = '{}' AND EXISTS (SELECT FROM zeroauth_audit_internal.alert_routes r WHERE r.name = audit_alert_test.route) THEN
+    ELSIF routes = '{}' AND EXISTS (SELECT 1 FROM zeroauth_audit_internal.alert_routes r WHERE r.name = audit_alert_test.route) THEN
         RAISE EXCEPTION USING ERRCODE = 'ZA009', MESSAGE = format('alert route "%s" is not enabled', audit_alert_test.route),
             HINT = format('SELECT audit_alert_route_set(%L, enabled => true);', audit_alert_test.route);
     ELSIF routes = '{}' THEN

@@ -31,7 +31,7 @@ BEGIN
         WHERE f.source = anchor_gone.source AND f.tenant_id = tenant AND f.target = anchor_gone.target AND f.batch = anchor_gone.batch
         RETURNING f.kind
     LOOP
-        IF NOT EXISTS (SELECT FROM zeroauth_audit_internal.anchor_findings f WHERE f.kind = gone AND f.tenant_id = tenant AND f.target = anchor_gone.target) THEN
+        IF NOT EXISTS (SELECT 1 FROM zeroauth_audit_internal.anchor_findings f WHERE f.kind = gone AND f.tenant_id = tenant AND f.target = anchor_gone.target) THEN
             PERFORM zeroauth_audit_internal.resolve_alert(gone || ':' || tenant || CASE WHEN anchor_gone.target <> '' THEN ':' || anchor_gone.target ELSE '' END,
                 'what is there is what was anchored');
         END IF;
@@ -183,7 +183,7 @@ BEGIN
             IF NOT FOUND THEN
                 FOR finding IN SELECT f.source, f.tenant_id, f.target, f.batch FROM zeroauth_audit_internal.anchor_findings f
                     WHERE f.source IN ('events', 'rows') AND f.last_seen_at < pass
-                       OR f.source = 'target' AND EXISTS (SELECT FROM zeroauth_audit_internal.anchor_batches b WHERE b.target = f.target AND b.epoch = f.batch AND b.batch_time < pass - interval '90 days')
+                       OR f.source = 'target' AND EXISTS (SELECT 1 FROM zeroauth_audit_internal.anchor_batches b WHERE b.target = f.target AND b.epoch = f.batch AND b.batch_time < pass - interval '90 days')
                 LOOP
                     PERFORM zeroauth_audit_internal.anchor_gone(finding.source, finding.tenant_id, finding.target, finding.batch);
                 END LOOP;
@@ -191,7 +191,7 @@ BEGIN
                 RETURN jsonb_build_object('logs', logs, 'compared', compared);
             END IF;
         END IF;
-        IF NOT EXISTS (SELECT FROM zeroauth_audit_internal.logs l WHERE l.tenant_id = at_tenant AND l.epoch = at_epoch) THEN
+        IF NOT EXISTS (SELECT 1 FROM zeroauth_audit_internal.logs l WHERE l.tenant_id = at_tenant AND l.epoch = at_epoch) THEN
             PERFORM zeroauth_audit_internal.anchor_find('tenant_missing', 'events', at_tenant, '', 0, 'its log was anchored, and is gone');
             result := jsonb_build_object('done', true);
         ELSE
@@ -231,7 +231,7 @@ DECLARE
 BEGIN
     -- Only the worker can answer, and only what was committed: a run in a session leaves the answers to the next.
     IF (SELECT r.run_by FROM zeroauth_audit_internal.job_runs r WHERE r.id = this_run) = 'worker' THEN
-        IF EXISTS (SELECT FROM zeroauth_audit_internal.anchor_targets t WHERE t.enabled AND t.check_requested_at = s.requested_at AND t.checked_at IS DISTINCT FROM t.check_requested_at) THEN
+        IF EXISTS (SELECT 1 FROM zeroauth_audit_internal.anchor_targets t WHERE t.enabled AND t.check_requested_at = s.requested_at AND t.checked_at IS DISTINCT FROM t.check_requested_at) THEN
             RETURN true;
         END IF;
         SELECT string_agg(format('target %s: %s', t.name, t.check_error), '; ' ORDER BY t.name) INTO more
@@ -318,8 +318,8 @@ BEGIN
     FROM zeroauth_audit_internal.tenant_status s WHERE s.state IN ('anchor-late', 'anchor-degraded');
     IF planned AND NOT pg_is_in_recovery() THEN
         -- Who may not see the setting sees what comes of it: the job checkpoint notes the key every few minutes.
-        IF EXISTS (SELECT FROM zeroauth_audit_internal.logs l WHERE l.tree_size > 0)
-           AND NOT EXISTS (SELECT FROM zeroauth_audit_internal.keys k WHERE k.last_used > clock_timestamp() - interval '2 hours') THEN
+        IF EXISTS (SELECT 1 FROM zeroauth_audit_internal.logs l WHERE l.tree_size > 0)
+           AND NOT EXISTS (SELECT 1 FROM zeroauth_audit_internal.keys k WHERE k.last_used > clock_timestamp() - interval '2 hours') THEN
             reasons := reasons || 'anchors_not_signed'::text;
         END IF;
         IF targets.enabled = 0 THEN

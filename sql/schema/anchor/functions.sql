@@ -13,7 +13,7 @@ CREATE FUNCTION zeroauth_audit_internal.anchor_target_check() RETURNS trigger
 AS $$
 BEGIN
     IF TG_OP = 'DELETE' THEN
-        IF EXISTS (SELECT FROM zeroauth_audit_internal.anchor_batches b WHERE b.target = OLD.name) THEN
+        IF EXISTS (SELECT 1 FROM zeroauth_audit_internal.anchor_batches b WHERE b.target = OLD.name) THEN
             RAISE EXCEPTION USING ERRCODE = 'ZA061', MESSAGE = format('anchor target "%s" has anchors', OLD.name),
                 HINT = format('What was anchored there is checked by its row. Disable it instead: SELECT audit_anchor_target_set(%L, enabled => false);', OLD.name);
         END IF;
@@ -43,7 +43,7 @@ BEGIN
     ELSE
         IF NEW.name <> OLD.name OR NEW.driver <> OLD.driver
            OR NEW.driver = 'evm' AND (NEW.config -> 'chain_id', lower(NEW.config ->> 'contract')) IS DISTINCT FROM (OLD.config -> 'chain_id', lower(OLD.config ->> 'contract')) THEN
-            IF EXISTS (SELECT FROM zeroauth_audit_internal.anchor_batches b WHERE b.target = OLD.name) THEN
+            IF EXISTS (SELECT 1 FROM zeroauth_audit_internal.anchor_batches b WHERE b.target = OLD.name) THEN
                 RAISE EXCEPTION USING ERRCODE = 'ZA061', MESSAGE = format('anchor target "%s" has anchors', OLD.name),
                     HINT = 'Make another target for another kind, chain or contract, and disable this one.';
             END IF;
@@ -301,7 +301,7 @@ BEGIN
         PERFORM zeroauth_audit_internal.raise_alert('anchor_degraded', 1::smallint, NULL, 'anchor_degraded',
             format('the anchors of %s %s are degraded: %s', tenants, CASE WHEN tenants = 1 THEN 'tenant' ELSE 'tenants' END, banner),
             jsonb_build_object('tenants', tenants, 'some', named));
-    ELSIF EXISTS (SELECT FROM zeroauth_audit_internal.alerts a WHERE a.fingerprint = 'anchor_degraded' AND a.state <> 'resolved' AND a.condition_gone_at IS NULL) THEN
+    ELSIF EXISTS (SELECT 1 FROM zeroauth_audit_internal.alerts a WHERE a.fingerprint = 'anchor_degraded' AND a.state <> 'resolved' AND a.condition_gone_at IS NULL) THEN
         PERFORM zeroauth_audit_internal.resolve_alert('anchor_degraded', 'final anchors cover what was missed');
     END IF;
 END

@@ -43,7 +43,7 @@ AS $$
 BEGIN
     -- Two GRANTs on one object at once are an error of PostgreSQL's, "tuple concurrently updated".
     LOCK TABLE zeroauth_audit_internal.duty_ends IN SHARE ROW EXCLUSIVE MODE;
-    DELETE FROM zeroauth_audit_internal.duty_ends e WHERE e.role_oid IS NOT NULL AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = e.role_oid);
+    DELETE FROM zeroauth_audit_internal.duty_ends e WHERE e.role_oid IS NOT NULL AND NOT EXISTS (SELECT 1 FROM pg_roles r WHERE r.oid = e.role_oid);
     -- In two steps: two roles may have changed their names with each other.
     UPDATE zeroauth_audit_internal.duty_ends e SET role = ' ' || e.role_oid FROM pg_roles r WHERE r.oid = e.role_oid AND r.rolname <> e.role;
     UPDATE zeroauth_audit_internal.duty_ends e SET role = r.rolname FROM pg_roles r WHERE r.oid = e.role_oid AND r.rolname <> e.role;

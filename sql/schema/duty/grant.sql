@@ -15,7 +15,7 @@ BEGIN
         RAISE EXCEPTION USING ERRCODE = 'ZA012', MESSAGE = 'this server is a standby',
             DETAIL = 'It has the duties of the primary.', HINT = 'Call this on the primary.';
     END IF;
-    IF NOT EXISTS (SELECT FROM zeroauth_audit_internal.duty_grants g WHERE g.duty = duty_role.duty AND g.duty <> 'owner') THEN
+    IF NOT EXISTS (SELECT 1 FROM zeroauth_audit_internal.duty_grants g WHERE g.duty = duty_role.duty AND g.duty <> 'owner') THEN
         RAISE EXCEPTION USING ERRCODE = 'ZA012', MESSAGE = format('there is no duty "%s"', duty_role.duty),
             DETAIL = CASE duty_role.duty WHEN 'owner' THEN 'What the owner of the extension may do cannot be granted.' ELSE 'Names are compared letter for letter.' END,
             HINT = 'The duties: writer, writer_returning, reader, private_reader, auditor, monitor, operator.';
@@ -57,9 +57,9 @@ AS $$
       AND (g.objid IS NULL) = (grant_statements.verb = 'GRANT')
       -- What another duty of the role gives stays, unless that is but a part of this one.
       AND (grant_statements.verb = 'GRANT' OR NOT EXISTS (
-          SELECT FROM zeroauth_audit_internal.held_duties h JOIN zeroauth_audit_internal.duty_rights o USING (duty)
+          SELECT 1 FROM zeroauth_audit_internal.held_duties h JOIN zeroauth_audit_internal.duty_rights o USING (duty)
           WHERE h.role = grant_statements.role AND h.named AND h.duty <> grant_statements.duty
-            AND NOT EXISTS (SELECT FROM zeroauth_audit_internal.included_duties i WHERE i.duty = h.duty AND i.within = grant_statements.duty)
+            AND NOT EXISTS (SELECT 1 FROM zeroauth_audit_internal.included_duties i WHERE i.duty = h.duty AND i.within = grant_statements.duty)
             AND (o.classid, o.objid, o.attnum, o.privilege) = (r.classid, r.objid, r.attnum, r.privilege)))
     GROUP BY r.classid, r.objid, r.privilege, r.attnum = 0
 $$;
@@ -107,7 +107,7 @@ BEGIN
     JOIN zeroauth_audit_internal.duty_rights r USING (duty)
     JOIN zeroauth_audit_internal.granted_rights g USING (classid, objid, attnum, privilege)
     WHERE h.role = take_duty.role AND h.named AND g.grantee = take_duty.role AND r.attnum <> 0 AND h.duty <> take_duty.duty
-      AND NOT EXISTS (SELECT FROM zeroauth_audit_internal.included_duties i WHERE i.duty = h.duty AND i.within = take_duty.duty);
+      AND NOT EXISTS (SELECT 1 FROM zeroauth_audit_internal.included_duties i WHERE i.duty = h.duty AND i.within = take_duty.duty);
     FOR s IN SELECT * FROM zeroauth_audit_internal.grant_statements('REVOKE', take_duty.role, take_duty.duty) LOOP
         EXECUTE s.statement;
         taken := taken + s.rights;
@@ -235,7 +235,7 @@ BEGIN
     whole := ARRAY(SELECT h.duty FROM zeroauth_audit_internal.held_duties h WHERE h.role = who AND h.whole AND h.duty <> audit_revoke.duty ORDER BY 1);
     taken := zeroauth_audit_internal.take_duty(who, audit_revoke.duty);
     FOREACH lost IN ARRAY whole LOOP
-        IF NOT EXISTS (SELECT FROM zeroauth_audit_internal.held_duties h WHERE h.role = who AND h.whole AND h.duty = lost) THEN
+        IF NOT EXISTS (SELECT 1 FROM zeroauth_audit_internal.held_duties h WHERE h.role = who AND h.whole AND h.duty = lost) THEN
             RAISE NOTICE USING MESSAGE = format('with that "%s" has no longer all of the duty %s', audit_revoke.role, lost),
                 HINT = format('If it is to have that duty: SELECT audit_grant(%L, %L);', audit_revoke.role, lost);
         END IF;

@@ -108,7 +108,7 @@ CREATE VIEW zeroauth_audit_internal.held_duties AS
             WHERE l.duty = ANY (s.duties) AND l.duty <> d.duty AND l.duty NOT IN (SELECT i.within FROM included i WHERE i.duty = d.duty))
     ), named AS MATERIALIZED (
         SELECT o.duties, pg_catalog.array_agg(o.duty) AS fewest FROM own o
-        WHERE NOT EXISTS (SELECT FROM own p JOIN included i ON i.within = p.duty WHERE p.duties = o.duties AND i.duty = o.duty)
+        WHERE NOT EXISTS (SELECT 1 FROM own p JOIN included i ON i.within = p.duty WHERE p.duties = o.duties AND i.duty = o.duty)
         GROUP BY o.duties
     )
     SELECT s.role, d.duty, true AS whole, d.duty = ANY (n.fewest) AS named
@@ -116,7 +116,7 @@ CREATE VIEW zeroauth_audit_internal.held_duties AS
     UNION ALL
     -- Of two of which one includes the other: the one that is nearer.
     SELECT p.role, p.duty, false, NOT EXISTS (
-        SELECT FROM part o JOIN included i ON (i.duty, i.within) IN ((p.duty, o.duty), (o.duty, p.duty))
+        SELECT 1 FROM part o JOIN included i ON (i.duty, i.within) IN ((p.duty, o.duty), (o.duty, p.duty))
         WHERE o.role = p.role AND (o.share > p.share OR o.share = p.share AND o.duty = i.duty))
     FROM part p;
 REVOKE ALL ON TABLE zeroauth_audit_internal.held_duties FROM PUBLIC;

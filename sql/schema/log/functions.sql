@@ -99,7 +99,7 @@ BEGIN
     IF key_usable.error IS NOT NULL THEN
         PERFORM zeroauth_audit_internal.raise_alert('checkpoint_key', 2::smallint, NULL, 'checkpoint_key',
             'checkpoints cannot be signed: ' || key_usable.error, jsonb_build_object('error', key_usable.error));
-    ELSIF EXISTS (SELECT FROM zeroauth_audit_internal.alerts a WHERE a.fingerprint = 'checkpoint_key' AND a.state <> 'resolved') THEN
+    ELSIF EXISTS (SELECT 1 FROM zeroauth_audit_internal.alerts a WHERE a.fingerprint = 'checkpoint_key' AND a.state <> 'resolved') THEN
         PERFORM zeroauth_audit_internal.resolve_alert('checkpoint_key', 'the key can be used');
     END IF;
 END
@@ -267,7 +267,7 @@ BEGIN
     WHERE k.last_used < excluded.last_used - interval '10 minutes'
     RETURNING k.first_used = k.last_used INTO is_new;
     -- Two that begin together are no change.
-    IF is_new AND EXISTS (SELECT FROM zeroauth_audit_internal.keys k WHERE k.public_key <> key_signs.public_key AND k.first_used < now()) THEN
+    IF is_new AND EXISTS (SELECT 1 FROM zeroauth_audit_internal.keys k WHERE k.public_key <> key_signs.public_key AND k.first_used < now()) THEN
         PERFORM zeroauth_audit_internal.raise_alert('key_changed', 3::smallint, NULL, 'key_changed:' || encode(CASE WHEN octet_length(key_signs.public_key) > 32 THEN sha256(key_signs.public_key) ELSE key_signs.public_key END, 'hex'),
             format('checkpoints are signed with a new key: %s', key_signs.vkey),
             jsonb_build_object('vkey', key_signs.vkey, 'others', (
@@ -301,7 +301,7 @@ BEGIN
     FOR log IN
         SELECT l.* FROM zeroauth_audit_internal.logs l
         WHERE l.state = 'held' OR l.state = 'open' AND EXISTS (
-            SELECT FROM zeroauth_audit_internal.drift_findings d WHERE d.tenant_id = l.tenant_id AND d.source = 'log' AND d.alerted_at IS NOT NULL AND d.last_seen_at >= l.started_at)
+            SELECT 1 FROM zeroauth_audit_internal.drift_findings d WHERE d.tenant_id = l.tenant_id AND d.source = 'log' AND d.alerted_at IS NOT NULL AND d.last_seen_at >= l.started_at)
         ORDER BY l.tenant_id, l.epoch FOR UPDATE
     LOOP
         SELECT sum(d.events) INTO missed FROM zeroauth_audit_internal.drift_findings d

@@ -118,7 +118,7 @@ BEGIN
     IF registry_is.problem IS NOT NULL THEN
         PERFORM zeroauth_audit_internal.raise_alert('checkpoint_mismatch', 1::smallint, NULL, 'registry_damaged',
             'the registry is not what was sealed, and nothing is sealed any more: ' || registry_is.problem, jsonb_build_object('why', registry_is.problem));
-    ELSIF EXISTS (SELECT FROM zeroauth_audit_internal.alerts a WHERE a.fingerprint = 'registry_damaged' AND a.state <> 'resolved') THEN
+    ELSIF EXISTS (SELECT 1 FROM zeroauth_audit_internal.alerts a WHERE a.fingerprint = 'registry_damaged' AND a.state <> 'resolved') THEN
         PERFORM zeroauth_audit_internal.resolve_alert('registry_damaged', 'the registry is what was sealed');
     END IF;
 END

@@ -220,7 +220,7 @@ BEGIN
 
     IF before.cluster = seen.cluster AND (before.trail, before.trail_file) <> (seen.trail, seen.trail_file) THEN
         -- Who wrote it anew says so right after the commit that can be seen here.
-        IF NOT EXISTS (SELECT FROM zeroauth_audit_internal.privileged_uses() x WHERE x.kind = 'table_rewritten') THEN
+        IF NOT EXISTS (SELECT 1 FROM zeroauth_audit_internal.privileged_uses() x WHERE x.kind = 'table_rewritten') THEN
             PERFORM pg_sleep(0.5);
         END IF;
         SELECT coalesce(r.rolname, 'role ' || x.role) INTO rewriter
@@ -253,7 +253,7 @@ BEGIN
     -- deleted. So as many deletions as insertions say nothing; but whoever deletes in earnest passes a guard, or switches it off.
     -- What a guard let through is told with the role, by tripwire_privileged_uses().
     IF before.cluster IS NOT NULL AND (updated > 0 OR deleted > inserted)
-       AND NOT EXISTS (SELECT FROM zeroauth_audit_internal.privileged_uses() x WHERE x.kind = 'rows_modified') THEN
+       AND NOT EXISTS (SELECT 1 FROM zeroauth_audit_internal.privileged_uses() x WHERE x.kind = 'rows_modified') THEN
         PERFORM zeroauth_audit_internal.raise_incident('rows_modified', 1::smallint, 'audit_events', 'rows of audit_events were updated or deleted, or it was tried in a transaction that was rolled back',
             jsonb_build_object('updated', updated, 'deleted', deleted, 'inserted', inserted, 'looked_at', seen.looked_at, 'last_looked_at', before.looked_at));
     END IF;
@@ -408,6 +408,7 @@ BEGIN
         END IF;
         PERFORM zeroauth_audit_internal.jobs_watch();
         PERFORM zeroauth_audit_internal.sinks_watch();
+        PERFORM zeroauth_audit_internal.replication_watch();
     EXCEPTION WHEN OTHERS THEN
         problems := problems || jsonb_build_object('watch', SQLSTATE || ' ' || SQLERRM);
     END;
@@ -426,7 +427,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.job_tripwire() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.job_tripwire() IS
-    'The job tripwire: looks at definitions, at the file and the counters of audit_events, at uses of maintenance and replica role, at writes to system catalogs, and at the clock; raises alerts of kind guard_disabled, table_rewritten, rows_modified, maintenance_used, replica_role_used, catalog_written, state_written, settings_written, events_supplied, write_refused, restore_running, job_off, sink_failing and clock_step, and resolves those whose condition is gone.';
+    'The job tripwire: looks at definitions, at the file and the counters of audit_events, at uses of maintenance and replica role, at writes to system catalogs, and at the clock; raises alerts of kind guard_disabled, table_rewritten, rows_modified, maintenance_used, replica_role_used, catalog_written, state_written, settings_written, events_supplied, write_refused, restore_running, job_off, sink_failing, subscription_failing, replication_behind and clock_step, and resolves those whose condition is gone.';
 
 CREATE FUNCTION zeroauth_audit_internal.job_pins() RETURNS jsonb
     LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE

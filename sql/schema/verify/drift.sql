@@ -199,7 +199,7 @@ AS $$
 BEGIN
     -- What a restore inserts and what the job inserts would otherwise meet at the primary key. The row that the job has
     -- locked already: a lock of another kind would be an upgrade, and a deadlock with whoever waits for the row.
-    PERFORM FROM zeroauth_audit_internal.drift_state FOR UPDATE;
+    PERFORM 1 FROM zeroauth_audit_internal.drift_state FOR UPDATE;
     RETURN NULL;
 END
 $$;
@@ -315,7 +315,7 @@ BEGIN
     WHERE d.tenant_id = drift_gone.tenant AND d.kind = drift_gone.kind AND d.chain = drift_gone.chain
       AND d.source = drift_gone.source AND d.trail = drift_gone.trail;
     -- Replay, watermarks and the log share the alert.
-    IF NOT EXISTS (SELECT FROM zeroauth_audit_internal.drift_findings d WHERE d.tenant_id = drift_gone.tenant AND d.kind = drift_gone.kind AND d.chain = drift_gone.chain) THEN
+    IF NOT EXISTS (SELECT 1 FROM zeroauth_audit_internal.drift_findings d WHERE d.tenant_id = drift_gone.tenant AND d.kind = drift_gone.kind AND d.chain = drift_gone.chain) THEN
         PERFORM zeroauth_audit_internal.resolve_alert(zeroauth_audit_internal.drift_fingerprint(drift_gone.kind, drift_gone.tenant, drift_gone.chain),
             'drift replay found the events as they should be');
     END IF;

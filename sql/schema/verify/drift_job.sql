@@ -44,9 +44,9 @@ BEGIN
     -- What the owner resolved by hand, because no check can ever find it gone, is settled.
     DELETE FROM zeroauth_audit_internal.drift_findings d
     WHERE d.source = 'memory' AND d.alerted_at IS NOT NULL AND NOT EXISTS (
-        SELECT FROM zeroauth_audit_internal.alerts a WHERE a.fingerprint = zeroauth_audit_internal.drift_fingerprint(d.kind, d.tenant_id, d.chain) AND a.state <> 'resolved');
+        SELECT 1 FROM zeroauth_audit_internal.alerts a WHERE a.fingerprint = zeroauth_audit_internal.drift_fingerprint(d.kind, d.tenant_id, d.chain) AND a.state <> 'resolved');
     -- Only in a table that was changed; no tenant's replay comes past such rows.
-    SELECT count(*) INTO nameless FROM (SELECT FROM @extschema@.audit_events e WHERE e.tenant_id IS NULL LIMIT 1000) n;
+    SELECT count(*) INTO nameless FROM (SELECT 1 FROM @extschema@.audit_events e WHERE e.tenant_id IS NULL LIMIT 1000) n;
     IF nameless > 0 THEN
         PERFORM zeroauth_audit_internal.drift_note(jsonb_build_object('tenant', '', 'kind', 'content_mismatch', 'chain', -1, 'source', 'replay', 'count', nameless,
             'first_seq', 0, 'last_seq', 0, 'expected', '[]'::jsonb, 'places', jsonb_build_array(jsonb_build_object('detail', 'tenant_id is null'))));
@@ -77,9 +77,9 @@ BEGIN
         WHERE NOT excluded.chain || ':' || excluded.tenant_id = ANY (kept);
     UPDATE zeroauth_audit_internal.tenants t SET first_seen = coalesce(t.first_seen, now), last_seen = now, checked_at = now, check_error = NULL
     WHERE t.tenant_id = ANY (seen);
-    IF EXISTS (SELECT FROM unnest(seen) n (tenant) WHERE NOT EXISTS (SELECT FROM zeroauth_audit_internal.tenants t WHERE t.tenant_id = n.tenant)) THEN
+    IF EXISTS (SELECT 1 FROM unnest(seen) n (tenant) WHERE NOT EXISTS (SELECT 1 FROM zeroauth_audit_internal.tenants t WHERE t.tenant_id = n.tenant)) THEN
         INSERT INTO zeroauth_audit_internal.tenants (tenant_id, first_seen, last_seen, checked_at)
-        SELECT n.tenant, now, now, now FROM unnest(seen) n (tenant) WHERE NOT EXISTS (SELECT FROM zeroauth_audit_internal.tenants t WHERE t.tenant_id = n.tenant);
+        SELECT n.tenant, now, now, now FROM unnest(seen) n (tenant) WHERE NOT EXISTS (SELECT 1 FROM zeroauth_audit_internal.tenants t WHERE t.tenant_id = n.tenant);
     END IF;
     DELETE FROM zeroauth_audit_internal.watermarks w
     USING jsonb_to_recordset(replayed -> 'confirmed') c (tenant text, chain smallint, trail uuid)
@@ -147,7 +147,7 @@ BEGIN
         ELSE
             -- What may be missing is looked into before the long part of the run.
             UPDATE zeroauth_audit_internal.drift_state
-            SET phase = CASE WHEN EXISTS (SELECT FROM zeroauth_audit_internal.drift_findings d WHERE d.suspected) THEN 'confirm' ELSE 'history' END;
+            SET phase = CASE WHEN EXISTS (SELECT 1 FROM zeroauth_audit_internal.drift_findings d WHERE d.suspected) THEN 'confirm' ELSE 'history' END;
         END IF;
     END IF;
     RETURN jsonb_build_object('tenants', replayed -> 'tenants', 'events', replayed -> 'events');
@@ -314,15 +314,15 @@ BEGIN
         replayed := NULL;
         IF f.source = 'memory' THEN
             SELECT coalesce(bool_and(EXISTS (
-                SELECT FROM @extschema@.audit_events e
+                SELECT 1 FROM @extschema@.audit_events e
                 WHERE e.tenant_id = f.tenant_id AND e.chain = x.chain AND e.seq = x.seq AND e.event_hash = decode(x.hash, 'hex'))), false)
             INTO gone FROM jsonb_to_recordset(f.expected) x (chain smallint, seq bigint, hash text);
         ELSIF f.tenant_id = '' THEN
-            gone := NOT EXISTS (SELECT FROM @extschema@.audit_events e WHERE e.tenant_id IS NULL);
+            gone := NOT EXISTS (SELECT 1 FROM @extschema@.audit_events e WHERE e.tenant_id IS NULL);
         ELSE
             replayed := zeroauth_audit_internal.replay_chain(f.tenant_id, f.chain, coalesce(f.checked_seq, greatest(f.first_seq, 1) - 1), least(f.last_seq, 9223372036854775806) + 1, f.kind, 9223372036854775807,
                 greatest(extract(milliseconds FROM until - clock_timestamp())::integer, 1));
-            IF EXISTS (SELECT FROM jsonb_array_elements(replayed -> 'findings') r WHERE r.value ->> 'kind' = f.kind) THEN
+            IF EXISTS (SELECT 1 FROM jsonb_array_elements(replayed -> 'findings') r WHERE r.value ->> 'kind' = f.kind) THEN
                 gone := false;
             ELSIF (replayed ->> 'complete')::boolean THEN
                 -- Where the events are not there any more, nothing is proven.
@@ -356,7 +356,7 @@ CREATE FUNCTION zeroauth_audit_internal.drift_in_index(tenant text, chain smalli
     SET enable_seqscan = off SET jit = off
 AS $$
     SELECT EXISTS (
-        SELECT FROM @extschema@.audit_events e
+        SELECT 1 FROM @extschema@.audit_events e
         WHERE e.tenant_id = drift_in_index.tenant AND (drift_in_index.chain < 0 OR e.chain = drift_in_index.chain)
           AND e.seq BETWEEN drift_in_index.first_seq AND drift_in_index.last_seq)
 $$;
@@ -373,12 +373,12 @@ BEGIN
     -- Two statements, each of which reads the blocks once, however many suspicions there are.
     UPDATE zeroauth_audit_internal.drift_findings d SET seen_in_table = true
     WHERE d.suspected AND NOT d.seen_in_table AND d.chain >= 0 AND EXISTS (
-        SELECT FROM @extschema@.audit_events e
+        SELECT 1 FROM @extschema@.audit_events e
         WHERE e.ctid >= format('(%s,0)', first_block)::tid AND e.ctid < format('(%s,0)', last_block)::tid
           AND e.tenant_id = d.tenant_id AND e.chain = d.chain AND e.seq BETWEEN d.absent_from AND d.absent_to);
     UPDATE zeroauth_audit_internal.drift_findings d SET seen_in_table = true
     WHERE d.suspected AND NOT d.seen_in_table AND d.chain < 0 AND EXISTS (
-        SELECT FROM @extschema@.audit_events e
+        SELECT 1 FROM @extschema@.audit_events e
         WHERE e.ctid >= format('(%s,0)', first_block)::tid AND e.ctid < format('(%s,0)', last_block)::tid
           AND e.tenant_id = d.tenant_id AND e.seq BETWEEN d.absent_from AND d.absent_to);
 END
@@ -432,7 +432,7 @@ DECLARE
     f zeroauth_audit_internal.drift_findings;
     settled bigint := 0;
 BEGIN
-    IF EXISTS (SELECT FROM zeroauth_audit_internal.drift_findings d WHERE d.suspected) THEN
+    IF EXISTS (SELECT 1 FROM zeroauth_audit_internal.drift_findings d WHERE d.suspected) THEN
         LOOP
             blocks := pg_relation_size('@extschema@.audit_events'::regclass) / current_setting('block_size')::bigint;
             EXIT WHEN block >= blocks;
@@ -448,7 +448,7 @@ BEGIN
             settled := settled + 1;
         END LOOP;
     END IF;
-    IF NOT EXISTS (SELECT FROM zeroauth_audit_internal.drift_findings d WHERE d.suspected) THEN
+    IF NOT EXISTS (SELECT 1 FROM zeroauth_audit_internal.drift_findings d WHERE d.suspected) THEN
         UPDATE zeroauth_audit_internal.drift_state s
         SET confirm_block = 0,
             phase = CASE WHEN s.history_left IS NULL THEN 'history' WHEN s.errors > 0 THEN 'failing' ELSE 'idle' END,

@@ -234,6 +234,14 @@ CROSS JOIN LATERAL (VALUES
     (28, 'the same, and what the log remembers is made anew, but for the signature', 'checkpoint_mismatch', false, ARRAY[
         $$UPDATE {table} SET action = 'forged' WHERE tenant_id = 'acme' AND seq = 5$$ || caller.recomputed || caller.remembered], NULL, NULL),
     (28, 'whatever in the database remembers the head is changed, too', 'anchor_mismatch', NULL, NULL, NULL, 'not played: needs what left the database'),
+    (29, 'an event is rewritten, and its log is forgotten', 'checkpoint_mismatch', false, ARRAY[
+        $$UPDATE {table} SET action = 'forged' WHERE tenant_id = 'acme' AND seq = 5$$ || caller.recomputed || $$;
+          DELETE FROM {schema}.logs WHERE tenant_id = 'acme'; DELETE FROM {schema}.log_intervals WHERE tenant_id = 'acme';
+          DELETE FROM {schema}.tiles WHERE tenant_id = 'acme'; DELETE FROM {schema}.checkpoints WHERE tenant_id = 'acme'$$], NULL, NULL),
+    (30, 'a log is ended by hand, or begun anew', 'checkpoint_mismatch', false, ARRAY[
+        $$UPDATE {schema}.logs SET state = 'ended' WHERE tenant_id = 'acme'$$,
+        $$UPDATE {schema}.logs SET state = 'ended' WHERE tenant_id = 'acme';
+          INSERT INTO {schema}.logs (tenant_id, epoch, started_at) VALUES ('acme', 1, clock_timestamp())$$], NULL, NULL),
     (32, 'a write to a catalog switches the triggers off', 'catalog_written', NULL, NULL, NULL, 'not played: needs the trail itself'),
     (34, 'a function, a trigger or a policy stands beside', 'ZA004', NULL, NULL, NULL, 'not played: needs the trail itself'),
     (35, 'an index that refuses events, or runs code', 'ZA004', true, ARRAY[

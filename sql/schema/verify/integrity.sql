@@ -61,7 +61,7 @@ BEGIN
             UNION SELECT t.tenant_id FROM zeroauth_audit_internal.tenants t WHERE t.first_seen IS NOT NULL AND (audit_integrity.tenant IS NULL OR t.tenant_id = audit_integrity.tenant)
             UNION SELECT w.tenant_id FROM zeroauth_audit_internal.watermarks w WHERE audit_integrity.tenant IS NULL OR w.tenant_id = audit_integrity.tenant
             UNION SELECT l.tenant_id FROM zeroauth_audit_internal.logs l WHERE l.tree_size > 0 AND l.state <> 'ended' AND (audit_integrity.tenant IS NULL OR l.tenant_id = audit_integrity.tenant)
-            UNION SELECT audit_integrity.tenant WHERE EXISTS (SELECT FROM @extschema@.audit_events e WHERE e.tenant_id = audit_integrity.tenant)
+            UNION SELECT audit_integrity.tenant WHERE EXISTS (SELECT 1 FROM @extschema@.audit_events e WHERE e.tenant_id = audit_integrity.tenant)
         ), facts AS (
             SELECT w.tenant_id, h.*, m.*, t.checked_at, t.check_error, f.open_findings + o.contradicted AS open_findings, f.suspicions,
                 ARRAY(SELECT DISTINCT k FROM unnest(f.kinds || o.kinds) k ORDER BY k) AS kinds, a.open_alerts

@@ -160,7 +160,7 @@ AS $$
         END) found (problem)
     UNION ALL
     SELECT 'fork guard', EXISTS (
-            SELECT FROM pg_catalog.pg_index i
+            SELECT 1 FROM pg_catalog.pg_index i
             WHERE i.indrelid OPERATOR(pg_catalog.=) '@extschema@.audit_events'::pg_catalog.regclass::pg_catalog.oid AND i.indisprimary AND i.indisvalid
               AND i.indkey::text = '1 2 3'),
         'the primary key refuses two events at one place'

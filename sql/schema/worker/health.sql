@@ -88,14 +88,14 @@ BEGIN
                'enabled', j.enabled, 'scheduler', j.scheduler, 'next_run', j.next_run, 'last_success', j.last_success, 'overdue', j.name = ANY (late))), '{}')
     INTO jobs FROM zeroauth_audit_internal.jobs j;
     failing := ARRAY(SELECT 'job_overdue:' || n FROM unnest(late) n);
-    IF EXISTS (SELECT FROM zeroauth_audit_internal.jobs j WHERE j.scheduler = 'pg_cron' AND j.enabled) AND NOT EXISTS (SELECT FROM pg_extension e WHERE e.extname = 'pg_cron') THEN
+    IF EXISTS (SELECT 1 FROM zeroauth_audit_internal.jobs j WHERE j.scheduler = 'pg_cron' AND j.enabled) AND NOT EXISTS (SELECT 1 FROM pg_extension e WHERE e.extname = 'pg_cron') THEN
         failing := failing || 'pg_cron_missing'::text;
     END IF;
     IF held IS DISTINCT FROM 'no_events' AND held IS DISTINCT FROM 'copy' THEN
         -- Not what a person knows of: its alert is acknowledged.
         degraded := ARRAY(
             SELECT 'job_off:' || o.name FROM zeroauth_audit_internal.jobs_off() o
-            WHERE NOT EXISTS (SELECT FROM zeroauth_audit_internal.alerts a WHERE a.fingerprint IN ('job_off:' || o.name, 'job_disabled:' || o.name) AND a.state = 'acknowledged')
+            WHERE NOT EXISTS (SELECT 1 FROM zeroauth_audit_internal.alerts a WHERE a.fingerprint IN ('job_off:' || o.name, 'job_disabled:' || o.name) AND a.state = 'acknowledged')
             ORDER BY o.name);
     END IF;
     IF held = 'restore_running' THEN
@@ -179,7 +179,7 @@ BEGIN
     SELECT * INTO c FROM zeroauth_audit_internal.clock();
     -- Not what a person knows of: in a container nobody can set the clock, and its host may keep it without telling the kernel.
     IF c.problem IS NOT NULL AND NOT EXISTS (
-        SELECT FROM zeroauth_audit_internal.alerts a WHERE a.fingerprint = 'clock_step:unsynchronised' AND a.state = 'acknowledged') THEN
+        SELECT 1 FROM zeroauth_audit_internal.alerts a WHERE a.fingerprint = 'clock_step:unsynchronised' AND a.state = 'acknowledged') THEN
         reasons := ARRAY['clock_unsynchronised'];
     END IF;
     RETURN jsonb_build_object(
@@ -204,7 +204,7 @@ DECLARE
     reasons text[] := '{}';
 BEGIN
     -- A long queue is not counted to its end, since this is asked every second.
-    SELECT count(*) INTO queue FROM (SELECT FROM zeroauth_audit_internal.alert_deliveries d WHERE d.state <> 'delivered' LIMIT most) q;
+    SELECT count(*) INTO queue FROM (SELECT 1 FROM zeroauth_audit_internal.alert_deliveries d WHERE d.state <> 'delivered' LIMIT most) q;
     IF queue > 0 THEN
         SELECT d.created_at INTO oldest FROM zeroauth_audit_internal.alert_deliveries d WHERE d.state <> 'delivered' ORDER BY d.created_at LIMIT 1;
         SELECT q.last_error INTO last_error
@@ -236,7 +236,7 @@ DECLARE
     others record;
     reasons text[] := '{}';
 BEGIN
-    SELECT count(*) INTO highest FROM (SELECT FROM zeroauth_audit_internal.alerts a WHERE a.state = 'open' AND a.severity = 1 LIMIT most) q;
+    SELECT count(*) INTO highest FROM (SELECT 1 FROM zeroauth_audit_internal.alerts a WHERE a.state = 'open' AND a.severity = 1 LIMIT most) q;
     SELECT count(*) FILTER (WHERE q.state = 'open' AND q.severity = 2) AS second, count(*) FILTER (WHERE q.state = 'open' AND q.severity = 3) AS third,
         count(*) FILTER (WHERE q.state = 'open' AND q.severity = 4) AS fourth,
         count(*) FILTER (WHERE q.state = 'acknowledged') AS acknowledged, count(*) FILTER (WHERE q.state = 'acknowledged' AND q.severity = 1) AS highest
@@ -273,9 +273,13 @@ DECLARE
         'alerts', zeroauth_audit_internal.health_alerts(),
         'log', zeroauth_audit_internal.health_log(),
         'anchors', zeroauth_audit_internal.health_anchors());
+    replication jsonb := zeroauth_audit_internal.health_replication();
     states text[];
     reasons jsonb;
 BEGIN
+    IF replication IS NOT NULL THEN
+        parts := parts || jsonb_build_object('replication', replication);
+    END IF;
     SELECT array_agg(p.value ->> 'state'), coalesce(jsonb_agg(r.reason ORDER BY r.reason #>> '{}') FILTER (WHERE r.reason IS NOT NULL), '[]')
     INTO states, reasons
     FROM jsonb_each(parts) p LEFT JOIN LATERAL jsonb_array_elements(p.value -> 'reasons') r (reason) ON true;

@@ -232,9 +232,9 @@ CREATE FUNCTION zeroauth_audit_internal.trail_begun() RETURNS boolean
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    RETURN EXISTS (SELECT FROM @extschema@.audit_events)
+    RETURN EXISTS (SELECT 1 FROM @extschema@.audit_events)
         OR coalesce((SELECT t.counted FROM zeroauth_audit_internal.tripwire_state t), false)
-        OR EXISTS (SELECT FROM zeroauth_audit_internal.watermarks w WHERE w.trail = (SELECT s.trail FROM zeroauth_audit_internal.drift_state s))
+        OR EXISTS (SELECT 1 FROM zeroauth_audit_internal.watermarks w WHERE w.trail = (SELECT s.trail FROM zeroauth_audit_internal.drift_state s))
         OR zeroauth_audit_internal.trail_sealed();
 END
 $$;
@@ -390,7 +390,7 @@ BEGIN
     FOR off IN SELECT o.name, o.why FROM zeroauth_audit_internal.jobs_off() o LOOP
         marks := marks || ('job_off:' || off.name);
         -- Somebody said so and why: there is an alert with both.
-        IF NOT EXISTS (SELECT FROM zeroauth_audit_internal.alerts a WHERE a.fingerprint = 'job_disabled:' || off.name AND a.state <> 'resolved') THEN
+        IF NOT EXISTS (SELECT 1 FROM zeroauth_audit_internal.alerts a WHERE a.fingerprint = 'job_disabled:' || off.name AND a.state <> 'resolved') THEN
             PERFORM zeroauth_audit_internal.raise_alert('job_off', 2::smallint, NULL, 'job_off:' || off.name, format('job %s does not run as it has to: %s', off.name, off.why),
                 (SELECT jsonb_build_object('why', off.why, 'job', to_jsonb(j)) FROM (SELECT) n LEFT JOIN zeroauth_audit_internal.jobs j ON j.name = off.name));
         END IF;
@@ -497,7 +497,7 @@ BEGIN
     UPDATE zeroauth_audit_internal.jobs j SET overdue_at = zeroauth_audit_internal.schedule_overdue(j.schedule, j.time_zone, clock_timestamp())
     WHERE j.enabled AND j.overdue_at < zeroauth_audit_internal.schedule_overdue(j.schedule, j.time_zone, clock_timestamp())
       AND NOT EXISTS (
-          SELECT FROM zeroauth_audit_internal.job_runs r
+          SELECT 1 FROM zeroauth_audit_internal.job_runs r
           WHERE r.job = j.name AND r.status IN ('failed', 'timed_out') AND r.started_at > coalesce(j.last_success, '-infinity'));
     PERFORM zeroauth_audit_internal.jobs_correct();
     -- Nobody looked while there was no worker.
@@ -637,7 +637,7 @@ BEGIN
     WITH old AS (
         SELECT r.id FROM zeroauth_audit_internal.job_runs r
         WHERE r.finished_at < clock_timestamp() - interval '7 days'
-          AND (SELECT count(*) FROM (SELECT FROM zeroauth_audit_internal.job_runs newer WHERE newer.job = r.job AND newer.started_at > r.started_at LIMIT 100) n) >= 100
+          AND (SELECT count(*) FROM (SELECT 1 FROM zeroauth_audit_internal.job_runs newer WHERE newer.job = r.job AND newer.started_at > r.started_at LIMIT 100) n) >= 100
         LIMIT 5000
     )
     DELETE FROM zeroauth_audit_internal.job_runs r USING old WHERE r.id = old.id;
@@ -646,7 +646,7 @@ BEGIN
     WITH old AS (
         SELECT d.id FROM zeroauth_audit_internal.alert_deliveries d
         WHERE d.delivered_at < clock_timestamp() - interval '30 days'
-          AND NOT EXISTS (SELECT FROM zeroauth_audit_internal.alerts a WHERE a.id = d.alert_id AND a.state <> 'resolved')
+          AND NOT EXISTS (SELECT 1 FROM zeroauth_audit_internal.alerts a WHERE a.id = d.alert_id AND a.state <> 'resolved')
         LIMIT 5000
     )
     DELETE FROM zeroauth_audit_internal.alert_deliveries d USING old WHERE d.id = old.id;

@@ -37,6 +37,8 @@ AS $$
             WHEN 'checkpoints_not_published' THEN ARRAY['signed, not published: no sink', 'SELECT audit_sink_set(''worm'', ''directory'', ..)']
             WHEN 'checkpoints_off' THEN ARRAY['the job checkpoint is not enabled', 'audit_job_set(''checkpoint'', enabled => true)']
             WHEN 'sink_failing' THEN ARRAY[format('sink %s is not reached', k.name), 'SELECT * FROM audit_sinks']
+            WHEN 'subscription_failing' THEN ARRAY[format('by %s nothing arrives', k.name), 'SELECT * FROM pg_stat_subscription_stats']
+            WHEN 'replication_behind' THEN ARRAY[format('slot %s is behind', k.name), 'SELECT * FROM pg_replication_slots']
             WHEN 'logs_held' THEN ARRAY[format('logs held, a sink knows more: %s', h ->> 'held'), 'docs/runbook.md, before anything is repaired']
             WHEN 'anchors_not_signed' THEN ARRAY['nothing is signed that could be anchored', 'set zeroauth_audit.checkpoint_key_file']
             WHEN 'anchors_off' THEN ARRAY['no target is enabled', 'SELECT audit_anchor_target_set(''file'', ..)']
@@ -69,6 +71,7 @@ AS $$
         WHEN 'delivery' THEN CASE WHEN (h ->> 'queue')::integer = 0 THEN 'every alert is delivered' ELSE format('on their way: %s', h ->> 'queue') END
         WHEN 'alerts' THEN 'none open of severity 1 or 2'
         WHEN 'log' THEN format('events sealed: %s, logs: %s', h ->> 'events', h ->> 'logs')
+        WHEN 'replication' THEN format('subscriptions: %s, slots: %s', h ->> 'subscriptions', h ->> 'slots')
         WHEN 'anchors' THEN format('enabled targets: %s', (SELECT count(*) FROM jsonb_each(h -> 'targets') t WHERE (t.value ->> 'enabled')::boolean))
         ELSE '' END, 41)
 $$;
@@ -93,8 +96,8 @@ BEGIN
             CASE WHEN p.value -> 'reasons' <> '[]' THEN p.value #>> '{reasons,0}'
                  WHEN standby THEN NULL
                  WHEN p.key = 'log' AND unsigned THEN 'checkpoints_not_signed'
-                 WHEN p.key = 'log' AND NOT EXISTS (SELECT FROM zeroauth_audit_internal.sinks s WHERE s.enabled) THEN 'checkpoints_not_published'
-                 WHEN p.key = 'delivery' AND NOT EXISTS (SELECT FROM zeroauth_audit_internal.alert_routes r WHERE r.enabled) THEN 'no_route' END AS reason
+                 WHEN p.key = 'log' AND NOT EXISTS (SELECT 1 FROM zeroauth_audit_internal.sinks s WHERE s.enabled) THEN 'checkpoints_not_published'
+                 WHEN p.key = 'delivery' AND NOT EXISTS (SELECT 1 FROM zeroauth_audit_internal.alert_routes r WHERE r.enabled) THEN 'no_route' END AS reason
         FROM jsonb_each(health) p WHERE jsonb_typeof(p.value) = 'object'
     ), judged AS (
         SELECT CASE WHEN p.reason IS NOT NULL AND p.state = 'ok' THEN 'degraded' ELSE p.state END AS state,

@@ -223,7 +223,8 @@ mod tests {
         assert_eq!((public.algorithm(), public.public().len()), (Algorithm::MlDsa44, 1312));
         assert_eq!(VerifierKey::parse(&alloc::string::ToString::to_string(&public)).unwrap(), public);
         assert_eq!(public.renamed("log.example", Algorithm::Ed25519), public);
-        let verify = |note: &str| Note::parse(note.as_bytes()).unwrap().verify(core::slice::from_ref(&public));
+        let verify =
+            |note: &str| Note::parse(note.as_bytes()).unwrap().verify(core::slice::from_ref(&public));
         let note = alloc::format!("{body}\n{line}");
         let expected = Verified { key: 0, time: Some(1_795_253_400) };
         assert_eq!(verify(&note), Ok([expected].to_vec()));
