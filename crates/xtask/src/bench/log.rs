@@ -84,6 +84,8 @@ fn hold(client: &mut Client, cluster: &Cluster, effort: &Effort, tenants: u32) -
         "zeroauth_audit_internal.log_intervals",
         "zeroauth_audit_internal.tiles",
         "zeroauth_audit_internal.checkpoints",
+        "zeroauth_audit_internal.registry_entries",
+        "zeroauth_audit_internal.registry_tiles",
     ] {
         client.batch_execute(&format!("VACUUM ANALYZE {table}"))?;
     }
