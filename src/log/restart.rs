@@ -24,7 +24,15 @@ pub struct State<'a> {
     pub ends: Vec<End>,
     /// The tiles that it is in.
     pub tiles: Tiles<'a>,
+    /// Where it is.
+    pub place: Place<'a>,
+}
+
+/// The first leaves of the log of an epoch.
+pub struct Place<'a> {
+    tenant: &'a str,
     epoch: i32,
+    size: u64,
 }
 
 /// What an entry says.
@@ -101,38 +109,45 @@ fn state<'a>(
             return Ok(None);
         }
     }
-    Ok(Some(State { entry: sealed.entry, size: sealed.size, ends, tiles, epoch }))
+    let place = Place { tenant, epoch, size: sealed.size };
+    Ok(Some(State { entry: sealed.entry, size: sealed.size, ends, tiles, place }))
 }
 
-impl State<'_> {
-    /// Has the log of a new epoch begin with it.
-    pub fn copy(&self, session: &Session, schema: &str, tenant: &str, epoch: i32) -> Result<(), Failure> {
+impl Place<'_> {
+    /// Has the log of a new epoch begin with these leaves, whose tiles are `tiles`.
+    pub fn copy(
+        &self,
+        session: &Session,
+        schema: &str,
+        tiles: &Tiles<'_>,
+        epoch: i32,
+    ) -> Result<(), Failure> {
         let intervals = format!(
             "INSERT INTO {schema}.log_intervals (tenant_id, epoch, chain, to_seq, from_seq, first_leaf, tree_size)
              SELECT i.tenant_id, $3::pg_catalog.int4, i.chain, i.to_seq, i.from_seq, i.first_leaf, i.tree_size
              FROM {schema}.log_intervals i WHERE i.tenant_id = $1 AND i.epoch = $2::pg_catalog.int4 AND i.tree_size <= $4"
         );
         // The full ones: level 7 has none.
-        let tiles = format!(
+        let full = format!(
             "INSERT INTO {schema}.tiles (tenant_id, epoch, level, place, hashes)
              SELECT t.tenant_id, $3::pg_catalog.int4, t.level, t.place, t.hashes FROM {schema}.tiles t
              WHERE t.tenant_id = $1 AND t.epoch = $2::pg_catalog.int4 AND t.level < 7 AND t.place < $4 >> (8 * (t.level + 1))"
         );
         let from_to = [
-            Parameter::Text(tenant),
+            Parameter::Text(self.tenant),
             Parameter::Int8(i64::from(self.epoch)),
             Parameter::Int8(i64::from(epoch)),
             Parameter::count(self.size),
         ];
         session.change_again(&intervals, &from_to, |_| Ok(()))?;
-        session.change_again(&tiles, &from_to, |_| Ok(()))?;
+        session.change_again(&full, &from_to, |_| Ok(()))?;
         let edge = format!(
             "INSERT INTO {schema}.tiles (tenant_id, epoch, level, place, hashes) VALUES ($1, $2::pg_catalog.int4, $3, $4, $5)"
         );
-        for tile in self.tiles.edge(self.size)? {
+        for tile in tiles.edge(self.size)? {
             let hashes: Vec<u8> = tile.hashes.iter().flat_map(|hash| *hash.as_bytes()).collect();
             let parameters = [
-                Parameter::Text(tenant),
+                Parameter::Text(self.tenant),
                 Parameter::Int8(i64::from(epoch)),
                 Parameter::Int2(i16::from(tile.level)),
                 Parameter::Int8(bigint(tile.index)),

@@ -18,8 +18,8 @@ struct Stored {
     /// Whose log, for the state of one.
     tenant: Option<String>,
     entry: Result<Entry, String>,
-    /// Epoch and size of the tree that it continues.
-    continues: Option<(i32, u64)>,
+    /// Size of the tree that it continues.
+    continues: Option<u64>,
 }
 
 /// The text of a run's file, which follows the file of `before`; `Ok(Err(..))` when the tables do not give it.
@@ -41,7 +41,7 @@ pub fn text(
     let mut entries = Vec::new();
     let names = name_key(session, schema)?;
     let sql = format!(
-        "SELECT e.tenant_id, e.text, b.epoch, b.tree_size, {}
+        "SELECT e.tenant_id, e.text, b.tree_size, {}
          FROM {schema}.registry_entries e LEFT JOIN {schema}.registry_entries b ON b.entry = COALESCE(e.restored, e.previous)
          WHERE e.entry >= $1 AND e.entry < $2 ORDER BY e.entry",
         LOG.split(", ").map(|column| format!("e.{column}")).collect::<Vec<_>>().join(", ")
@@ -51,12 +51,12 @@ pub fn text(
         let (tenant, text) = (row.text(0)?, row.text(1)?);
         let entry = match (&tenant, &names, text) {
             (None, _, Some(text)) => Entry::parse(text.as_bytes()).map_err(|error| error.to_string()),
-            (Some(tenant), Some(names), None) => log(row, 4, names, tenant)
+            (Some(tenant), Some(names), None) => log(row, 3, names, tenant)
                 .map(Entry::Log)
                 .ok_or_else(|| "an entry of a log is incomplete".to_owned()),
             _ => Err("an entry has no text".to_owned()),
         };
-        let continues = row.int4(2).map(|epoch| (epoch, place(row, 3)));
+        let continues = row.int8(2).map(|_| place(row, 2));
         entries.push(Stored { tenant, entry, continues });
         Ok(())
     })?;
@@ -86,7 +86,7 @@ pub fn text(
         };
         let from = match log.restored {
             Some(Restored::Nothing) => 0,
-            _ => stored.continues.map_or(0, |(_, size)| size),
+            _ => stored.continues.unwrap_or(0),
         };
         let epoch = i32::try_from(log.epoch).unwrap_or(i32::MAX);
         let tiles = Tiles::new(session, schema, tenant, epoch);

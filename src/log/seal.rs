@@ -294,14 +294,16 @@ impl<'a> Sealer<'a> {
         }
         let mut begins_with = log.size;
         let mut restored = None;
+        let mut copied = None;
         if log.size == 0
             && let Some(newest) = newest.as_ref().filter(|newest| is_epoch(newest.log.epoch + 1, log.epoch))
         {
             restored = Some(Restored::Nothing);
             if let Some(state) = restart::newest_kept(&self.comparison, self.schema, tenant, newest)? {
-                state.copy(self.session, self.schema, tenant, log.epoch)?;
                 restored = Some(Restored::Entry(state.entry));
-                (begins_with, ends, tiles) = (state.size, state.ends, state.tiles);
+                begins_with = state.size;
+                (ends, tiles) = (state.ends, state.tiles);
+                copied = Some(state.place);
             }
         }
         let mut builder = match tiles.builder(begins_with)? {
@@ -338,6 +340,10 @@ impl<'a> Sealer<'a> {
             added.push((chain.chain, Interval { from: chain.covered, to, first_leaf, tree_size: 0 }));
         }
         let events = MOST_EVENTS - room;
+        // Nothing is stored of a log that is refused: the next run begins its epoch again.
+        if let Some(place) = &copied {
+            place.copy(self.session, self.schema, &tiles, log.epoch)?;
+        }
         let grown = builder.finish();
         let key = (tenant, log.epoch);
         for tile in &grown.tiles {

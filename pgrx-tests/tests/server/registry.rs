@@ -337,6 +337,29 @@ fn an_acknowledged_restore_is_an_entry_that_says_what_goes_on_and_what_was_lost(
 }
 
 #[test]
+fn a_restored_log_that_is_refused_leaves_nothing_and_stops_nobody_else() {
+    let (_cluster, mut client) = sealed("registry_restored_refused");
+    client.run(&format!("BEGIN; {MAINTAIN}; DELETE FROM audit_events WHERE tenant_id = 'globex' AND seq > 190; COMMIT; SELECT zeroauth_audit_internal.run_job('drift')"));
+    assert_eq!(client.line("SELECT audit_restore_acknowledge('restored from the dump of Monday')"), "1");
+    // An event behind the newest kept state does not follow the one before.
+    client.run(&format!("BEGIN; {MAINTAIN}; UPDATE audit_events SET prev_hash = event_hash WHERE tenant_id = 'globex' AND seq = 101; COMMIT"));
+    for sealed in [806, 807] {
+        client.run("INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'goes on')");
+        seal(&mut client, 1);
+        assert_eq!(
+            client.line("SELECT tree_size FROM zeroauth_audit_internal.logs WHERE tenant_id = 'acme'"),
+            sealed.to_string()
+        );
+        assert_eq!(
+            client.line(
+                "SELECT count(*) FROM zeroauth_audit_internal.tiles WHERE tenant_id = 'globex' AND epoch = 1"
+            ),
+            "0"
+        );
+    }
+}
+
+#[test]
 fn a_key_with_another_name_begins_a_registry_that_says_which_one_it_continues() {
     let (cluster, mut client) = sealed("registry_renamed");
     let old = Files::of(&mut client);
