@@ -27,7 +27,7 @@ pub const COLUMNS: &str = "b.epoch, b.log_id, b.root, b.leaves, pg_catalog.date_
 /// A batch from the first columns of a row.
 pub fn batch_of(row: &Row<'_>) -> Result<Batch, Failure> {
     let hash = |n: usize| Hash(row.bytes(n).and_then(|bytes| bytes.try_into().ok()).unwrap_or_default());
-    let number = |n: usize| row.int8(n).and_then(|number| u64::try_from(number).ok()).unwrap_or(0);
+    let number = |n: usize| row.count(n).unwrap_or(0);
     Ok(Batch {
         epoch: number(0),
         log_id: hash(1),

@@ -42,7 +42,7 @@ pub fn link(session: &Session, schema: &str, until: Instant) -> Result<Links, Fa
     let sql = include_str!("../../sql/queries/anchors_to_link.sql");
     let (mut pairs, mut rows) = (Vec::new(), 0);
     session.change(sql, &[Parameter::Int8(MOST)], |row| {
-        let size = |n: usize| row.int8(n).and_then(|size| u64::try_from(size).ok());
+        let size = |n: usize| row.count(n);
         let root = |n: usize| row.bytes(n).and_then(Digest::from_slice);
         rows += 1;
         pairs.push(Pair {

@@ -110,7 +110,7 @@ impl Log<'_> {
         ];
         let mut anchored = Vec::new();
         self.session.all(&sql, &parameters, |row| {
-            let size = row.int8(0).and_then(|size| u64::try_from(size).ok());
+            let size = row.count(0);
             anchored.extend(
                 size.zip(row.bytes(1).and_then(Digest::from_slice))
                     .map(|(size, root)| Anchored { size, root }),
@@ -187,7 +187,7 @@ impl Log<'_> {
                 chain: row.int2(0).unwrap_or(0),
                 from: row.int8(1).unwrap_or(0),
                 to: row.int8(2).unwrap_or(0),
-                first_leaf: row.int8(3).and_then(|leaf| u64::try_from(leaf).ok()).unwrap_or(u64::MAX),
+                first_leaf: row.count(3).unwrap_or(u64::MAX),
             });
             Ok(())
         })?;
@@ -254,8 +254,8 @@ fn difference(session: &Session, schema: &str, target: &str, batch: i64) -> Resu
         // The name of a log that is gone is still known.
         let named = || base.as_ref().and_then(|base| base.origin(&tenant, epoch).ok());
         let origin = row.text(5)?.or_else(named).unwrap_or_default();
-        let size = row.int8(2).and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
-        let place = row.int8(4).and_then(|place| u64::try_from(place).ok());
+        let size = row.count(2).unwrap_or(0);
+        let place = row.count(4);
         if place != Some(frontier.size()) || row.bytes(6).and_then(Digest::from_slice) != root {
             odd = Some(format!("the row of tenant {tenant} does not belong there"));
             return Ok(ControlFlow::Break(()));

@@ -105,7 +105,7 @@ pub fn enabled(session: &Session, schema: &str) -> Result<BTreeMap<String, Targe
         let text = |n| Ok::<_, Failure>(row.text(n)?.unwrap_or_default());
         let config =
             parse(&text(1)?, &text(2)?).map_or_else(Config::Unusable, |fields| fields.complete(&keys));
-        let last_epoch = row.int8(3).and_then(|epoch| u64::try_from(epoch).ok()).unwrap_or(0);
+        let last_epoch = row.count(3).unwrap_or(0);
         found.insert(text(0)?, Target { config, last_epoch, queried_at: row.text(4)? });
         Ok(())
     })?;

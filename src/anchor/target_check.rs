@@ -126,7 +126,7 @@ fn unknown(session: &Session, schema: &str, name: &str, target: &Target) -> Resu
     let parameters = [Parameter::Text(name), Parameter::count(above), Parameter::Int8(MOST_PROBED)];
     session.change(&sql, &parameters, |row| {
         log_id = row.bytes(0).and_then(|bytes| bytes.try_into().ok()).map(Hash);
-        epochs.extend(row.int8(1).and_then(|epoch| u64::try_from(epoch).ok()));
+        epochs.extend(row.count(1));
         Ok(())
     })?;
     Ok(log_id.map(|log_id| Work::Probe { log_id, epochs, above }))

@@ -37,7 +37,7 @@ pub fn newest_signed(
     );
     let mut found = None;
     session.again(&sql, &[Parameter::Text(tenant), Parameter::Int8(i64::from(epoch))], |row| {
-        let size = row.int8(0).and_then(|size| u64::try_from(size).ok());
+        let size = row.count(0);
         let root = row.bytes(1).and_then(Digest::from_slice);
         found = size.zip(root).zip(row.text(2)?).map(|((size, root), note)| Signed { size, root, note });
         Ok(())
@@ -64,7 +64,7 @@ pub fn anchors(
     let mut anchors = Vec::new();
     let mut origin = None;
     session.again(sql, &parameters, |row| {
-        let place = |n: usize| row.int8(n).and_then(|place| u64::try_from(place).ok()).unwrap_or(0);
+        let place = |n: usize| row.count(n).unwrap_or(0);
         let hash = |n: usize| row.bytes(n).and_then(Digest::from_slice).unwrap_or(Digest::new([0; 32]));
         let hashes = |bytes: &[u8]| bytes.chunks_exact(32).filter_map(Digest::from_slice).collect();
         let anchor = Anchor {

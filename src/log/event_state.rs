@@ -312,7 +312,7 @@ fn anchors(
     session.all(sql, &parameters, |row| {
         any = true;
         let step = format!("anchor {}", row.text(0)?.unwrap_or_default());
-        let place = |n: usize| row.int8(n).and_then(|place| u64::try_from(place).ok()).unwrap_or(0);
+        let place = |n: usize| row.count(n).unwrap_or(0);
         let is_proven =
             covered.as_ref().is_some_and(|covered| covered.proven.contains(&(place(3), place(4))));
         match (row.text(6)?, row.int8(1), row.text(2)?, row.text(5)?) {

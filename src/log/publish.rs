@@ -275,13 +275,13 @@ impl Publication {
         let mut exhibits = Vec::new();
         session.all(sql, &[Parameter::Text(name), Parameter::Int8(MOST_SHOWN)], |row| {
             let origin = row.text(2)?.unwrap_or_default();
-            let recorded = row.int8(5).and_then(|size| u64::try_from(size).ok()).unwrap_or(0);
+            let recorded = row.count(5).unwrap_or(0);
             exhibits.push(Exhibit {
                 tenant: row.text(0)?.unwrap_or_default(),
                 epoch: row.int4(1).unwrap_or(0),
                 old_size: known.saw.get(&origin).copied().unwrap_or(recorded),
                 origin,
-                size: row.int8(3).and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
+                size: row.count(3).unwrap_or(0),
                 note: row.text(4)?.unwrap_or_default(),
             });
             Ok(())
@@ -340,7 +340,7 @@ fn written(session: &Session, name: &str) -> Result<Option<Order>, Failure> {
     session.all(sql, &[Parameter::Text(name), Parameter::Int8(MOST_WRITTEN)], |row| {
         signed.push(Sealed {
             origin: row.text(0)?.unwrap_or_default(),
-            size: row.int8(1).and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
+            size: row.count(1).unwrap_or(0),
             root: row.bytes(2).and_then(|root| root.try_into().ok()).unwrap_or_default(),
             note: row.text(3)?.unwrap_or_default(),
         });

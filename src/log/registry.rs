@@ -17,7 +17,7 @@ use zeroauth_audit_core::trust::Trust;
 
 use crate::log::keys::Signer;
 use crate::log::registry_entries::{Entries, Newest};
-use crate::log::registry_rows::{Run, name_key, place};
+use crate::log::registry_rows::{Run, name_key};
 use crate::log::run_file;
 use crate::log::store::Tiles;
 use crate::pg::error::Failure;
@@ -70,7 +70,7 @@ impl<'a> Registry<'a> {
         let mut size = 0;
         let sql = format!("SELECT COALESCE(max(entry) + 1, 0) FROM {schema}.registry_entries");
         session.again(&sql, &[], |row| {
-            size = place(row, 0);
+            size = row.count(0).unwrap_or(0);
             Ok(())
         })?;
         let tiles = Tiles::registry(session, schema);
@@ -266,7 +266,7 @@ impl<'a> Registry<'a> {
             minutes_ago: 0,
         };
         let before = self.newest_run.as_ref();
-        let file = match run_file::text(self.session, self.schema, &run, before)? {
+        let file = match run_file::text(self.session, self.schema, &self.entries.names, &run, before)? {
             Ok(file) => file,
             Err(why) => return Ok(Err(why)),
         };
@@ -337,7 +337,7 @@ fn all_logs(
     );
     session.all(&sql, &[], |row| {
         out_of_memory::grow(&mut logs)?;
-        logs.push((row.text(0)?.unwrap_or_default(), row.int4(1).unwrap_or(0), place(row, 2)));
+        logs.push((row.text(0)?.unwrap_or_default(), row.int4(1).unwrap_or(0), row.count(2).unwrap_or(0)));
         Ok(())
     })?;
     let mut states = Vec::with_capacity(logs.len());

@@ -3,7 +3,7 @@
 use zeroauth_audit_core::registry::entry::{self, Entry};
 use zeroauth_audit_core::registry::label::NameKey;
 
-use crate::log::registry_rows::{LOG, log, name_key, place};
+use crate::log::registry_rows::{LOG, log, name_key};
 use crate::log::store::Tiles;
 use crate::pg::error::Failure;
 use crate::pg::spi::{Parameter, Session};
@@ -45,7 +45,7 @@ impl<'a> Entries<'a> {
         );
         let mut newest = None;
         self.session.again(&sql, &[Parameter::Text(tenant)], |row| {
-            newest = Some((place(row, 0), log(row, 1, &self.names, tenant)));
+            newest = Some((row.count(0).unwrap_or(0), log(row, 1, &self.names, tenant)));
             Ok(())
         })?;
         let Some((index, log)) = newest else { return Ok(Ok(None)) };

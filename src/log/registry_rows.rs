@@ -20,16 +20,11 @@ pub fn log(row: &Row<'_>, from: usize, names: &NameKey, tenant: &str) -> Option<
     Some(entry::Log {
         label: names.label(tenant),
         epoch: row.int4(from).and_then(|epoch| u32::try_from(epoch).ok())?,
-        size: row.int8(from + 1).and_then(|size| u64::try_from(size).ok())?,
+        size: row.count(from + 1)?,
         root: row.bytes(from + 2).and_then(Digest::from_slice)?,
-        previous: row.int8(from + 3).and_then(|index| u64::try_from(index).ok()),
+        previous: row.count(from + 3),
         restored,
     })
-}
-
-/// A `bigint` that counts something.
-pub fn place(row: &Row<'_>, n: usize) -> u64 {
-    row.int8(n).and_then(|place| u64::try_from(place).ok()).unwrap_or(0)
 }
 
 /// What labels are made with, once there is an entry.
@@ -89,8 +84,8 @@ impl Run {
     fn of(row: &Row<'_>) -> Result<Self, Failure> {
         let hash = |n: usize| row.bytes(n).and_then(Digest::from_slice).unwrap_or(Digest::new([0; 32]));
         Ok(Self {
-            number: place(row, 0),
-            size: place(row, 1),
+            number: row.count(0).unwrap_or(0),
+            size: row.count(1).unwrap_or(0),
             root: hash(2),
             written: Written {
                 system: row.text(3)?.and_then(|system| system.parse().ok()).unwrap_or(0),

@@ -8,7 +8,6 @@ use zeroauth_audit_core::merkle::leaf_hash;
 
 use crate::log::compare::{Comparison, End};
 use crate::log::registry_entries::Newest;
-use crate::log::registry_rows::place;
 use crate::log::store::Tiles;
 use crate::pg::error::Failure;
 use crate::pg::out_of_memory;
@@ -79,7 +78,7 @@ fn sealed(session: &Session, schema: &str, (tenant, epoch): (&str, i32)) -> Resu
     session.all(&sql, &[Parameter::Text(tenant), Parameter::Int8(i64::from(epoch))], |row| {
         let Some(root) = row.bytes(2).and_then(Digest::from_slice) else { return Ok(()) };
         out_of_memory::grow(&mut states)?;
-        states.push(Sealed { entry: place(row, 0), size: place(row, 1), root });
+        states.push(Sealed { entry: row.count(0).unwrap_or(0), size: row.count(1).unwrap_or(0), root });
         Ok(())
     })?;
     Ok(states)

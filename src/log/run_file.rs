@@ -3,9 +3,10 @@
 use pgrx::pg_sys;
 use zeroauth_audit_core::intervals::Interval;
 use zeroauth_audit_core::registry::entry::{Entry, Restored};
+use zeroauth_audit_core::registry::label::NameKey;
 use zeroauth_audit_core::registry::run::{self, Head, Writer};
 
-use crate::log::registry_rows::{LOG, Run, log, name_key, place};
+use crate::log::registry_rows::{LOG, Run, log, name_key};
 use crate::log::store::Tiles;
 use crate::pg::call::{self, Arguments, sql_function};
 use crate::pg::error::{Failure, Kind};
@@ -26,6 +27,7 @@ struct Stored {
 pub fn text(
     session: &Session,
     schema: &str,
+    names: &NameKey,
     run: &Run,
     before: Option<&Run>,
 ) -> Result<Result<String, String>, Failure> {
@@ -39,7 +41,6 @@ pub fn text(
     };
     let mut file = Writer::new(&head);
     let mut entries = Vec::new();
-    let names = name_key(session, schema)?;
     let sql = format!(
         "SELECT e.tenant_id, e.text, b.tree_size, {}
          FROM {schema}.registry_entries e LEFT JOIN {schema}.registry_entries b ON b.entry = COALESCE(e.restored, e.previous)
@@ -49,14 +50,14 @@ pub fn text(
     session.again(&sql, &[Parameter::count(size_before), Parameter::count(run.size)], |row| {
         out_of_memory::grow(&mut entries)?;
         let (tenant, text) = (row.text(0)?, row.text(1)?);
-        let entry = match (&tenant, &names, text) {
-            (None, _, Some(text)) => Entry::parse(text.as_bytes()).map_err(|error| error.to_string()),
-            (Some(tenant), Some(names), None) => log(row, 3, names, tenant)
+        let entry = match (&tenant, text) {
+            (None, Some(text)) => Entry::parse(text.as_bytes()).map_err(|error| error.to_string()),
+            (Some(tenant), None) => log(row, 3, names, tenant)
                 .map(Entry::Log)
                 .ok_or_else(|| "an entry of a log is incomplete".to_owned()),
             _ => Err("an entry has no text".to_owned()),
         };
-        let continues = row.int8(2).map(|_| place(row, 2));
+        let continues = row.count(2);
         entries.push(Stored { tenant, entry, continues });
         Ok(())
     })?;
@@ -158,7 +159,8 @@ fn registry_run_file(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     if number > 1 && before.is_none() {
         return Err(damaged("the run before is not there".to_owned()));
     }
-    let file = text(&session, INTERNAL, &run, before.as_ref())?.map_err(damaged)?;
+    let names = name_key(&session, INTERNAL)?.ok_or_else(|| damaged("the name key is gone".to_owned()))?;
+    let file = text(&session, INTERNAL, &names, &run, before.as_ref())?.map_err(damaged)?;
     if run::digest(file.as_bytes()) != run.digest {
         return Err(damaged("it is not what was signed".to_owned()));
     }

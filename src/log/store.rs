@@ -59,7 +59,7 @@ impl Log {
     fn of(row: &Row<'_>, from: usize) -> Result<Self, Failure> {
         Ok(Self {
             epoch: row.int4(from).unwrap_or(0),
-            size: row.int8(from + 1).and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
+            size: row.count(from + 1).unwrap_or(0),
             state: row.text(from + 2)?.unwrap_or_default(),
             origin: row.text(from + 3)?,
         })

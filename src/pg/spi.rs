@@ -70,6 +70,11 @@ impl Row<'_> {
         self.datum(n).map(|datum| datum.value() as i64)
     }
 
+    /// A `bigint` column that counts something; `None` when it is NULL or negative.
+    pub fn count(&self, n: usize) -> Option<u64> {
+        self.int8(n).and_then(|count| u64::try_from(count).ok())
+    }
+
     /// A `boolean` column; NULL is false.
     pub fn bool(&self, n: usize) -> bool {
         self.datum(n).is_some_and(|datum| datum.value() != 0)

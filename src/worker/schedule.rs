@@ -76,9 +76,7 @@ impl Plan {
                     name: row.text(0)?.unwrap_or_default(),
                     next_run: row.int8(1),
                     overdue_at: row.int8(2),
-                    timeout: Duration::from_millis(
-                        row.int8(3).and_then(|ms| u64::try_from(ms).ok()).unwrap_or(1),
-                    ),
+                    timeout: Duration::from_millis(row.count(3).unwrap_or(1)),
                 });
                 Ok(())
             })?;

@@ -42,7 +42,7 @@ pub fn look(session: &Session) -> Result<Standbys, Failure> {
                  WHERE r.sync_state OPERATOR(pg_catalog.=) ANY ('{sync,quorum}'))",
         &[],
         |row| {
-            let flushed = row.int8(1).and_then(|at| u64::try_from(at).ok());
+            let flushed = row.count(1);
             found = match flushed {
                 _ if !row.bool(0) => Standbys::None,
                 None => Standbys::Away,

@@ -60,7 +60,7 @@ pub enum Error {
     #[error("the name of a key is not empty and has neither spaces nor plus signs")]
     Name,
     /// The key material is not base64, or has the wrong length.
-    #[error("the key material is not base64 of a type and as many bytes as it has")]
+    #[error("the key material is not base64 of a type and a key of its length")]
     Material,
     /// A type of signature that is not supported.
     #[error("keys of signature type {0} are not supported here")]
