@@ -163,6 +163,33 @@ REVOKE ALL ON FUNCTION zeroauth_audit_internal.jobs_changed() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.jobs_changed() IS
     'Trigger of jobs and of every table of destinations: wakes the worker of this database when the transaction commits.';
 
+CREATE FUNCTION zeroauth_audit_internal.jobs_lock() RETURNS void
+    LANGUAGE sql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT 1 FROM zeroauth_audit_internal.jobs j ORDER BY j.name FOR NO KEY UPDATE;
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.jobs_lock() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.jobs_lock() IS
+    'Locks the row of every job, in one order, for those who change several: a restore, a worker that starts, a change of the scheduler. They would wait for each other.';
+
+CREATE FUNCTION zeroauth_audit_internal.jobs_inserted() RETURNS trigger
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM zeroauth_audit_internal.jobs_lock();
+    RETURN NULL;
+END
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.jobs_inserted() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.jobs_inserted() IS
+    'Trigger of the table jobs: a statement that inserts jobs, as a restore does, changes those that are there, one after the other.';
+
+CREATE TRIGGER zeroauth_audit_jobs_inserted
+    BEFORE INSERT ON zeroauth_audit_internal.jobs
+    FOR EACH STATEMENT EXECUTE FUNCTION zeroauth_audit_internal.jobs_inserted();
+COMMENT ON TRIGGER zeroauth_audit_jobs_inserted ON zeroauth_audit_internal.jobs IS 'A restore and a worker that starts do not wait for each other.';
 CREATE TRIGGER zeroauth_audit_job_check
     BEFORE INSERT OR UPDATE ON zeroauth_audit_internal.jobs
     FOR EACH ROW EXECUTE FUNCTION zeroauth_audit_internal.job_check();
@@ -171,6 +198,7 @@ CREATE TRIGGER zeroauth_audit_jobs_changed
     AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON zeroauth_audit_internal.jobs
     FOR EACH STATEMENT EXECUTE FUNCTION zeroauth_audit_internal.jobs_changed();
 COMMENT ON TRIGGER zeroauth_audit_jobs_changed ON zeroauth_audit_internal.jobs IS 'A change counts at once.';
+ALTER TABLE zeroauth_audit_internal.jobs ENABLE ALWAYS TRIGGER zeroauth_audit_jobs_inserted;
 ALTER TABLE zeroauth_audit_internal.jobs ENABLE ALWAYS TRIGGER zeroauth_audit_job_check;
 ALTER TABLE zeroauth_audit_internal.jobs ENABLE ALWAYS TRIGGER zeroauth_audit_jobs_changed;
 
@@ -491,6 +519,7 @@ CREATE FUNCTION zeroauth_audit_internal.jobs_settle() RETURNS void
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    PERFORM zeroauth_audit_internal.jobs_lock();
     UPDATE zeroauth_audit_internal.job_runs r SET status = 'failed', finished_at = clock_timestamp(), error_code = '57P01', error = 'the worker ended during this run'
     WHERE r.status = 'running' AND r.run_by = 'worker';
     -- Nobody could run jobs while there was no worker; but a job that failed before counts on.
@@ -514,6 +543,7 @@ CREATE FUNCTION zeroauth_audit_internal.jobs_correct() RETURNS void
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    PERFORM zeroauth_audit_internal.jobs_lock();
     UPDATE zeroauth_audit_internal.jobs j
     SET next_run = zeroauth_audit_internal.schedule_corrected(j.schedule, j.time_zone, j.next_run, clock_timestamp()),
         overdue_at = zeroauth_audit_internal.schedule_overdue(j.schedule, j.time_zone, clock_timestamp())
