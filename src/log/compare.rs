@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use zeroauth_audit_core::Digest;
 use zeroauth_audit_core::merkle::{leaf_hash, verify_inclusion};
+use zeroauth_audit_core::registry::entry;
 use zeroauth_audit_core::trust::Trust;
 
 use crate::log::keys;
@@ -248,12 +249,31 @@ impl<'a> Comparison<'a> {
         }
         Ok(if (size, epoch) == (known.size, i64::from(known.epoch)) {
             Ok(newest)
+        } else if self.is_held_for(tenant, known)? {
+            // Told as what it is: a directory has more.
+            Ok(None)
         } else {
             Err(format!(
                 "entry {index} of the registry has {} events of epoch {}, and the log is another one, with {size} of epoch {epoch}",
                 known.size, known.epoch
             ))
         })
+    }
+
+    /// Whether the log is held because a directory has the state that the registry has.
+    fn is_held_for(&self, tenant: &str, known: &entry::Log) -> Result<bool, Failure> {
+        let sql = format!(
+            "SELECT 1 FROM {}.logs WHERE tenant_id = $1 AND state = 'held' AND known_size = $2 AND known_root = $3",
+            self.logs
+        );
+        let mut held = false;
+        let parameters =
+            [Parameter::Text(tenant), Parameter::count(known.size), Parameter::Bytes(known.root.as_bytes())];
+        self.session.again(&sql, &parameters, |_| {
+            held = true;
+            Ok(())
+        })?;
+        Ok(held)
     }
 
     /// Whether an event says that this epoch begins after a restore.

@@ -31,7 +31,7 @@ fn audit_drill_seal(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let (tenants, _) = sealer.grown("")?;
     let mut sealed = 0;
     for (tenant, chains) in &tenants {
-        let (events, _) = sealer.seal(tenant, chains)?.map_err(|doubt| {
+        let (events, _) = sealer.seal(tenant, chains, None)?.map_err(|doubt| {
             Failure::new(Kind::DamagedLog, format!("tenant {tenant:?}: {}", doubt.words()))
                 .hint("A drill plays its attacks after its events were sealed.")
         })?;

@@ -8,7 +8,6 @@
 use std::path::Path;
 
 use pgrx::pg_sys;
-use zeroauth_audit_checkpoint_sinks::Sealed;
 use zeroauth_audit_core::Digest;
 use zeroauth_audit_core::checkpoint::Checkpoint;
 use zeroauth_audit_core::note::{Algorithm, Note, SigningKey, VerifierKey};
@@ -191,27 +190,28 @@ fn add(trust: &mut Trust, key: VerifierKey) {
     }
 }
 
-/// Reads notes that were published.
+/// Whether a checkpoint of the registry that was published is ours, or why not.
 pub fn reader(
     session: &Session,
     schema: &str,
-) -> Result<impl Fn(&str) -> Result<Sealed, String> + Send + use<>, Failure> {
+) -> Result<impl Fn(&str) -> Result<(), String> + Send + use<>, Failure> {
     use zeroauth_audit_core::trust::Error;
     let mut trust = trust(session, schema)?;
+    let mut base = None;
     // A restored database may be older than its key.
     if let Ok(signer) = Signer::read(&settings::checkpoint_key_file()) {
         signer.public().for_each(|key| add(&mut trust, key));
+        base = Some(signer.base().to_owned());
     }
-    Ok(move |note: &str| match trust.open(note.as_bytes()) {
-        Ok(believed) => Ok(Sealed {
-            origin: believed.checkpoint.origin,
-            size: believed.checkpoint.size,
-            root: *believed.checkpoint.root.as_bytes(),
-            note: note.to_owned(),
-        }),
-        Err(Error::UnknownOrigin(origin)) => {
-            Err(format!("a checkpoint of {origin} is there: each database needs a directory of its own"))
+    let other = |origin: &str| {
+        format!("a checkpoint of {origin} is there: each database needs a directory of its own")
+    };
+    Ok(move |note: &str| match trust.registry(note.as_bytes()) {
+        Ok(signed) if base.as_ref().is_some_and(|base| *base != signed.checkpoint.origin) => {
+            Err(other(&signed.checkpoint.origin))
         }
+        Ok(_) => Ok(()),
+        Err(Error::UnknownOrigin(origin)) => Err(other(&origin)),
         Err(error) => Err(error.to_string()),
     })
 }

@@ -3,7 +3,8 @@
 //!
 //! The worker's loop owns a [`Publication`], as it owns a [`crate::alert::delivery::Delivery`]. A checkpoint is published only after the
 //! events it covers are flushed, here and on every synchronous standby: nobody outside may know more than what survives a crash.
-//! A sink is trusted more than this database: a log that contradicts a sink is held, and signed no more.
+//! A sink is trusted more than this database. What a directory has and this database lacks is taken over by the job checkpoint before
+//! anything is signed ([`crate::log::take_over`]); a log that contradicts a sink is held, and signed no more.
 
 mod reports;
 mod standbys;
@@ -14,17 +15,21 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use zeroauth_audit_checkpoint_sinks::{self as outside, Sealed, Shown, SinkReport, SinkWork, Stamp};
+use zeroauth_audit_checkpoint_sinks::{self as outside, RunFile, Shown, SinkReport, SinkWork};
+use zeroauth_audit_core::registry::entry::Entry;
 use zeroauth_audit_outside_threads::PartyThreads;
 
 use crate::log::keys;
+use crate::log::run_file;
 use crate::log::store::Tiles;
 use crate::pg::error::Failure;
 use crate::pg::spi::{Parameter, Row, Session};
 use reports::{Exhibit, Given};
 
-/// Checkpoints that one file or one round of requests takes.
-const MOST_WRITTEN: i64 = 10_000;
+/// Run files that are written at once, and about as many bytes of them.
+const MOST_WRITTEN: i64 = 100;
+const MOST_BYTES: usize = 32 << 20;
+/// Checkpoints that one round of requests takes.
 const MOST_SHOWN: i64 = 50;
 /// A failed attempt is repeated after this pause, which doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
@@ -48,6 +53,8 @@ struct Sink {
     given: Option<Given>,
     /// Whether the thread has read the directory.
     opened: bool,
+    /// The number of the first of its files that is to be taken over.
+    lacking: Option<u64>,
     /// Whether it was tried.
     tried: bool,
     failures: u32,
@@ -124,7 +131,7 @@ impl Publication {
             && self.sinks.values().all(|sink| {
                 sink.settings.as_ref().is_none_or(|settings| settings.kind != "directory")
                     || sink.opened
-                    || sink.tried
+                    || sink.tried && sink.lacking.is_none()
             })
     }
 
@@ -178,8 +185,11 @@ impl Publication {
             }
             if settings.kind == "witness" {
                 found.publish.extend(self.exhibits(session, schema, name, settings, known)?);
-            } else if known.opened {
-                found.publish.extend(written(session, name)?);
+            } else if let Some(from) = known.lacking {
+                let work = SinkWork::Read(from, MOST_BYTES);
+                found.open.push(Order { sink: name.clone(), work, given: Given::Read });
+            } else if known.opened && !has_more(session, schema, name)? {
+                found.publish.extend(written(session, schema, name)?);
             } else if let Some(directory) = &settings.directory {
                 let read = keys::reader(session, schema)?;
                 let work = SinkWork::Open(PathBuf::from(directory), Box::new(read));
@@ -214,10 +224,11 @@ impl Publication {
                 let pause = FIRST_PAUSE.saturating_mul(1 << sink.failures.min(10)).min(LONGEST_PAUSE);
                 sink.retry_at = Some(Instant::now() + pause);
                 // The directory is read anew before anything is written.
-                sink.opened = false;
+                (sink.opened, sink.lacking) = (false, None);
             } else {
                 (sink.failures, sink.retry_at) = (0, None);
-                sink.opened |= matches!(given, Some(Given::Open));
+                sink.lacking = outcome.lacking;
+                sink.opened |= matches!(given, Some(Given::Open | Given::Read)) && sink.lacking.is_none();
                 again = true;
             }
         }
@@ -332,26 +343,52 @@ fn settings(
     Ok(found)
 }
 
-/// Checkpoints that a directory does not have yet.
-fn written(session: &Session, name: &str) -> Result<Option<Order>, Failure> {
-    let sql = include_str!("../../sql/queries/checkpoints_for_directory.sql");
-    let (mut signed, mut to) = (Vec::new(), 0);
-    let mut stamp = Stamp { day: String::new(), time: String::new() };
-    session.all(sql, &[Parameter::Text(name), Parameter::Int8(MOST_WRITTEN)], |row| {
-        signed.push(Sealed {
-            origin: row.text(0)?.unwrap_or_default(),
-            size: row.count(1).unwrap_or(0),
-            root: row.bytes(2).and_then(|root| root.try_into().ok()).unwrap_or_default(),
-            note: row.text(3)?.unwrap_or_default(),
-        });
-        to = row.int8(4).unwrap_or(0);
-        stamp = Stamp { day: row.text(5)?.unwrap_or_default(), time: row.text(6)?.unwrap_or_default() };
+/// Whether a directory is said to have more runs than there are: then it is read anew, and compared.
+fn has_more(session: &Session, schema: &str, name: &str) -> Result<bool, Failure> {
+    let sql = format!(
+        "SELECT 1 FROM {schema}.sinks s WHERE s.name = $1
+         AND s.published_to > COALESCE((SELECT r.number FROM {schema}.registry_runs r ORDER BY r.number DESC LIMIT 1), 0)"
+    );
+    let mut more = false;
+    session.all(&sql, &[Parameter::Text(name)], |_| {
+        more = true;
         Ok(())
     })?;
+    Ok(more)
+}
+
+/// Files of runs that a directory does not have yet.
+fn written(session: &Session, schema: &str, name: &str) -> Result<Option<Order>, Failure> {
+    let sql = include_str!("../../sql/queries/runs_for_directory.sql");
+    let mut runs = Vec::new();
+    let snapshot = Entry::SnapshotBegin.text();
+    let parameters = [Parameter::Text(name), Parameter::Int8(MOST_WRITTEN), Parameter::Text(&snapshot)];
+    session.all(sql, &parameters, |row| {
+        runs.push((row.count(0).unwrap_or(0), row.text(1)?.unwrap_or_default()));
+        Ok(())
+    })?;
+    let (mut files, mut bytes) = (Vec::new(), 0);
+    for (number, day) in runs {
+        match run_file::signed(session, schema, number)? {
+            Ok(text) => {
+                bytes += text.len();
+                files.push(RunFile { day, text });
+            }
+            Err(why) => {
+                let sql = format!("SELECT {schema}.sink_reported($1, $2, 0)");
+                let why = format!("the file of run {number} cannot be made: {why}");
+                session.change_again(&sql, &[Parameter::Text(name), Parameter::Text(&why)], |_| Ok(()))?;
+                break;
+            }
+        }
+        if bytes >= MOST_BYTES {
+            break;
+        }
+    }
     let order = || Order {
         sink: name.to_owned(),
-        work: SinkWork::Write(std::mem::take(&mut signed), stamp),
-        given: Given::Write { to },
+        work: SinkWork::Write(std::mem::take(&mut files)),
+        given: Given::Write,
     };
-    Ok((to > 0).then(order))
+    Ok((bytes > 0).then(order))
 }

@@ -9,14 +9,14 @@ use std::cell::RefCell;
 use pgrx::pg_sys;
 use zeroauth_audit_core::Digest;
 use zeroauth_audit_core::note::Note;
-use zeroauth_audit_core::registry::entry::{self, Entry, Restored};
+use zeroauth_audit_core::registry::entry::{self, Entry};
 use zeroauth_audit_core::registry::label::NameKey;
 use zeroauth_audit_core::registry::run;
 use zeroauth_audit_core::tile::builder::Builder;
 use zeroauth_audit_core::trust::Trust;
 
 use crate::log::keys::Signer;
-use crate::log::registry_entries::{Entries, Newest};
+use crate::log::registry_entries::{Entries, previous, restored};
 use crate::log::registry_rows::{Run, name_key};
 use crate::log::run_file;
 use crate::log::store::Tiles;
@@ -34,7 +34,8 @@ pub struct Registry<'a> {
     schema: &'a str,
     /// What it says of each log.
     pub entries: Entries<'a>,
-    newest_run: Option<Run>,
+    /// What was signed last.
+    pub newest_run: Option<Run>,
     /// Whether it took the place of another one in this statement, which still reads that one.
     pub replaced: bool,
     /// Entries whose hashes are stored.
@@ -122,6 +123,11 @@ impl<'a> Registry<'a> {
         for table in ["registry_entries", "registry_tiles", "registry_runs", "registry_names"] {
             session.change_again(&format!("DELETE FROM {schema}.{table}"), &[], |_| Ok(()))?;
         }
+        if after.is_some() {
+            // The directories have runs of the one before: this one begins in others.
+            session.change_again(&format!("DELETE FROM {schema}.registry_found"), &[], |_| Ok(()))?;
+            session.change_again(&format!("UPDATE {schema}.sinks SET published_to = 0"), &[], |_| Ok(()))?;
+        }
         let key = format!("INSERT INTO {schema}.registry_names (id, key) VALUES (true, $1)");
         session.change_again(&key, &[Parameter::Bytes(names.as_bytes())], |_| Ok(()))?;
         let replaced = after.is_some();
@@ -174,23 +180,23 @@ impl<'a> Registry<'a> {
     }
 
     /// Adds the state of a tenant's log, which is not there yet.
-    pub fn append(
-        &self,
-        tenant: &str,
-        (epoch, size, root): (i32, u64, &Digest),
-        previous: Option<&Newest>,
-        restored: Option<Restored>,
-    ) -> Result<(), Failure> {
-        let previous = previous.map(|newest| newest.index);
-        let log = entry::Log {
-            label: self.entries.names.label(tenant),
-            epoch: u32::try_from(epoch).unwrap_or(0),
-            size,
-            root: *root,
-            previous,
-            restored,
-        };
-        self.added.borrow_mut().log(tenant, &log)
+    pub fn append(&self, tenant: &str, log: &entry::Log) -> Result<(), Failure> {
+        self.added.borrow_mut().log(tenant, log)
+    }
+
+    /// Adds an entry as another server wrote it.
+    pub fn append_text(&self, entry: &Entry) {
+        self.added.borrow_mut().text(entry);
+    }
+
+    /// Entries that are stored.
+    pub const fn stored(&self) -> u64 {
+        self.stored
+    }
+
+    /// Root of the entries with those that were added.
+    pub fn root(&self) -> Digest {
+        self.added.borrow().builder.root()
     }
 
     /// Stores what was added. True when something was.
@@ -271,7 +277,7 @@ impl<'a> Registry<'a> {
             Err(why) => return Ok(Err(why)),
         };
         run.digest = run::digest(file.as_bytes());
-        run.store(self.session, self.schema, before.map_or(0, |before| before.size))?;
+        run.store(self.session, self.schema, before.map_or(0, |before| before.size), None)?;
         Ok(Ok(()))
     }
 }
@@ -315,12 +321,8 @@ impl Added {
         self.epochs.push(i64::from(log.epoch));
         self.sizes.push(bigint(log.size));
         self.roots.push(log.root.as_bytes().to_vec());
-        self.previous.push(log.previous.map_or(-1, bigint));
-        self.restored.push(match log.restored {
-            None => -2,
-            Some(Restored::Nothing) => -1,
-            Some(Restored::Entry(index)) => bigint(index),
-        });
+        self.previous.push(previous(log));
+        self.restored.push(restored(log));
         Ok(())
     }
 }

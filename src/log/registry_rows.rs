@@ -102,11 +102,17 @@ impl Run {
         self.minutes_ago >= minutes || self.minutes_ago < 0
     }
 
-    /// Stores it, behind all others.
-    pub fn store(&self, session: &Session, schema: &str, size_before: u64) -> Result<(), Failure> {
+    /// Stores it, behind all others; with its file, if it was taken over.
+    pub fn store(
+        &self,
+        session: &Session,
+        schema: &str,
+        size_before: u64,
+        file: Option<&str>,
+    ) -> Result<(), Failure> {
         let sql = format!(
-            "INSERT INTO {schema}.registry_runs (number, size_before, size, root, system_identifier, database, note, digest, sealed_at)
-             VALUES ($1, $2, $3, $4, $5, $6::pg_catalog.oid, $7, $8, pg_catalog.clock_timestamp())"
+            "INSERT INTO {schema}.registry_runs (number, size_before, size, root, system_identifier, database, note, digest, file, sealed_at)
+             VALUES ($1, $2, $3, $4, $5, $6::pg_catalog.oid, $7, $8, NULLIF($9, ''), pg_catalog.clock_timestamp())"
         );
         let parameters = [
             Parameter::count(self.number),
@@ -117,6 +123,7 @@ impl Run {
             Parameter::Int8(i64::from(self.written.database)),
             Parameter::Text(&self.note),
             Parameter::Bytes(self.digest.as_bytes()),
+            Parameter::Text(file.unwrap_or_default()),
         ];
         session.change_again(&sql, &parameters, |_| Ok(()))
     }

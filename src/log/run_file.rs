@@ -142,28 +142,52 @@ fn intervals(
     Ok(added)
 }
 
+/// The text of the file of a run that was signed; `Ok(Err(..))` when it is not there, or not what was signed.
+pub fn signed(session: &Session, schema: &str, number: u64) -> Result<Result<String, String>, Failure> {
+    let (mut taken_over, mut before) = (None, None);
+    let sql = format!("SELECT file FROM {schema}.registry_runs WHERE number = $1");
+    session.again(&sql, &[Parameter::count(number)], |row| {
+        taken_over = row.text(0)?;
+        Ok(())
+    })?;
+    let Some(run) = Run::numbered(session, schema, number)? else {
+        return Ok(Err("it is not there".to_owned()));
+    };
+    let file = match taken_over {
+        Some(file) => file,
+        None => {
+            if number > 1 {
+                before = Run::numbered(session, schema, number - 1)?;
+                if before.is_none() {
+                    return Ok(Err("the run before is not there".to_owned()));
+                }
+            }
+            let Some(names) = name_key(session, schema)? else {
+                return Ok(Err("the name key is gone".to_owned()));
+            };
+            match text(session, schema, &names, &run, before.as_ref())? {
+                Ok(file) => file,
+                Err(why) => return Ok(Err(why)),
+            }
+        }
+    };
+    let same = run::digest(file.as_bytes()) == run.digest;
+    Ok(if same { Ok(file) } else { Err("it is not what was signed".to_owned()) })
+}
+
 /// `registry_run_file(number)`
 fn registry_run_file(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let number = arguments.datum(0).map_or(0, |datum| datum.value() as i64);
     let number = u64::try_from(number).unwrap_or(0);
     let session = Session::connect();
-    let run = Run::numbered(&session, INTERNAL, number)?.ok_or_else(|| {
-        Failure::new(Kind::UnknownTenant, format!("there is no run {number} of the registry"))
-            .hint("The job checkpoint numbers its runs from 1 on.")
-    })?;
-    let before = Run::numbered(&session, INTERNAL, number - 1)?;
-    let damaged = |why: String| {
+    if Run::numbered(&session, INTERNAL, number)?.is_none() {
+        return Err(Failure::new(Kind::UnknownTenant, format!("there is no run {number} of the registry"))
+            .hint("The job checkpoint numbers its runs from 1 on."));
+    }
+    let file = signed(&session, INTERNAL, number)?.map_err(|why| {
         Failure::new(Kind::DamagedLog, format!("the file of run {number} cannot be made: {why}"))
             .hint("SELECT * FROM audit_integrity() says which logs are not what was sealed.")
-    };
-    if number > 1 && before.is_none() {
-        return Err(damaged("the run before is not there".to_owned()));
-    }
-    let names = name_key(&session, INTERNAL)?.ok_or_else(|| damaged("the name key is gone".to_owned()))?;
-    let file = text(&session, INTERNAL, &names, &run, before.as_ref())?.map_err(damaged)?;
-    if run::digest(file.as_bytes()) != run.digest {
-        return Err(damaged("it is not what was signed".to_owned()));
-    }
+    })?;
     drop(session);
     Ok(call::text(&file))
 }

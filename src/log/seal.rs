@@ -1,44 +1,33 @@
-//! The job `checkpoint`: adds the new events of each tenant to its log, and signs the log's new state.
+//! Adds the new events of each tenant to its log, and the log's new state to the registry.
 //!
-//! One step is one transaction: it takes some tenants in order and leaves the rest to the next. The step's snapshot sees
-//! a prefix of each chain, so a sealed log has no holes. Before a log grows, its end is compared with what was sealed: the first new
-//! event of a chain must follow the last one in the log. A log that fails the comparison is refused: it stays as it is, is not
-//! signed, and raises an alert.
-//!
-//! The place in the list of tenants is kept in this process alone: a run that is interrupted starts over, and finds nothing to do
-//! for tenants that are done.
+//! The snapshot of a step sees a prefix of each chain, so a sealed log has no holes. Before a log grows, its end is compared with what was
+//! sealed: the first new event of a chain must follow the last one in the log. A log that fails the comparison is refused: it stays as it
+//! is, is not signed, and raises an alert.
 
 mod writes;
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use pgrx::pg_sys;
-use serde::Serialize;
 use zeroauth_audit_core::Digest;
 use zeroauth_audit_core::merkle::leaf_hash;
-use zeroauth_audit_core::registry::entry::Restored;
+use zeroauth_audit_core::registry::entry::{self, Restored};
 use zeroauth_audit_core::tile::builder::Builder;
 
 use crate::log::compare::{Comparison, End, Sealed};
-use crate::log::keys;
 use crate::log::keys::Signer;
 use crate::log::registry::Registry;
 use crate::log::restart;
 use crate::log::store::{Interval, Log, Tiles};
-use crate::pg::call::{Arguments, jsonb, sql_function};
 use crate::pg::error::{Failure, Kind};
 use crate::pg::out_of_memory;
 use crate::pg::spi::{Parameter, Session};
 use crate::trail::access::Trail;
 use crate::trail::finding::Finding;
-use crate::trail::membership::INTERNAL;
 pub use writes::Writes;
 
-/// A step takes about this long, so that other jobs have their turn in between.
-const STEP: Duration = Duration::from_millis(300);
 const HOUR: Duration = Duration::from_secs(3600);
 /// Chains that a step looks at.
 const MOST_CHAINS: usize = 2000;
@@ -46,8 +35,6 @@ const MOST_CHAINS: usize = 2000;
 const MOST_EVENTS: i64 = 200_000;
 
 thread_local! {
-    /// The last tenant that this process's run has done.
-    static AFTER: RefCell<String> = const { RefCell::new(String::new()) };
     /// When this process last looked for logs that are not there at all.
     static LOOKED: Cell<Option<Instant>> = const { Cell::new(None) };
 }
@@ -55,23 +42,12 @@ thread_local! {
 /// A chain with events that its log does not have.
 #[derive(Clone, Copy, Debug)]
 pub struct Chain {
-    chain: i16,
-    head: i64,
-    covered: i64,
-}
-
-/// The job's summary of one step.
-#[derive(Default, Serialize)]
-struct SealSummary {
-    logs: u64,
-    events: i64,
-    refused: u64,
-}
-
-#[derive(Serialize)]
-struct JobStep {
-    more: bool,
-    done: SealSummary,
+    /// Its number.
+    pub chain: i16,
+    /// Its last event that is to be in the log.
+    pub head: i64,
+    /// The last one that is.
+    pub covered: i64,
 }
 
 /// Why a log is refused: nothing is added to it.
@@ -116,93 +92,18 @@ impl Refusal {
     }
 }
 
-fn step(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
-    let after = AFTER.take();
-    let trail = Trail::open()?;
-    let session = Session::connect();
-    let signer = keys::signer(&session, INTERNAL)?;
-    let sealer = match Sealer::start(&session, &trail, INTERNAL, signer)? {
-        Ok(sealer) => sealer,
-        Err(why) => {
-            registry_is(&session, &why)?;
-            drop(session);
-            return jsonb(&JobStep {
-                more: false,
-                done: SealSummary { refused: 1, ..SealSummary::default() },
-            });
-        }
-    };
-    if sealer.registry.replaced {
-        sealer.registry.flush()?;
-        drop(sealer);
-        drop(session);
-        return jsonb(&JobStep { more: true, done: SealSummary::default() });
-    }
-    if let Some(signer) = &sealer.signer {
-        sealer.registry.announce(signer)?;
-    }
-    let refused = sealer.refused()?;
-    let (tenants, mut complete) = sealer.grown(&after)?;
-    // Finding them may take as long as a step, when few of many tenants have grown: each step still seals some.
-    let begun = Instant::now();
-    let mut done = SealSummary::default();
-    let mut last = String::new();
-    for (tenant, chains) in tenants {
-        if begun.elapsed() > STEP {
-            complete = false;
-            break;
-        }
-        match sealer.seal(&tenant, &chains)? {
-            Ok((events, whole)) => {
-                done.logs += 1;
-                done.events += events;
-                if !whole {
-                    // The same tenant comes again: it has more than fits one checkpoint.
-                    complete = false;
-                    break;
-                }
-                if refused.contains(&tenant) {
-                    sealer.settled(&tenant)?;
-                }
-            }
-            Err(refusal) => {
-                done.refused += 1;
-                sealer.refuse(&tenant, &refusal)?;
-            }
-        }
-        last = tenant;
-        out_of_memory::check()?;
-    }
-    sealer.writes.flush()?;
-    // What is signed is committed before.
-    complete &= !sealer.registry.flush()?;
-    if complete {
-        done.refused += sealer.missing()?;
-        registry_is(&session, &sealer.close()?.err().unwrap_or_default())?;
-    } else {
-        AFTER.replace(if last.is_empty() { after } else { last });
-    }
-    drop(sealer);
-    drop(session);
-    jsonb(&JobStep { more: !complete, done })
-}
-
-/// Raises the alert about the registry with the reason, or resolves it when that is empty.
-fn registry_is(session: &Session, why: &str) -> Result<(), Failure> {
-    let sql = format!("SELECT {INTERNAL}.registry_is(NULLIF($1, ''))");
-    session.change_again(&sql, &[Parameter::Text(why)], |_| Ok(()))
-}
-
 /// Adds events to the logs of one trail.
 pub struct Sealer<'a> {
-    session: &'a Session,
-    trail: &'a Trail,
+    /// Where everything is read and written.
+    pub session: &'a Session,
+    /// What is sealed.
+    pub trail: &'a Trail,
     /// Schema of the logs' tables.
-    schema: &'a str,
+    pub schema: &'a str,
     /// The signer; `None`: nobody signs for now.
-    signer: Option<Signer>,
+    pub signer: Option<Signer>,
     /// The comparison that is made before a log grows.
-    comparison: Comparison<'a>,
+    pub comparison: Comparison<'a>,
     /// The log of all logs.
     pub registry: Registry<'a>,
     /// Rows to be stored: nothing is stored before they are flushed.
@@ -266,18 +167,27 @@ impl<'a> Sealer<'a> {
     }
 
     /// Signs the registry, if a run of it is due; `Ok(Err(..))` when it does not agree with itself.
-    fn close(&self) -> Result<Result<(), String>, Failure> {
+    pub fn close(&self) -> Result<Result<(), String>, Failure> {
         self.signer.as_ref().map_or(Ok(Ok(())), |signer| self.registry.close(signer))
     }
 
-    /// Adds new events and signs. Returns how many events, and whether no new event is left.
-    pub fn seal(&self, tenant: &str, chains: &[Chain]) -> Result<Result<(i64, bool), Refusal>, Failure> {
+    /// Adds new events and signs. Returns how many events, and whether no new event is left. `expected`: refused unless the log is this then.
+    pub fn seal(
+        &self,
+        tenant: &str,
+        chains: &[Chain],
+        expected: Option<&entry::Log>,
+    ) -> Result<Result<(i64, bool), Refusal>, Failure> {
         let (log, root, newest, mut ends, mut tiles) = match self.compare(tenant, false)? {
             Err(refusal) => return Ok(Err(refusal)),
             Ok(Some(sealed)) => (sealed.log, Some(sealed.root), sealed.newest, sealed.ends, sealed.tiles),
             Ok(None) => {
                 let log = match Log::current(self.session, self.schema, tenant)? {
                     Some(log) => log,
+                    None if self.registry.entries.recognize(tenant)? => {
+                        let why = "a directory has a log of this tenant from before it was here";
+                        return Ok(Err(Refusal::Log(why.to_owned())));
+                    }
                     None => self.begin(tenant)?,
                 };
                 let newest = match self.registry.entries.newest(tenant)? {
@@ -340,11 +250,22 @@ impl<'a> Sealer<'a> {
             added.push((chain.chain, Interval { from: chain.covered, to, first_leaf, tree_size: 0 }));
         }
         let events = MOST_EVENTS - room;
+        let grown = builder.finish();
+        let entry = entry::Log {
+            label: self.registry.entries.names.label(tenant),
+            epoch: u32::try_from(log.epoch).unwrap_or(0),
+            size: grown.size,
+            root: grown.root,
+            previous: newest.as_ref().map(|newest| newest.index),
+            restored,
+        };
+        if expected.is_some_and(|expected| *expected != entry) {
+            return Ok(Err(Refusal::Log("the log is another one than a directory has".to_owned())));
+        }
         // Nothing is stored of a log that is refused: the next run begins its epoch again.
         if let Some(place) = &copied {
             place.copy(self.session, self.schema, &tiles, log.epoch)?;
         }
-        let grown = builder.finish();
         let key = (tenant, log.epoch);
         for tile in &grown.tiles {
             self.writes.tile(key, tile)?;
@@ -353,8 +274,7 @@ impl<'a> Sealer<'a> {
             self.writes.interval(key, chain, &Interval { tree_size: grown.size, ..interval })?;
         }
         if restored.is_some() || grown.size > log.size {
-            let state = (log.epoch, grown.size, &grown.root);
-            self.registry.append(tenant, state, newest.as_ref(), restored)?;
+            self.registry.append(tenant, &entry)?;
         }
         self.sign(tenant, log, grown.size, &grown.root)?;
         Ok(Ok((events, whole)))
@@ -374,7 +294,7 @@ impl<'a> Sealer<'a> {
     }
 
     /// Tenants that were sealed and are not there at all. How many.
-    fn missing(&self) -> Result<u64, Failure> {
+    pub fn missing(&self) -> Result<u64, Failure> {
         let sql = format!(
             "SELECT l.tenant_id FROM {0}.logs l WHERE l.state = 'open' AND l.tree_size > 0
              AND NOT EXISTS (SELECT 1 FROM {1} e WHERE e.tenant_id = l.tenant_id)
@@ -477,7 +397,7 @@ impl<'a> Sealer<'a> {
     }
 
     /// Tenants with an open alert that their log is refused.
-    fn refused(&self) -> Result<HashSet<String>, Failure> {
+    pub fn refused(&self) -> Result<HashSet<String>, Failure> {
         let sql = format!(
             "SELECT tenant FROM {}.alerts WHERE fingerprint LIKE 'checkpoint\\_refused:%' AND state <> 'resolved'",
             self.schema
@@ -490,7 +410,7 @@ impl<'a> Sealer<'a> {
         Ok(tenants)
     }
 
-    fn refuse(&self, tenant: &str, refusal: &Refusal) -> Result<(), Failure> {
+    pub fn refuse(&self, tenant: &str, refusal: &Refusal) -> Result<(), Failure> {
         let sql = format!(
             "SELECT {}.raise_alert($1, 1::pg_catalog.int2, $2, 'checkpoint_refused:' || $2,
                 'the log of tenant ' || $2 || ' is not sealed any more: ' || $3, pg_catalog.jsonb_build_object('why', $3))",
@@ -502,7 +422,7 @@ impl<'a> Sealer<'a> {
     }
 
     /// Resolves the alert about a refused log: it was sealed again.
-    fn settled(&self, tenant: &str) -> Result<(), Failure> {
+    pub fn settled(&self, tenant: &str) -> Result<(), Failure> {
         let sql = format!(
             "SELECT {0}.resolve_alert(a.fingerprint, 'the log was sealed') FROM {0}.alerts a
              WHERE a.fingerprint = 'checkpoint_refused:' || $1 AND a.state <> 'resolved'",
@@ -538,5 +458,3 @@ fn sealed_leaf(
         }
     })
 }
-
-sql_function!(zeroauth_audit_job_checkpoint, pg_finfo_zeroauth_audit_job_checkpoint, step);

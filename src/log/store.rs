@@ -64,11 +64,6 @@ impl Log {
             origin: row.text(from + 3)?,
         })
     }
-
-    /// Whether events are added to it.
-    pub fn is_open(&self) -> bool {
-        self.state == "open"
-    }
 }
 
 /// A slice of one chain in a log: events behind `from` up to `to`, from `first_leaf` on.

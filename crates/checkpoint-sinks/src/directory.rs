@@ -1,10 +1,11 @@
-//! A directory as a sink: one file for each run of the worker, never written to again. Best on storage that cannot be changed.
+//! A directory as a sink: one file for each run of the registry, never written to again. Best on storage that cannot be changed.
 //!
-//! `DIRECTORY/2026/11/24/160900-000001.checkpoints` holds the checkpoints signed in one run. The first file of a day, named
-//! `..-full.checkpoints`, holds the newest checkpoint of every origin that was ever published here as well: a reader of
-//! the newest full file and of those after it knows them all. A file appears whole, under its own name, or not at all.
+//! `DIRECTORY/2026/11/24/000000000042.run` is run 42 (`docs/format.md`, section 21). A file appears whole, under its own name, or not at
+//! all. Of two writers one gets a number: it is claimed by a file of its own, `DIRECTORY/numbers/000000000042`, which says what the run is,
+//! because the two may be in the folders of different days.
 //!
-//! The directory is trusted more than the database: a checkpoint that contradicts it is not written.
+//! The directory is trusted more than the database: what it holds is read, and compared there, before anything is written. A file is written
+//! only if every log in it goes on from what the directory has of it: nothing that was rewritten, and be it signed, gets in.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -12,32 +13,64 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::{Conflict, Sealed};
+use zeroauth_audit_core::Digest;
+use zeroauth_audit_core::checkpoint::Checkpoint;
+use zeroauth_audit_core::note::Note;
+use zeroauth_audit_core::registry::entry::{Entry, Log};
+use zeroauth_audit_core::registry::replay::Replay;
+use zeroauth_audit_core::registry::run::{self, Head, Reader};
 
-const EXTENSION: &str = ".checkpoints";
-const FULL: &str = "-full.checkpoints";
-/// Far more than a run of 100,000 tenants.
-const MOST_BYTES: u64 = 1 << 30;
+/// The folder of claimed numbers.
+const NUMBERS: &str = "numbers";
 
-/// When a file is written: parts of its path.
+/// Whether a signed note of the registry is by a known key, or why not.
+pub type ReadNote = dyn Fn(&str) -> Result<(), String> + Send;
+
+/// The file of a run, to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stamp {
-    /// `2026/11/24`, in UTC.
+pub struct RunFile {
+    /// When it was signed, in UTC: `2026/11/24`.
     pub day: String,
-    /// `160900`, in UTC.
-    pub time: String,
+    /// Its text.
+    pub text: String,
 }
 
-/// How a stored note is read: the sealed checkpoint in it, signed by a known key.
-pub type ReadNote = dyn Fn(&str) -> Result<Sealed, String> + Send;
+/// A file that is there.
+struct Kept {
+    day: String,
+    digest: Digest,
+    /// Entries of the registry before it.
+    begins: u64,
+}
 
-/// The directory, and its content. It has one writer: full files would not repeat the checkpoints of another.
+/// Why a file was not written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unwritten {
+    /// It could not be, for now.
+    Failed(String),
+    /// A log in it, or the registry, does not go on from what the directory has.
+    Contradicts {
+        /// The number of the run.
+        number: u64,
+        /// Whose log, as the file names it.
+        label: Option<String>,
+        /// What does not follow.
+        why: String,
+    },
+}
+
+impl From<String> for Unwritten {
+    fn from(why: String) -> Self {
+        Self::Failed(why)
+    }
+}
+
+/// The directory, and what it holds from its last snapshot on.
 pub struct Directory {
     path: PathBuf,
-    /// The newest checkpoint of each origin.
-    newest: BTreeMap<String, Sealed>,
-    /// The last day that has a full file.
-    full_day: Option<String>,
+    kept: BTreeMap<u64, Kept>,
+    /// What is known of each log after the last of them.
+    replay: Option<Replay>,
 }
 
 impl std::fmt::Debug for Directory {
@@ -56,104 +89,245 @@ impl Directory {
             .map_err(|error| format!("cannot write to the directory: {}", io::Error::from(error)))
     }
 
-    /// Reads the directory: the newest full file, and all files after it.
+    /// Reads the directory back to its last snapshot, or to its first file: each must follow the one before, and every log in it.
     pub fn open(path: &Path, read: &ReadNote) -> Result<Self, String> {
         judge(path)?;
-        let mut directory = Self { path: path.to_path_buf(), newest: BTreeMap::new(), full_day: None };
-        directory.load(read)?;
+        let mut directory = Self { path: path.to_path_buf(), kept: BTreeMap::new(), replay: None };
+        let mut days = BTreeMap::new();
+        for day in days_in(path)? {
+            for name in names(&path.join(&day), |name| run::number(name).is_some())? {
+                let number = run::number(&name).unwrap_or(0);
+                if let Some(other) = days.insert(number, day.clone()) {
+                    return Err(format!("{name} is there twice: in {other} and in {day}"));
+                }
+            }
+        }
+        // What the file above says of the one before it: its number, and its digest.
+        let mut before: Option<(u64, Digest)> = None;
+        for (number, day) in days.into_iter().rev() {
+            let name = file_name(number)?;
+            if let Some((missing, _)) = before.filter(|(expected, _)| *expected != number) {
+                return Err(format!("{} is not there", file_name(missing)?));
+            }
+            let text = directory.text(&day, &name)?;
+            let (head, note) = parse(&text).map_err(|why| format!("{day}/{name}: {why}"))?;
+            let digest = run::digest(text.as_bytes());
+            if head.number != number {
+                return Err(format!("{day}/{name} says that it is number {}", head.number));
+            }
+            match before {
+                // The others follow from this one.
+                None => read(note).map_err(|why| format!("{day}/{name}: {why}"))?,
+                Some((_, after)) if after != digest => {
+                    return Err(format!("{} does not follow {day}/{name}", file_name(number + 1)?));
+                }
+                Some(_) => {}
+            }
+            let above = directory.kept.first_key_value();
+            if above.is_some_and(|(_, above)| above.day < day) {
+                return Err(format!("{} is in the folder of an earlier day", file_name(number + 1)?));
+            }
+            directory.kept.insert(number, Kept { day, digest, begins: head.size.0 });
+            before = head.after.map(|after| (number - 1, after)).filter(|_| head.edge.is_none());
+            if head.edge.is_some() {
+                break;
+            }
+        }
+        if let Some((missing, _)) = before {
+            return Err(format!("{} is not there", file_name(missing)?));
+        }
+        for number in directory.kept.keys().copied().collect::<Vec<_>>() {
+            let kept = &directory.kept[&number];
+            let (day, name) = (kept.day.clone(), file_name(number)?);
+            let text = directory.text(&day, &name)?;
+            directory.follow(&text).map_err(|unwritten| match unwritten {
+                Unwritten::Failed(why) | Unwritten::Contradicts { why, .. } => format!("{day}/{name}: {why}"),
+            })?;
+        }
         Ok(directory)
     }
 
-    /// The newest checkpoint of each origin.
-    pub fn newest(&self) -> impl Iterator<Item = &Sealed> {
-        self.newest.values()
-    }
-
-    fn load(&mut self, read: &ReadNote) -> Result<(), String> {
-        for day in days(&self.path)?.into_iter().rev() {
-            let mut files = names(&self.path.join(&day), |name| name.ends_with(EXTENSION))?;
-            files.sort();
-            for name in files.iter().rev() {
-                let path = self.path.join(&day).join(name);
-                let shown = format!("{day}/{name}");
-                for sealed in notes(&path, read).map_err(|why| format!("{shown}: {why}"))? {
-                    let known = self.newest.get(&sealed.origin);
-                    if known.is_none_or(|known| known.size < sealed.size) {
-                        self.newest.insert(sealed.origin.clone(), sealed);
-                    }
-                }
-                if name.ends_with(FULL) {
-                    self.full_day.get_or_insert(day);
-                    return Ok(());
-                }
+    /// Takes a file into account that follows those before: every log must only have grown. After an error the directory is to be read anew.
+    fn follow(&mut self, text: &str) -> Result<(), Unwritten> {
+        let wrong = |error: run::Error| Unwritten::Failed(error.to_string());
+        let mut reader = Reader::new(text.as_bytes()).map_err(wrong)?;
+        let Head { number, size, edge, .. } = reader.head().clone();
+        let contradicts = |label: Option<String>, why: String| Unwritten::Contradicts { number, label, why };
+        let (_, note) = parse(text)?;
+        let checkpoint = Note::parse(note.as_bytes()).map_err(|error| error.to_string())?;
+        let checkpoint = Checkpoint::parse(checkpoint.text()).map_err(|error| error.to_string())?;
+        let mut replay = match (self.replay.take(), edge) {
+            (Some(replay), None) => replay,
+            (Some(mut replay), Some(edge)) => {
+                replay.repeated(&edge).map_err(|problem| contradicts(None, problem.to_string()))?;
+                replay
+            }
+            (None, None) => Replay::new(&checkpoint.origin),
+            (None, Some(edge)) => match Replay::at_snapshot(&checkpoint.origin, size.0, edge) {
+                (replay, None) => replay,
+                (_, Some(problem)) => return Err(contradicts(None, problem.to_string())),
+            },
+        };
+        if size.0 != replay.size() {
+            let why = format!("it begins behind {} entries, and there are {}", size.0, replay.size());
+            return Err(contradicts(None, why));
+        }
+        while let Some(block) = reader.block().map_err(wrong)? {
+            let index = replay.size();
+            let older = match Replay::needs(&block.entry).filter(|older| *older < index) {
+                Some(older) => self.entry(older, (size.0, text))?,
+                None => None,
+            };
+            if let Err(problem) = replay.add(&block, older.as_ref()) {
+                let label = if let Entry::Log(log) = &block.entry { Some(log.label.text()) } else { None };
+                return Err(contradicts(label, format!("entry {index}: {problem}")));
             }
         }
+        let fits = replay.checkpoint(checkpoint.size, &checkpoint.root);
+        fits.map_err(|problem| contradicts(None, problem.to_string()))?;
+        self.replay = Some(replay);
         Ok(())
     }
 
-    /// Writes the checkpoints signed in one run to a file. Leaves out, and returns, those that contradict the directory.
-    ///
-    /// A failed write may have left the file: a retry writes another file with the same content.
-    pub fn write(&mut self, signed: &[Sealed], stamp: &Stamp) -> Result<Vec<Conflict>, String> {
-        let mut conflicts = Vec::new();
-        let mut newest = self.newest.clone();
-        let mut accepted = Vec::new();
-        for sealed in signed {
-            match newest.get(&sealed.origin) {
-                Some(known)
-                    if known.size > sealed.size || known.size == sealed.size && known.root != sealed.root =>
-                {
-                    conflicts.push(Conflict {
-                        origin: sealed.origin.clone(),
-                        size: known.size,
-                        root: Some(known.root),
-                    });
-                }
-                _ => {
-                    newest.insert(sealed.origin.clone(), sealed.clone());
-                    accepted.push(sealed.note.as_str());
-                }
-            }
+    /// The state of a log that an older entry says, which may be in the file that is being read.
+    fn entry(&self, index: u64, (begins, text): (u64, &str)) -> Result<Option<Log>, String> {
+        if index >= begins {
+            return find(text, index);
         }
-        let full = self.full_day.as_deref() != Some(stamp.day.as_str());
-        if full {
-            // Superseded ones of this very run stay in it: each checkpoint is published.
-            let kept = newest.values().map(|sealed| sealed.note.as_str());
-            let kept: Vec<&str> = kept.filter(|note| !accepted.contains(note)).collect();
-            accepted.extend(kept);
+        match self.kept.iter().rev().find(|(_, kept)| kept.begins <= index) {
+            Some((number, kept)) => find(&self.text(&kept.day, &file_name(*number)?)?, index),
+            // Before what is read.
+            None => Ok(None),
         }
-        if !accepted.is_empty() {
-            let content = zeroauth_audit_core::batch::write(accepted.iter().copied());
-            self.publish(&content, stamp, full).map_err(|error| format!("cannot write: {error}"))?;
-            if full {
-                self.full_day = Some(stamp.day.clone());
-            }
-        }
-        self.newest = newest;
-        Ok(conflicts)
     }
 
-    fn publish(&self, content: &[u8], stamp: &Stamp, full: bool) -> io::Result<()> {
-        let day = self.path.join(&stamp.day);
-        make_durably(&self.path, &stamp.day)?;
-        let unfinished = day.join(format!(".unfinished-{}", std::process::id()));
-        let mut file =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&unfinished)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        drop(file);
-        for number in 1..=999_999 {
-            let name = format!("{}-{number:06}{}", stamp.time, if full { FULL } else { EXTENSION });
-            match take_name(&unfinished, &day.join(name)) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                done => {
-                    done?;
-                    return File::open(&day)?.sync_all();
-                }
+    /// Number and SHA-256 of each file, ascending.
+    pub fn files(&self) -> impl Iterator<Item = (u64, Digest)> {
+        self.kept.iter().map(|(number, kept)| (*number, kept.digest))
+    }
+
+    /// The texts of the files from a number on, of about `most` bytes at most, but of one at least.
+    pub fn read(&self, from: u64, most: usize) -> Result<Vec<(u64, String)>, String> {
+        let (mut texts, mut bytes) = (Vec::new(), 0);
+        for (number, kept) in self.kept.range(from..) {
+            let text = self.text(&kept.day, &file_name(*number)?)?;
+            if run::digest(text.as_bytes()) != kept.digest {
+                return Err(format!("{} is not what it was", file_name(*number)?));
+            }
+            bytes += text.len();
+            if bytes > most && !texts.is_empty() {
+                break;
+            }
+            texts.push((*number, text));
+        }
+        Ok(texts)
+    }
+
+    /// Writes the file of the next run. One that is there already, as it is, was written by a call that failed later.
+    pub fn write(&mut self, file: &RunFile) -> Result<u64, Unwritten> {
+        let (head, _) = parse(&file.text)?;
+        let digest = run::digest(file.text.as_bytes());
+        let (number, name) = (head.number, file_name(head.number)?);
+        let mut day = file.day.clone();
+        if let Some((newest, kept)) = self.kept.last_key_value() {
+            if let Some(known) = self.kept.get(&number) {
+                return if known.digest == digest {
+                    Ok(number)
+                } else {
+                    Err(format!("another {name} is there").into())
+                };
+            }
+            let newest_name = file_name(*newest)?;
+            if run::digest(self.text(&kept.day, &newest_name)?.as_bytes()) != kept.digest {
+                return Err(format!("{newest_name} is not what it was").into());
+            }
+            if number != newest + 1 || head.after != Some(kept.digest) {
+                return Err(format!("{name} does not follow {newest_name}").into());
+            }
+            // A clock that was set back.
+            day = day.max(kept.day.clone());
+        }
+        self.follow(&file.text)?;
+        let claimed = self.claim(number, &digest).map_err(|error| format!("cannot write: {error}"))?;
+        if !claimed {
+            return Err(format!("another writer has claimed {name}").into());
+        }
+        self.publish(&day, &name, &file.text).map_err(|error| format!("cannot write: {error}"))?;
+        self.kept.insert(number, Kept { day, digest, begins: head.size.0 });
+        Ok(number)
+    }
+
+    /// Takes a number, unless another writer has.
+    fn claim(&self, number: u64, digest: &Digest) -> io::Result<bool> {
+        make_durably(&self.path, NUMBERS)?;
+        let folder = self.path.join(NUMBERS);
+        let said = format!("{digest}\n");
+        let name = folder.join(format!("{number:012}"));
+        let unfinished = self.unfinished(&folder, &said)?;
+        match take_name(&unfinished, &name) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                fs::remove_file(&unfinished)?;
+                Ok(fs::read_to_string(&name)? == said)
+            }
+            done => {
+                done?;
+                File::open(&folder)?.sync_all()?;
+                Ok(true)
             }
         }
-        Err(io::Error::other("a million files within a second"))
     }
+
+    fn publish(&self, day: &str, name: &str, content: &str) -> io::Result<()> {
+        make_durably(&self.path, day)?;
+        let folder = self.path.join(day);
+        let unfinished = self.unfinished(&folder, content)?;
+        take_name(&unfinished, &folder.join(name))?;
+        File::open(&folder)?.sync_all()
+    }
+
+    fn unfinished(&self, folder: &Path, content: &str) -> io::Result<PathBuf> {
+        let path = folder.join(format!(".unfinished-{}", std::process::id()));
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&path)?;
+        file.write_all(content.as_bytes())?;
+        file.sync_all()?;
+        Ok(path)
+    }
+
+    fn text(&self, day: &str, name: &str) -> Result<String, String> {
+        let path = self.path.join(day).join(name);
+        let cannot = |error: io::Error| format!("{day}/{name} cannot be read: {error}");
+        if fs::metadata(&path).map_err(cannot)?.len() > run::MAX_BYTES {
+            return Err(format!("{day}/{name} is too large"));
+        }
+        fs::read_to_string(&path).map_err(cannot)
+    }
+}
+
+/// What stands before the entries of a file, and its checkpoint; the whole file must be one.
+fn parse(text: &str) -> Result<(Head, &str), String> {
+    let wrong = |error: run::Error| error.to_string();
+    let mut reader = Reader::new(text.as_bytes()).map_err(wrong)?;
+    let head = reader.head().clone();
+    while reader.block().map_err(wrong)?.is_some() {}
+    Ok((head, reader.tail().map_err(wrong)?.checkpoint))
+}
+
+/// The state of a log in a file, if its entry with this index is one.
+fn find(text: &str, index: u64) -> Result<Option<Log>, String> {
+    let wrong = |error: run::Error| error.to_string();
+    let mut reader = Reader::new(text.as_bytes()).map_err(wrong)?;
+    let mut at = reader.head().size.0;
+    while let Some(block) = reader.block().map_err(wrong)? {
+        if at == index {
+            return Ok(if let Entry::Log(log) = block.entry { Some(log) } else { None });
+        }
+        at += 1;
+    }
+    Ok(None)
+}
+
+fn file_name(number: u64) -> Result<String, String> {
+    run::name(number).ok_or_else(|| format!("{number} is no number of a run"))
 }
 
 /// Refuses what is no directory, and one that others could put files into.
@@ -203,7 +377,7 @@ fn make_durably(path: &Path, day: &str) -> io::Result<()> {
 }
 
 /// The days that have a folder, ascending, as `2026/11/24`.
-fn days(path: &Path) -> Result<Vec<String>, String> {
+fn days_in(path: &Path) -> Result<Vec<String>, String> {
     let digits =
         |count: usize| move |name: &str| name.len() == count && name.bytes().all(|b| b.is_ascii_digit());
     let mut days = Vec::new();
@@ -224,22 +398,6 @@ fn names(folder: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<String>, St
     for entry in entries {
         let name = entry.map_err(|error| format!("cannot read the directory: {error}"))?.file_name();
         found.extend(name.to_str().filter(|name| wanted(name)).map(str::to_owned));
-    }
-    Ok(found)
-}
-
-/// The checkpoints in one file, from the last to the first.
-fn notes(path: &Path, read: &ReadNote) -> Result<Vec<Sealed>, String> {
-    let size = fs::metadata(path).map_err(|error| error.to_string())?.len();
-    if size > MOST_BYTES {
-        return Err("it is too large".into());
-    }
-    let content = fs::read(path).map_err(|error| error.to_string())?;
-    let notes = zeroauth_audit_core::batch::read_all(&content).map_err(|error| error.to_string())?;
-    let mut found = Vec::new();
-    for note in notes.into_iter().rev() {
-        let note = std::str::from_utf8(note).map_err(|error| error.to_string())?;
-        found.push(read(note)?);
     }
     Ok(found)
 }

@@ -2,16 +2,19 @@
 
 use std::path::PathBuf;
 
-use crate::directory::{Directory, ReadNote, Stamp};
+use zeroauth_audit_core::Digest;
+
+use crate::directory::{Directory, ReadNote, RunFile, Unwritten};
 use crate::witness::{Answer, Shown, Witness};
-use crate::{Conflict, Sealed};
 
 /// Work for the thread of a sink.
 pub enum SinkWork {
     /// Read a directory.
     Open(PathBuf, Box<ReadNote>),
-    /// Write to the directory that was opened before.
-    Write(Vec<Sealed>, Stamp),
+    /// The texts of the files of the directory that was opened before, from a number on, of about so many bytes.
+    Read(u64, usize),
+    /// Write these to it, in this order.
+    Write(Vec<RunFile>),
     /// Show checkpoints to a witness, each with a number of the owner's.
     Show {
         /// The file with its URL.
@@ -26,10 +29,12 @@ pub enum SinkWork {
 /// The outcome of the work.
 #[derive(Debug)]
 pub enum SinkReport {
-    /// The newest checkpoint of each origin in the directory.
-    Opened(Result<Vec<Sealed>, String>),
-    /// The directory's checkpoints that contradict the given ones, which were not written.
-    Written(Result<Vec<Conflict>, String>),
+    /// Number and SHA-256 of each file from the last snapshot on.
+    Opened(Result<Vec<(u64, Digest)>, String>),
+    /// Numbers and texts of files.
+    Read(Result<Vec<(u64, String)>, String>),
+    /// The number of the last file that was written.
+    Written(Result<u64, Unwritten>),
     /// The answers, and the error that ended them early.
     Shown(Vec<(usize, Answer)>, Option<String>),
 }
@@ -37,19 +42,24 @@ pub enum SinkReport {
 /// The body of a new thread.
 #[must_use]
 pub fn begin() -> Box<dyn FnMut(SinkWork) -> SinkReport + Send> {
+    const UNREAD: &str = "the directory was not read yet";
     let mut open: Option<Directory> = None;
     Box::new(move |work| match work {
         SinkWork::Open(path, read) => match Directory::open(&path, &*read) {
             Ok(directory) => {
-                let newest = directory.newest().cloned().collect();
+                let files = directory.files().collect();
                 open = Some(directory);
-                SinkReport::Opened(Ok(newest))
+                SinkReport::Opened(Ok(files))
             }
             Err(error) => SinkReport::Opened(Err(error)),
         },
-        SinkWork::Write(signed, stamp) => SinkReport::Written(match &mut open {
-            Some(directory) => directory.write(&signed, &stamp),
-            None => Err("the directory was not read yet".into()),
+        SinkWork::Read(from, most) => SinkReport::Read(match &open {
+            Some(directory) => directory.read(from, most),
+            None => Err(UNREAD.into()),
+        }),
+        SinkWork::Write(files) => SinkReport::Written(match &mut open {
+            Some(directory) => files.iter().try_fold(0, |_, file| directory.write(file)),
+            None => Err(Unwritten::Failed(UNREAD.into())),
         }),
         SinkWork::Show { url_file, ca_file, shown } => {
             let mut answers = Vec::new();

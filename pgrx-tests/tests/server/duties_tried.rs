@@ -58,6 +58,7 @@ const TRIED: &[(&str, &str)] = &[
     ("SELECT * FROM audit_event_state('acme', gen_random_uuid())", "A"),
     ("SELECT count(*) FROM audit_export('acme')", "A"),
     ("SELECT count(*) FROM audit_export_intervals('acme')", "A"),
+    ("SELECT audit_export_names() IS NULL", "A"),
     ("SELECT audit_prove('acme', gen_random_uuid())", "A"),
     ("SELECT audit_prove_consistency('acme', 1, 2)", "A"),
     ("SELECT count(*) FROM audit_drill()", "AO"),

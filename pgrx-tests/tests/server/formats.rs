@@ -106,6 +106,7 @@ fn the_functions_have_the_signatures_that_are_documented() {
             "tenant text DEFAULT NULL::text, private_fields boolean DEFAULT NULL::boolean|SETOF text",
         ),
         ("audit_export_intervals", "tenant text DEFAULT NULL::text|SETOF text"),
+        ("audit_export_names", "|text"),
         ("audit_prove", "tenant text, event uuid, private_fields boolean DEFAULT NULL::boolean|text"),
         ("audit_prove_consistency", "tenant text, from_size bigint, to_size bigint|text"),
         (

@@ -147,26 +147,26 @@ fn red_team_b3_a_sink_that_is_starved_fails_whatever_its_row_says() {
         |client: &mut Client| client.lines("SELECT why FROM zeroauth_audit_internal.sinks_starved()");
     assert_eq!(starved(&mut client), [] as [&str; 0]);
     client.run("UPDATE zeroauth_audit_internal.sinks SET published_to = 9000000000000000000");
-    assert_eq!(starved(&mut client), ["it is said to have seal 9000000000000000000, and the newest is 1"]);
+    assert_eq!(starved(&mut client), ["it is said to have run 9000000000000000000, and the newest is 1"]);
     look(&mut client);
     assert_eq!(
         client
             .line("SELECT severity, message FROM zeroauth_audit_internal.alerts WHERE kind = 'sink_failing'"),
-        "2|checkpoints do not reach sink worm: it is said to have seal 9000000000000000000, and the newest is 1"
+        "2|checkpoints do not reach sink worm: it is said to have run 9000000000000000000, and the newest is 1"
     );
     assert!(
         client
             .line("SELECT h -> 'reasons' FROM zeroauth_audit_internal.health_log() h")
             .contains("sink_failing:worm")
     );
-    client.run("SET zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.sinks SET published_to = 0; UPDATE zeroauth_audit_internal.checkpoints SET sealed_at = sealed_at - interval '14 minutes'");
+    client.run("SET zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.sinks SET published_to = 0; UPDATE zeroauth_audit_internal.registry_runs SET sealed_at = sealed_at - interval '14 minutes'");
     assert_eq!(starved(&mut client), [] as [&str; 0]);
-    client.run("UPDATE zeroauth_audit_internal.checkpoints SET sealed_at = sealed_at - interval '2 minutes'");
+    client
+        .run("UPDATE zeroauth_audit_internal.registry_runs SET sealed_at = sealed_at - interval '2 minutes'");
     assert!(starved(&mut client)[0].starts_with("it lacks a checkpoint that was signed at "));
-    // The sequence put back: what is signed from then on has numbers that are taken.
-    client.run("UPDATE zeroauth_audit_internal.sinks SET published_to = 1; UPDATE zeroauth_audit_internal.checkpoints SET seal = 1000, sealed_at = now()");
-    client.run("UPDATE zeroauth_audit_internal.sinks SET published_to = 1000");
-    assert_eq!(starved(&mut client), ["seals are numbered from 1 on, and the newest is 1000"]);
+    // Runs that were taken away: what a directory is said to have is here no more.
+    client.run("UPDATE zeroauth_audit_internal.sinks SET published_to = 1; DELETE FROM zeroauth_audit_internal.registry_runs");
+    assert_eq!(starved(&mut client), ["it is said to have run 1, and the newest is 0"]);
 }
 
 #[test]

@@ -86,6 +86,7 @@ mod storm_known;
 mod storm_writer;
 mod strict_order;
 mod supplied;
+mod take_over;
 mod tamper;
 mod tamper_columns;
 mod tripwire;

@@ -1,17 +1,22 @@
 //! Checkpoints leave the machine: to directories and witnesses, and what happens when those hold something else.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::process::Command;
 
 use postgres::Client;
 use zeroauth_audit_core::Digest;
 use zeroauth_audit_core::checkpoint::Checkpoint;
 use zeroauth_audit_core::merkle::leaf_hash;
 use zeroauth_audit_core::note::{Algorithm, SigningKey, VerifierKey};
-use zeroauth_audit_core::trust::{Believed, Trust};
+use zeroauth_audit_core::registry::label::NameKey;
+use zeroauth_audit_core::trust::Trust;
 use zeroauth_audit_tests::{Cluster, wait_until};
 
+use crate::offline::program;
 use crate::support::receiver::server_file;
-use crate::support::sealed::{ORIGIN, folder, key_file, key_path, published, trust};
+use crate::support::sealed::{ORIGIN, folder, key_file, key_path, name_key, published, states, trust};
 use crate::support::witness::Witness;
 use crate::support::{DEADLINE, Sql, base_backup, standby_of};
 
@@ -19,6 +24,7 @@ pub struct Publishing {
     pub cluster: Cluster,
     pub key: SigningKey,
     pub directory: PathBuf,
+    names: RefCell<Option<NameKey>>,
 }
 
 /// A server with a worker that signs and publishes to a directory; one event of acme.
@@ -39,11 +45,11 @@ pub fn publishing(name: &str, conf: &[(&str, &str)]) -> Publishing {
         directory.display()
     ));
     client.run("INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'first')");
-    Publishing { cluster, key, directory }
+    Publishing { cluster, key, directory, names: RefCell::default() }
 }
 
 /// The job is due at once.
-fn seal(client: &mut Client) {
+pub fn seal(client: &mut Client) {
     client.run("UPDATE zeroauth_audit_internal.jobs SET next_run = '2020-01-01 00:00:00+00' WHERE name = 'checkpoint'");
 }
 
@@ -55,17 +61,52 @@ pub fn append(client: &mut Client, tenant: &str, count: u32) {
 }
 
 impl Publishing {
-    /// The newest published size of each origin, without the base, and without the worker's own tenant.
-    fn newest(&self) -> Vec<String> {
-        let mut newest = std::collections::BTreeMap::new();
-        for (_, notes) in published(&self.directory, &trust(&[&self.key])) {
-            for believed in notes {
-                let checkpoint = believed.checkpoint;
-                newest.insert(checkpoint.origin[ORIGIN.len() + 1..].to_owned(), checkpoint.size);
+    /// What labels are made with, once there is an entry.
+    pub fn names(&self) -> Option<NameKey> {
+        let known = self.names.borrow().clone();
+        known.or_else(|| {
+            let key = name_key(&mut self.cluster.client())?;
+            self.names.replace(Some(key.clone()));
+            Some(key)
+        })
+    }
+
+    /// The newest published size of the log of each epoch of the tests' tenants.
+    pub fn newest(&self) -> Vec<String> {
+        let Some(names) = self.names() else { return Vec::new() };
+        let mut newest = BTreeMap::new();
+        for tenant in ["acme", "globex", "initech", "late"] {
+            for (epoch, size) in states(&self.directory, &self.key, &names, tenant) {
+                newest.insert((tenant, epoch), size);
             }
         }
-        newest.remove("zeroauth_audit");
-        newest.into_iter().map(|(origin, size)| format!("{origin} {size}")).collect()
+        let shown = |((tenant, epoch), size): ((&str, u32), u64)| match epoch {
+            0 => format!("{tenant} {size}"),
+            _ => format!("{tenant}/{epoch} {size}"),
+        };
+        newest.into_iter().map(shown).collect()
+    }
+
+    /// How many run files there are.
+    fn runs(&self) -> usize {
+        published(&self.directory, &trust(&[&self.key])).len()
+    }
+
+    /// What the program of auditors says of the directory: its verdict, and what it says of the registry.
+    #[track_caller]
+    pub fn judged(&self) -> String {
+        let output = Command::new(program())
+            .args(["verify-checkpoints", "--json"])
+            .arg(&self.directory)
+            .args(["--key", &self.key.verifier_key().to_string()])
+            .output()
+            .unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        format!(
+            "{}: {}",
+            json["verdict"].as_str().unwrap(),
+            json["checkpoints"][0]["result"].as_str().unwrap()
+        )
     }
 
     #[track_caller]
@@ -89,21 +130,16 @@ fn pitfall_25_growth_and_silence_are_published_signed_and_in_order() {
     publishing.wait_for(&["acme 10"]);
     append(&mut client, "globex", 3);
     publishing.wait_for(&["acme 10", "globex 3"]);
-    let files = published(&publishing.directory, &trust(&[&publishing.key]));
-    assert!(files[0].0.ends_with("-full.checkpoints"), "{files:?}");
-    let of_tenants = |files: &[(String, Vec<Believed>)]| {
-        let all = files.iter().flat_map(|(_, notes)| notes);
-        all.filter(|note| !note.checkpoint.origin.ends_with("/zeroauth_audit")).count()
-    };
-    let before = of_tenants(&files);
-    // Nothing happens for an hour: the same is signed again, with a newer time.
-    client
-        .run("SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.checkpoints SET sealed_at = sealed_at - interval '61 minutes'");
-    seal(&mut client);
-    wait_until(DEADLINE, "silence to be sealed", || {
-        let files = published(&publishing.directory, &trust(&[&publishing.key]));
-        of_tenants(&files) == before + 2
+    assert_eq!(publishing.judged(), "verified: every log only grew");
+    let before = publishing.runs();
+    // Nothing happens for ten minutes: the same is signed again, with a newer time.
+    wait_until(DEADLINE, "all to be published", || {
+        client.line("SELECT published_to = (SELECT max(number) FROM zeroauth_audit_internal.registry_runs) FROM zeroauth_audit_internal.sinks") == "t"
     });
+    client
+        .run("SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.registry_runs SET sealed_at = sealed_at - interval '11 minutes'");
+    seal(&mut client);
+    wait_until(DEADLINE, "silence to be sealed", || publishing.runs() > before);
     assert_eq!(publishing.newest(), ["acme 10", "globex 3"]);
     assert_eq!(
         client.line("SELECT zeroauth_audit_internal.health_log() ->> 'state', zeroauth_audit_internal.health_log() -> 'reasons'"),
@@ -117,6 +153,7 @@ fn pitfall_25_growth_and_silence_are_published_signed_and_in_order() {
     let mut client = publishing.cluster.client();
     append(&mut client, "acme", 5);
     publishing.wait_for(&["acme 15", "globex 3"]);
+    assert_eq!(publishing.judged(), "verified: every log only grew");
     assert_eq!(alerts(&mut client), [] as [&str; 0]);
 }
 
@@ -176,6 +213,7 @@ fn a_restored_backup_signs_nothing_until_a_person_says_that_it_is_one() {
     );
     append(&mut client, "acme", 1);
     publishing.wait_for(&["acme 30", "acme/1 19", "late 4"]);
+    assert_eq!(publishing.judged(), "restored: every log only grew, but for 1 restores");
     assert_eq!(client.line("SELECT ok FROM audit_verify('acme')"), "t");
     assert_eq!(
         client.lines(
@@ -225,18 +263,25 @@ fn pitfall_18_28_history_that_was_rewritten_and_signed_again_with_the_key_itself
         client.lines("SELECT class FROM audit_findings('acme') WHERE class = 'checkpoint_mismatch'"),
         [] as [&str; 0]
     );
-    // The directory, which gets it from now on, does not take it.
-    client.run("SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.checkpoints SET seal = nextval('zeroauth_audit_internal.checkpoints_seal_seq') WHERE tenant_id = 'acme' AND tree_size = 10");
+    // The directory, which is to get a run that goes on from there, does not take it; nothing is signed any more.
     client.run("UPDATE zeroauth_audit_internal.jobs SET enabled = true WHERE name = 'checkpoint'");
     append(&mut client, "globex", 1);
     wait_until(DEADLINE, "the alert", || {
-        alerts(&mut client).contains(&"1|checkpoint_mismatch|checkpoint_conflict:worm".to_owned())
+        alerts(&mut client).contains(&"1|registry_forked|registry_forked:worm".to_owned())
     });
-    assert_eq!(
-        client.line("SELECT state, known_size FROM zeroauth_audit_internal.logs WHERE tenant_id = 'acme'"),
-        "held|10"
+    assert!(
+        client.line("SELECT zeroauth_audit_internal.health_log() -> 'reasons'").contains("registry_forked")
     );
-    assert_eq!(client.line("SELECT classes @> '{checkpoint_mismatch}' FROM audit_verify('acme')"), "t");
+    let signed = "SELECT count(*) FROM zeroauth_audit_internal.registry_runs";
+    let before = client.line(signed);
+    append(&mut client, "globex", 1);
+    wait_until(DEADLINE, "a run", || {
+        client.line("SELECT next_run > now() FROM zeroauth_audit_internal.jobs WHERE name = 'checkpoint'")
+            == "t"
+    });
+    assert_eq!(client.line(signed), before);
+    assert_eq!(publishing.newest(), ["acme 10"]);
+    assert_eq!(publishing.judged(), "verified: every log only grew");
     // Nor does a witness, if there is no directory.
     client.run("SET LOCAL zeroauth_audit.maintenance = on; DELETE FROM zeroauth_audit_internal.sinks WHERE name = 'worm'; UPDATE zeroauth_audit_internal.logs SET state = 'open'; DELETE FROM zeroauth_audit_internal.cosignatures");
     wait_until(DEADLINE, "the witness's alert", || {
@@ -379,6 +424,7 @@ fn red_team_b5_a_directory_that_was_emptied_is_told_and_filled_anew() {
     append(&mut client, "acme", 1);
     publishing.wait_for(&["acme 12"]);
     assert_eq!(client.line("SELECT occurrences FROM audit_alerts WHERE kind = 'sink_emptied'"), "1");
+    assert_eq!(publishing.judged(), "verified: every log only grew");
 }
 
 #[test]

@@ -17,6 +17,7 @@ CREATE VIEW zeroauth_audit_internal.duty_grants AS
         ('{auditor}', 'EXECUTE', 'audit_event_state(text, uuid)', NULL, NULL),
         ('{auditor}', 'EXECUTE', 'audit_export(text, boolean)', NULL, NULL),
         ('{auditor}', 'EXECUTE', 'audit_export_intervals(text)', NULL, NULL),
+        ('{auditor}', 'EXECUTE', 'audit_export_names()', NULL, NULL),
         ('{auditor}', 'EXECUTE', 'audit_prove(text, uuid, boolean)', NULL, NULL),
         ('{auditor}', 'EXECUTE', 'audit_prove_consistency(text, bigint, bigint)', NULL, NULL),
         ('{auditor,operator}', 'EXECUTE', 'audit_drill()', NULL, NULL),

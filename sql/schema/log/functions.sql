@@ -43,6 +43,16 @@ REVOKE ALL ON FUNCTION @extschema@.audit_export_intervals(text) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_export_intervals(text) IS
     'In which order events were sealed: a file beside an export. With it the offline verifier lays the export of a tenant with several chains out as its log has it, and recomputes the root. tenant: whose, NULL for every tenant. One JSON object a line: which events of a chain each checkpoint added. ZA005 for a tenant that is not there.';
 
+CREATE FUNCTION @extschema@.audit_export_names() RETURNS text
+    LANGUAGE sql STABLE PARALLEL RESTRICTED SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT encode(n.key, 'base64') FROM zeroauth_audit_internal.registry_names n;
+$$;
+REVOKE ALL ON FUNCTION @extschema@.audit_export_names() FROM PUBLIC;
+COMMENT ON FUNCTION @extschema@.audit_export_names() IS
+    'The key of names, for zeroauth-audit verify-export --names: run files name tenants by labels that are made with it. Whoever has it can try names on published files: give it to auditors only. Returns 32 bytes in base64, NULL before anything was sealed.';
+
 CREATE FUNCTION zeroauth_audit_internal.checkpoint(tenant text) RETURNS text
     LANGUAGE sql STABLE PARALLEL RESTRICTED
     SET search_path = pg_catalog, pg_temp
@@ -108,7 +118,7 @@ REVOKE ALL ON FUNCTION zeroauth_audit_internal.key_usable(text) FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.key_usable(text) IS
     'Part of the job checkpoint: raises the alert checkpoint_key with the reason why the key cannot be used, or resolves it when there is none.';
 
-CREATE FUNCTION zeroauth_audit_internal.hold_log(held_origin text, size bigint, root bytea, by_sink text) RETURNS boolean
+CREATE FUNCTION zeroauth_audit_internal.hold_tenant(tenant text, size bigint, root bytea, by_sink text) RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -117,12 +127,10 @@ DECLARE
     held bigint;
     sample jsonb;
 BEGIN
+    INSERT INTO zeroauth_audit_internal.logs (tenant_id) SELECT tenant WHERE NOT EXISTS (SELECT 1 FROM zeroauth_audit_internal.logs l WHERE l.tenant_id = tenant);
     UPDATE zeroauth_audit_internal.logs l SET state = 'held', known_size = size, known_root = root, known_by = by_sink
-    WHERE l.origin = held_origin AND l.state = 'open'
+    WHERE l.tenant_id = tenant AND l.state <> 'ended'
     RETURNING l.* INTO log;
-    IF NOT FOUND THEN
-        RETURN false;
-    END IF;
     SELECT count(*), jsonb_agg(jsonb_build_object('tenant', f.tenant_id, 'epoch', f.epoch, 'here', f.tree_size, 'there', f.known_size) ORDER BY f.tenant_id) FILTER (WHERE f.place <= 20)
     INTO held, sample
     FROM (SELECT l.*, row_number() OVER (ORDER BY l.tenant_id) AS place FROM zeroauth_audit_internal.logs l WHERE l.state = 'held' AND l.known_by = by_sink) f;
@@ -133,30 +141,30 @@ BEGIN
              THEN format('sink %s holds a checkpoint of %s events of tenant %s, and the log has %s: events are gone, or an earlier state was restored', by_sink, log.known_size, log.tenant_id, log.tree_size)
              ELSE format('sink %s holds another root of %s events of tenant %s: history was rewritten', by_sink, log.known_size, log.tenant_id) END,
         jsonb_build_object('sink', by_sink, 'logs', sample, 'held', held));
+END
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.hold_tenant(text, bigint, bytea, text) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.hold_tenant(text, bigint, bytea, text) IS
+    'A sink holds a state of the tenant''s log that is not the one here: no more is signed for it, and an alert of severity 1 is raised, one for all logs of a sink.';
+
+CREATE FUNCTION zeroauth_audit_internal.hold_log(held_origin text, size bigint, root bytea, by_sink text) RETURNS boolean
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    tenant text;
+BEGIN
+    SELECT l.tenant_id INTO tenant FROM zeroauth_audit_internal.logs l WHERE l.origin = held_origin AND l.state = 'open';
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+    PERFORM zeroauth_audit_internal.hold_tenant(tenant, size, root, by_sink);
     RETURN true;
 END
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.hold_log(text, bigint, bytea, text) FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.hold_log(text, bigint, bytea, text) IS
-    'Called by the worker when a sink holds a checkpoint that a log does not agree with: no more is signed for it, and an alert of severity 1 is raised, one for all logs of a sink. False when it is held already.';
-
-CREATE FUNCTION zeroauth_audit_internal.log_missing(origins text[], by_sink text) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    IF cardinality(origins) > 0 THEN
-        PERFORM zeroauth_audit_internal.raise_alert('tenant_missing', 1::smallint, NULL, 'log_missing:' || by_sink,
-            format('sink %s holds checkpoints of %s logs that are not here: tenants are gone, or an earlier state was restored', by_sink, cardinality(origins)),
-            jsonb_build_object('sink', by_sink, 'origins', to_jsonb(origins[1:20]), 'missing', cardinality(origins)));
-    ELSE
-        PERFORM zeroauth_audit_internal.resolve_alert('log_missing:' || by_sink, 'every log that the sink knows is here');
-    END IF;
-END
-$$;
-REVOKE ALL ON FUNCTION zeroauth_audit_internal.log_missing(text[], text) FROM PUBLIC;
-COMMENT ON FUNCTION zeroauth_audit_internal.log_missing(text[], text) IS
-    'Called by the worker with the origins that a sink knows and the database does not: raises the alert tenant_missing, or resolves it when there are none.';
+    'Called by the worker when a witness holds a checkpoint that a log does not agree with: hold_tenant. False when it is held already.';
 
 CREATE FUNCTION zeroauth_audit_internal.sink_reported(sink text, error text, published bigint) RETURNS void
     LANGUAGE plpgsql
@@ -172,6 +180,12 @@ BEGIN
         published_to = greatest(s.published_to, coalesce(sink_reported.published, 0))
     WHERE s.name = sink
     RETURNING s.* INTO updated;
+    IF sink_reported.published > 0 THEN
+        DELETE FROM zeroauth_audit_internal.registry_found f WHERE f.sink = sink_reported.sink AND f.file IS NULL AND f.number <= sink_reported.published;
+        IF FOUND THEN
+            PERFORM zeroauth_audit_internal.resolve_alert('registry_forked:' || sink_reported.sink, 'the sink has taken the run');
+        END IF;
+    END IF;
     IF updated.failing_since < clock_timestamp() - interval '15 minutes' THEN
         PERFORM zeroauth_audit_internal.raise_alert('sink_failing', 2::smallint, NULL, 'sink_failing:' || sink,
             format('checkpoints do not reach sink %s: %s', sink, updated.last_error), jsonb_build_object('sink', sink, 'since', updated.failing_since, 'error', updated.last_error));
@@ -182,7 +196,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.sink_reported(text, text, bigint) FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.sink_reported(text, text, bigint) IS
-    'Called by the worker with what came of publishing to a sink: an error or none, and the last seal that it has. Raises the alert sink_failing after 15 minutes of failures.';
+    'Called by the worker with what came of publishing to a sink: an error or none, and the last run that it has. Raises the alert sink_failing after 15 minutes of failures.';
 
 CREATE FUNCTION zeroauth_audit_internal.sinks_starved() RETURNS TABLE (name text, why text)
     LANGUAGE plpgsql STABLE PARALLEL RESTRICTED ROWS 1
@@ -191,23 +205,19 @@ AS $$
 #variable_conflict use_column
 DECLARE
     newest record;
-    numbered bigint;
 BEGIN
-    SELECT c.seal, c.sealed_at INTO newest FROM zeroauth_audit_internal.checkpoints c ORDER BY c.seal DESC LIMIT 1;
-    SELECT q.last_value INTO numbered FROM zeroauth_audit_internal.checkpoints_seal_seq q;
+    SELECT r.number, r.sealed_at INTO newest FROM zeroauth_audit_internal.registry_runs r ORDER BY r.number DESC LIMIT 1;
     RETURN QUERY
     SELECT s.name, CASE
-        WHEN s.published_to > coalesce(newest.seal, 0) THEN format('it is said to have seal %s, and the newest is %s', s.published_to, coalesce(newest.seal, 0))
-        WHEN numbered < newest.seal THEN format('seals are numbered from %s on, and the newest is %s', numbered, newest.seal)
+        WHEN s.published_to > coalesce(newest.number, 0) THEN format('it is said to have run %s, and the newest is %s', s.published_to, coalesce(newest.number, 0))
         WHEN u.sealed_at < clock_timestamp() - interval '15 minutes' THEN format('it lacks a checkpoint that was signed at %s', u.sealed_at)
-        -- Every log is signed again each hour.
+        -- Silence is sealed every 10 minutes, and every log is signed again each hour.
         ELSE format('nothing has reached it since %s', s.last_success) END
     FROM zeroauth_audit_internal.sinks s
     LEFT JOIN LATERAL (
-        SELECT c.sealed_at FROM zeroauth_audit_internal.checkpoints c JOIN zeroauth_audit_internal.logs l ON l.tenant_id = c.tenant_id AND l.epoch = c.epoch
-        WHERE s.kind = 'directory' AND c.seal > s.published_to AND c.note IS NOT NULL AND l.state = 'open' ORDER BY c.seal LIMIT 1) u ON true
+        SELECT r.sealed_at FROM zeroauth_audit_internal.registry_runs r WHERE s.kind = 'directory' AND r.number > s.published_to ORDER BY r.number LIMIT 1) u ON true
     WHERE s.enabled AND (
-        s.published_to > coalesce(newest.seal, 0) OR numbered < newest.seal OR u.sealed_at < clock_timestamp() - interval '15 minutes'
+        s.published_to > coalesce(newest.number, 0) OR u.sealed_at < clock_timestamp() - interval '15 minutes'
         OR s.last_success < clock_timestamp() - interval '75 minutes' AND newest.sealed_at > s.last_success);
 END
 $$;
@@ -231,26 +241,6 @@ $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.sinks_watch() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.sinks_watch() IS
     'Part of the job tripwire: the alert sink_failing for every sink that does not get what is signed. The next success of the sink resolves it.';
-
-CREATE FUNCTION zeroauth_audit_internal.sink_emptied(sink text) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    had bigint;
-BEGIN
-    SELECT s.published_to INTO had FROM zeroauth_audit_internal.sinks s WHERE s.name = sink AND s.published_to > 0 FOR UPDATE;
-    IF NOT FOUND THEN
-        RETURN;
-    END IF;
-    UPDATE zeroauth_audit_internal.sinks s SET published_to = 0 WHERE s.name = sink;
-    PERFORM zeroauth_audit_internal.raise_alert('sink_emptied', 1::smallint, NULL, 'sink_emptied:' || sink,
-        format('sink %s had checkpoints up to seal %s, and holds none any more', sink, had), jsonb_build_object('sink', sink, 'published_to', had));
-END
-$$;
-REVOKE ALL ON FUNCTION zeroauth_audit_internal.sink_emptied(text) FROM PUBLIC;
-COMMENT ON FUNCTION zeroauth_audit_internal.sink_emptied(text) IS
-    'Called by the worker when a directory holds no checkpoint: an alert of severity 1 if it had some; what is here is published there anew.';
 
 CREATE FUNCTION zeroauth_audit_internal.key_signs(public_key bytea, vkey text) RETURNS void
     LANGUAGE plpgsql
@@ -294,6 +284,7 @@ DECLARE
     log zeroauth_audit_internal.logs;
     ended integer := 0;
     missed bigint;
+    next_epoch integer;
 BEGIN
     IF coalesce(audit_restore_acknowledge.note, '') !~ '[^[:space:]]' THEN
         RAISE EXCEPTION USING ERRCODE = 'ZA009', MESSAGE = 'an acknowledgement needs a note', HINT = 'Say what was restored, and why.';
@@ -307,9 +298,11 @@ BEGIN
         SELECT sum(d.events) INTO missed FROM zeroauth_audit_internal.drift_findings d
         WHERE d.tenant_id = log.tenant_id AND d.source = 'log' AND d.alerted_at IS NOT NULL AND d.last_seen_at >= log.started_at AND d.kind <> 'checkpoint_mismatch';
         UPDATE zeroauth_audit_internal.logs l SET state = 'ended', ended_at = clock_timestamp() WHERE l.tenant_id = log.tenant_id AND l.epoch = log.epoch;
-        INSERT INTO zeroauth_audit_internal.logs (tenant_id, epoch) VALUES (log.tenant_id, log.epoch + 1);
-        PERFORM zeroauth_audit_internal.append_own_to('log.restored', 'critical', log.origin,
-            jsonb_build_object('note', left(audit_restore_acknowledge.note, 2000), 'by', SESSION_USER, 'epoch', log.epoch + 1,
+        -- What was lost may have begun epochs of its own.
+        next_epoch := greatest(log.epoch, (SELECT max(e.epoch) FROM zeroauth_audit_internal.registry_entries e WHERE e.tenant_id = log.tenant_id)) + 1;
+        INSERT INTO zeroauth_audit_internal.logs (tenant_id, epoch) VALUES (log.tenant_id, next_epoch);
+        PERFORM zeroauth_audit_internal.append_own_to('log.restored', 'critical', coalesce(log.origin, log.tenant_id),
+            jsonb_build_object('note', left(audit_restore_acknowledge.note, 2000), 'by', SESSION_USER, 'epoch', next_epoch,
                 'ended', jsonb_build_object('origin', log.origin, 'epoch', log.epoch, 'tree_size', log.tree_size),
                 'known', jsonb_build_object('sink', log.known_by, 'tree_size', log.known_size, 'root', encode(log.known_root, 'base64')),
                 'lost', greatest(log.known_size - log.tree_size, missed, 0)),
@@ -335,6 +328,7 @@ DECLARE
     logs record;
     sinks record;
     reasons text[] := '{}';
+    forked boolean;
 BEGIN
     SELECT count(*) AS logs, count(*) FILTER (WHERE l.state = 'held') AS held, sum(l.tree_size) FILTER (WHERE l.state = 'open') AS events INTO logs FROM zeroauth_audit_internal.logs l;
     SELECT coalesce(jsonb_object_agg(s.name, jsonb_build_object('kind', s.kind, 'enabled', s.enabled, 'last_success', s.last_success, 'failing_since', s.failing_since, 'last_error', s.last_error)), '{}') AS each,
@@ -352,18 +346,22 @@ BEGIN
         reasons := reasons || 'checkpoints_off'::text;
     END IF;
     reasons := reasons || sinks.failing;
+    forked := EXISTS (SELECT 1 FROM zeroauth_audit_internal.registry_found f JOIN zeroauth_audit_internal.sinks s ON s.name = f.sink WHERE s.enabled AND f.file IS NULL);
+    IF forked THEN
+        reasons := reasons || 'registry_forked'::text;
+    END IF;
     IF logs.held > 0 THEN
         reasons := reasons || 'logs_held'::text;
     END IF;
     IF pg_is_in_recovery() THEN
         reasons := '{}';
     END IF;
-    RETURN jsonb_build_object('state', CASE WHEN 'logs_held' = ANY (reasons) THEN 'failing' WHEN reasons <> '{}' THEN 'degraded' ELSE 'ok' END, 'reasons', reasons,
+    RETURN jsonb_build_object('state', CASE WHEN reasons && '{logs_held,registry_forked}' THEN 'failing' WHEN reasons <> '{}' THEN 'degraded' ELSE 'ok' END, 'reasons', reasons,
         'logs', logs.logs, 'held', logs.held, 'events', coalesce(logs.events, 0), 'sinks', sinks.each);
 END
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.health_log() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.health_log() IS
-    'Part of audit_health(): whether checkpoints are signed and leave the machine. Failing: logs_held. Degraded: checkpoints_not_signed, checkpoints_not_published, checkpoints_off (the job is not enabled), sink_failing:NAME (it fails, or does not have what was signed, for 15 minutes).';
+    'Part of audit_health(): whether checkpoints are signed and leave the machine. Failing: logs_held, registry_forked (a directory contradicts what was signed here). Degraded: checkpoints_not_signed, checkpoints_not_published, checkpoints_off (the job is not enabled), sink_failing:NAME (it fails, or does not have what was signed, for 15 minutes).';
 
 INSERT INTO zeroauth_audit_internal.jobs (name, schedule, timeout) VALUES ('checkpoint', '* * * * *', '1 hour');

@@ -2,7 +2,7 @@
 -- events to a tenant's log.
 --
 -- An entry's text follows from its row, the hash of the text is in registry_tiles, and the text of a run file follows from registry_runs,
--- the entries of the run, and the tables of the logs: nothing is kept twice.
+-- the entries of the run, and the tables of the logs: nothing is kept twice, but the files of runs that were taken over from a directory.
 
 CREATE TABLE zeroauth_audit_internal.registry_names (
     id boolean NOT NULL DEFAULT true,
@@ -44,11 +44,13 @@ COMMENT ON COLUMN zeroauth_audit_internal.registry_entries.restored IS 'In the f
 COMMENT ON COLUMN zeroauth_audit_internal.registry_entries.epoch IS 'Which log of the tenant.';
 COMMENT ON COLUMN zeroauth_audit_internal.registry_entries.root IS 'Root hash of its tree.';
 COMMENT ON COLUMN zeroauth_audit_internal.registry_entries.tenant_id IS 'Whose log it is.';
-COMMENT ON COLUMN zeroauth_audit_internal.registry_entries.text IS 'The text of an entry of another kind; NULL for the state of a log.';
+COMMENT ON COLUMN zeroauth_audit_internal.registry_entries.text IS 'The text of an entry of another kind, or of a tenant that was not here when its entry was taken over; NULL for the state of a log.';
 COMMENT ON CONSTRAINT registry_entries_pkey ON zeroauth_audit_internal.registry_entries IS 'One entry at each index.';
 COMMENT ON CONSTRAINT registry_entries_entry_check ON zeroauth_audit_internal.registry_entries IS 'Counted from 0.';
 COMMENT ON CONSTRAINT registry_entries_kind_check ON zeroauth_audit_internal.registry_entries IS 'The state of a log, or a text.';
 COMMENT ON INDEX zeroauth_audit_internal.registry_entries_tenant IS 'Finds the newest entry of a tenant.';
+CREATE INDEX registry_entries_text ON zeroauth_audit_internal.registry_entries (text) WHERE tenant_id IS NULL;
+COMMENT ON INDEX zeroauth_audit_internal.registry_entries_text IS 'Finds what a directory knows of a tenant that was not here when it was taken over.';
 
 CREATE TABLE zeroauth_audit_internal.registry_tiles (
     level smallint NOT NULL,
@@ -78,6 +80,7 @@ CREATE TABLE zeroauth_audit_internal.registry_runs (
     root bytea NOT NULL,
     digest bytea NOT NULL,
     note text NOT NULL,
+    file text,
     CONSTRAINT registry_runs_pkey PRIMARY KEY (number),
     CONSTRAINT registry_runs_number_check CHECK (number > 0 AND size_before >= 0 AND size >= size_before),
     CONSTRAINT registry_runs_hashes_check CHECK (pg_catalog.octet_length(root) = 32 AND pg_catalog.octet_length(digest) = 32)
@@ -93,9 +96,25 @@ COMMENT ON COLUMN zeroauth_audit_internal.registry_runs.database IS 'Which datab
 COMMENT ON COLUMN zeroauth_audit_internal.registry_runs.root IS 'Root hash of the registry of this size.';
 COMMENT ON COLUMN zeroauth_audit_internal.registry_runs.digest IS 'SHA-256 of the run''s file.';
 COMMENT ON COLUMN zeroauth_audit_internal.registry_runs.note IS 'The signed checkpoint of the registry (C2SP signed-note).';
+COMMENT ON COLUMN zeroauth_audit_internal.registry_runs.file IS 'Its file, of a run that was taken over from a directory: what it says of events that are not here follows from no table. NULL of any other.';
 COMMENT ON CONSTRAINT registry_runs_pkey ON zeroauth_audit_internal.registry_runs IS 'One run of each number.';
 COMMENT ON CONSTRAINT registry_runs_number_check ON zeroauth_audit_internal.registry_runs IS 'A registry only grows.';
 COMMENT ON CONSTRAINT registry_runs_hashes_check ON zeroauth_audit_internal.registry_runs IS 'SHA-256 hashes.';
+
+CREATE TABLE zeroauth_audit_internal.registry_found (
+    number bigint NOT NULL,
+    sink text COLLATE pg_catalog."C" NOT NULL,
+    file text,
+    CONSTRAINT registry_found_pkey PRIMARY KEY (number, sink),
+    CONSTRAINT registry_found_number_check CHECK (number > 0)
+);
+REVOKE ALL ON TABLE zeroauth_audit_internal.registry_found FROM PUBLIC;
+COMMENT ON TABLE zeroauth_audit_internal.registry_found IS 'Runs that a directory has and this database lacks: taken over by the job checkpoint, before it signs anything. Read from the directory each time that it is opened, so in no dump.';
+COMMENT ON COLUMN zeroauth_audit_internal.registry_found.number IS 'Number of the run.';
+COMMENT ON COLUMN zeroauth_audit_internal.registry_found.sink IS 'The directory that has it, by its name in sinks.';
+COMMENT ON COLUMN zeroauth_audit_internal.registry_found.file IS 'Its file; NULL of a run that contradicts one of ours that has left the database: nothing is signed then.';
+COMMENT ON CONSTRAINT registry_found_pkey ON zeroauth_audit_internal.registry_found IS 'One file of a number in a directory.';
+COMMENT ON CONSTRAINT registry_found_number_check ON zeroauth_audit_internal.registry_found IS 'Runs are counted from 1.';
 
 SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.registry_names', '');
 SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.registry_entries', '');
@@ -126,3 +145,151 @@ $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.registry_is(text) FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.registry_is(text) IS
     'Part of the job checkpoint: raises the alert checkpoint_mismatch with what is wrong with the registry, or resolves it when nothing is.';
+
+CREATE FUNCTION zeroauth_audit_internal.registry_forked(by_sink text, number bigint, why text, tenant text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    INSERT INTO zeroauth_audit_internal.registry_found AS f (number, sink) VALUES (registry_forked.number, by_sink)
+    ON CONFLICT ON CONSTRAINT registry_found_pkey DO UPDATE SET file = NULL;
+    PERFORM zeroauth_audit_internal.raise_alert('registry_forked', 1::smallint, registry_forked.tenant, 'registry_forked:' || by_sink,
+        format('run %s contradicts what sink %s has, and nothing is signed any more: %s', registry_forked.number, by_sink, why),
+        jsonb_build_object('sink', by_sink, 'run', registry_forked.number, 'why', why));
+END
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.registry_forked(text, bigint, text, text) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.registry_forked(text, bigint, text, text) IS
+    'Keeps the job checkpoint from signing while a directory has a run that contradicts one of ours, and raises the alert.';
+
+CREATE FUNCTION zeroauth_audit_internal.sink_opened(sink text, numbers bigint[], digests bytea[]) RETURNS bigint
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+DECLARE
+    newest bigint := coalesce((SELECT max(n) FROM unnest(numbers) n), 0);
+    had bigint;
+    outside bigint;
+    differs bigint;
+    is_here boolean;
+BEGIN
+    SELECT s.published_to INTO had FROM zeroauth_audit_internal.sinks s WHERE s.name = sink_opened.sink FOR NO KEY UPDATE;
+    SELECT max(s.published_to) INTO outside FROM zeroauth_audit_internal.sinks s WHERE s.kind = 'directory';
+    -- What the directory did not take stays refused until it takes it.
+    DELETE FROM zeroauth_audit_internal.registry_found f WHERE f.sink = sink_opened.sink AND (f.file IS NOT NULL OR f.number <= newest);
+    SELECT f.number, r.number IS NOT NULL INTO differs, is_here
+    FROM unnest(numbers, digests) f (number, digest) LEFT JOIN zeroauth_audit_internal.registry_runs r ON r.number = f.number
+    WHERE r.digest IS DISTINCT FROM f.digest ORDER BY f.number LIMIT 1;
+    IF differs <= outside THEN
+        PERFORM zeroauth_audit_internal.registry_forked(sink_opened.sink, differs,
+            CASE WHEN is_here THEN 'it is another one here: one of the two was rewritten, or a restored server and the one before it both signed' ELSE 'it was published from here, and is gone' END, NULL);
+        RETURN -1;
+    END IF;
+    IF NOT EXISTS (SELECT 1 FROM zeroauth_audit_internal.registry_found f WHERE f.sink = sink_opened.sink AND f.file IS NULL) THEN
+        PERFORM zeroauth_audit_internal.resolve_alert('registry_forked:' || sink_opened.sink, 'the sink has what was signed here');
+    END IF;
+    -- It may have got what was never recorded here.
+    UPDATE zeroauth_audit_internal.sinks s SET published_to = CASE WHEN differs IS NULL THEN newest ELSE differs - 1 END
+    WHERE s.name = sink_opened.sink AND s.published_to <> CASE WHEN differs IS NULL THEN newest ELSE differs - 1 END;
+    IF differs IS NULL AND had > newest THEN
+        PERFORM zeroauth_audit_internal.raise_alert('sink_emptied', 1::smallint, NULL, 'sink_emptied:' || sink_opened.sink,
+            CASE newest WHEN 0 THEN format('sink %s had runs up to %s, and holds none any more', sink_opened.sink, had)
+                        ELSE format('sink %s had runs up to %s, and holds none behind %s any more', sink_opened.sink, had, newest) END,
+            jsonb_build_object('sink', sink_opened.sink, 'published_to', had, 'holds', newest));
+    END IF;
+    RETURN differs;
+END
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.sink_opened(text, bigint[], bytea[]) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.sink_opened(text, bigint[], bytea[]) IS
+    'Called by the worker with number and SHA-256 of each run file that a directory holds: compares them with the runs of this database. Returns the first that is to be taken over, NULL for none, -1 when the two contradict each other. Raises the alerts registry_forked and sink_emptied.';
+
+CREATE FUNCTION zeroauth_audit_internal.log_cut(tenant text, epoch integer, size bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    DELETE FROM zeroauth_audit_internal.log_intervals i WHERE i.tenant_id = tenant AND i.epoch = log_cut.epoch AND i.tree_size > size;
+    DELETE FROM zeroauth_audit_internal.checkpoints c WHERE c.tenant_id = tenant AND c.epoch = log_cut.epoch AND c.tree_size > size;
+    DELETE FROM zeroauth_audit_internal.cosignatures c WHERE c.tenant_id = tenant AND c.epoch = log_cut.epoch AND c.tree_size > size;
+    DELETE FROM zeroauth_audit_internal.tiles t WHERE t.tenant_id = tenant AND t.epoch = log_cut.epoch AND t.place * 256 >= size >> (8 * t.level);
+    UPDATE zeroauth_audit_internal.tiles t SET hashes = substr(t.hashes, 1, 32 * ((size >> (8 * t.level)) - t.place * 256)::integer)
+    WHERE t.tenant_id = tenant AND t.epoch = log_cut.epoch AND octet_length(t.hashes) > 32 * ((size >> (8 * t.level)) - t.place * 256);
+    UPDATE zeroauth_audit_internal.logs l SET tree_size = size WHERE l.tenant_id = tenant AND l.epoch = log_cut.epoch;
+END
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.log_cut(text, integer, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.log_cut(text, integer, bigint) IS
+    'Part of registry_rewind: takes from a log what was sealed behind this size. Its events are sealed again.';
+
+CREATE FUNCTION zeroauth_audit_internal.registry_rewind(run bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    kept CONSTANT bigint := coalesce((SELECT r.size FROM zeroauth_audit_internal.registry_runs r WHERE r.number = run), 0);
+    of_log record;
+BEGIN
+    FOR of_log IN
+        SELECT l.tenant_id, l.epoch, coalesce(k.tree_size, 0) AS size
+        FROM (SELECT DISTINCT e.tenant_id, e.epoch FROM zeroauth_audit_internal.registry_entries e WHERE e.entry >= kept AND e.tenant_id IS NOT NULL) l
+        LEFT JOIN LATERAL (
+            SELECT e.tree_size FROM zeroauth_audit_internal.registry_entries e
+            WHERE e.tenant_id = l.tenant_id AND e.epoch = l.epoch AND e.entry < kept ORDER BY e.entry DESC LIMIT 1) k ON true
+    LOOP
+        PERFORM zeroauth_audit_internal.log_cut(of_log.tenant_id, of_log.epoch, of_log.size);
+    END LOOP;
+    DELETE FROM zeroauth_audit_internal.registry_entries e WHERE e.entry >= kept;
+    DELETE FROM zeroauth_audit_internal.registry_runs r WHERE r.number > run;
+    DELETE FROM zeroauth_audit_internal.registry_tiles t WHERE t.place * 256 >= kept >> (8 * t.level);
+    UPDATE zeroauth_audit_internal.registry_tiles t SET hashes = substr(t.hashes, 1, 32 * ((kept >> (8 * t.level)) - t.place * 256)::integer)
+    WHERE octet_length(t.hashes) > 32 * ((kept >> (8 * t.level)) - t.place * 256);
+END
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.registry_rewind(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.registry_rewind(bigint) IS
+    'Part of the job checkpoint: takes back what was sealed behind a run, of which nothing has left the database, because a directory has another run in its place.';
+
+CREATE FUNCTION zeroauth_audit_internal.second_signer(by_sink text, run bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM zeroauth_audit_internal.raise_alert('second_signer', 2::smallint, NULL, 'second_signer:' || by_sink,
+        format('another server signs with the key of this database: sink %s had its run %s before ours, which is taken back', by_sink, run),
+        jsonb_build_object('sink', by_sink, 'run', run));
+END
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.second_signer(text, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.second_signer(text, bigint) IS
+    'Part of the job checkpoint: raises the alert that two servers sign one registry, of which this one lost a number.';
+
+CREATE FUNCTION zeroauth_audit_internal.registry_taken_over(by_sink text, run bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    unknown bigint;
+    labels jsonb;
+BEGIN
+    DELETE FROM zeroauth_audit_internal.registry_found f WHERE f.number = run;
+    UPDATE zeroauth_audit_internal.sinks s SET published_to = greatest(s.published_to, run) WHERE s.name = by_sink;
+    SELECT count(*), jsonb_agg(f.label ORDER BY f.label) FILTER (WHERE f.place <= 20) INTO unknown, labels
+    FROM (SELECT o.label, row_number() OVER (ORDER BY o.label) AS place
+          FROM (SELECT DISTINCT split_part(split_part(e.text, chr(10), 2), ' ', 2) AS label FROM zeroauth_audit_internal.registry_entries e
+                WHERE e.tenant_id IS NULL AND split_part(e.text, chr(10), 2) LIKE 'log %') o) f;
+    IF unknown > 0 THEN
+        PERFORM zeroauth_audit_internal.raise_alert('tenant_missing', 1::smallint, NULL, 'log_missing:' || by_sink,
+            format('sink %s holds the logs of %s tenants that are not here: tenants are gone, or an earlier state was restored', by_sink, unknown),
+            jsonb_build_object('sink', by_sink, 'labels', labels, 'missing', unknown));
+    END IF;
+    IF NOT EXISTS (SELECT 1 FROM zeroauth_audit_internal.registry_found f WHERE f.sink = by_sink) THEN
+        PERFORM zeroauth_audit_internal.note_change('registry.taken_over', 'high', by_sink, jsonb_build_object('run', run, 'unknown_tenants', unknown,
+            'held', (SELECT count(*) FROM zeroauth_audit_internal.logs l WHERE l.state = 'held')));
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.registry_taken_over(text, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.registry_taken_over(text, bigint) IS
+    'Part of the job checkpoint: a run of a directory is ours now. An alert when tenants of it are not here, and an event after the last one.';

@@ -170,7 +170,7 @@ COMMENT ON COLUMN zeroauth_audit_internal.sinks.url_file IS 'Absolute path of th
 COMMENT ON COLUMN zeroauth_audit_internal.sinks.ca_file IS 'Absolute path of a PEM file with the only certificate authorities that are trusted; NULL: those of the system.';
 COMMENT ON COLUMN zeroauth_audit_internal.sinks.vkey IS 'The witness'' public key as C2SP writes it: name+hash+key. A cosignature of another is refused.';
 COMMENT ON COLUMN zeroauth_audit_internal.sinks.enabled IS 'While false nothing is published here. A sink that a dump brings is disabled.';
-COMMENT ON COLUMN zeroauth_audit_internal.sinks.published_to IS 'The last seal that a directory has. Set by the server.';
+COMMENT ON COLUMN zeroauth_audit_internal.sinks.published_to IS 'The last run that a directory has. Set by the server.';
 COMMENT ON COLUMN zeroauth_audit_internal.sinks.last_success IS 'When it last took something. Set by the server.';
 COMMENT ON COLUMN zeroauth_audit_internal.sinks.failing_since IS 'Since when it has taken nothing that it was given; NULL: it works. Set by the server.';
 COMMENT ON COLUMN zeroauth_audit_internal.sinks.last_error IS 'Why it last failed. Never contains a part of a URL. Set by the server.';

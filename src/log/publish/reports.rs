@@ -1,21 +1,23 @@
 //! Records a sink's report in the tables: what is published, what a witness signed, and what contradicts a log.
 
-use std::collections::BTreeSet;
-
-use zeroauth_audit_checkpoint_sinks::{Answer, Conflict, Sealed, SinkReport};
+use zeroauth_audit_checkpoint_sinks::{Answer, SinkReport, Unwritten};
+use zeroauth_audit_core::Digest;
 
 use crate::log::keys;
-use crate::log::store::{Log, Tiles};
+use crate::log::registry_entries::Entries;
+use crate::log::store::Log;
 use crate::pg::error::Failure;
-use crate::pg::spi::{Parameter, Session};
+use crate::pg::spi::{Parameter, Session, bigint, columns};
 
 /// The work that a sink's thread has and has not reported on.
 #[derive(Clone)]
 pub enum Given {
     /// The directory is to be read.
     Open,
-    /// Checkpoints up to this number are to be written to the directory.
-    Write { to: i64 },
+    /// Files of the directory are to be read, which are to be taken over.
+    Read,
+    /// Run files are to be written to the directory.
+    Write,
     /// These are to be shown to the witness.
     Show(Vec<Exhibit>),
 }
@@ -42,6 +44,8 @@ pub struct Exhibit {
 pub struct Outcome {
     /// Whether to retry later.
     pub failed: bool,
+    /// The number of the first file of the directory that is to be taken over, and was not read yet.
+    pub lacking: Option<u64>,
     /// What the witness saw last, by origin.
     pub saw: Vec<(String, u64)>,
 }
@@ -63,12 +67,27 @@ pub fn record(
 ) -> Result<Outcome, Failure> {
     let recorder = Recorder { session, schema, sink };
     match (given, report) {
-        (Given::Open, Some(SinkReport::Opened(Ok(newest)))) => recorder.opened(newest),
-        (Given::Write { to }, Some(SinkReport::Written(Ok(conflicts)))) => recorder.written(*to, conflicts),
+        (Given::Open, Some(SinkReport::Opened(Ok(files)))) => recorder.opened(files),
+        (Given::Read, Some(SinkReport::Read(Ok(texts)))) => recorder.read(texts),
+        (Given::Write, Some(SinkReport::Written(Ok(to)))) => {
+            recorder.reported(None, bigint(*to))?;
+            Ok(Outcome::default())
+        }
         (Given::Show(exhibits), Some(SinkReport::Shown(answers, error))) => {
             recorder.shown(exhibits, answers, error.as_deref(), vkey.unwrap_or_default())
         }
-        (_, Some(SinkReport::Opened(Err(error)) | SinkReport::Written(Err(error)))) => {
+        (_, Some(SinkReport::Written(Err(Unwritten::Contradicts { number, label, why })))) => {
+            recorder.contradicted(*number, label.as_deref(), why)?;
+            Ok(Outcome::failed())
+        }
+        (
+            _,
+            Some(
+                SinkReport::Opened(Err(error))
+                | SinkReport::Read(Err(error))
+                | SinkReport::Written(Err(Unwritten::Failed(error))),
+            ),
+        ) => {
             recorder.reported(Some(error), 0)?;
             Ok(Outcome::failed())
         }
@@ -107,45 +126,74 @@ impl Recorder<'_> {
         self.session.change(&sql, &parameters, |_| Ok(()))
     }
 
-    /// Compares the newest checkpoints of a directory with the logs.
-    fn opened(&self, newest: &[Sealed]) -> Result<Outcome, Failure> {
-        if newest.is_empty() {
-            let sql = format!("SELECT {}.sink_emptied($1)", self.schema);
-            self.session.change(&sql, &[Parameter::Text(self.sink)], |_| Ok(()))?;
-        }
-        let mut missing = BTreeSet::new();
-        for sealed in newest {
-            match Log::by_origin(self.session, self.schema, &sealed.origin)? {
-                None => {
-                    missing.insert(sealed.origin.as_str());
+    /// A run that was signed here does not go on from what the directory has.
+    fn contradicted(&self, number: u64, label: Option<&str>, why: &str) -> Result<(), Failure> {
+        let mut whose = None;
+        if let (Some(label), Some(entries)) = (label, Entries::open(self.session, self.schema)?) {
+            entries.tenants(&mut |tenant| {
+                if entries.names.label(&tenant).text() == label {
+                    whose = Some(tenant);
                 }
-                Some((tenant, log)) if log.is_open() => {
-                    let tiles = Tiles::new(self.session, self.schema, &tenant, log.epoch);
-                    let same = sealed.size <= log.size
-                        && tiles.root(sealed.size)?.is_ok_and(|root| *root.as_bytes() == sealed.root);
-                    if !same {
-                        self.hold_log(&sealed.origin, sealed.size, Some(&sealed.root))?;
-                    }
-                }
-                Some(_) => {}
-            }
+                Ok(())
+            })?;
         }
-        let list = serde_json::to_string(&missing).unwrap_or_default();
-        let sql = format!(
-            "SELECT {}.log_missing(ARRAY(SELECT pg_catalog.jsonb_array_elements_text($1::pg_catalog.jsonb)), $2)",
-            self.schema
-        );
-        self.session.change(&sql, &[Parameter::Text(&list), Parameter::Text(self.sink)], |_| Ok(()))?;
-        self.reported(None, 0)?;
-        Ok(Outcome::default())
+        let why = match &whose {
+            Some(tenant) => format!("the log of tenant {tenant}, {why}"),
+            None => why.to_owned(),
+        };
+        let sql = format!("SELECT {}.registry_forked($1, $2, $3, NULLIF($4, ''))", self.schema);
+        let parameters = [
+            Parameter::Text(self.sink),
+            Parameter::count(number),
+            Parameter::Text(&why),
+            Parameter::Text(whose.as_deref().unwrap_or_default()),
+        ];
+        self.session.change(&sql, &parameters, |_| Ok(()))?;
+        self.reported(Some(&format!("it does not take run {number}: {why}")), 0)
     }
 
-    fn written(&self, to: i64, conflicts: &[Conflict]) -> Result<Outcome, Failure> {
-        for conflict in conflicts {
-            self.hold_log(&conflict.origin, conflict.size, conflict.root.as_ref())?;
+    /// Compares the files of a directory with the runs that were signed here.
+    fn opened(&self, files: &[(u64, Digest)]) -> Result<Outcome, Failure> {
+        let numbers: Vec<i64> = files.iter().map(|(number, _)| bigint(*number)).collect();
+        let digests: Vec<Vec<u8>> = files.iter().map(|(_, digest)| digest.as_bytes().to_vec()).collect();
+        let sql = format!("SELECT {}.sink_opened($1, $2, $3)", self.schema);
+        let parameters =
+            [Parameter::Text(self.sink), Parameter::Int8s(&numbers), Parameter::Byteas(&digests)];
+        let mut differs = None;
+        self.session.change(&sql, &parameters, |row| {
+            differs = row.int8(0);
+            Ok(())
+        })?;
+        match differs.map(u64::try_from) {
+            Some(Err(_)) => {
+                self.reported(Some("it contradicts what was signed here"), 0)?;
+                Ok(Outcome::failed())
+            }
+            Some(Ok(from)) => Ok(Outcome { lacking: Some(from), ..Outcome::default() }),
+            None => {
+                self.reported(None, 0)?;
+                Ok(Outcome::default())
+            }
         }
-        self.reported(None, to)?;
-        Ok(Outcome::default())
+    }
+
+    /// Keeps files that are to be taken over by the job checkpoint.
+    fn read(&self, texts: &[(u64, String)]) -> Result<Outcome, Failure> {
+        let Some((last, _)) = texts.last() else {
+            self.reported(None, 0)?;
+            return Ok(Outcome::default());
+        };
+        let numbers: Vec<i64> = texts.iter().map(|(number, _)| bigint(*number)).collect();
+        let files: Vec<String> = texts.iter().map(|(_, text)| text.clone()).collect();
+        let sql = format!(
+            "INSERT INTO {}.registry_found AS f (number, sink, file) SELECT r.number, $3, r.file FROM {} AS r (number, file)
+             ON CONFLICT (number, sink) DO UPDATE SET file = excluded.file",
+            self.schema,
+            columns(2)
+        );
+        let parameters = [Parameter::Int8s(&numbers), Parameter::Texts(&files), Parameter::Text(self.sink)];
+        self.session.change(&sql, &parameters, |_| Ok(()))?;
+        Ok(Outcome { lacking: Some(last + 1), ..Outcome::default() })
     }
 
     fn shown(

@@ -307,7 +307,7 @@ pub(crate) fn inserts(
 /// A new directory as the only sink, which has all checkpoints.
 fn publish(client: &mut Client, cluster: &Cluster) -> Result<()> {
     let number: i64 = client
-        .query_one("SELECT coalesce(max(seal), 0) FROM zeroauth_audit_internal.checkpoints", &[])?
+        .query_one("SELECT coalesce(max(number), 0) FROM zeroauth_audit_internal.registry_runs", &[])?
         .get(0);
     let directory = new_directory(cluster, &format!("sink-{number}"))?;
     client.batch_execute(&format!(
@@ -316,7 +316,7 @@ fn publish(client: &mut Client, cluster: &Cluster) -> Result<()> {
     ))?;
     until("the directory to have all checkpoints", || {
         let row = client.query_one(
-            "SELECT published_to >= (SELECT max(seal) FROM zeroauth_audit_internal.checkpoints WHERE note IS NOT NULL) FROM zeroauth_audit_internal.sinks",
+            "SELECT published_to >= (SELECT max(number) FROM zeroauth_audit_internal.registry_runs) FROM zeroauth_audit_internal.sinks",
             &[],
         )?;
         Ok(row.get::<_, bool>(0))

@@ -1,12 +1,19 @@
 //! Servers that sign checkpoints, and what they published.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use postgres::Client;
 use zeroauth_audit_core::note::SigningKey;
-use zeroauth_audit_core::trust::{Believed, Trust};
+use zeroauth_audit_core::registry::entry::Entry;
+use zeroauth_audit_core::registry::label::NameKey;
+use zeroauth_audit_core::registry::run::{self, Block, Reader, Tail};
+use zeroauth_audit_core::trust::Trust;
 use zeroauth_audit_tests::{Cluster, OsUser};
+
+use super::Sql;
 
 /// The base origin of the tests' keys.
 pub const ORIGIN: &str = "log.example/audit";
@@ -43,34 +50,57 @@ pub fn trust(keys: &[&SigningKey]) -> Trust {
     trust
 }
 
-/// Every checkpoint in a directory, file by file in the order of their names.
-pub fn published(directory: &Path, trust: &Trust) -> Vec<(String, Vec<Believed>)> {
-    let mut files = Vec::new();
+/// The run files in a directory, by number: where each is, and its text, whose checkpoint is signed by a trusted key.
+pub fn published(directory: &Path, trust: &Trust) -> BTreeMap<u64, (String, String)> {
+    let mut files = BTreeMap::new();
     let mut folders = vec![directory.to_path_buf()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if path.is_dir() {
                 folders.push(path);
-            } else if !name.starts_with(".unfinished-") {
-                // What has no name yet is not published.
-                files.push(path);
+                continue;
+            }
+            // What has no name yet is not published.
+            let Some(number) = run::number(&path.file_name().unwrap().to_string_lossy()) else { continue };
+            let text = fs::read_to_string(&path).unwrap();
+            let name = path.strip_prefix(directory).unwrap().to_string_lossy().into_owned();
+            let (_, tail) = blocks(&text);
+            trust.registry(tail.checkpoint.as_bytes()).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert!(files.insert(number, (name, text)).is_none(), "number {number} twice");
+        }
+    }
+    files
+}
+
+/// Epoch and size of each state of a tenant's log in a directory, in the order of the runs.
+pub fn states(directory: &Path, key: &SigningKey, names: &NameKey, tenant: &str) -> Vec<(u32, u64)> {
+    let label = names.label(tenant);
+    let mut states = Vec::new();
+    for (_, text) in published(directory, &trust(&[key])).into_values() {
+        for block in blocks(&text).0 {
+            if let Entry::Log(log) = block.entry
+                && log.label == label
+            {
+                states.push((log.epoch, log.size));
             }
         }
     }
-    files.sort();
-    files
-        .into_iter()
-        .map(|path| {
-            let name = path.strip_prefix(directory).unwrap().to_string_lossy().into_owned();
-            let content = fs::read(&path).unwrap();
-            let notes = zeroauth_audit_core::batch::read_all(&content)
-                .unwrap_or_else(|error| panic!("{name}: {error}"))
-                .into_iter()
-                .map(|note| trust.open(note).unwrap_or_else(|error| panic!("{name}: {error}")))
-                .collect();
-            (name, notes)
-        })
-        .collect()
+    states
+}
+
+/// What labels are made with, once there is an entry.
+pub fn name_key(client: &mut Client) -> Option<NameKey> {
+    let key = client.lines("SELECT encode(key, 'hex') FROM zeroauth_audit_internal.registry_names");
+    Some(NameKey::new(hex::decode(key.first()?).unwrap().try_into().unwrap()))
+}
+
+/// The entries of a run file, and what stands behind them.
+pub fn blocks(text: &str) -> (Vec<Block<'_>>, Tail<'_>) {
+    let mut reader = Reader::new(text.as_bytes()).unwrap();
+    let mut blocks = Vec::new();
+    while let Some(block) = reader.block().unwrap() {
+        blocks.push(block);
+    }
+    (blocks, reader.tail().unwrap())
 }
