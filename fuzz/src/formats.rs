@@ -2,7 +2,6 @@
 //! as it was, so no text is read that nobody would have written, and what was read does not contradict itself.
 
 use zeroauth_audit_core::Digest;
-use zeroauth_audit_core::batch;
 use zeroauth_audit_core::checkpoint::Checkpoint;
 use zeroauth_audit_core::merkle::{inclusion_root, verify_consistency, verify_inclusion};
 use zeroauth_audit_core::note::{self, Note, SigningKey, VerifierKey};
@@ -66,21 +65,6 @@ pub fn bundle(data: &[u8]) {
     }
     if let Ok(proof) = Consistency::parse(data) {
         assert_eq!(proof.format().as_bytes(), data, "two ways to write one proof");
-    }
-}
-
-/// Bytes that claim to be a file of checkpoints.
-pub fn batch_file(data: &[u8]) {
-    let read: Vec<_> = batch::read(data).collect();
-    for (at, note) in read.iter().filter_map(|note| note.as_ref().ok()) {
-        assert_eq!(&data[*at..*at + note.len()], *note);
-    }
-    let errors = read.iter().filter(|note| note.is_err()).count();
-    assert!(errors <= 1 && read.iter().position(Result::is_err).is_none_or(|at| at == read.len() - 1));
-    let Ok(notes) = batch::read_all(data) else { return };
-    let texts: Option<Vec<&str>> = notes.iter().map(|note| std::str::from_utf8(note).ok()).collect();
-    if let Some(texts) = texts {
-        assert_eq!(batch::write(texts), data, "two ways to write one file");
     }
 }
 

@@ -20,8 +20,7 @@ use zeroauth_audit_core::replay::{LinkFinding, Replay};
 pub type Check = fn(&[u8]);
 
 /// Every check there is.
-pub const CHECKS: [(&str, Check); 11] = [
-    ("batch_file", formats::batch_file),
+pub const CHECKS: [(&str, Check); 10] = [
     ("bundle", formats::bundle),
     ("chain_state", chain_state),
     ("checkpoint", formats::checkpoint),

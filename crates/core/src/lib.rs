@@ -5,7 +5,7 @@
 //!
 //! The Merkle log of a tenant: hashes and the verification of proofs ([`merkle`]), growing trees ([`range`], [`tile::builder`]),
 //! making proofs ([`tile`], [`tree`]), where events are in it ([`intervals`]). Statements about it: its name ([`origin`]),
-//! signed statements ([`note`], [`checkpoint`]), trusted keys ([`trust`]), files of them ([`batch`], [`proof`]).
+//! signed statements ([`note`], [`checkpoint`]), trusted keys ([`trust`]), files of them ([`proof`]).
 //!
 //! Everything is a pure function of its arguments: no Postgres, no I/O, no clock, no `std`. The formats are those of
 //! `docs/format.md`.
@@ -14,7 +14,6 @@
 
 extern crate alloc;
 
-pub mod batch;
 pub mod checkpoint;
 pub mod digest;
 pub mod encode;

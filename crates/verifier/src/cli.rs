@@ -47,12 +47,12 @@ pub(crate) enum Command {
         file: PathBuf,
         #[command(flatten)]
         trusted: Trusted,
-        /// A checkpoint that was sealed before the export was made, a file of the directory sink, or its whole directory: the
-        /// export must hold just the events that it covers. May be given more than once
-        #[arg(long = "checkpoint", value_name = "FILE|DIR")]
+        /// A checkpoint of a tenant's log that was sealed before the export was made: the export must hold just the events that it covers.
+        /// May be given more than once
+        #[arg(long = "checkpoint", value_name = "FILE")]
         checkpoints: Vec<PathBuf>,
-        /// The export is of all tenants: one that has a checkpoint in a directory and no event is missing
-        #[arg(long)]
+        /// The export is of all tenants: one that has a log in the run files and no event is missing
+        #[arg(long, requires = "runs")]
         all_tenants: bool,
         /// Leave out checkpoints that were not sealed before this time, such as 2026-11-21T09:30:00Z
         #[arg(long, value_name = "TIME")]
@@ -83,19 +83,13 @@ pub(crate) enum Command {
         #[command(flatten)]
         anchors: Anchors,
     },
-    /// Check all checkpoints of a directory against each other
+    /// Check all run files of a directory: whether every log only grew
     VerifyCheckpoints {
-        /// The directory that checkpoints are published to
+        /// The directory that run files are published to
         folder: PathBuf,
         #[command(flatten)]
         trusted: Trusted,
-        /// A consistency proof and its checkpoint, as sent to witnesses. May be given more than once
-        #[arg(long, value_name = "FILE")]
-        consistency: Vec<PathBuf>,
-        /// A directory with the tiles of logs, to make consistency proofs of
-        #[arg(long, value_name = "DIR")]
-        tiles: Option<PathBuf>,
-        /// The longest time between two checkpoints of a log that is accepted
+        /// The longest time between two runs that is accepted
         #[arg(long, value_name = "SECONDS")]
         max_silence: Option<u64>,
         /// A restore that you know of, by the number of the registry's entry that says it. May be given more than once

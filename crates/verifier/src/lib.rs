@@ -8,7 +8,7 @@
 //! | [`outside`] | evidence of anchors, held against what is trusted |
 //! | `endpoints` | whether a block is on a chain (feature `network`) |
 //! | `deploy` | the anchor contract's way onto a chain (feature `network`) |
-//! | [`history`] | all checkpoints of a directory against each other |
+//! | [`runs`], [`monitor`], [`mirror`] | the run files of a directory: whether every log only grew |
 //! | [`sealed`], [`intervals`] | checkpoints and intervals that an export is held against |
 //! | [`keys`] | keys that are trusted, and making one |
 //! | [`verdict`] | what a check came to |
@@ -27,7 +27,6 @@ pub mod deploy;
 #[cfg(feature = "network")]
 pub mod endpoints;
 pub mod export;
-pub mod history;
 pub mod input;
 pub mod intervals;
 pub mod keys;

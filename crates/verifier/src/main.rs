@@ -22,12 +22,11 @@ use zeroauth_audit_core::trust::Trust;
 use zeroauth_audit_verifier::anchor;
 use zeroauth_audit_verifier::export::coverage::{OfRegistry, Sealings};
 use zeroauth_audit_verifier::export::time::micros;
-use zeroauth_audit_verifier::history::{History, proofs};
 use zeroauth_audit_verifier::keys;
 use zeroauth_audit_verifier::mirror;
 use zeroauth_audit_verifier::outside::Outside;
 use zeroauth_audit_verifier::progress::Progress;
-use zeroauth_audit_verifier::runs::{self, Demands, Runs};
+use zeroauth_audit_verifier::runs::{self, Demands, RunFile, Runs};
 use zeroauth_audit_verifier::verdict::{Outcome, Verdict};
 use zeroauth_audit_verifier::{bundle, export, intervals, sealed};
 
@@ -104,8 +103,7 @@ fn run(command: Command, json: bool) -> Result<Done, String> {
             if !checkpoints.is_empty() && !trust.has_keys() {
                 return Err("checkpoints prove nothing without the --key that they were signed with".into());
             }
-            let mut sealings =
-                sealings(&checkpoints, all_tenants, before, &trust, intervals.as_deref(), &mut verdict);
+            let mut sealings = sealings(&checkpoints, before, &trust, intervals.as_deref(), &mut verdict);
             if let (Some(runs), Some(names)) = (&runs, &names) {
                 if !trust.has_keys() {
                     return Err("run files prove nothing without the --key that they were signed with".into());
@@ -126,19 +124,12 @@ fn run(command: Command, json: bool) -> Result<Done, String> {
             let one = |file: &PathBuf| one_bundle(file, &trust, &outside, anchors.require_anchors);
             return Ok(Done::Verdicts(files.iter().map(one).collect()));
         }
-        Command::VerifyCheckpoints { folder, trusted, consistency, tiles, max_silence, accepted, kept } => {
-            let trust = trusted.required("a directory of checkpoints")?;
+        Command::VerifyCheckpoints { folder, trusted, max_silence, accepted, kept } => {
+            let trust = trusted.required("a directory of run files")?;
             let mut verdict = Verdict::new("verify-checkpoints", folder.display().to_string());
-            let files = match runs::files(&folder) {
-                Ok(files) => files,
-                Err(trouble) => {
-                    verdict.trouble(trouble);
-                    return Ok(Done::Verdicts(vec![verdict]));
-                }
-            };
-            if !files.is_empty() {
+            if let Some(files) = run_files(&folder, &mut verdict) {
                 let demands = Demands { accepted: &accepted, max_silence, ..Demands::default() };
-                let runs = Runs::read(files.clone(), &trust, demands, &mut verdict);
+                let runs = Runs::read(files, &trust, demands, &mut verdict);
                 for file in &kept {
                     match sealed::registry(file, &trust) {
                         Ok(kept) => runs.remember(&kept, &mut verdict),
@@ -146,24 +137,6 @@ fn run(command: Command, json: bool) -> Result<Done, String> {
                     }
                 }
                 runs.end(&mut verdict);
-            } else if !kept.is_empty() {
-                verdict.trouble_with(
-                    folder.display().to_string(),
-                    "there is no run file to compare a kept checkpoint with",
-                );
-            }
-            let notes = sealed::files(&folder).unwrap_or_default();
-            if files.is_empty() || !notes.is_empty() {
-                let mut history = History::default();
-                let bytes = notes.iter().filter_map(|file| Some(file.metadata().ok()?.len())).sum();
-                history.read(&folder, &trust, &mut verdict, &mut Progress::new(bytes));
-                for file in &consistency {
-                    proofs::file(file, &trust, &mut history, &mut verdict);
-                }
-                if let Some(tiles) = tiles {
-                    proofs::tiles(&tiles, &trust.bases(), &mut history, &mut verdict);
-                }
-                history.end(max_silence, &mut verdict);
             }
             verdict
         }
@@ -198,6 +171,8 @@ fn registry(
     let demands = Demands { accepted, keep_logs: true, ..Demands::default() };
     let runs = Runs::read(files, trust, demands, verdict);
     runs.end(verdict);
+    // What is counted is what the export has.
+    verdict.tenants = 0;
     let (logs, origin, said) = runs.into_logs().ok_or("there is no run file in it that was verified")?;
     if said.is_some_and(|said| said != names.digest()) {
         return Err("the key of names is not that of this registry".into());
@@ -206,15 +181,24 @@ fn registry(
     Ok(OfRegistry { names, base, logs: logs.into_open(), all_tenants })
 }
 
+/// The run files of a directory; `None` when there is none, which is told.
+fn run_files(folder: &Path, verdict: &mut Verdict) -> Option<Vec<RunFile>> {
+    match runs::files(folder) {
+        Ok(files) if files.is_empty() => {
+            verdict.trouble_with(folder.display().to_string(), "there is no run file in it");
+            None
+        }
+        Ok(files) => Some(files),
+        Err(trouble) => {
+            verdict.trouble(trouble);
+            None
+        }
+    }
+}
+
 /// Verifies run files and writes their registry as tiles.
 fn write_tiles(folder: &Path, trust: &Trust, accepted: &[u64], out: &Path, verdict: &mut Verdict) {
-    let files = match runs::files(folder) {
-        Ok(files) if files.is_empty() => {
-            return verdict.trouble_with(folder.display().to_string(), "there is no run file in it");
-        }
-        Ok(files) => files,
-        Err(trouble) => return verdict.trouble(trouble),
-    };
+    let Some(files) = run_files(folder, verdict) else { return };
     let demands = Demands { accepted, ..Demands::default() };
     Runs::read(files.clone(), trust, demands, verdict).end(verdict);
     if verdict.verdict != Outcome::Verified {
@@ -294,11 +278,9 @@ fn seconds(time: &str) -> Result<u64, String> {
         .ok_or_else(|| format!("{time:?} is no time such as 2026-11-21T09:30:00Z"))
 }
 
-/// What an export is held against. Tenants named by single files must be in it; those that a folder names, only if the export is
-/// of all.
+/// What an export is held against. The tenants of checkpoints must be in it.
 fn sealings(
     paths: &[PathBuf],
-    all_tenants: bool,
     before: Option<u64>,
     trust: &Trust,
     intervals: Option<&Path>,
@@ -308,17 +290,13 @@ fn sealings(
     let mut expected = HashSet::new();
     let mut later = 0_u64;
     for path in paths {
-        let named = all_tenants || !path.is_dir();
-        sealed::each_in(path, trust, verdict, &mut |believed, _| {
-            if before.is_some_and(|before| believed.sealed_at.is_none_or(|time| time >= before)) {
-                later += 1;
-                return;
-            }
-            if named {
-                expected.insert(believed.tenant.clone());
-            }
-            checkpoints.push(believed);
-        });
+        let Some(believed) = sealed::open(path, trust, verdict) else { continue };
+        if before.is_some_and(|before| believed.sealed_at.is_none_or(|time| time >= before)) {
+            later += 1;
+            continue;
+        }
+        expected.insert(believed.tenant.clone());
+        checkpoints.push(believed);
     }
     if later > 0 {
         verdict

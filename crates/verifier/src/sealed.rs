@@ -1,4 +1,4 @@
-//! Checkpoints from files: a signed note, a file of the directory sink, or a whole directory of those.
+//! Checkpoints from files.
 //!
 //! Only what is signed by a trusted key leaves this module. A signature that is wrong under a trusted key is a finding; a note by
 //! somebody else could not be checked.
@@ -7,21 +7,11 @@ use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use zeroauth_audit_core::batch;
 use zeroauth_audit_core::note;
 use zeroauth_audit_core::trust::{self, Believed, Registry, Trust};
 
 use crate::input;
 use crate::verdict::{Finding, Sealed, Trouble, Verdict};
-
-/// Bytes of a file of checkpoints at most.
-pub const MAX_FILE: u64 = 1 << 30;
-
-/// How the names of files of the directory sink end.
-pub const EXTENSION: &str = ".checkpoints";
-
-/// How the first of a day ends.
-pub const FULL: &str = "-full.checkpoints";
 
 /// Folders in each other at most: year, month and day.
 const MAX_DEPTH: usize = 3;
@@ -103,14 +93,6 @@ pub fn read_file(path: &Path, most: u64) -> Result<Vec<u8>, String> {
     }
 }
 
-/// The files of checkpoints below `folder`, in the order of their names, which is that of time. What else is there is ignored.
-///
-/// # Errors
-/// A folder that cannot be read, and why.
-pub fn files(folder: &Path) -> Result<Vec<PathBuf>, Trouble> {
-    below(folder, &|name| name.ends_with(EXTENSION))
-}
-
 /// The files below `folder`, in folders of years, months and days, whose names are `wanted`, in the order of their paths.
 ///
 /// # Errors
@@ -146,65 +128,30 @@ fn collect(
     Ok(())
 }
 
-/// Hands over the checkpoints in the file `path`, be it a note or a file of the directory sink.
-pub fn each(path: &Path, trust: &Trust, verdict: &mut Verdict, take: &mut dyn FnMut(Believed, &mut Verdict)) {
+/// The checkpoint in the file `path`, if it is believed; what is wrong with it otherwise is told.
+pub fn open(path: &Path, trust: &Trust, verdict: &mut Verdict) -> Option<Believed> {
     let name = path.display().to_string();
-    let bytes = match read_file(path, MAX_FILE) {
+    let bytes = match read_file(path, note::MAX_BYTES as u64 + 1) {
         Ok(bytes) => bytes,
-        Err(what) => return verdict.trouble_with(name, what),
+        Err(what) => {
+            verdict.trouble_with(name, what);
+            return None;
+        }
     };
-    let published = bytes.starts_with(batch::HEADER.as_bytes());
-    if published || path.as_os_str().to_string_lossy().ends_with(EXTENSION) {
-        for note in batch::read(&bytes) {
-            match note {
-                Ok((at, note)) => open(&name, at, note, trust, verdict, take),
-                Err(error) => verdict.trouble_with(&*name, error.to_string()),
-            }
+    let note = match input::text(&bytes) {
+        Ok(note) => note,
+        Err(what) => {
+            verdict.trouble_with(name, format!("no checkpoint: {what}"));
+            return None;
         }
-        return;
-    }
-    match input::text(&bytes) {
-        Ok(note) if note.len() > note::MAX_BYTES => {
-            verdict.trouble_with(name, note::Error::TooLong(note.len()).to_string());
-        }
-        Ok(note) => open(&name, 0, note, trust, verdict, take),
-        Err(what) => verdict.trouble_with(name, format!("no checkpoint: {what}")),
-    }
-}
-
-/// Hands over the checkpoints in a file, or in the files below a folder.
-pub fn each_in(
-    path: &Path,
-    trust: &Trust,
-    verdict: &mut Verdict,
-    take: &mut dyn FnMut(Believed, &mut Verdict),
-) {
-    if !path.is_dir() {
-        return each(path, trust, verdict, take);
-    }
-    match files(path) {
-        Ok(files) => files.iter().for_each(|file| each(file, trust, verdict, take)),
-        Err(trouble) => verdict.trouble(trouble),
-    }
-}
-
-fn open(
-    name: &str,
-    at: usize,
-    note: &[u8],
-    trust: &Trust,
-    verdict: &mut Verdict,
-    take: &mut dyn FnMut(Believed, &mut Verdict),
-) {
+    };
     match believed(note, trust) {
-        Ok(believed) => take(believed, verdict),
+        Ok(believed) => return Some(believed),
         Err(Unbelieved::Trust(error)) if error.is_forgery() => {
-            let detail = format!("{name:?}, byte {at}: {error}");
+            let detail = format!("{name:?}: {error}");
             verdict.found(Finding { class: "checkpoint_mismatch", detail, ..Finding::default() });
         }
-        Err(error) => {
-            let byte = Some(at as u64);
-            verdict.trouble(Trouble { file: name.into(), line: None, byte, what: error.to_string() });
-        }
+        Err(error) => verdict.trouble_with(name, error.to_string()),
     }
+    None
 }

@@ -201,17 +201,16 @@ fn what_psql_writes_to_a_file_is_verified_as_it_is() {
         "-AtX",
         "SELECT note FROM audit_checkpoints WHERE tenant_id = 'acme' ORDER BY sealed_at DESC LIMIT 1",
     );
-    // As docs/offline.md puts it together.
-    let proof = r"SELECT E'old 4\n' || audit_prove_consistency('acme', 4, 6) || E'\n' || note FROM audit_checkpoints WHERE tenant_id = 'acme' AND tree_size = 6";
-    let consistency = save("consistency", "-AtX", proof);
-    for file in [&bundle, &checkpoint, &consistency] {
+    let names = save("names", "-AtX", "SELECT audit_export_names()");
+    for file in [&bundle, &checkpoint] {
         assert!(std::fs::read(file).unwrap().ends_with(b"\n\n"), "{file} is not as psql writes it");
     }
     let verified = (0, "verified".to_owned(), vec![]);
     assert_eq!(auditor.run(&["verify-bundle", &bundle]), verified);
     assert_eq!(auditor.run(&["verify-export", &export, "--checkpoint", &checkpoint]), verified);
     let kept = publishing.directory.to_str().unwrap();
-    assert_eq!(auditor.run(&["verify-checkpoints", kept, "--consistency", &consistency]), verified);
+    assert_eq!(auditor.run(&["verify-checkpoints", kept]), verified);
+    assert_eq!(auditor.run(&["verify-export", &export, "--runs", kept, "--names", &names]), verified);
     // Without -At it is a table, and the verdict says so.
     let table = save("table", "-X", prove);
     let output =

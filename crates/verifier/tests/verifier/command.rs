@@ -171,44 +171,6 @@ fn checkpoints_sealed_after_a_given_time_are_left_out() {
 }
 
 #[test]
-fn a_directory_of_checkpoints_is_checked_and_serves_for_an_export() {
-    let folder = folder();
-    let at = |name| path(folder.path(), name);
-    let note = fs::read_to_string(at("checkpoint")).unwrap();
-    let day = folder.path().join("sink/2026/11/21");
-    fs::create_dir_all(&day).unwrap();
-    let file = zeroauth_audit_core::batch::write([note.as_str()]);
-    fs::write(day.join("000000-000001-full.checkpoints"), file).unwrap();
-    let (code, out, _) = run(&["verify-checkpoints", &at("sink"), "--key", &at("key.pub")]);
-    assert_eq!(code, 0, "{out}");
-    assert!(out.contains("1 checkpoints in 1 files"), "{out}");
-    let (code, out, _) = run(&[
-        "verify-export",
-        &at("export.jsonl"),
-        "--key",
-        &at("key.pub"),
-        "--checkpoint",
-        &at("sink"),
-        "--intervals",
-        &at("intervals.jsonl"),
-        "--all-tenants",
-    ]);
-    assert_eq!(code, 0, "{out}");
-    // An export of somebody else: the tenant is missing only if the export is of all.
-    let mut other = Trail::new("other");
-    other.append(0, 1);
-    fs::write(at("other.jsonl"), other.export()).unwrap();
-    let of_other = |more: &[&str]| {
-        let (export, key, sink) = (at("other.jsonl"), at("key.pub"), at("sink"));
-        let mut arguments = vec!["verify-export", &export, "--key", &key, "--checkpoint", &sink];
-        arguments.extend(more);
-        run(&arguments).0
-    };
-    assert_eq!(of_other(&[]), 0);
-    assert_eq!(of_other(&["--all-tenants"]), 1);
-}
-
-#[test]
 fn the_program_has_nothing_of_postgresql() {
     let program = fs::read(PROGRAM).unwrap();
     for symbol in ["SPI_connect", "PG_exception_stack", "CurrentMemoryContext", "libpq"] {

@@ -7,7 +7,6 @@ mod trail;
 mod bundles;
 mod command;
 mod exports;
-mod histories;
 mod hostile;
 mod monitors;
 mod registry_bundles;

@@ -3,10 +3,11 @@
 use proptest::prelude::*;
 use zeroauth_audit_core::Digest;
 use zeroauth_audit_core::checkpoint::Checkpoint;
-use zeroauth_audit_verifier::verdict::Outcome;
+use zeroauth_audit_verifier::sealed as files;
+use zeroauth_audit_verifier::verdict::{Outcome, Verdict};
 
-use super::trail::{Trail, event};
-use super::{believed, judged, places};
+use super::trail::{self, Trail, event};
+use super::{believed, judged, places, trust};
 
 /// Two chains, sealed four times; the checkpoints.
 fn sealed() -> (Trail, Vec<Checkpoint>) {
@@ -214,5 +215,31 @@ proptest! {
         lines.remove(cut.index(lines.len()));
         let verdict = judged(&(lines.concat() + "\n").replace("}{", "}\n{").replacen("\n", if lines.is_empty() { "" } else { "\n" }, 1), all(), &trail.intervals);
         prop_assert_eq!(verdict.verdict, Outcome::Tampered, "{}", verdict.text());
+    }
+}
+
+#[test]
+fn a_checkpoint_as_psql_writes_it_to_a_file_is_read_and_one_with_more_behind_it_is_not() {
+    let mut trail = Trail::new("a");
+    trail.append(0, 3);
+    let note = trail.seal().sign(&trail::key(), trail::BEGIN).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("saved");
+    let with = |end: &str| {
+        std::fs::write(&file, note.clone() + end).unwrap();
+        let mut verdict = Verdict::new("verify-export", "export");
+        let seen = files::open(&file, &trust(), &mut verdict);
+        assert_eq!(seen.is_some(), verdict.verdict == Outcome::Verified);
+        verdict
+    };
+    for end in ["", "\n"] {
+        assert_eq!(with(end).verdict, Outcome::Verified, "{end:?}");
+    }
+    for (end, words) in
+        [("\n\n", "more than one empty line"), ("x", "the last line has no newline"), ("x\n", "")]
+    {
+        let verdict = with(end);
+        assert_eq!(verdict.verdict, Outcome::CouldNotCheck);
+        assert!(verdict.troubles[0].what.contains(words), "{}", verdict.text());
     }
 }

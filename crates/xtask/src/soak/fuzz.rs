@@ -16,13 +16,12 @@ use crate::setup::say;
 use crate::test::tally::Tally;
 
 /// The targets, each with a corpus of its name.
-const TARGETS: [&str; 18] = [
+const TARGETS: [&str; 17] = [
     "anchor_answer",
     "anchor_evidence",
     "anchor_file",
     "anchor_token",
     "anchored_bundle",
-    "batch_file",
     "bundle",
     "chain_state",
     "checkpoint",
