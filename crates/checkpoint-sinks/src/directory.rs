@@ -12,6 +12,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use zeroauth_audit_core::Digest;
 use zeroauth_audit_core::checkpoint::Checkpoint;
@@ -285,11 +286,17 @@ impl Directory {
         File::open(&folder)?.sync_all()
     }
 
+    /// A file that has no name yet; another writer, on another machine perhaps, never has the same.
     fn unfinished(&self, folder: &Path, content: &str) -> io::Result<PathBuf> {
-        let path = folder.join(format!(".unfinished-{}", std::process::id()));
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(&path)?;
-        file.write_all(content.as_bytes())?;
-        file.sync_all()?;
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+        let path = folder.join(format!(".unfinished-{}-{since}", std::process::id()));
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&path)?;
+        let written = file.write_all(content.as_bytes()).and_then(|()| file.sync_all());
+        if let Err(error) = written {
+            // Of a full disk nothing is to be left behind at each attempt.
+            let _ = fs::remove_file(&path);
+            return Err(error);
+        }
         Ok(path)
     }
 

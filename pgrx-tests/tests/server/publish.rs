@@ -24,7 +24,7 @@ pub struct Publishing {
     pub cluster: Cluster,
     pub key: SigningKey,
     pub directory: PathBuf,
-    names: RefCell<Option<NameKey>>,
+    pub names: RefCell<Option<NameKey>>,
 }
 
 /// A server with a worker that signs and publishes to a directory; one event of acme.

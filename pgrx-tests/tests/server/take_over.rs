@@ -6,7 +6,7 @@ use zeroauth_audit_tests::{Cluster, wait_until};
 use crate::log::{SEAL, cluster};
 use crate::publish::{Publishing, append, publishing, seal};
 use crate::support::sealed::{published, trust};
-use crate::support::{DEADLINE, Sql, base_backup};
+use crate::support::{DEADLINE, SmallDisk, Sql, base_backup};
 
 const ALERTS: &str = "SELECT severity, kind, tenant FROM zeroauth_audit_internal.alerts WHERE state <> 'resolved' AND kind NOT IN ('clock_step', 'settings_written') ORDER BY kind, tenant";
 const MAINTAIN: &str = "SET LOCAL zeroauth_audit.maintenance = on";
@@ -212,6 +212,88 @@ fn all_tables_of_the_log_emptied_with_the_worker_running_are_told_by_the_directo
     wait_until(3 * DEADLINE, "the alert", || client.line(FORKED) == "1");
     assert_eq!(publishing.newest(), ["acme 11"], "nothing of the new one is published");
     assert_eq!(publishing.judged(), "verified: every log only grew");
+}
+
+/// Whether the directory has each run of the database, as it is there, and no other.
+fn has_all(publishing: &Publishing, client: &mut Client) -> bool {
+    let files = published(&publishing.directory, &trust(&[&publishing.key]));
+    let here = client.rows("SELECT number, zeroauth_audit_internal.registry_run_file(number) FROM zeroauth_audit_internal.registry_runs ORDER BY number");
+    let here =
+        here.into_iter().map(|row| (row[0].as_ref().unwrap().parse().unwrap(), row[1].clone().unwrap()));
+    here.eq(files.into_iter().map(|(number, (_, text))| (number, text)))
+}
+
+#[test]
+fn crashes_while_runs_are_signed_and_published_leave_no_hole_and_no_second_root() {
+    let publishing = publishing("take_over_crash", &[("fsync", "on")]);
+    let mut client = publishing.cluster.client();
+    for round in 1..=6 {
+        client.run("INSERT INTO audit_events (tenant_id, action) SELECT 'tenant ' || i % 500, 'x' FROM generate_series(1, 1000) i");
+        append(&mut client, "acme", 1);
+        std::thread::sleep(std::time::Duration::from_millis(170 * round));
+        publishing.cluster.crash().unwrap();
+        publishing.cluster.start_again().unwrap();
+        client = publishing.cluster.client();
+    }
+    wait_until(3 * DEADLINE, "all to be signed and published", || {
+        seal(&mut client);
+        client.line(
+            "SELECT (SELECT count(*) FROM audit_events) = (SELECT sum(tree_size) FROM zeroauth_audit_internal.logs)
+                AND (SELECT max(entry) + 1 FROM zeroauth_audit_internal.registry_entries) = (SELECT max(size) FROM zeroauth_audit_internal.registry_runs)
+                AND (SELECT max(number) FROM zeroauth_audit_internal.registry_runs) = (SELECT published_to FROM zeroauth_audit_internal.sinks)",
+        ) == "t"
+    });
+    assert!(has_all(&publishing, &mut client));
+    assert_eq!(publishing.judged(), "verified: every log only grew");
+    assert_eq!(
+        client.lines("SELECT kind, message FROM zeroauth_audit_internal.alerts WHERE severity = 1"),
+        [] as [&str; 0]
+    );
+}
+
+#[test]
+fn a_directory_on_a_full_disk_gets_what_it_lacks_when_there_is_room_again() {
+    let Some(disk) = SmallDisk::mount(4) else { return };
+    let publishing = publishing("take_over_full", &[]);
+    let mut client = publishing.cluster.client();
+    append(&mut client, "acme", 9);
+    publishing.wait_for(&["acme 10"]);
+    let moved = disk.path().join("audit");
+    let copied = std::process::Command::new("cp").arg("-a").arg(&publishing.directory).arg(&moved).status();
+    assert!(copied.unwrap().success());
+    // Before anything can go there, all of it is taken.
+    let filler = disk.path().join("filler");
+    let full = std::fs::File::create(&filler).and_then(|mut file| {
+        let block = [1; 4096];
+        while std::io::Write::write_all(&mut file, &block).is_ok() {}
+        Ok(())
+    });
+    full.unwrap();
+    client.run(&format!(
+        r#"SELECT audit_sink_set('worm', config => '{{"directory": "{}"}}')"#,
+        moved.display()
+    ));
+    append(&mut client, "acme", 5);
+    wait_until(DEADLINE, "the error", || {
+        client
+            .line("SELECT coalesce(last_error, '') FROM zeroauth_audit_internal.sinks")
+            .contains("No space left on device")
+    });
+    append(&mut client, "acme", 5);
+    std::fs::remove_file(&filler).unwrap();
+    let publishing = Publishing { directory: moved, ..publishing };
+    publishing.wait_for(&["acme 20"]);
+    wait_until(DEADLINE, "all of it", || has_all(&publishing, &mut client));
+    assert_eq!(publishing.judged(), "verified: every log only grew");
+    let left = std::process::Command::new("find")
+        .arg(&publishing.directory)
+        .args(["-name", ".unfinished*"])
+        .output();
+    assert_eq!(String::from_utf8_lossy(&left.unwrap().stdout), "", "nothing half");
+    assert_eq!(
+        client.lines("SELECT kind FROM zeroauth_audit_internal.alerts WHERE severity = 1"),
+        [] as [&str; 0]
+    );
 }
 
 #[test]
