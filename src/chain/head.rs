@@ -30,6 +30,7 @@ use crate::pg::error::{Failure, Kind};
 use crate::pg::out_of_memory;
 use crate::pg::savepoint::Level;
 use crate::pg::versions;
+use crate::trail::citus;
 use crate::trail::columns::{self, at};
 use crate::trail::scratch;
 
@@ -331,6 +332,7 @@ pub unsafe fn checked_key(relation: pg_sys::Relation) -> Result<pg_sys::Oid, Fai
     if key == pg_sys::Oid::INVALID {
         return Err(primary_key::missing());
     }
+    citus::refuse_copies(oid)?;
     LAYOUT.set(Layout { relation: oid, key });
     Ok(key)
 }

@@ -27,6 +27,7 @@ use crate::pg::settings;
 use crate::pg::versions;
 use crate::shared::notices;
 use crate::shared::privileged_use::{self, What};
+use crate::trail::citus;
 use crate::trail::identity;
 use crate::trail::membership::{is_trail, runs_own_script, trail_name, trail_oid};
 use crate::trail::scratch;
@@ -240,7 +241,11 @@ fn check_access(access: Access) -> Result<(), Failure> {
         return unsafe { check_truncate(object) };
     }
     let drops_table = kind == of::OAT_DROP && class == pg_sys::RelationRelationId && sub == 0;
-    if drops_table && !runs_own_script() && is_trail(object) && has_events(object) {
+    if drops_table
+        && !runs_own_script()
+        && is_trail(object)
+        && (has_events(object) || citus::is_distributed(object))
+    {
         return attempt("DROP", &trail_name(object));
     }
     // SAFETY: as above, with PostgreSQL's own argument.

@@ -5,6 +5,7 @@
 
 pub(crate) mod access;
 pub(crate) mod caller;
+pub(crate) mod citus;
 pub(crate) mod columns;
 pub(crate) mod finding;
 pub(crate) mod handed_over;

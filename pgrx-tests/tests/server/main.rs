@@ -15,6 +15,7 @@ mod anchor_targets;
 mod anchors;
 mod chain;
 mod checks;
+mod citus;
 mod clock;
 mod conflicts;
 mod copies;

@@ -304,6 +304,24 @@ REVOKE ALL ON FUNCTION zeroauth_audit_internal.trail_is_here() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.trail_is_here() IS
     'Remembers in which server and database the trail is.';
 
+CREATE FUNCTION zeroauth_audit_internal.is_citus_worker() RETURNS boolean
+    LANGUAGE plpgsql STABLE PARALLEL RESTRICTED
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    is_worker boolean;
+BEGIN
+    IF to_regclass('pg_catalog.pg_dist_local_group') IS NULL THEN
+        RETURN false;
+    END IF;
+    EXECUTE 'SELECT groupid <> 0 FROM pg_catalog.pg_dist_local_group' INTO is_worker;
+    RETURN coalesce(is_worker, false);
+END
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.is_citus_worker() FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.is_citus_worker() IS
+    'Whether this is a node of Citus other than the coordinator: there, several would run the jobs of one trail.';
+
 CREATE FUNCTION zeroauth_audit_internal.jobs_held() RETURNS text
     LANGUAGE plpgsql VOLATILE PARALLEL RESTRICTED
     SET search_path = pg_catalog, pg_temp
@@ -311,6 +329,9 @@ AS $$
 BEGIN
     IF zeroauth_audit_internal.copy_of() IS NOT NULL THEN
         RETURN 'copy';
+    END IF;
+    IF zeroauth_audit_internal.is_citus_worker() THEN
+        RETURN 'citus_worker';
     END IF;
     -- What a job writes would clash with rows that a restore brings: from CREATE EXTENSION until its session has ended.
     IF NOT zeroauth_audit_internal.trail_begun() THEN
@@ -323,7 +344,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.jobs_held() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.jobs_held() IS
-    'Why no job of this database runs by itself, but tripwire and pins, which always do: copy (this database is a copy, and nobody has said what is to become of it), no_events (there is nothing to look after yet, and a dump may be about to be restored) or restore_running (events are restored into a trail that was never sealed); NULL when jobs run.';
+    'Why no job of this database runs by itself, but tripwire and pins, which always do: copy (this database is a copy, and nobody has said what is to become of it), citus_worker (a node of Citus that is not its coordinator, which runs the jobs), no_events (there is nothing to look after yet, and a dump may be about to be restored) or restore_running (events are restored into a trail that was never sealed); NULL when jobs run.';
 
 CREATE FUNCTION zeroauth_audit_internal.never_held(job text) RETURNS boolean
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
