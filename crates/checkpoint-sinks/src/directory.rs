@@ -183,6 +183,10 @@ impl Directory {
                 let label = if let Entry::Log(log) = &block.entry { Some(log.label.text()) } else { None };
                 return Err(contradicts(label, format!("entry {index}: {problem}")));
             }
+            if let Some(label) = replay.missing().first() {
+                let why = format!("entry {index}: the snapshot leaves out the log with the label {label}");
+                return Err(contradicts(Some(label.text()), why));
+            }
         }
         let fits = replay.checkpoint(checkpoint.size, &checkpoint.root);
         fits.map_err(|problem| contradicts(None, problem.to_string()))?;

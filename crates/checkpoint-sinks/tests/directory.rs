@@ -155,8 +155,11 @@ fn red_team_b1_b2_of_every_history_of_the_reference_it_takes_what_only_grew_and_
         // Signatures, times and what others signed are for readers: whoever writes here holds the key.
         let files = history["files"].as_array().unwrap();
         let problems = history["problems"].as_array().unwrap();
-        let about_growth =
-            |it: &&Value| ["checkpoint_mismatch", "tail_truncated"].iter().any(|class| it["class"] == *class);
+        let about_growth = |it: &&Value| {
+            ["checkpoint_mismatch", "tail_truncated", "tenant_missing"]
+                .iter()
+                .any(|class| it["class"] == *class)
+        };
         let first = problems.iter().filter(about_growth).filter_map(|it| it["file"].as_u64()).min();
         let folder = tempfile::tempdir().unwrap();
         let mut directory = Directory::open(folder.path(), &|_: &str| Ok(())).unwrap();

@@ -13,6 +13,7 @@ mod registry_bundles;
 mod runs;
 mod sealed_by_runs;
 mod sealed_exports;
+mod who_names_what;
 
 use std::collections::{HashMap, HashSet};
 

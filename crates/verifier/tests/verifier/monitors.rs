@@ -18,7 +18,7 @@ use super::runs::{history, trust};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_zeroauth-audit");
 
 /// Writes the files with these numbers.
-fn publish(folder: &Path, history: &Value, numbers: impl IntoIterator<Item = u64>) {
+pub fn publish(folder: &Path, history: &Value, numbers: impl IntoIterator<Item = u64>) {
     for number in numbers {
         let files = history["files"].as_array().unwrap();
         let file = files.iter().find(|file| file["number"] == number).unwrap();
