@@ -3,7 +3,7 @@
 //! One step is one transaction: it takes some tenants in order and leaves the rest to the next. The place in the list of tenants is kept in
 //! this process alone: a run that is interrupted starts over, and finds nothing to do for tenants that are done.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::{Duration, Instant};
 
 use pgrx::pg_sys;
@@ -22,9 +22,13 @@ use crate::trail::membership::INTERNAL;
 /// A step takes about this long, so that other jobs have their turn in between.
 const STEP: Duration = Duration::from_millis(300);
 
+const HOUR: Duration = Duration::from_secs(3600);
+
 thread_local! {
     /// The last tenant that this process's run has done.
     static AFTER: RefCell<String> = const { RefCell::new(String::new()) };
+    /// When this process last looked whether a snapshot is due.
+    static LOOKED: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 /// The job's summary of one step.
@@ -74,6 +78,15 @@ fn step(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
             });
         }
         sealer.registry.announce(signer)?;
+        if LOOKED.get().is_none_or(|at| at.elapsed() >= HOUR) {
+            LOOKED.set(Some(Instant::now()));
+            if sealer.registry.snapshot()? {
+                sealer.registry.flush()?;
+                drop(sealer);
+                drop(session);
+                return jsonb(&JobStep { more: true, done: SealSummary::default() });
+            }
+        }
     }
     let refused = sealer.refused()?;
     let (tenants, mut complete) = sealer.grown(&after)?;

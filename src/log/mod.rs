@@ -17,5 +17,6 @@ pub(crate) mod registry_rows;
 pub(crate) mod restart;
 pub(crate) mod run_file;
 pub(crate) mod seal;
+pub(crate) mod snapshot;
 pub(crate) mod store;
 pub(crate) mod take_over;

@@ -19,6 +19,7 @@ use crate::log::keys::Signer;
 use crate::log::registry_entries::{Entries, previous, restored};
 use crate::log::registry_rows::{Run, name_key};
 use crate::log::run_file;
+use crate::log::snapshot;
 use crate::log::store::Tiles;
 use crate::pg::error::Failure;
 use crate::pg::out_of_memory;
@@ -27,6 +28,9 @@ use crate::pg::spi::{Parameter, Session, bigint, columns};
 
 /// While nothing is added, a run is signed this often: minutes.
 const SILENCE: i64 = 10;
+
+/// Every log is stated again this often: days.
+const SNAPSHOT: i64 = 30;
 
 /// The registry of a database, or of a drill.
 pub struct Registry<'a> {
@@ -57,6 +61,8 @@ struct Added {
     previous: Vec<i64>,
     /// -1: nothing; -2: not the first of an epoch above 0.
     restored: Vec<i64>,
+    /// Empty where tiles have it.
+    edges: Vec<Vec<u8>>,
 }
 
 impl<'a> Registry<'a> {
@@ -133,18 +139,18 @@ impl<'a> Registry<'a> {
         let replaced = after.is_some();
         let mut added = Added::on(Builder::default());
         for entry in after.into_iter().chain([Entry::Names(names.digest())]) {
-            added.text(&entry);
+            added.text(&entry, None);
         }
         if replaced {
             let logs = match all_logs(session, schema, &names)? {
                 Ok(logs) => logs,
                 Err(why) => return Ok(Err(why)),
             };
-            added.text(&Entry::SnapshotBegin);
+            added.text(&Entry::SnapshotBegin, None);
             for (tenant, log) in &logs {
-                added.log(tenant, log)?;
+                added.log(tenant, log, None)?;
             }
-            added.text(&Entry::SnapshotEnd(logs.len() as u64));
+            added.text(&Entry::SnapshotEnd(logs.len() as u64), None);
         }
         let entries = Entries::new(session, schema, names);
         let added = RefCell::new(added);
@@ -173,20 +179,20 @@ impl<'a> Registry<'a> {
                 Ok(())
             })?;
             if !waits {
-                self.added.borrow_mut().text(&entry);
+                self.added.borrow_mut().text(&entry, None);
             }
         }
         Ok(())
     }
 
-    /// Adds the state of a tenant's log, which is not there yet.
-    pub fn append(&self, tenant: &str, log: &entry::Log) -> Result<(), Failure> {
-        self.added.borrow_mut().log(tenant, log)
+    /// Adds the state of a tenant's log, which is not there yet. `edge`: its compact range, if its events are not here.
+    pub fn append(&self, tenant: &str, log: &entry::Log, edge: Option<&[Digest]>) -> Result<(), Failure> {
+        self.added.borrow_mut().log(tenant, log, edge)
     }
 
-    /// Adds an entry as another server wrote it.
-    pub fn append_text(&self, entry: &Entry) {
-        self.added.borrow_mut().text(entry);
+    /// Adds an entry that is of no tenant here.
+    pub fn append_text(&self, entry: &Entry, edge: Option<&[Digest]>) {
+        self.added.borrow_mut().text(entry, edge);
     }
 
     /// Entries that are stored.
@@ -199,13 +205,52 @@ impl<'a> Registry<'a> {
         self.added.borrow().builder.root()
     }
 
+    /// States every log again, if none was for long: whoever begins to read there needs nothing from before. Not before everything is signed,
+    /// because such a run has nothing else; and not while there is a log whose tree cannot be shown, which is told elsewhere.
+    pub fn snapshot(&self) -> Result<bool, Failure> {
+        let size = self.added.borrow().builder.size();
+        if self.newest_run.as_ref().is_none_or(|run| run.size != size) || !self.is_snapshot_due()? {
+            return Ok(false);
+        }
+        let Some(states) = snapshot::states(self.session, self.schema, &self.entries.names)? else {
+            return Ok(false);
+        };
+        let mut added = self.added.borrow_mut();
+        added.text(&Entry::SnapshotBegin, None);
+        for state in &states {
+            match &state.tenant {
+                Some(tenant) => added.log(tenant, &state.log, state.edge.as_deref())?,
+                None => added.text(&Entry::Log(state.log), state.edge.as_deref()),
+            }
+        }
+        added.text(&Entry::SnapshotEnd(states.len() as u64), None);
+        Ok(true)
+    }
+
+    /// Whether the last snapshot, or the first run, was signed longer ago than [`SNAPSHOT`].
+    fn is_snapshot_due(&self) -> Result<bool, Failure> {
+        let sql = format!(
+            "SELECT r.sealed_at < pg_catalog.clock_timestamp() - $2 * INTERVAL '1 day' FROM {0}.registry_runs r
+             WHERE r.size > COALESCE((SELECT max(e.entry) FROM {0}.registry_entries e WHERE e.tenant_id IS NULL AND e.text = $1), -1)
+             ORDER BY r.number LIMIT 1",
+            self.schema
+        );
+        let mut due = false;
+        let parameters = [Parameter::Text(&Entry::SnapshotBegin.text()), Parameter::Int8(SNAPSHOT)];
+        self.session.again(&sql, &parameters, |row| {
+            due = row.bool(0);
+            Ok(())
+        })?;
+        Ok(due)
+    }
+
     /// Stores what was added. True when something was.
     pub fn flush(&self) -> Result<bool, Failure> {
         if self.added.borrow().builder.size() == self.stored {
             return Ok(false);
         }
         // The next transaction reads the tables.
-        let Added { builder, entries, texts, tenants, epochs, sizes, roots, previous, restored } =
+        let Added { builder, entries, texts, tenants, epochs, sizes, roots, previous, restored, edges } =
             self.added.replace(Added::on(Builder::default()));
         let (mut levels, mut places, mut hashes) = (Vec::new(), Vec::new(), Vec::new());
         for tile in builder.finish().tiles {
@@ -223,11 +268,11 @@ impl<'a> Registry<'a> {
         let parameters = [Parameter::Int8s(&levels), Parameter::Int8s(&places), Parameter::Byteas(&hashes)];
         self.session.change(&tiles, &parameters, |_| Ok(()))?;
         let rows = format!(
-            "INSERT INTO {schema}.registry_entries (entry, text, tenant_id, epoch, tree_size, root, previous, restored)
+            "INSERT INTO {schema}.registry_entries (entry, text, tenant_id, epoch, tree_size, root, previous, restored, edge)
              SELECT r.entry, NULLIF(r.text, ''), NULLIF(r.tenant_id, ''), NULLIF(r.epoch, -1), NULLIF(r.tree_size, 0), NULLIF(r.root, ''),
-                 NULLIF(r.previous, -1), NULLIF(r.restored, -2)
-             FROM {} AS r (entry, text, tenant_id, epoch, tree_size, root, previous, restored)",
-            columns(8)
+                 NULLIF(r.previous, -1), NULLIF(r.restored, -2), NULLIF(r.edge, '')
+             FROM {} AS r (entry, text, tenant_id, epoch, tree_size, root, previous, restored, edge)",
+            columns(9)
         );
         let parameters = [
             Parameter::Int8s(&entries),
@@ -238,6 +283,7 @@ impl<'a> Registry<'a> {
             Parameter::Byteas(&roots),
             Parameter::Int8s(&previous),
             Parameter::Int8s(&restored),
+            Parameter::Byteas(&edges),
         ];
         self.session.change(&rows, &parameters, |_| Ok(()))?;
         Ok(true)
@@ -294,11 +340,13 @@ impl Added {
             roots: Vec::new(),
             previous: Vec::new(),
             restored: Vec::new(),
+            edges: Vec::new(),
         }
     }
 
-    /// An entry of another kind than the state of a log.
-    fn text(&mut self, entry: &Entry) {
+    /// An entry of another kind than the state of a tenant's log.
+    fn text(&mut self, entry: &Entry, edge: Option<&[Digest]>) {
+        self.edges.push(joined(edge));
         let text = entry.text();
         self.entries.push(bigint(self.builder.size()));
         self.builder.push(Entry::leaf(&text));
@@ -312,8 +360,9 @@ impl Added {
     }
 
     /// The state of a tenant's log.
-    fn log(&mut self, tenant: &str, log: &entry::Log) -> Result<(), Failure> {
+    fn log(&mut self, tenant: &str, log: &entry::Log, edge: Option<&[Digest]>) -> Result<(), Failure> {
         out_of_memory::grow(&mut self.tenants)?;
+        self.edges.push(joined(edge));
         self.entries.push(bigint(self.builder.size()));
         self.builder.push(Entry::leaf(&Entry::Log(*log).text()));
         self.texts.push(String::new());
@@ -325,6 +374,10 @@ impl Added {
         self.restored.push(restored(log));
         Ok(())
     }
+}
+
+fn joined(hashes: Option<&[Digest]>) -> Vec<u8> {
+    hashes.unwrap_or_default().iter().flat_map(|hash| *hash.as_bytes()).collect()
 }
 
 /// The state of every log, by ascending label; `Ok(Err(..))` when the tiles of one do not give it.

@@ -1,6 +1,7 @@
 //! Run files: what one run added to the registry, made from the tables (`docs/format.md`, section 21).
 
 use pgrx::pg_sys;
+use zeroauth_audit_core::Digest;
 use zeroauth_audit_core::intervals::Interval;
 use zeroauth_audit_core::registry::entry::{Entry, Restored};
 use zeroauth_audit_core::registry::label::NameKey;
@@ -21,6 +22,8 @@ struct Stored {
     entry: Result<Entry, String>,
     /// Size of the tree that it continues.
     continues: Option<u64>,
+    /// Its compact range, if no tile has it.
+    edge: Option<Vec<Digest>>,
 }
 
 /// The text of a run's file, which follows the file of `before`; `Ok(Err(..))` when the tables do not give it.
@@ -32,17 +35,9 @@ pub fn text(
     before: Option<&Run>,
 ) -> Result<Result<String, String>, Failure> {
     let size_before = before.map_or(0, |before| before.size);
-    let head = Head {
-        number: run.number,
-        after: before.map(|before| before.digest),
-        written: run.written,
-        size: (size_before, run.size),
-        edge: None,
-    };
-    let mut file = Writer::new(&head);
     let mut entries = Vec::new();
     let sql = format!(
-        "SELECT e.tenant_id, e.text, b.tree_size, {}
+        "SELECT e.tenant_id, e.text, b.tree_size, e.edge, {}
          FROM {schema}.registry_entries e LEFT JOIN {schema}.registry_entries b ON b.entry = COALESCE(e.restored, e.previous)
          WHERE e.entry >= $1 AND e.entry < $2 ORDER BY e.entry",
         LOG.split(", ").map(|column| format!("e.{column}")).collect::<Vec<_>>().join(", ")
@@ -52,13 +47,14 @@ pub fn text(
         let (tenant, text) = (row.text(0)?, row.text(1)?);
         let entry = match (&tenant, text) {
             (None, Some(text)) => Entry::parse(text.as_bytes()).map_err(|error| error.to_string()),
-            (Some(tenant), None) => log(row, 3, names, tenant)
+            (Some(tenant), None) => log(row, 4, names, tenant)
                 .map(Entry::Log)
                 .ok_or_else(|| "an entry of a log is incomplete".to_owned()),
             _ => Err("an entry has no text".to_owned()),
         };
         let continues = row.count(2);
-        entries.push(Stored { tenant, entry, continues });
+        let edge = row.bytes(3).map(|bytes| bytes.chunks_exact(32).filter_map(Digest::from_slice).collect());
+        entries.push(Stored { tenant, entry, continues, edge });
         Ok(())
     })?;
     if entries.len() as u64 != run.size - size_before {
@@ -69,6 +65,23 @@ pub fn text(
             run.size - size_before
         )));
     }
+    let states_all = entries.first().is_some_and(|first| first.entry == Ok(Entry::SnapshotBegin));
+    let edge = match (states_all && run.number > 1)
+        .then(|| Tiles::registry(session, schema).range(0, size_before))
+    {
+        None => None,
+        Some(edge) => match edge? {
+            Ok(edge) => Some(edge),
+            Err(why) => return Ok(Err(why)),
+        },
+    };
+    let mut file = Writer::new(&Head {
+        number: run.number,
+        after: before.map(|before| before.digest),
+        written: run.written,
+        size: (size_before, run.size),
+        edge,
+    });
     let mut in_snapshot = false;
     for stored in entries {
         let entry = match stored.entry {
@@ -82,7 +95,7 @@ pub fn text(
                 Entry::SnapshotEnd(_) => false,
                 _ => in_snapshot,
             };
-            file.entry(&text, None, &[], None);
+            file.entry(&text, stored.edge.as_deref(), &[], None);
             continue;
         };
         let from = match log.restored {
@@ -92,7 +105,7 @@ pub fn text(
         let epoch = i32::try_from(log.epoch).unwrap_or(i32::MAX);
         let tiles = Tiles::new(session, schema, tenant, epoch);
         if in_snapshot {
-            match tiles.range(0, log.size)? {
+            match stored.edge.map_or_else(|| tiles.range(0, log.size), |edge| Ok(Ok(edge)))? {
                 Ok(edge) => file.entry(&text, Some(&edge), &[], None),
                 Err(why) => return Ok(Err(why)),
             }

@@ -274,7 +274,7 @@ impl<'a> Sealer<'a> {
             self.writes.interval(key, chain, &Interval { tree_size: grown.size, ..interval })?;
         }
         if restored.is_some() || grown.size > log.size {
-            self.registry.append(tenant, &entry)?;
+            self.registry.append(tenant, &entry, None)?;
         }
         self.sign(tenant, log, grown.size, &grown.root)?;
         Ok(Ok((events, whole)))

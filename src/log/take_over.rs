@@ -7,12 +7,15 @@
 
 use std::collections::{HashMap, HashSet};
 
+use zeroauth_audit_core::Digest;
+use zeroauth_audit_core::range::{Frontier, Range};
 use zeroauth_audit_core::registry::entry::{self, Entry};
 use zeroauth_audit_core::registry::label::Label;
 use zeroauth_audit_core::registry::run::{self, Block, Head, Reader};
 
 use crate::log::registry_rows::Run;
 use crate::log::seal::{Chain, Sealer};
+use crate::log::store::Tiles;
 use crate::pg::error::Failure;
 use crate::pg::out_of_memory;
 use crate::pg::spi::{Parameter, Session};
@@ -146,6 +149,7 @@ fn take(
     }
     let labels = labels(sealer)?;
     let mut grown = HashSet::new();
+    let mut edges = Edges { sealer, known: HashMap::new() };
     let mut in_snapshot = false;
     let mut whole = true;
     for (index, block) in (before..).zip(&file.blocks) {
@@ -165,11 +169,20 @@ fn take(
             _ => None,
         };
         let Some((tenant, log)) = known else {
-            registry.append_text(&block.entry);
+            let edge = match &block.entry {
+                Entry::Log(log) if in_snapshot => edges.stated(log, block),
+                Entry::Log(log) => edges.grown(None, log, block)?,
+                _ => None,
+            };
+            registry.append_text(&block.entry, edge.as_deref());
             continue;
         };
         if in_snapshot {
-            registry.append(tenant, log)?;
+            let epoch = i32::try_from(log.epoch).unwrap_or(i32::MAX);
+            let tiles = Tiles::new(sealer.session, sealer.schema, tenant, epoch);
+            let here = tiles.root(log.size)?.is_ok_and(|root| root == log.root);
+            let edge = edges.stated(log, block).filter(|_| !here);
+            registry.append(tenant, log, edge.as_deref())?;
             continue;
         }
         if !grown.insert(tenant.as_str()) {
@@ -183,7 +196,8 @@ fn take(
             covered: interval.from,
         });
         if sealer.seal(tenant, &chains.collect::<Vec<_>>(), Some(log))?.is_err() {
-            registry.append(tenant, log)?;
+            let edge = edges.grown(Some(tenant), log, block)?;
+            registry.append(tenant, log, edge.as_deref())?;
             hold(sealer, tenant, log, &found.sink)?;
         }
         out_of_memory::check()?;
@@ -209,6 +223,72 @@ fn take(
         sealer.session.change_again(&sql, &parameters, |_| Ok(()))?;
     }
     Ok(Ok(()))
+}
+
+/// The compact ranges of logs whose events are not here, so that a later snapshot can state them again.
+struct Edges<'a> {
+    sealer: &'a Sealer<'a>,
+    /// What entries of this step said.
+    known: HashMap<Label, (u64, Vec<Digest>)>,
+}
+
+impl Edges<'_> {
+    /// As a snapshot gives it.
+    fn stated(&mut self, log: &entry::Log, block: &Block<'_>) -> Option<Vec<Digest>> {
+        let edge = block.edge.clone()?;
+        self.known.insert(log.label, (log.size, edge.clone()));
+        Some(edge)
+    }
+
+    /// That of the tree that the log goes on from, with the growth; `None` where the former is not known.
+    fn grown(
+        &mut self,
+        tenant: Option<&str>,
+        log: &entry::Log,
+        block: &Block<'_>,
+    ) -> Result<Option<Vec<Digest>>, Failure> {
+        let added =
+            block.intervals.iter().map(|interval| u64::try_from(interval.to - interval.from).unwrap_or(0));
+        let old = log.size.saturating_sub(added.fold(0, u64::saturating_add));
+        let base = match (&block.edge, self.known.remove(&log.label)) {
+            (Some(edge), _) => Some(edge.clone()),
+            _ if old == 0 => Some(Vec::new()),
+            (None, Some((size, edge))) if size == old => Some(edge),
+            _ => self.before(tenant, log, old)?,
+        };
+        let grown = base.and_then(|base| {
+            let mut edge = Frontier::from_parts(old, base).ok()?;
+            let growth = Range::from_parts(old, log.size, block.growth.clone()?).ok()?;
+            edge.append(&growth).ok()?;
+            (edge.root() == log.root).then(|| edge.parts().1.to_vec())
+        });
+        if let Some(edge) = &grown {
+            self.known.insert(log.label, (log.size, edge.clone()));
+        }
+        Ok(grown)
+    }
+
+    /// That of the entry before, as it is stored: in tiles, or beside the entry.
+    fn before(
+        &self,
+        tenant: Option<&str>,
+        log: &entry::Log,
+        size: u64,
+    ) -> Result<Option<Vec<Digest>>, Failure> {
+        let Some(previous) = log.previous else { return Ok(None) };
+        let sql = format!("SELECT edge FROM {}.registry_entries WHERE entry = $1", self.sealer.schema);
+        let mut stored = None;
+        self.sealer.session.again(&sql, &[Parameter::count(previous)], |row| {
+            stored =
+                row.bytes(0).map(|bytes| bytes.chunks_exact(32).filter_map(Digest::from_slice).collect());
+            Ok(())
+        })?;
+        if let (None, Some(tenant)) = (&stored, tenant) {
+            let epoch = i32::try_from(log.epoch).unwrap_or(i32::MAX);
+            stored = Tiles::new(self.sealer.session, self.sealer.schema, tenant, epoch).range(0, size)?.ok();
+        }
+        Ok(stored)
+    }
 }
 
 fn hold(sealer: &Sealer<'_>, tenant: &str, log: &entry::Log, sink: &str) -> Result<(), Failure> {

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use postgres::Client;
@@ -24,7 +24,7 @@ pub struct Publishing {
     pub cluster: Cluster,
     pub key: SigningKey,
     pub directory: PathBuf,
-    pub names: RefCell<Option<NameKey>>,
+    names: RefCell<Option<NameKey>>,
 }
 
 /// A server with a worker that signs and publishes to a directory; one event of acme.
@@ -73,18 +73,7 @@ impl Publishing {
 
     /// The newest published size of the log of each epoch of the tests' tenants.
     pub fn newest(&self) -> Vec<String> {
-        let Some(names) = self.names() else { return Vec::new() };
-        let mut newest = BTreeMap::new();
-        for tenant in ["acme", "globex", "initech", "late"] {
-            for (epoch, size) in states(&self.directory, &self.key, &names, tenant) {
-                newest.insert((tenant, epoch), size);
-            }
-        }
-        let shown = |((tenant, epoch), size): ((&str, u32), u64)| match epoch {
-            0 => format!("{tenant} {size}"),
-            _ => format!("{tenant}/{epoch} {size}"),
-        };
-        newest.into_iter().map(shown).collect()
+        self.names().map_or_else(Vec::new, |names| newest_in(&self.directory, &self.key, &names))
     }
 
     /// How many run files there are.
@@ -92,21 +81,9 @@ impl Publishing {
         published(&self.directory, &trust(&[&self.key])).len()
     }
 
-    /// What the program of auditors says of the directory: its verdict, and what it says of the registry.
     #[track_caller]
     pub fn judged(&self) -> String {
-        let output = Command::new(program())
-            .args(["verify-checkpoints", "--json"])
-            .arg(&self.directory)
-            .args(["--key", &self.key.verifier_key().to_string()])
-            .output()
-            .unwrap();
-        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        format!(
-            "{}: {}",
-            json["verdict"].as_str().unwrap(),
-            json["checkpoints"][0]["result"].as_str().unwrap()
-        )
+        judged_in(&self.directory, &self.key)
     }
 
     #[track_caller]
@@ -114,6 +91,34 @@ impl Publishing {
         // A sink that failed is tried again after a minute at the latest.
         wait_until(3 * DEADLINE, &format!("{expected:?} to be published"), || self.newest() == expected);
     }
+}
+
+/// The newest size in a directory of the log of each epoch of the tests' tenants.
+pub fn newest_in(directory: &Path, key: &SigningKey, names: &NameKey) -> Vec<String> {
+    let mut newest = BTreeMap::new();
+    for tenant in ["acme", "globex", "initech", "late"] {
+        for (epoch, size) in states(directory, key, names, tenant) {
+            newest.insert((tenant, epoch), size);
+        }
+    }
+    let shown = |((tenant, epoch), size): ((&str, u32), u64)| match epoch {
+        0 => format!("{tenant} {size}"),
+        _ => format!("{tenant}/{epoch} {size}"),
+    };
+    newest.into_iter().map(shown).collect()
+}
+
+/// What the program of auditors says of a directory: its verdict, and what it says of the registry.
+#[track_caller]
+pub fn judged_in(directory: &Path, key: &SigningKey) -> String {
+    let output = Command::new(program())
+        .args(["verify-checkpoints", "--json"])
+        .arg(directory)
+        .args(["--key", &key.verifier_key().to_string()])
+        .output()
+        .unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    format!("{}: {}", json["verdict"].as_str().unwrap(), json["checkpoints"][0]["result"].as_str().unwrap())
 }
 
 fn alerts(client: &mut Client) -> Vec<String> {

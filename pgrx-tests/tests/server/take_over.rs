@@ -4,8 +4,8 @@ use postgres::Client;
 use zeroauth_audit_tests::{Cluster, wait_until};
 
 use crate::log::{SEAL, cluster};
-use crate::publish::{Publishing, append, publishing, seal};
-use crate::support::sealed::{published, trust};
+use crate::publish::{Publishing, append, judged_in, newest_in, publishing, seal};
+use crate::support::sealed::{folder, published, trust};
 use crate::support::{DEADLINE, SmallDisk, Sql, base_backup};
 
 const ALERTS: &str = "SELECT severity, kind, tenant FROM zeroauth_audit_internal.alerts WHERE state <> 'resolved' AND kind NOT IN ('clock_step', 'settings_written') ORDER BY kind, tenant";
@@ -95,6 +95,31 @@ fn a_restore_takes_over_what_is_there_and_holds_what_is_lost_and_a_tenant_that_c
     );
     assert_eq!(publishing.judged(), "verified: every log only grew");
     assert_eq!(client.line("SELECT ok, classes FROM audit_verify('acme')"), "f|{tail_truncated}");
+    // A month later all logs are stated again, also those whose events are not here; a new directory begins there.
+    let snapshots =
+        "SELECT count(*) FROM zeroauth_audit_internal.registry_entries WHERE text LIKE '%snapshot begin%'";
+    client.run(&format!(
+        "{MAINTAIN}; UPDATE zeroauth_audit_internal.registry_runs SET sealed_at = sealed_at - interval '31 days'"
+    ));
+    client.run(RESTART);
+    wait_until(3 * DEADLINE, "a snapshot", || {
+        seal(&mut client);
+        client.line(snapshots) == "1"
+    });
+    append(&mut client, "globex", 1);
+    publishing.wait_for(&["acme 30", "globex 6", "late 4"]);
+    assert_eq!(publishing.judged(), "verified: every log only grew");
+    let second = folder(&publishing.cluster, "second");
+    client.run(&format!(
+        r#"SELECT audit_sink_set('zweit', 'directory', '{{"directory": "{}"}}')"#,
+        second.display()
+    ));
+    let (key, names) = (&publishing.key, publishing.names().unwrap());
+    let all = ["acme 30", "globex 6", "late 4"];
+    wait_until(3 * DEADLINE, "the second directory", || newest_in(&second, key, &names) == all);
+    let since = "verified: every log only grew, since the snapshot that was read first";
+    assert_eq!(judged_in(&second, key), since);
+    assert_eq!(client.line(snapshots), "1", "none before the next month is over");
     // It is here again, under the label that the directory knows.
     append(&mut client, "late", 2);
     wait_until(DEADLINE, "it to be recognized", || {
@@ -105,7 +130,7 @@ fn a_restore_takes_over_what_is_there_and_holds_what_is_lost_and_a_tenant_that_c
     assert_eq!(client.line("SELECT audit_restore_acknowledge('the disk broke')"), "2");
     append(&mut client, "acme", 1);
     append(&mut client, "late", 1);
-    publishing.wait_for(&["acme 30", "acme/1 12", "globex 5", "late 4", "late/1 4"]);
+    publishing.wait_for(&["acme 30", "acme/1 12", "globex 6", "late 4", "late/1 4"]);
     assert_eq!(publishing.judged(), "restored: every log only grew, but for 2 restores");
     assert_eq!(client.line("SELECT bool_and(ok) FROM audit_verify()"), "t");
 }
@@ -144,13 +169,15 @@ fn of_two_servers_that_sign_one_registry_each_number_is_one_of_them_s_and_both_s
             client.line("SELECT count(*) FROM zeroauth_audit_internal.job_runs WHERE status = 'running' AND job = 'checkpoint'") == "0"
         });
     }
+    let out = |client: &mut Client| {
+        client.rows("SELECT number, zeroauth_audit_internal.registry_run_file(number) FROM zeroauth_audit_internal.registry_runs WHERE number <= (SELECT max(published_to) FROM zeroauth_audit_internal.sinks)")
+    };
+    let here = [out(&mut one), out(&mut two)];
+    // What was published meanwhile is there as well.
     let files = published(&publishing.directory, &trust(&[&publishing.key]));
-    for client in [&mut one, &mut two] {
-        let here = client.rows("SELECT number, zeroauth_audit_internal.registry_run_file(number) FROM zeroauth_audit_internal.registry_runs WHERE number <= (SELECT max(published_to) FROM zeroauth_audit_internal.sinks)");
-        for row in here {
-            let number: u64 = row[0].as_ref().unwrap().parse().unwrap();
-            assert_eq!(row[1].as_ref(), files.get(&number).map(|(_, text)| text), "run {number}");
-        }
+    for row in here.into_iter().flatten() {
+        let number: u64 = row[0].as_ref().unwrap().parse().unwrap();
+        assert_eq!(row[1].as_ref(), files.get(&number).map(|(_, text)| text), "run {number}");
     }
 }
 
@@ -243,7 +270,7 @@ fn crashes_while_runs_are_signed_and_published_leave_no_hole_and_no_second_root(
                 AND (SELECT max(number) FROM zeroauth_audit_internal.registry_runs) = (SELECT published_to FROM zeroauth_audit_internal.sinks)",
         ) == "t"
     });
-    assert!(has_all(&publishing, &mut client));
+    wait_until(DEADLINE, "all of it", || has_all(&publishing, &mut client));
     assert_eq!(publishing.judged(), "verified: every log only grew");
     assert_eq!(
         client.lines("SELECT kind, message FROM zeroauth_audit_internal.alerts WHERE severity = 1"),
@@ -263,12 +290,9 @@ fn a_directory_on_a_full_disk_gets_what_it_lacks_when_there_is_room_again() {
     assert!(copied.unwrap().success());
     // Before anything can go there, all of it is taken.
     let filler = disk.path().join("filler");
-    let full = std::fs::File::create(&filler).and_then(|mut file| {
-        let block = [1; 4096];
-        while std::io::Write::write_all(&mut file, &block).is_ok() {}
-        Ok(())
-    });
-    full.unwrap();
+    let mut file = std::fs::File::create(&filler).unwrap();
+    while std::io::Write::write_all(&mut file, &[1; 4096]).is_ok() {}
+    drop(file);
     client.run(&format!(
         r#"SELECT audit_sink_set('worm', config => '{{"directory": "{}"}}')"#,
         moved.display()
@@ -281,7 +305,8 @@ fn a_directory_on_a_full_disk_gets_what_it_lacks_when_there_is_room_again() {
     });
     append(&mut client, "acme", 5);
     std::fs::remove_file(&filler).unwrap();
-    let publishing = Publishing { directory: moved, ..publishing };
+    let mut publishing = publishing;
+    publishing.directory = moved;
     publishing.wait_for(&["acme 20"]);
     wait_until(DEADLINE, "all of it", || has_all(&publishing, &mut client));
     assert_eq!(publishing.judged(), "verified: every log only grew");

@@ -28,6 +28,7 @@ CREATE TABLE zeroauth_audit_internal.registry_entries (
     root bytea,
     tenant_id text COLLATE pg_catalog."C",
     text text COLLATE pg_catalog."C",
+    edge bytea,
     CONSTRAINT registry_entries_pkey PRIMARY KEY (entry),
     CONSTRAINT registry_entries_entry_check CHECK (entry >= 0),
     CONSTRAINT registry_entries_kind_check CHECK (text IS NOT NULL AND tenant_id IS NULL OR text IS NULL AND tenant_id IS NOT NULL AND epoch >= 0 AND tree_size > 0 AND pg_catalog.octet_length(root) = 32)
@@ -45,6 +46,7 @@ COMMENT ON COLUMN zeroauth_audit_internal.registry_entries.epoch IS 'Which log o
 COMMENT ON COLUMN zeroauth_audit_internal.registry_entries.root IS 'Root hash of its tree.';
 COMMENT ON COLUMN zeroauth_audit_internal.registry_entries.tenant_id IS 'Whose log it is.';
 COMMENT ON COLUMN zeroauth_audit_internal.registry_entries.text IS 'The text of an entry of another kind, or of a tenant that was not here when its entry was taken over; NULL for the state of a log.';
+COMMENT ON COLUMN zeroauth_audit_internal.registry_entries.edge IS 'The hashes of the tree''s compact range, of a log that was taken over and whose events are not here: no tile has them. NULL of any other.';
 COMMENT ON CONSTRAINT registry_entries_pkey ON zeroauth_audit_internal.registry_entries IS 'One entry at each index.';
 COMMENT ON CONSTRAINT registry_entries_entry_check ON zeroauth_audit_internal.registry_entries IS 'Counted from 0.';
 COMMENT ON CONSTRAINT registry_entries_kind_check ON zeroauth_audit_internal.registry_entries IS 'The state of a log, or a text.';
