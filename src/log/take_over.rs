@@ -71,14 +71,15 @@ pub fn next(sealer: &Sealer<'_>) -> Result<Option<Taken>, Failure> {
     }))
 }
 
-/// One that contradicts us comes before all others.
+/// One that contradicts us comes before all others. Its sink is locked before anything else, as by the worker that records what a sink said:
+/// they do not wait for each other.
 fn first(session: &Session, schema: &str) -> Result<Option<Found>, Failure> {
     let sql = format!(
         "SELECT f.number, f.sink, f.file FROM {schema}.registry_found f JOIN {schema}.sinks s ON s.name = f.sink
-         WHERE s.enabled ORDER BY f.file IS NOT NULL, f.number, f.sink LIMIT 1"
+         WHERE s.enabled ORDER BY f.file IS NOT NULL, f.number, f.sink LIMIT 1 FOR NO KEY UPDATE OF s"
     );
     let mut found = None;
-    session.again(&sql, &[], |row| {
+    session.change_again(&sql, &[], |row| {
         let (number, sink) = (row.count(0).unwrap_or(0), row.text(1)?.unwrap_or_default());
         found = Some(Found { number, sink, file: row.text(2)? });
         Ok(())

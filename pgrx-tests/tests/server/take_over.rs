@@ -224,6 +224,46 @@ fn a_run_that_is_another_one_here_than_in_the_directory_ends_all_signing_until_i
 }
 
 #[test]
+fn a_job_that_takes_over_and_a_worker_that_records_what_a_sink_said_do_not_wait_for_each_other_for_ever() {
+    let (server, _) = cluster("take_over_deadlock");
+    let (mut worker, mut job) = (server.client(), server.client());
+    worker.run("INSERT INTO audit_events (tenant_id, action) VALUES ('acme', 'x'); INSERT INTO zeroauth_audit_internal.sinks (name, kind, directory) VALUES ('worm', 'directory', '/nowhere')");
+    let sealed = job.line(SEAL);
+    assert!(sealed.starts_with("succeeded|"), "{sealed}");
+    // Run 2, as it would be found: silence.
+    worker.run(&format!("{MAINTAIN}; UPDATE zeroauth_audit_internal.registry_runs SET sealed_at = sealed_at - interval '11 minutes'"));
+    job.line(SEAL);
+    let second = job.rows("SELECT zeroauth_audit_internal.registry_run_file(2)")[0][0].clone().unwrap();
+    let mut found = worker.transaction().unwrap();
+    found.batch_execute(MAINTAIN).unwrap();
+    found.batch_execute("DELETE FROM zeroauth_audit_internal.registry_runs WHERE number = 2").unwrap();
+    found
+        .execute(
+            "INSERT INTO zeroauth_audit_internal.registry_found (number, sink, file) VALUES (2, 'worm', $1)",
+            &[&second],
+        )
+        .unwrap();
+    found.commit().unwrap();
+    // The worker holds the sink's row from the beginning of what it records.
+    let mut records = worker.transaction().unwrap();
+    records.batch_execute("SET LOCAL deadlock_timeout = '50ms'; SELECT 1 FROM zeroauth_audit_internal.sinks ORDER BY name FOR NO KEY UPDATE").unwrap();
+    std::thread::scope(|scope| {
+        let taking = scope.spawn(|| {
+            job.run("SET deadlock_timeout = '50ms'");
+            job.line(SEAL)
+        });
+        let mut other = server.client();
+        wait_until(DEADLINE, "the job to wait", || {
+            other.line("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") == "1"
+        });
+        records.batch_execute("SELECT zeroauth_audit_internal.sink_opened('worm', '{}', '{}')").unwrap();
+        records.commit().unwrap();
+        let taken = taking.join().unwrap();
+        assert!(taken.starts_with("succeeded|"), "{taken}");
+    });
+}
+
+#[test]
 fn all_tables_of_the_log_emptied_with_the_worker_running_are_told_by_the_directory() {
     let publishing = publishing("take_over_emptied", &[]);
     let mut client = publishing.cluster.client();
