@@ -252,14 +252,27 @@ impl Directory {
             // A clock that was set back.
             day = day.max(kept.day.clone());
         }
-        self.follow(&file.text)?;
-        let claimed = self.claim(number, &digest).map_err(|error| format!("cannot write: {error}"))?;
-        if !claimed {
-            return Err(format!("another writer has claimed {name}").into());
+        if self.replay.is_none() && !self.kept.is_empty() {
+            return Err("after an error the directory is to be read anew".to_owned().into());
         }
-        self.publish(&day, &name, &file.text).map_err(|error| format!("cannot write: {error}"))?;
+        if let Err(unwritten) =
+            self.follow(&file.text).and_then(|()| self.put(number, &digest, &day, &file.text))
+        {
+            // The replay may be ahead of the files.
+            self.replay = None;
+            return Err(unwritten);
+        }
         self.kept.insert(number, Kept { day, digest, begins: head.size.0 });
         Ok(number)
+    }
+
+    fn put(&self, number: u64, digest: &Digest, day: &str, text: &str) -> Result<(), Unwritten> {
+        let name = file_name(number)?;
+        let cannot = |error: io::Error| format!("cannot write: {error}");
+        if !self.claim(number, digest).map_err(cannot)? {
+            return Err(format!("another writer has claimed {name}").into());
+        }
+        Ok(self.publish(day, &name, text).map_err(cannot)?)
     }
 
     /// Takes a number, unless another writer has.
