@@ -8,7 +8,7 @@ use zeroauth_audit_core::merkle::{leaf_hash, verify_consistency, verify_inclusio
 use zeroauth_audit_core::proof::anchor::MAX_PAYLOAD;
 use zeroauth_audit_core::proof::{Anchor, MAX_ANCHORS};
 
-use crate::log::store::Tiles;
+use crate::log::store::{Tiles, digests};
 use crate::pg::error::Failure;
 use crate::pg::spi::{Parameter, Session};
 
@@ -66,7 +66,6 @@ pub fn anchors(
     session.again(sql, &parameters, |row| {
         let place = |n: usize| row.count(n).unwrap_or(0);
         let hash = |n: usize| row.bytes(n).and_then(Digest::from_slice).unwrap_or(Digest::new([0; 32]));
-        let hashes = |bytes: &[u8]| bytes.chunks_exact(32).filter_map(Digest::from_slice).collect();
         let anchor = Anchor {
             kind: row.text(0)?.unwrap_or_default(),
             tree_size: place(1),
@@ -74,7 +73,7 @@ pub fn anchors(
             consistency: Vec::new(),
             batch_index: place(3),
             batch_size: place(4),
-            batch_path: hashes(row.bytes(5).unwrap_or_default()),
+            batch_path: digests(row.bytes(5).unwrap_or_default()),
             payload: row.text(6)?.unwrap_or_default(),
         };
         anchors.push((anchor, hash(7)));

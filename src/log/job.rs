@@ -45,46 +45,51 @@ struct JobStep {
     done: SealSummary,
 }
 
+impl JobStep {
+    /// Nothing is sealed before what is there now is committed.
+    fn again() -> Self {
+        Self { more: true, done: SealSummary::default() }
+    }
+
+    /// Nothing may be sealed.
+    fn refused() -> Self {
+        Self { more: false, done: SealSummary { refused: 1, ..SealSummary::default() } }
+    }
+}
+
 fn step(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
-    let after = AFTER.take();
     let trail = Trail::open()?;
     let session = Session::connect();
-    let signer = keys::signer(&session, INTERNAL)?;
-    let sealer = match Sealer::start(&session, &trail, INTERNAL, signer)? {
+    let done = run(&session, &trail, AFTER.take())?;
+    drop(session);
+    jsonb(&done)
+}
+
+/// One step, for the tenants behind `after`.
+fn run(session: &Session, trail: &Trail, after: String) -> Result<JobStep, Failure> {
+    let signer = keys::signer(session, INTERNAL)?;
+    let sealer = match Sealer::start(session, trail, INTERNAL, signer)? {
         Ok(sealer) => sealer,
         Err(why) => {
-            registry_is(&session, &why)?;
-            drop(session);
-            return jsonb(&JobStep {
-                more: false,
-                done: SealSummary { refused: 1, ..SealSummary::default() },
-            });
+            registry_is(session, &why)?;
+            return Ok(JobStep::refused());
         }
     };
     if sealer.registry.replaced {
         sealer.registry.flush()?;
-        drop(sealer);
-        drop(session);
-        return jsonb(&JobStep { more: true, done: SealSummary::default() });
+        return Ok(JobStep::again());
     }
     if let Some(signer) = &sealer.signer {
-        if let Some(taken) = take_over::next(&sealer)? {
-            drop(sealer);
-            drop(session);
-            let refused = u64::from(taken == Taken::Refused);
-            return jsonb(&JobStep {
-                more: taken == Taken::Some,
-                done: SealSummary { refused, ..SealSummary::default() },
-            });
+        match take_over::next(&sealer)? {
+            Some(Taken::Some) => return Ok(JobStep::again()),
+            Some(Taken::Refused) => return Ok(JobStep::refused()),
+            None => sealer.registry.announce(signer)?,
         }
-        sealer.registry.announce(signer)?;
         if LOOKED.get().is_none_or(|at| at.elapsed() >= HOUR) {
             LOOKED.set(Some(Instant::now()));
             if sealer.registry.snapshot()? {
                 sealer.registry.flush()?;
-                drop(sealer);
-                drop(session);
-                return jsonb(&JobStep { more: true, done: SealSummary::default() });
+                return Ok(JobStep::again());
             }
         }
     }
@@ -125,13 +130,11 @@ fn step(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
     complete &= !sealer.registry.flush()?;
     if complete {
         done.refused += sealer.missing()?;
-        registry_is(&session, &sealer.close()?.err().unwrap_or_default())?;
+        registry_is(session, &sealer.close()?.err().unwrap_or_default())?;
     } else {
         AFTER.replace(if last.is_empty() { after } else { last });
     }
-    drop(sealer);
-    drop(session);
-    jsonb(&JobStep { more: !complete, done })
+    Ok(JobStep { more: !complete, done })
 }
 
 /// Raises the alert about the registry with the reason, or resolves it when that is empty.

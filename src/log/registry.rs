@@ -20,7 +20,7 @@ use crate::log::registry_entries::{Entries, previous, restored};
 use crate::log::registry_rows::{Run, name_key};
 use crate::log::run_file;
 use crate::log::snapshot;
-use crate::log::store::Tiles;
+use crate::log::store::{Tiles, joined};
 use crate::pg::error::Failure;
 use crate::pg::out_of_memory;
 use crate::pg::random;
@@ -256,7 +256,7 @@ impl<'a> Registry<'a> {
         for tile in builder.finish().tiles {
             levels.push(i64::from(tile.level));
             places.push(bigint(tile.index));
-            hashes.push(tile.hashes.iter().flat_map(|hash| *hash.as_bytes()).collect());
+            hashes.push(joined(&tile.hashes));
         }
         let schema = self.schema;
         let tiles = format!(
@@ -346,7 +346,7 @@ impl Added {
 
     /// An entry of another kind than the state of a tenant's log.
     fn text(&mut self, entry: &Entry, edge: Option<&[Digest]>) {
-        self.edges.push(joined(edge));
+        self.edges.push(joined(edge.unwrap_or_default()));
         let text = entry.text();
         self.entries.push(bigint(self.builder.size()));
         self.builder.push(Entry::leaf(&text));
@@ -362,7 +362,7 @@ impl Added {
     /// The state of a tenant's log.
     fn log(&mut self, tenant: &str, log: &entry::Log, edge: Option<&[Digest]>) -> Result<(), Failure> {
         out_of_memory::grow(&mut self.tenants)?;
-        self.edges.push(joined(edge));
+        self.edges.push(joined(edge.unwrap_or_default()));
         self.entries.push(bigint(self.builder.size()));
         self.builder.push(Entry::leaf(&Entry::Log(*log).text()));
         self.texts.push(String::new());
@@ -374,10 +374,6 @@ impl Added {
         self.restored.push(restored(log));
         Ok(())
     }
-}
-
-fn joined(hashes: Option<&[Digest]>) -> Vec<u8> {
-    hashes.unwrap_or_default().iter().flat_map(|hash| *hash.as_bytes()).collect()
 }
 
 /// The state of every log, by ascending label; `Ok(Err(..))` when the tiles of one do not give it.

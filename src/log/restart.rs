@@ -8,7 +8,7 @@ use zeroauth_audit_core::merkle::leaf_hash;
 
 use crate::log::compare::{Comparison, End};
 use crate::log::registry_entries::Newest;
-use crate::log::store::Tiles;
+use crate::log::store::{Tiles, joined};
 use crate::pg::error::Failure;
 use crate::pg::out_of_memory;
 use crate::pg::spi::{Parameter, Session, bigint};
@@ -144,7 +144,7 @@ impl Place<'_> {
             "INSERT INTO {schema}.tiles (tenant_id, epoch, level, place, hashes) VALUES ($1, $2::pg_catalog.int4, $3, $4, $5)"
         );
         for tile in tiles.edge(self.size)? {
-            let hashes: Vec<u8> = tile.hashes.iter().flat_map(|hash| *hash.as_bytes()).collect();
+            let hashes = joined(&tile.hashes);
             let parameters = [
                 Parameter::Text(self.tenant),
                 Parameter::Int8(i64::from(epoch)),

@@ -8,7 +8,7 @@ use zeroauth_audit_core::registry::label::NameKey;
 use zeroauth_audit_core::registry::run::{self, Head, Writer};
 
 use crate::log::registry_rows::{LOG, Run, log, name_key};
-use crate::log::store::Tiles;
+use crate::log::store::{Tiles, digests};
 use crate::pg::call::{self, Arguments, sql_function};
 use crate::pg::error::{Failure, Kind};
 use crate::pg::out_of_memory;
@@ -53,7 +53,7 @@ pub fn text(
             _ => Err("an entry has no text".to_owned()),
         };
         let continues = row.count(2);
-        let edge = row.bytes(3).map(|bytes| bytes.chunks_exact(32).filter_map(Digest::from_slice).collect());
+        let edge = row.bytes(3).map(digests);
         entries.push(Stored { tenant, entry, continues, edge });
         Ok(())
     })?;

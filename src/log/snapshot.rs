@@ -8,7 +8,7 @@ use zeroauth_audit_core::registry::entry::{self, Entry};
 use zeroauth_audit_core::registry::label::NameKey;
 
 use crate::log::registry_rows::{LOG, log};
-use crate::log::store::Tiles;
+use crate::log::store::{Tiles, digests};
 use crate::pg::error::Failure;
 use crate::pg::out_of_memory;
 use crate::pg::spi::{Row, Session};
@@ -26,9 +26,7 @@ pub struct State {
 /// Every log, by ascending label; `None` when the tree of one cannot be shown.
 pub fn states(session: &Session, schema: &str, names: &NameKey) -> Result<Option<Vec<State>>, Failure> {
     let mut newest = BTreeMap::new();
-    let edge = |row: &Row<'_>, n: usize| -> Option<Vec<Digest>> {
-        row.bytes(n).map(|bytes| bytes.chunks_exact(32).filter_map(Digest::from_slice).collect())
-    };
+    let edge = |row: &Row<'_>, n: usize| -> Option<Vec<Digest>> { row.bytes(n).map(digests) };
     let of_tenants = format!(
         "SELECT DISTINCT ON (tenant_id) entry, tenant_id, edge, {LOG} FROM {schema}.registry_entries
          WHERE tenant_id IS NOT NULL ORDER BY tenant_id, entry DESC"
@@ -65,13 +63,10 @@ pub fn states(session: &Session, schema: &str, names: &NameKey) -> Result<Option
 fn is_shown(session: &Session, schema: &str, State { tenant, log, edge }: &State) -> Result<bool, Failure> {
     let edge = match (edge, tenant) {
         (Some(edge), _) => edge.clone(),
-        (None, Some(tenant)) => {
-            let epoch = i32::try_from(log.epoch).unwrap_or(i32::MAX);
-            match Tiles::new(session, schema, tenant, epoch).range(0, log.size)? {
-                Ok(edge) => edge,
-                Err(_) => return Ok(false),
-            }
-        }
+        (None, Some(tenant)) => match Tiles::stated(session, schema, tenant, log).range(0, log.size)? {
+            Ok(edge) => edge,
+            Err(_) => return Ok(false),
+        },
         (None, None) => return Ok(false),
     };
     Ok(Frontier::from_parts(log.size, edge).is_ok_and(|edge| edge.root() == log.root))

@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 
 use zeroauth_audit_core::Digest;
+use zeroauth_audit_core::registry::entry;
 use zeroauth_audit_core::tile::builder::Builder;
 use zeroauth_audit_core::tile::{self, Tile, TileSource};
 
@@ -119,6 +120,16 @@ impl Interval {
     }
 }
 
+/// Hashes as a column has them, one behind the other.
+pub fn joined(hashes: &[Digest]) -> Vec<u8> {
+    hashes.iter().flat_map(|hash| *hash.as_bytes()).collect()
+}
+
+/// The hashes of such a column.
+pub fn digests(bytes: &[u8]) -> Vec<Digest> {
+    bytes.chunks_exact(32).filter_map(Digest::from_slice).collect()
+}
+
 /// Tiles that are kept in memory, of 8 kB each: those of a proof are few, but each tenant's entry may be in another one of the registry.
 const MOST_KNOWN: usize = 1024;
 
@@ -138,6 +149,11 @@ impl<'a> Tiles<'a> {
             "SELECT hashes FROM {schema}.tiles WHERE tenant_id = $1 AND epoch = $2::pg_catalog.int4 AND level = $3 AND place = $4"
         );
         Self { session, sql, log: Some((tenant, epoch)), known: RefCell::default() }
+    }
+
+    /// The tiles of the log of a tenant that an entry of the registry is about.
+    pub fn stated(session: &'a Session, schema: &str, tenant: &'a str, log: &entry::Log) -> Self {
+        Self::new(session, schema, tenant, i32::try_from(log.epoch).unwrap_or(i32::MAX))
     }
 
     /// The tiles of the registry.
@@ -222,7 +238,7 @@ impl TileSource for Tiles<'_> {
         };
         let mut hashes = Vec::new();
         self.session.again(&self.sql, &parameters, |row| {
-            hashes.extend(row.bytes(0).unwrap_or_default().chunks_exact(32).filter_map(Digest::from_slice));
+            hashes = digests(row.bytes(0).unwrap_or_default());
             Ok(())
         })?;
         let known = &mut *self.known.borrow_mut();

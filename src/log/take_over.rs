@@ -11,11 +11,11 @@ use zeroauth_audit_core::Digest;
 use zeroauth_audit_core::range::{Frontier, Range};
 use zeroauth_audit_core::registry::entry::{self, Entry};
 use zeroauth_audit_core::registry::label::Label;
-use zeroauth_audit_core::registry::run::{self, Block, Head, Reader};
+use zeroauth_audit_core::registry::run::{self, Block, File};
 
 use crate::log::registry_rows::Run;
 use crate::log::seal::{Chain, Sealer};
-use crate::log::store::Tiles;
+use crate::log::store::{Tiles, digests};
 use crate::pg::error::Failure;
 use crate::pg::out_of_memory;
 use crate::pg::spi::{Parameter, Session};
@@ -37,13 +37,6 @@ struct Found {
     file: Option<String>,
 }
 
-/// The parts of a run file.
-struct File<'a> {
-    head: Head,
-    blocks: Vec<Block<'a>>,
-    checkpoint: &'a str,
-}
-
 /// Takes over the first run that there is; `None` when there is none.
 pub fn next(sealer: &Sealer<'_>) -> Result<Option<Taken>, Failure> {
     let Some(found) = first(sealer.session, sealer.schema)? else { return Ok(None) };
@@ -55,9 +48,9 @@ pub fn next(sealer: &Sealer<'_>) -> Result<Option<Taken>, Failure> {
         rewind(sealer, found.number - 1)?;
         return Ok(Some(Taken::Some));
     }
-    let taken = match File::read(text) {
+    let taken = match File::read(text.as_bytes()) {
         Ok(file) => take(sealer, &found, text, &file)?,
-        Err(why) => Err(why),
+        Err(error) => Err(error.to_string()),
     };
     Ok(Some(match taken {
         Ok(()) => Taken::Some,
@@ -99,19 +92,6 @@ fn rewind(sealer: &Sealer<'_>, run: u64) -> Result<(), Failure> {
     sealer.session.change_again(&sql, &[Parameter::count(run)], |_| Ok(()))
 }
 
-impl<'a> File<'a> {
-    fn read(text: &'a str) -> Result<Self, String> {
-        let wrong = |error: run::Error| error.to_string();
-        let mut reader = Reader::new(text.as_bytes()).map_err(wrong)?;
-        let head = reader.head().clone();
-        let mut blocks = Vec::new();
-        while let Some(block) = reader.block().map_err(wrong)? {
-            blocks.push(block);
-        }
-        Ok(Self { head, blocks, checkpoint: reader.tail().map_err(wrong)?.checkpoint })
-    }
-}
-
 /// Takes over a run, or as much of it as one step can; the reason when it does not follow from what is here.
 fn take(
     sealer: &Sealer<'_>,
@@ -129,7 +109,7 @@ fn take(
     if head.after != digest || head.size.0 != before {
         return Ok(Err("it does not follow the run before it as it is here".to_owned()));
     }
-    let signed = match sealer.comparison.trust.registry(file.checkpoint.as_bytes()) {
+    let signed = match sealer.comparison.trust.registry(file.tail.checkpoint.as_bytes()) {
         Ok(signed) => signed.checkpoint,
         Err(error) => return Ok(Err(error.to_string())),
     };
@@ -179,8 +159,7 @@ fn take(
             continue;
         };
         if in_snapshot {
-            let epoch = i32::try_from(log.epoch).unwrap_or(i32::MAX);
-            let tiles = Tiles::new(sealer.session, sealer.schema, tenant, epoch);
+            let tiles = Tiles::stated(sealer.session, sealer.schema, tenant, log);
             let here = tiles.root(log.size)?.is_ok_and(|root| root == log.root);
             let edge = edges.stated(log, block).filter(|_| !here);
             registry.append(tenant, log, edge.as_deref())?;
@@ -214,7 +193,7 @@ fn take(
             size: signed.size,
             root: signed.root,
             written: head.written,
-            note: file.checkpoint.to_owned(),
+            note: file.tail.checkpoint.to_owned(),
             digest: run::digest(text.as_bytes()),
             minutes_ago: 0,
         };
@@ -280,13 +259,12 @@ impl Edges<'_> {
         let sql = format!("SELECT edge FROM {}.registry_entries WHERE entry = $1", self.sealer.schema);
         let mut stored = None;
         self.sealer.session.again(&sql, &[Parameter::count(previous)], |row| {
-            stored =
-                row.bytes(0).map(|bytes| bytes.chunks_exact(32).filter_map(Digest::from_slice).collect());
+            stored = row.bytes(0).map(digests);
             Ok(())
         })?;
         if let (None, Some(tenant)) = (&stored, tenant) {
-            let epoch = i32::try_from(log.epoch).unwrap_or(i32::MAX);
-            stored = Tiles::new(self.sealer.session, self.sealer.schema, tenant, epoch).range(0, size)?.ok();
+            let tiles = Tiles::stated(self.sealer.session, self.sealer.schema, tenant, log);
+            stored = tiles.range(0, size)?.ok();
         }
         Ok(stored)
     }

@@ -19,7 +19,7 @@ use zeroauth_audit_core::checkpoint::Checkpoint;
 use zeroauth_audit_core::note::Note;
 use zeroauth_audit_core::registry::entry::{Entry, Log};
 use zeroauth_audit_core::registry::replay::Replay;
-use zeroauth_audit_core::registry::run::{self, Head, Reader};
+use zeroauth_audit_core::registry::run::{self, Head};
 
 /// The folder of claimed numbers.
 const NUMBERS: &str = "numbers";
@@ -111,14 +111,14 @@ impl Directory {
                 return Err(format!("{} is not there", file_name(missing)?));
             }
             let text = directory.text(&day, &name)?;
-            let (head, note) = parse(&text).map_err(|why| format!("{day}/{name}: {why}"))?;
+            let run::File { head, tail, .. } = parse(&text).map_err(|why| format!("{day}/{name}: {why}"))?;
             let digest = run::digest(text.as_bytes());
             if head.number != number {
                 return Err(format!("{day}/{name} says that it is number {}", head.number));
             }
             match before {
                 // The others follow from this one.
-                None => read(note).map_err(|why| format!("{day}/{name}: {why}"))?,
+                None => read(tail.checkpoint).map_err(|why| format!("{day}/{name}: {why}"))?,
                 Some((_, after)) if after != digest => {
                     return Err(format!("{} does not follow {day}/{name}", file_name(number + 1)?));
                 }
@@ -141,7 +141,8 @@ impl Directory {
             let kept = &directory.kept[&number];
             let (day, name) = (kept.day.clone(), file_name(number)?);
             let text = directory.text(&day, &name)?;
-            directory.follow(&text).map_err(|unwritten| match unwritten {
+            let followed = parse(&text).map_err(Unwritten::Failed).and_then(|file| directory.follow(&file));
+            followed.map_err(|unwritten| match unwritten {
                 Unwritten::Failed(why) | Unwritten::Contradicts { why, .. } => format!("{day}/{name}: {why}"),
             })?;
         }
@@ -149,14 +150,11 @@ impl Directory {
     }
 
     /// Takes a file into account that follows those before: every log must only have grown. After an error the directory is to be read anew.
-    fn follow(&mut self, text: &str) -> Result<(), Unwritten> {
-        let wrong = |error: run::Error| Unwritten::Failed(error.to_string());
-        let mut reader = Reader::new(text.as_bytes()).map_err(wrong)?;
-        let Head { number, size, edge, .. } = reader.head().clone();
+    fn follow(&mut self, file: &run::File<'_>) -> Result<(), Unwritten> {
+        let Head { number, size, edge, .. } = file.head.clone();
         let contradicts = |label: Option<String>, why: String| Unwritten::Contradicts { number, label, why };
-        let (_, note) = parse(text)?;
-        let checkpoint = Note::parse(note.as_bytes()).map_err(|error| error.to_string())?;
-        let checkpoint = Checkpoint::parse(checkpoint.text()).map_err(|error| error.to_string())?;
+        let note = Note::parse(file.tail.checkpoint.as_bytes()).map_err(|error| error.to_string())?;
+        let checkpoint = Checkpoint::parse(note.text()).map_err(|error| error.to_string())?;
         let mut replay = match (self.replay.take(), edge) {
             (Some(replay), None) => replay,
             (Some(mut replay), Some(edge)) => {
@@ -173,13 +171,13 @@ impl Directory {
             let why = format!("it begins behind {} entries, and there are {}", size.0, replay.size());
             return Err(contradicts(None, why));
         }
-        while let Some(block) = reader.block().map_err(wrong)? {
+        for block in &file.blocks {
             let index = replay.size();
             let older = match Replay::needs(&block.entry).filter(|older| *older < index) {
-                Some(older) => self.entry(older, (size.0, text))?,
+                Some(older) => self.entry(older, file)?,
                 None => None,
             };
-            if let Err(problem) = replay.add(&block, older.as_ref()) {
+            if let Err(problem) = replay.add(block, older.as_ref()) {
                 let label = if let Entry::Log(log) = &block.entry { Some(log.label.text()) } else { None };
                 return Err(contradicts(label, format!("entry {index}: {problem}")));
             }
@@ -195,12 +193,19 @@ impl Directory {
     }
 
     /// The state of a log that an older entry says, which may be in the file that is being read.
-    fn entry(&self, index: u64, (begins, text): (u64, &str)) -> Result<Option<Log>, String> {
-        if index >= begins {
-            return find(text, index);
+    fn entry(&self, index: u64, here: &run::File<'_>) -> Result<Option<Log>, String> {
+        if let Some(within) = index.checked_sub(here.head.size.0) {
+            let block = usize::try_from(within).ok().and_then(|within| here.blocks.get(within));
+            return Ok(match block.map(|block| &block.entry) {
+                Some(Entry::Log(log)) => Some(*log),
+                _ => None,
+            });
         }
         match self.kept.iter().rev().find(|(_, kept)| kept.begins <= index) {
-            Some((number, kept)) => find(&self.text(&kept.day, &file_name(*number)?)?, index),
+            Some((number, kept)) => {
+                let text = self.text(&kept.day, &file_name(*number)?)?;
+                run::log_at(text.as_bytes(), index).map_err(|error| error.to_string())
+            }
             // Before what is read.
             None => Ok(None),
         }
@@ -230,7 +235,8 @@ impl Directory {
 
     /// Writes the file of the next run. One that is there already, as it is, was written by a call that failed later.
     pub fn write(&mut self, file: &RunFile) -> Result<u64, Unwritten> {
-        let (head, _) = parse(&file.text)?;
+        let parsed = parse(&file.text)?;
+        let head = &parsed.head;
         let digest = run::digest(file.text.as_bytes());
         let (number, name) = (head.number, file_name(head.number)?);
         let mut day = file.day.clone();
@@ -256,7 +262,7 @@ impl Directory {
             return Err("after an error the directory is to be read anew".to_owned().into());
         }
         if let Err(unwritten) =
-            self.follow(&file.text).and_then(|()| self.put(number, &digest, &day, &file.text))
+            self.follow(&parsed).and_then(|()| self.put(number, &digest, &day, &file.text))
         {
             // The replay may be ahead of the files.
             self.replay = None;
@@ -327,27 +333,9 @@ impl Directory {
     }
 }
 
-/// What stands before the entries of a file, and its checkpoint; the whole file must be one.
-fn parse(text: &str) -> Result<(Head, &str), String> {
-    let wrong = |error: run::Error| error.to_string();
-    let mut reader = Reader::new(text.as_bytes()).map_err(wrong)?;
-    let head = reader.head().clone();
-    while reader.block().map_err(wrong)?.is_some() {}
-    Ok((head, reader.tail().map_err(wrong)?.checkpoint))
-}
-
-/// The state of a log in a file, if its entry with this index is one.
-fn find(text: &str, index: u64) -> Result<Option<Log>, String> {
-    let wrong = |error: run::Error| error.to_string();
-    let mut reader = Reader::new(text.as_bytes()).map_err(wrong)?;
-    let mut at = reader.head().size.0;
-    while let Some(block) = reader.block().map_err(wrong)? {
-        if at == index {
-            return Ok(if let Entry::Log(log) = block.entry { Some(log) } else { None });
-        }
-        at += 1;
-    }
-    Ok(None)
+/// A file, whole.
+fn parse(text: &str) -> Result<run::File<'_>, String> {
+    run::File::read(text.as_bytes()).map_err(|error| error.to_string())
 }
 
 fn file_name(number: u64) -> Result<String, String> {

@@ -407,12 +407,12 @@ impl<'a> Runs<'a> {
     /// An entry `log` that was read before, from its file.
     fn older(&self, index: u64, here: &[u8], begins: u64) -> Option<Log> {
         if index >= begins {
-            return find(here, index);
+            return run::log_at(here, index).ok().flatten();
         }
         let after = self.begins.partition_point(|(from, _)| *from <= index);
         let (_, file) = self.begins.get(after.checked_sub(1)?)?;
         let bytes = sealed::read_file(&self.files[*file].path, run::MAX_BYTES).ok()?;
-        find(&bytes, index)
+        run::log_at(&bytes, index).ok().flatten()
     }
 
     /// Says what came of it.
@@ -477,19 +477,6 @@ fn ends(bytes: &[u8]) -> Result<(Vec<VerifierKey>, Tail<'_>), run::Error> {
 /// Whether a text is one object of JSON.
 fn is_object(text: &str) -> bool {
     matches!(serde_json::from_str(text), Ok(serde_json::Value::Object(_)))
-}
-
-/// An entry `log` in a file.
-fn find(bytes: &[u8], index: u64) -> Option<Log> {
-    let mut reader = Reader::new(bytes).ok()?;
-    let mut at = reader.head().size.0;
-    while let Some(block) = reader.block().ok()? {
-        if at == index {
-            return if let Entry::Log(log) = block.entry { Some(log) } else { None };
-        }
-        at += 1;
-    }
-    None
 }
 
 fn found(class: &'static str, label: Option<Label>, detail: String, verdict: &mut Verdict) {

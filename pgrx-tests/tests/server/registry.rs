@@ -10,7 +10,6 @@ use zeroauth_audit_core::Digest;
 use zeroauth_audit_core::checkpoint::Checkpoint;
 use zeroauth_audit_core::note::SigningKey;
 use zeroauth_audit_core::registry::entry::{Entry, Log};
-use zeroauth_audit_core::registry::label::NameKey;
 use zeroauth_audit_core::tree::Tree;
 use zeroauth_audit_core::trust::Trust;
 use zeroauth_audit_tests::{Cluster, wait_until};
@@ -18,7 +17,7 @@ use zeroauth_audit_tests::{Cluster, wait_until};
 use crate::log::{SEAL, cluster};
 use crate::log_tamper::{RECOMPUTE, sealed};
 use crate::offline::program;
-use crate::support::sealed::{ORIGIN, key_file, key_path};
+use crate::support::sealed::{ORIGIN, key_file, key_path, name_key};
 use crate::support::{DEADLINE, Database, Sql};
 
 const MAINTAIN: &str = "SET LOCAL zeroauth_audit.maintenance = on";
@@ -85,8 +84,7 @@ fn text(client: &mut Client, number: u64) -> String {
 /// Has the registry say what the checkpoints of the logs say, as one does who has everything: its hashes, and the key that signs it.
 pub fn rewrite(client: &mut Client, key: &SigningKey) {
     client.run(&format!("{MAINTAIN}; UPDATE zeroauth_audit_internal.registry_entries e SET root = c.root FROM zeroauth_audit_internal.checkpoints c WHERE c.tenant_id = e.tenant_id AND c.epoch = e.epoch AND c.tree_size = e.tree_size"));
-    let names = client.line("SELECT encode(key, 'hex') FROM zeroauth_audit_internal.registry_names");
-    let names = NameKey::new(hex::decode(names).unwrap().try_into().unwrap());
+    let names = name_key(client).unwrap();
     let rows = client.rows("SELECT text, tenant_id, epoch, tree_size, encode(root, 'hex'), previous FROM zeroauth_audit_internal.registry_entries ORDER BY entry");
     assert!(rows.len() < 256, "one tile");
     let leaf = |row: &Vec<Option<String>>| {

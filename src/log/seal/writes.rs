@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use zeroauth_audit_core::Digest;
 use zeroauth_audit_core::tile::Tile;
 
-use crate::log::store::Interval;
+use crate::log::store::{Interval, joined};
 use crate::pg::error::Failure;
 use crate::pg::out_of_memory;
 use crate::pg::spi::{Parameter, Session, bigint, columns};
@@ -89,7 +89,7 @@ impl<'a> Writes<'a> {
     pub fn tile(&self, key: Key<'_>, tile: &Tile) -> Result<(), Failure> {
         let tiles = &mut self.rows.borrow_mut().tiles;
         out_of_memory::room(size_of_val(tile.hashes.as_slice()))?;
-        let hashes = tile.hashes.iter().flat_map(|hash| *hash.as_bytes()).collect();
+        let hashes = joined(&tile.hashes);
         tiles.keys.push(key)?;
         tiles.levels.push(i64::from(tile.level));
         tiles.places.push(bigint(tile.index));

@@ -130,6 +130,49 @@ pub struct Reader<'a> {
     in_snapshot: bool,
 }
 
+/// A whole file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File<'a> {
+    /// What stands before the entries.
+    pub head: Head,
+    /// The entries.
+    pub blocks: Vec<Block<'a>>,
+    /// What stands behind them.
+    pub tail: Tail<'a>,
+}
+
+impl<'a> File<'a> {
+    /// Reads a file to its end. For a reader that needs one entry at a time there is [`Reader`].
+    ///
+    /// # Errors
+    /// [`Error`] with the first line that is wrong.
+    pub fn read(bytes: &'a [u8]) -> Result<Self, Error> {
+        let mut reader = Reader::new(bytes)?;
+        let head = reader.head().clone();
+        let mut blocks = Vec::new();
+        while let Some(block) = reader.block()? {
+            blocks.push(block);
+        }
+        Ok(Self { head, blocks, tail: reader.tail()? })
+    }
+}
+
+/// The state of a log that the entry with this index says; `None` for one of another kind, and for one that is not in the file.
+///
+/// # Errors
+/// [`Error`] with the first line that is wrong, up to that entry.
+pub fn log_at(bytes: &[u8], index: u64) -> Result<Option<entry::Log>, Error> {
+    let mut reader = Reader::new(bytes)?;
+    let mut at = reader.head().size.0;
+    while let Some(block) = reader.block()? {
+        if at == index {
+            return Ok(if let Entry::Log(log) = block.entry { Some(log) } else { None });
+        }
+        at += 1;
+    }
+    Ok(None)
+}
+
 /// Why a file is no run file: what is wrong, and in which line, counted from 1.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{what} in line {line}")]

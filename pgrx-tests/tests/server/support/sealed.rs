@@ -9,7 +9,7 @@ use postgres::Client;
 use zeroauth_audit_core::note::SigningKey;
 use zeroauth_audit_core::registry::entry::Entry;
 use zeroauth_audit_core::registry::label::NameKey;
-use zeroauth_audit_core::registry::run::{self, Block, Reader, Tail};
+use zeroauth_audit_core::registry::run::{self, Block, File, Tail};
 use zeroauth_audit_core::trust::Trust;
 use zeroauth_audit_tests::{Cluster, OsUser};
 
@@ -97,10 +97,6 @@ pub fn name_key(client: &mut Client) -> Option<NameKey> {
 
 /// The entries of a run file, and what stands behind them.
 pub fn blocks(text: &str) -> (Vec<Block<'_>>, Tail<'_>) {
-    let mut reader = Reader::new(text.as_bytes()).unwrap();
-    let mut blocks = Vec::new();
-    while let Some(block) = reader.block().unwrap() {
-        blocks.push(block);
-    }
-    (blocks, reader.tail().unwrap())
+    let File { blocks, tail, .. } = File::read(text.as_bytes()).unwrap();
+    (blocks, tail)
 }
