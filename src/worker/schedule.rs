@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use crate::pg::error::Failure;
 use crate::pg::spi::Parameter;
 use crate::pg::time::{self, SECOND};
-use crate::trail::owner_transaction::{self, WorkerError};
+use crate::trail::owner_transaction::{self, Open, WorkerError};
 use crate::worker::run::Run;
 
 /// Overdue jobs are looked for this often, whatever the table says of when.
@@ -182,34 +183,67 @@ impl Clock {
     }
 }
 
-/// Calls one of the functions that maintain the jobs, if this version of the extension has it.
-fn call(function: &str) -> Result<(), WorkerError> {
-    owner_transaction::run(None, |open| {
-        let name = format!("{}.{function}()", open.schema);
-        let mut there = false;
-        open.session.all(
-            "SELECT pg_catalog.to_regprocedure($1) IS NOT NULL",
-            &[Parameter::Text(&name)],
-            |row| {
-                there = row.datum(0).is_some_and(|datum| datum.value() != 0);
+/// Whether this version of the extension has `name`, a function by its signature.
+fn has(open: &Open, signature: &str) -> Result<bool, Failure> {
+    let mut there = false;
+    open.session.all(
+        "SELECT pg_catalog.to_regprocedure($1) IS NOT NULL",
+        &[Parameter::Text(signature)],
+        |row| {
+            there = row.bool(0);
+            Ok(())
+        },
+    )?;
+    Ok(there)
+}
+
+/// Calls a function for every job, each time in a transaction of its own.
+///
+/// The worker holds the row of one job at a time: it and a session that changes several, in whatever order, do not wait for
+/// each other for ever. Every job gets its call; the first error is returned.
+fn for_each_job(function: &str) -> Result<(), WorkerError> {
+    let jobs = owner_transaction::run(None, |open| {
+        let mut jobs = Vec::new();
+        if has(open, &format!("{}.{function}(text)", open.schema))? {
+            let sql = include_str!("../../sql/queries/jobs_by_name.sql");
+            open.session.all(sql, &[], |row| {
+                jobs.extend(row.text(0)?);
                 Ok(())
-            },
-        )?;
-        if there { open.session.change(&format!("SELECT {name}"), &[], |_| Ok(())) } else { Ok(()) }
-    })
+            })?;
+        }
+        Ok(jobs)
+    })?;
+    let mut outcome = Ok(());
+    for job in jobs {
+        let called = owner_transaction::run(None, |open| {
+            let sql = format!("SELECT {}.{function}($1)", open.schema);
+            open.session.change(&sql, &[Parameter::Text(&job)], |_| Ok(()))
+        });
+        match called {
+            Err(WorkerError::Gone) => return Err(WorkerError::Gone),
+            other => outcome = outcome.and(other),
+        }
+    }
+    outcome
 }
 
 /// Ends what the worker before left behind.
 pub fn settle() -> Result<(), WorkerError> {
-    call("jobs_settle")
+    for_each_job("job_settle")
 }
 
 /// Plans anew what a wrong clock had planned.
 pub fn correct() -> Result<(), WorkerError> {
-    call("jobs_correct")
+    for_each_job("job_correct")
 }
 
 /// Raises an alert for every job that is overdue.
 pub fn check_overdue() -> Result<(), WorkerError> {
-    call("jobs_check_overdue")
+    owner_transaction::run(None, |open| {
+        let function = format!("{}.jobs_check_overdue()", open.schema);
+        if !has(open, &function)? {
+            return Ok(());
+        }
+        open.session.change(&format!("SELECT {function}"), &[], |_| Ok(()))
+    })
 }

@@ -418,16 +418,16 @@ fn what_a_wrong_clock_planned_is_planned_anew_and_a_small_step_back_repeats_noth
     let plan = "SELECT next_run < now() + interval '1 day', overdue_at < now() + interval '2 days' FROM zeroauth_audit_internal.jobs";
     client.run("UPDATE zeroauth_audit_internal.jobs SET next_run = next_run + interval '400 days', overdue_at = overdue_at + interval '400 days'");
     assert_eq!(client.line(plan), "f|f");
-    client.run("SELECT zeroauth_audit_internal.jobs_correct()");
+    client.run("SELECT zeroauth_audit_internal.job_correct('prune')");
     assert_eq!(client.line(plan), "t|t");
     // The clock went back by 20 hours after the run that was due then: it is not due again.
-    client.run("UPDATE zeroauth_audit_internal.jobs SET schedule = '0 * * * *'; UPDATE zeroauth_audit_internal.jobs SET next_run = date_trunc('hour', now()) + interval '21 hours'; SELECT zeroauth_audit_internal.jobs_correct()");
+    client.run("UPDATE zeroauth_audit_internal.jobs SET schedule = '0 * * * *'; UPDATE zeroauth_audit_internal.jobs SET next_run = date_trunc('hour', now()) + interval '21 hours'; SELECT zeroauth_audit_internal.job_correct('prune')");
     assert_eq!(
         client.line("SELECT next_run = date_trunc('hour', now()) + interval '21 hours' FROM zeroauth_audit_internal.jobs"),
         "t"
     );
     // A job whose next run is far away by its schedule stays as it is.
-    client.run("UPDATE zeroauth_audit_internal.jobs SET schedule = '0 0 1 1 *'; SELECT zeroauth_audit_internal.jobs_correct()");
+    client.run("UPDATE zeroauth_audit_internal.jobs SET schedule = '0 0 1 1 *'; SELECT zeroauth_audit_internal.job_correct('prune')");
     assert_eq!(
         client.line("SELECT next_run = zeroauth_audit_internal.schedule_next('0 0 1 1 *', 'UTC', now()) FROM zeroauth_audit_internal.jobs"),
         "t"

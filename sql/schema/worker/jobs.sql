@@ -163,33 +163,6 @@ REVOKE ALL ON FUNCTION zeroauth_audit_internal.jobs_changed() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.jobs_changed() IS
     'Trigger of jobs and of every table of destinations: wakes the worker of this database when the transaction commits.';
 
-CREATE FUNCTION zeroauth_audit_internal.jobs_lock() RETURNS void
-    LANGUAGE sql
-    SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT 1 FROM zeroauth_audit_internal.jobs j ORDER BY j.name FOR NO KEY UPDATE;
-$$;
-REVOKE ALL ON FUNCTION zeroauth_audit_internal.jobs_lock() FROM PUBLIC;
-COMMENT ON FUNCTION zeroauth_audit_internal.jobs_lock() IS
-    'Locks the row of every job, in one order, for those who change several: a restore, a worker that starts, a change of the scheduler. They would wait for each other.';
-
-CREATE FUNCTION zeroauth_audit_internal.jobs_inserted() RETURNS trigger
-    LANGUAGE plpgsql
-    SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    PERFORM zeroauth_audit_internal.jobs_lock();
-    RETURN NULL;
-END
-$$;
-REVOKE ALL ON FUNCTION zeroauth_audit_internal.jobs_inserted() FROM PUBLIC;
-COMMENT ON FUNCTION zeroauth_audit_internal.jobs_inserted() IS
-    'Trigger of the table jobs: a statement that inserts jobs, as a restore does, changes those that are there, one after the other.';
-
-CREATE TRIGGER zeroauth_audit_jobs_inserted
-    BEFORE INSERT ON zeroauth_audit_internal.jobs
-    FOR EACH STATEMENT EXECUTE FUNCTION zeroauth_audit_internal.jobs_inserted();
-COMMENT ON TRIGGER zeroauth_audit_jobs_inserted ON zeroauth_audit_internal.jobs IS 'A restore and a worker that starts do not wait for each other.';
 CREATE TRIGGER zeroauth_audit_job_check
     BEFORE INSERT OR UPDATE ON zeroauth_audit_internal.jobs
     FOR EACH ROW EXECUTE FUNCTION zeroauth_audit_internal.job_check();
@@ -198,7 +171,6 @@ CREATE TRIGGER zeroauth_audit_jobs_changed
     AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON zeroauth_audit_internal.jobs
     FOR EACH STATEMENT EXECUTE FUNCTION zeroauth_audit_internal.jobs_changed();
 COMMENT ON TRIGGER zeroauth_audit_jobs_changed ON zeroauth_audit_internal.jobs IS 'A change counts at once.';
-ALTER TABLE zeroauth_audit_internal.jobs ENABLE ALWAYS TRIGGER zeroauth_audit_jobs_inserted;
 ALTER TABLE zeroauth_audit_internal.jobs ENABLE ALWAYS TRIGGER zeroauth_audit_job_check;
 ALTER TABLE zeroauth_audit_internal.jobs ENABLE ALWAYS TRIGGER zeroauth_audit_jobs_changed;
 
@@ -535,45 +507,41 @@ REVOKE ALL ON FUNCTION zeroauth_audit_internal.job_end(bigint, text, integer, js
 COMMENT ON FUNCTION zeroauth_audit_internal.job_end(bigint, text, integer, jsonb, text, text) IS
     'Records the end of a run.';
 
-CREATE FUNCTION zeroauth_audit_internal.jobs_settle() RETURNS void
+CREATE FUNCTION zeroauth_audit_internal.job_settle(job text) RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
-    PERFORM zeroauth_audit_internal.jobs_lock();
     UPDATE zeroauth_audit_internal.job_runs r SET status = 'failed', finished_at = clock_timestamp(), error_code = '57P01', error = 'the worker ended during this run'
-    WHERE r.status = 'running' AND r.run_by = 'worker';
+    WHERE r.job = job_settle.job AND r.status = 'running' AND r.run_by = 'worker';
     -- Nobody could run jobs while there was no worker; but a job that failed before counts on.
     UPDATE zeroauth_audit_internal.jobs j SET overdue_at = zeroauth_audit_internal.schedule_overdue(j.schedule, j.time_zone, clock_timestamp())
-    WHERE j.enabled AND j.overdue_at < zeroauth_audit_internal.schedule_overdue(j.schedule, j.time_zone, clock_timestamp())
+    WHERE j.name = job_settle.job AND j.enabled AND j.overdue_at < zeroauth_audit_internal.schedule_overdue(j.schedule, j.time_zone, clock_timestamp())
       AND NOT EXISTS (
           SELECT 1 FROM zeroauth_audit_internal.job_runs r
           WHERE r.job = j.name AND r.status IN ('failed', 'timed_out') AND r.started_at > coalesce(j.last_success, '-infinity'));
-    PERFORM zeroauth_audit_internal.jobs_correct();
+    PERFORM zeroauth_audit_internal.job_correct(job_settle.job);
     -- Nobody looked while there was no worker.
     UPDATE zeroauth_audit_internal.jobs j SET next_run = clock_timestamp()
-    WHERE j.name IN ('tripwire', 'pins') AND j.enabled AND j.scheduler = 'worker' AND j.next_run > clock_timestamp();
+    WHERE j.name = job_settle.job AND j.name IN ('tripwire', 'pins') AND j.enabled AND j.scheduler = 'worker' AND j.next_run > clock_timestamp();
 END
 $$;
-REVOKE ALL ON FUNCTION zeroauth_audit_internal.jobs_settle() FROM PUBLIC;
-COMMENT ON FUNCTION zeroauth_audit_internal.jobs_settle() IS
-    'Called by the worker when it starts: ends the runs that the one before left behind, and has tripwires and pins looked at at once.';
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.job_settle(text) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.job_settle(text) IS
+    'Called by the worker when it starts, for each job in a transaction of its own: ends the runs that the one before left behind, and has tripwires and pins looked at at once. A worker that held the rows of several jobs and a restore that writes them in another order would wait for each other.';
 
-CREATE FUNCTION zeroauth_audit_internal.jobs_correct() RETURNS void
-    LANGUAGE plpgsql
+CREATE FUNCTION zeroauth_audit_internal.job_correct(job text) RETURNS void
+    LANGUAGE sql
     SET search_path = pg_catalog, pg_temp
 AS $$
-BEGIN
-    PERFORM zeroauth_audit_internal.jobs_lock();
     UPDATE zeroauth_audit_internal.jobs j
     SET next_run = zeroauth_audit_internal.schedule_corrected(j.schedule, j.time_zone, j.next_run, clock_timestamp()),
         overdue_at = zeroauth_audit_internal.schedule_overdue(j.schedule, j.time_zone, clock_timestamp())
-    WHERE j.enabled AND zeroauth_audit_internal.schedule_corrected(j.schedule, j.time_zone, j.next_run, clock_timestamp()) IS NOT NULL;
-END
+    WHERE j.name = job_correct.job AND j.enabled AND zeroauth_audit_internal.schedule_corrected(j.schedule, j.time_zone, j.next_run, clock_timestamp()) IS NOT NULL;
 $$;
-REVOKE ALL ON FUNCTION zeroauth_audit_internal.jobs_correct() FROM PUBLIC;
-COMMENT ON FUNCTION zeroauth_audit_internal.jobs_correct() IS
-    'Called by the worker when it starts and when the clock was set back: plans anew what a clock that was wrong by more than a day had planned.';
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.job_correct(text) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.job_correct(text) IS
+    'Called by the worker when it starts and when the clock was set back, for each job in a transaction of its own: plans anew what a clock that was wrong by more than a day had planned.';
 
 CREATE FUNCTION zeroauth_audit_internal.jobs_check_overdue() RETURNS integer
     LANGUAGE plpgsql

@@ -109,7 +109,8 @@ DECLARE
     was text[] := ARRAY(SELECT DISTINCT j.scheduler FROM zeroauth_audit_internal.jobs j ORDER BY j.scheduler);
     jobs integer;
 BEGIN
-    PERFORM zeroauth_audit_internal.jobs_lock();
+    -- In one order: two who change the scheduler would wait for each other.
+    PERFORM 1 FROM zeroauth_audit_internal.jobs j ORDER BY j.name FOR NO KEY UPDATE;
     IF audit_job_scheduler.scheduler = 'pg_cron' THEN
         jobs := zeroauth_audit_internal.use_pg_cron();
     ELSIF audit_job_scheduler.scheduler = 'worker' THEN
