@@ -54,7 +54,6 @@ pub fn bundle(data: &[u8]) {
             for anchor in &bundle.anchors {
                 let root = &anchor.root;
                 let _ = verify_consistency(bundle.index, anchor.tree_size, &leaf, root, &anchor.consistency);
-                let _ = inclusion_root(anchor.batch_index, anchor.batch_size, root, &anchor.batch_path);
             }
         }
         Err(error) => {

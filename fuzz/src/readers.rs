@@ -136,6 +136,6 @@ pub fn anchored_bundle(data: &[u8]) {
             on_a_chain || known.iter().any(|known| known.evidence == anchor.evidence),
             "another anchor is verified"
         );
-        assert!(known.iter().any(|known| known.batch_root == anchor.batch_root), "another batch is verified");
+        assert!(known.iter().any(|known| known.root == anchor.root), "another root is verified");
     }
 }

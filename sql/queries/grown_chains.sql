@@ -1,12 +1,11 @@
--- @trail@ is the table, @logs@ the schema of its logs. Chains behind tenant $1, in order, that do not end where their tenant's log says, and the first there is of each tenant whose newest checkpoint is
--- to be signed, or signed again; $2 is 1 when there is a key.
+-- @trail@ is the table, @logs@ the schema of its logs. Chains behind tenant $1, in order, that do not end where their tenant's log says.
 -- The order is that of the chains, with no sort that would have to read all of them first: each LIMIT 1 leaves nothing but a nested loop
 -- to join by. Of a hash join the rest of the tenants, behind the last one of a step, would be skipped.
 WITH RECURSIVE chains AS (
-    (SELECT e.tenant_id, e.chain, true AS first FROM @trail@ e
+    (SELECT e.tenant_id, e.chain FROM @trail@ e
      WHERE e.tenant_id OPERATOR(pg_catalog.>) $1 AND e.chain IS NOT NULL ORDER BY e.tenant_id, e.chain LIMIT 1)
     UNION ALL
-    SELECT next.tenant_id, next.chain, next.tenant_id OPERATOR(pg_catalog.<>) c.tenant_id FROM chains c CROSS JOIN LATERAL (
+    SELECT next.tenant_id, next.chain FROM chains c CROSS JOIN LATERAL (
         SELECT e.tenant_id, e.chain FROM @trail@ e
         WHERE (e.tenant_id, e.chain) OPERATOR(pg_catalog.>) (c.tenant_id, c.chain) ORDER BY e.tenant_id, e.chain LIMIT 1) next
 )
@@ -16,16 +15,11 @@ CROSS JOIN LATERAL (
     SELECT e.seq FROM @trail@ e
     WHERE e.tenant_id OPERATOR(pg_catalog.=) c.tenant_id AND e.chain OPERATOR(pg_catalog.=) c.chain ORDER BY e.seq DESC LIMIT 1) head
 LEFT JOIN LATERAL (
-    SELECT l.epoch, l.tree_size, l.state FROM @logs@.logs l
+    SELECT l.epoch, l.state FROM @logs@.logs l
     WHERE l.tenant_id OPERATOR(pg_catalog.=) c.tenant_id ORDER BY l.epoch DESC LIMIT 1) log ON true
 LEFT JOIN LATERAL (
     SELECT i.to_seq FROM @logs@.log_intervals i
     WHERE i.tenant_id OPERATOR(pg_catalog.=) c.tenant_id AND i.epoch OPERATOR(pg_catalog.=) log.epoch AND i.chain OPERATOR(pg_catalog.=) c.chain
     ORDER BY i.to_seq DESC LIMIT 1) covered ON true
-LEFT JOIN LATERAL (
-    SELECT k.sealed_at, k.note IS NULL AS unsigned FROM @logs@.checkpoints k
-    WHERE k.tenant_id OPERATOR(pg_catalog.=) c.tenant_id AND k.epoch OPERATOR(pg_catalog.=) log.epoch AND k.tree_size OPERATOR(pg_catalog.=) log.tree_size LIMIT 1) newest ON true
 WHERE log.state IS NULL
-   OR log.state OPERATOR(pg_catalog.=) 'open'
-  AND (head.seq OPERATOR(pg_catalog.<>) COALESCE(covered.to_seq, 0::pg_catalog.int8)
-       OR c.first AND (newest.unsigned AND $2 OPERATOR(pg_catalog.=) 1 OR newest.sealed_at OPERATOR(pg_catalog.<) (pg_catalog.clock_timestamp() OPERATOR(pg_catalog.-) '1 hour'::pg_catalog.interval)))
+   OR log.state OPERATOR(pg_catalog.=) 'open' AND head.seq OPERATOR(pg_catalog.<>) COALESCE(covered.to_seq, 0::pg_catalog.int8)

@@ -22,7 +22,7 @@ fn open_of(row: &Row<'_>) -> Result<Open, Failure> {
 }
 
 /// The columns that [`batch_of`] reads, and the machine's state after them.
-pub const COLUMNS: &str = "b.epoch, b.log_id, b.root, b.leaves, pg_catalog.date_part('epoch', b.batch_time)::pg_catalog.int8, b.machine::pg_catalog.text";
+pub const COLUMNS: &str = "b.epoch, b.log_id, b.root, b.size, pg_catalog.date_part('epoch', b.batch_time)::pg_catalog.int8, b.machine::pg_catalog.text";
 
 /// A batch from the first columns of a row.
 pub fn batch_of(row: &Row<'_>) -> Result<Batch, Failure> {

@@ -5,7 +5,6 @@
 
 pub(crate) mod batches;
 pub(crate) mod clock;
-pub(crate) mod continuity;
 pub(crate) mod driver_thread;
 pub(crate) mod plan;
 pub(crate) mod recompute;

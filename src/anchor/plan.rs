@@ -1,5 +1,5 @@
-//! The job `anchor`: seals new events; then plans one batch for each enabled target, in one transaction; then links each anchor
-//! to the one before it, and updates the status of tenants. Nothing leaves the machine here.
+//! The job `anchor`: seals new events; then plans one batch for each enabled target, of the registry as the newest run that may leave has
+//! it. Nothing leaves the machine here.
 //!
 //! The stage of a run is kept in this process alone. Another run makes up for one that is interrupted ([`super::sending::Anchoring`]), and a
 //! newer batch replaces one that is not begun.
@@ -12,26 +12,26 @@ use serde::Serialize;
 use zeroauth_audit_anchor::machine::State;
 use zeroauth_audit_anchor::{Batch, Moment};
 use zeroauth_audit_core::Digest;
-use zeroauth_audit_core::merkle::leaf_hash;
-use zeroauth_audit_core::note::VerifierKey;
-use zeroauth_audit_core::tree::Tree;
 
 use super::clock::moment;
-use super::continuity;
+use crate::log::registry_rows::Run;
+use crate::log::store::Tiles;
 use crate::pg::call::{Arguments, jsonb, sql_function};
-use crate::pg::error::{Failure, Kind};
-use crate::pg::out_of_memory;
+use crate::pg::error::Failure;
 use crate::pg::settings;
 use crate::pg::spi::{Parameter, Session};
 use crate::trail::membership::INTERNAL;
 
-/// A step takes about this long, so that other jobs have their turn in between.
-const STEP: Duration = Duration::from_millis(300);
+/// How long a run waits until a directory has what it sealed. What is there by then is anchored.
+const PUBLISHING: Duration = Duration::from_secs(30);
+/// How often it looks.
+const PAUSE: Duration = Duration::from_millis(200);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Seal,
-    Link,
+    /// Everything is sealed, since then.
+    Publish(Instant),
 }
 
 thread_local! {
@@ -43,53 +43,56 @@ thread_local! {
 #[derive(Default, Serialize)]
 struct PlanSummary {
     batches: u64,
-    logs: u64,
-    linked: u64,
+    entries: u64,
     unlinked: u64,
 }
 
 #[derive(Serialize)]
 struct JobStep {
     more: bool,
+    pause_ms: u64,
     done: PlanSummary,
 }
 
 fn job(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
-    let begun = Instant::now();
     let session = Session::connect();
-    let run = this_run(&session, INTERNAL)?;
+    let (run, by_worker) = this_run(&session, INTERNAL)?;
     let stage = Some(AT.get()).filter(|(known, _)| *known == run).map_or(Stage::Seal, |(_, stage)| stage);
-    let mut done = PlanSummary::default();
-    let more = match stage {
+    let mut step = JobStep { more: true, pause_ms: 0, done: PlanSummary::default() };
+    match stage {
         Stage::Seal => {
-            let more = seal(&session, INTERNAL)?;
-            if !more {
-                plan(&session, INTERNAL, &mut done)?;
+            if !seal(&session, INTERNAL)? {
+                AT.set((run, Stage::Publish(Instant::now())));
+            } else {
+                AT.set((run, Stage::Seal));
             }
-            AT.set((run, if more { Stage::Seal } else { Stage::Link }));
-            true
         }
-        Stage::Link => {
-            let links = continuity::link(&session, INTERNAL, begun + STEP)?;
-            (done.linked, done.unlinked) = (links.linked, links.unlinked);
-            if !links.more {
+        // Only the worker publishes, and only what was committed: a run in a session anchors what is out already.
+        Stage::Publish(since) if by_worker && since.elapsed() < PUBLISHING && waits(&session, INTERNAL)? => {
+            step.pause_ms = PAUSE.as_millis() as u64;
+        }
+        Stage::Publish(_) => {
+            plan(&session, INTERNAL, &mut step.done)?;
+            if !by_worker {
+                // The worker does it by itself.
                 session.change(&format!("SELECT {INTERNAL}.anchor_status()"), &[], |_| Ok(()))?;
-                AT.set((0, Stage::Seal));
             }
-            links.more
+            AT.set((0, Stage::Seal));
+            step.more = false;
         }
-    };
+    }
     drop(session);
-    jsonb(&JobStep { more, done })
+    jsonb(&step)
 }
 
-fn this_run(session: &Session, schema: &str) -> Result<i64, Failure> {
+/// Its number, and whether the worker runs it.
+fn this_run(session: &Session, schema: &str) -> Result<(i64, bool), Failure> {
     let sql = format!(
-        "SELECT COALESCE(pg_catalog.max(r.id), 0) FROM {schema}.job_runs r WHERE r.job = 'anchor' AND r.status = 'running'"
+        "SELECT r.id, r.run_by = 'worker' FROM {schema}.job_runs r WHERE r.job = 'anchor' AND r.status = 'running' ORDER BY r.id DESC LIMIT 1"
     );
-    let mut run = 0;
+    let mut run = (0, false);
     session.change(&sql, &[], |row| {
-        run = row.int8(0).unwrap_or(0);
+        run = (row.int8(0).unwrap_or(0), row.bool(1));
         Ok(())
     })?;
     Ok(run)
@@ -108,45 +111,20 @@ fn seal(session: &Session, schema: &str) -> Result<bool, Failure> {
     Ok(more)
 }
 
-/// The newest signed checkpoint of a log.
-struct Sealed {
-    tenant: String,
-    epoch: i32,
-    size: i64,
-    root: [u8; 32],
-    leaf: Digest,
+/// Whether the newest run may not leave yet.
+fn waits(session: &Session, schema: &str) -> Result<bool, Failure> {
+    let newest = Run::newest(session, schema)?.map(|run| run.number);
+    Ok(newest.is_some() && newest != outside(session, schema)?)
 }
 
-/// The newest signed checkpoint of every open log, sorted by origin byte by byte.
-fn sealed(session: &Session) -> Result<Vec<Sealed>, Failure> {
-    let sql = include_str!("../../sql/queries/newest_signed_checkpoints.sql");
-    let mut sealed = Vec::new();
-    session.change(sql, &[], |row| {
-        let note = row.text(4)?.unwrap_or_default();
-        // The body ends before the empty line, with its own newline.
-        let body = note.find("\n\n").map_or(note.as_str(), |at| &note[..=at]);
-        out_of_memory::grow(&mut sealed)?;
-        sealed.push(Sealed {
-            tenant: row.text(0)?.unwrap_or_default(),
-            epoch: row.int4(1).unwrap_or(0),
-            size: row.int8(2).unwrap_or(0),
-            root: row.bytes(3).and_then(|root| root.try_into().ok()).unwrap_or_default(),
-            leaf: leaf_hash(body.as_bytes()),
-        });
+/// Number of the newest run that may leave.
+fn outside(session: &Session, schema: &str) -> Result<Option<u64>, Failure> {
+    let mut number = None;
+    session.change(&format!("SELECT {schema}.run_outside(NULL)"), &[], |row| {
+        number = row.count(0);
         Ok(())
     })?;
-    Ok(sealed)
-}
-
-/// The base origin: the name of the key that signed last.
-fn origin(session: &Session, schema: &str) -> Result<Option<String>, Failure> {
-    let sql = format!("SELECT vkey FROM {schema}.keys ORDER BY last_used DESC, first_used DESC LIMIT 1");
-    let mut vkey = None;
-    session.change(&sql, &[], |row| {
-        vkey = row.text(0)?;
-        Ok(())
-    })?;
-    Ok(vkey.and_then(|vkey| VerifierKey::parse(&vkey).ok()).map(|key| key.name().to_owned()))
+    Ok(number)
 }
 
 fn targets(session: &Session, schema: &str) -> Result<Vec<String>, Failure> {
@@ -164,96 +142,78 @@ fn plan(session: &Session, schema: &str, done: &mut PlanSummary) -> Result<(), F
     if settings::checkpoint_key_file().is_empty() {
         return Ok(());
     }
-    let (targets, sealed) = (targets(session, schema)?, sealed(session)?);
-    let Some(origin) = origin(session, schema)?.filter(|_| !targets.is_empty() && !sealed.is_empty()) else {
-        return Ok(());
-    };
-    let mut leaves = Vec::new();
-    out_of_memory::room(sealed.len() * size_of::<Digest>() * 2)?;
-    leaves.extend(sealed.iter().map(|one| one.leaf));
-    let (tree, now) = (Tree::new(leaves), moment());
-    let mut first: Option<(&str, i64)> = None;
-    for target in &targets {
-        let batch = begin(session, schema, target, &origin, &tree, now)?;
-        match first {
-            None => {
-                rows(session, (target, batch), &sealed, &tree)?;
-                first = Some((target, batch));
-            }
-            Some((from, from_batch)) => {
-                let sql = format!("SELECT {schema}.anchor_copy($1, $2, $3, $4)");
-                let parameters = [
-                    Parameter::Text(from),
-                    Parameter::Int8(from_batch),
-                    Parameter::Text(target),
-                    Parameter::Int8(batch),
-                ];
-                session.change(&sql, &parameters, |_| Ok(()))?;
-            }
+    let Some(number) = outside(session, schema)? else { return Ok(()) };
+    let Some(run) = Run::numbered(session, schema, number)? else { return Ok(()) };
+    let (tiles, now) = (Tiles::registry(session, schema), moment());
+    for target in &targets(session, schema)? {
+        if let Some((batch, why)) = unlinked(session, schema, &tiles, target, &run)? {
+            let sql = format!("SELECT {schema}.anchor_find('anchor_mismatch', 'rows', '', $1, $2, $3)");
+            let parameters = [Parameter::Text(target), Parameter::Int8(batch), Parameter::Text(&why)];
+            session.change_again(&sql, &parameters, |_| Ok(()))?;
+            done.unlinked += 1;
+            continue;
         }
+        begin(session, schema, target, &run, now)?;
         done.batches += 1;
     }
-    done.logs = tree.size();
+    done.entries = run.size;
     Ok(())
 }
 
-/// Makes the row of a batch; its epoch.
-fn begin(
+/// The newest anchor of this registry at a target, and why the registry does not continue it; `None` when it does.
+fn unlinked(
     session: &Session,
     schema: &str,
+    tiles: &Tiles<'_>,
     target: &str,
-    origin: &str,
-    tree: &Tree,
-    now: Moment,
-) -> Result<i64, Failure> {
+    run: &Run,
+) -> Result<Option<(i64, String)>, Failure> {
+    let sql = format!(
+        "SELECT b.epoch, b.size, b.root FROM {schema}.anchor_batches b
+         WHERE b.target = $1 AND b.origin = $2 AND b.state IN ('included', 'finalized') ORDER BY b.epoch DESC LIMIT 1"
+    );
+    let mut before = None;
+    session.change_again(&sql, &[Parameter::Text(target), Parameter::Text(run.origin())], |row| {
+        let root = row.bytes(2).and_then(Digest::from_slice);
+        before = row.int8(0).zip(row.count(1)).zip(root);
+        Ok(())
+    })?;
+    let Some(((batch, size), anchored)) = before else { return Ok(None) };
+    Ok(difference(tiles, size, &anchored, run.size)?.map(|why| (batch, why)))
+}
+
+/// Why the registry of so many entries does not have the root that was anchored of `size`.
+pub fn difference(
+    tiles: &Tiles<'_>,
+    size: u64,
+    anchored: &Digest,
+    entries: u64,
+) -> Result<Option<String>, Failure> {
+    if size > entries {
+        return Ok(Some(format!("{size} entries of the registry were anchored, and it has {entries}")));
+    }
+    Ok(match tiles.root(size)? {
+        Ok(root) if root == *anchored => None,
+        Ok(root) => Some(format!("the root of {size} entries was anchored as {anchored}, and is {root}")),
+        Err(why) => Some(format!("the registry has no root of {size} entries: {why}")),
+    })
+}
+
+/// Makes the row of a batch.
+fn begin(session: &Session, schema: &str, target: &str, run: &Run, now: Moment) -> Result<(), Failure> {
     let sql = format!("SELECT {schema}.anchor_begin_batch($1, $2, $3, $4, $5, $6, $7::pg_catalog.jsonb)");
-    let (log_id, root) = (Batch::log_id(origin), tree.root());
+    let log_id = Batch::log_id(run.origin());
     let machine = serde_json::to_string(&State::planned(now)).unwrap_or_default();
     let parameters = [
         Parameter::Text(target),
-        Parameter::Text(origin),
+        Parameter::Text(run.origin()),
         Parameter::Bytes(&log_id.0),
-        Parameter::Bytes(root.as_bytes()),
-        Parameter::count(tree.size()),
+        Parameter::Bytes(run.root.as_bytes()),
+        Parameter::count(run.size),
         Parameter::Int8(now.0),
         Parameter::Text(&machine),
     ];
-    let mut epoch = 0;
-    session.change(&sql, &parameters, |row| {
-        epoch = row.int8(0).unwrap_or(0);
-        Ok(())
-    })?;
-    Ok(epoch)
-}
-
-/// Stores each log's place in a batch: its leaf and its path to the root.
-fn rows(
-    session: &Session,
-    (target, batch): (&str, i64),
-    sealed: &[Sealed],
-    tree: &Tree,
-) -> Result<(), Failure> {
-    let sql = include_str!("../../sql/queries/new_anchor.sql");
-    let root = tree.root();
-    for (index, one) in (0..).zip(sealed) {
-        let path = tree.inclusion_proof(index).map_err(|error| {
-            Failure::new(Kind::DamagedLog, error.to_string()).hint("It is a defect of the extension.")
-        })?;
-        let path: Vec<u8> = path.iter().flat_map(|hash| *hash.as_bytes()).collect();
-        let parameters = [
-            Parameter::Text(&one.tenant),
-            Parameter::Int8(i64::from(one.epoch)),
-            Parameter::Text(target),
-            Parameter::Int8(batch),
-            Parameter::Int8(one.size),
-            Parameter::Bytes(&one.root),
-            Parameter::Bytes(root.as_bytes()),
-            Parameter::count(index),
-            Parameter::Bytes(&path),
-        ];
-        session.change_again(sql, &parameters, |_| Ok(()))?;
-    }
-    Ok(())
+    session.change_again(&sql, &parameters, |_| Ok(()))
 }
 
 sql_function!(zeroauth_audit_job_anchor, pg_finfo_zeroauth_audit_job_anchor, job);

@@ -1,7 +1,8 @@
-//! The job `anchor_check`, the reading part: the root of a log from its events, in the order of its leaves, compared with every
-//! checkpoint of it that was anchored; and the root of a batch from what each tenant has of it.
+//! The job `anchor_check`, the reading part: the root of a log from its events, in the order of its leaves, compared with what the
+//! registry said of it each time that the registry was anchored; and the registry's root at the size that was anchored.
 //!
-//! Nothing is written, and neither tiles nor checkpoints are read: an attacker who changes them along with the events gains nothing.
+//! Nothing is written, and no tile of the log is read. That the registry is the one that was anchored is checked for each batch; here,
+//! that an entry is the registry's: an attacker who changes entries along with the events gains nothing.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -9,11 +10,13 @@ use std::time::{Duration, Instant};
 use pgrx::pg_sys;
 use serde::Serialize;
 use zeroauth_audit_core::Digest;
-use zeroauth_audit_core::checkpoint::Checkpoint;
-use zeroauth_audit_core::merkle::leaf_hash;
-use zeroauth_audit_core::origin::Base;
+use zeroauth_audit_core::merkle::{leaf_hash, verify_inclusion};
 use zeroauth_audit_core::range::Frontier;
+use zeroauth_audit_core::registry::Entry;
 
+use super::plan;
+use crate::log::registry_rows::{Run, log, name_key};
+use crate::log::store::Tiles;
 use crate::pg::call::{self, Arguments, jsonb, sql_function};
 use crate::pg::error::{Failure, Kind};
 use crate::pg::spi::{Parameter, Session};
@@ -56,8 +59,10 @@ fn recompute(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         frontier,
         compared: 0,
     };
-    let anchored = log.anchored(arguments.int8(4).unwrap_or(0))?;
-    let (done, difference) = log.go_on(&anchored, until)?;
+    let (done, difference) = match log.anchored(arguments.int8(4).unwrap_or(0))? {
+        Ok(anchored) => log.go_on(&anchored, until)?,
+        Err(difference) => (true, Some(difference)),
+    };
     let (leaf, nodes) = log.frontier.parts();
     let frontier = nodes.iter().map(ToString::to_string).collect();
     let result = Recomputed { leaf, frontier, done, compared: log.compared, difference };
@@ -76,7 +81,7 @@ struct Log<'a> {
     compared: u64,
 }
 
-/// A checkpoint that was anchored.
+/// A state of the log that was anchored.
 struct Anchored {
     size: u64,
     root: Digest,
@@ -91,33 +96,38 @@ struct Interval {
 }
 
 impl Log<'_> {
-    /// The anchored checkpoints of the log that lie ahead. Leaves out those that an acknowledged restore lost.
-    fn anchored(&self, since: i64) -> Result<Vec<Anchored>, Failure> {
-        let sql = format!(
-            "SELECT DISTINCT a.tree_size, a.root FROM {0}.anchors a
-             JOIN {0}.logs l ON l.tenant_id = a.tenant_id AND l.epoch = a.epoch AND (l.state <> 'ended' OR a.tree_size <= l.tree_size)
-             WHERE a.tenant_id = $1 AND a.epoch = $2::pg_catalog.int4 AND a.tree_size > $3 AND a.state IN ('included', 'finalized')
-               AND a.anchored_at > timestamptz '2000-01-01 00:00:00+00' + $4 * interval '1 microsecond'
-             ORDER BY a.tree_size, a.root",
-            self.schema
-        );
-        let leaf = i64::try_from(self.frontier.size()).unwrap_or(i64::MAX);
+    /// What the registry said of the log when it was anchored, as far as it lies ahead; or which entry is not the registry's. Leaves out what
+    /// an acknowledged restore lost.
+    fn anchored(&self, since: i64) -> Result<Result<Vec<Anchored>, String>, Failure> {
+        let Some(names) = name_key(self.session, self.schema)? else {
+            return Ok(Err("the registry's name key is gone".to_owned()));
+        };
+        let sql = include_str!("../../sql/queries/anchored_states.sql");
         let parameters = [
             Parameter::Text(&self.tenant),
             Parameter::Int8(i64::from(self.epoch)),
-            Parameter::Int8(leaf),
+            Parameter::count(self.frontier.size()),
             Parameter::Int8(since),
         ];
-        let mut anchored = Vec::new();
-        self.session.all(&sql, &parameters, |row| {
-            let size = row.count(0);
-            anchored.extend(
-                size.zip(row.bytes(1).and_then(Digest::from_slice))
-                    .map(|(size, root)| Anchored { size, root }),
-            );
+        let mut states = Vec::new();
+        self.session.all(sql, &parameters, |row| {
+            let entry = row.count(0).zip(log(row, 2, &names, &self.tenant));
+            states.extend(entry.zip(row.count(1)));
             Ok(())
         })?;
-        Ok(anchored)
+        let registry = Tiles::registry(self.session, self.schema);
+        let mut known = Vec::new();
+        for ((index, log), entries) in states {
+            let leaf = Entry::leaf(&Entry::Log(log).text());
+            let (path, root) = (registry.inclusion(index, entries)?, registry.root(entries)?);
+            let is_in =
+                |path: Vec<Digest>, root| verify_inclusion(index, entries, &leaf, &path, &root).is_ok();
+            if !path.ok().zip(root.ok()).is_some_and(|(path, root)| is_in(path, root)) {
+                return Ok(Err(format!("entry {index} of the registry is not what was sealed")));
+            }
+            known.push(Anchored { size: log.size, root: log.root });
+        }
+        Ok(Ok(known))
     }
 
     /// Whether the log is done, and how it first differs from what was anchored.
@@ -230,53 +240,22 @@ fn batch_difference(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     Ok(difference.map_or_else(|| arguments.return_null(), |difference| call::text(&difference)))
 }
 
+/// Why the registry does not have what a batch anchored of it; `None` when it does, or when the batch is of a registry before it.
 fn difference(session: &Session, schema: &str, target: &str, batch: i64) -> Result<Option<String>, Failure> {
-    let of = format!(
-        "SELECT b.origin, b.root, b.leaves FROM {schema}.anchor_batches b WHERE b.target = $1 AND b.epoch = $2"
+    let sql = format!(
+        "SELECT b.origin, b.size, b.root FROM {schema}.anchor_batches b WHERE b.target = $1 AND b.epoch = $2"
     );
-    let rows = format!(
-        "SELECT a.tenant_id, a.epoch, a.tree_size, a.root, a.leaf_index, l.origin, a.batch_root FROM {schema}.anchors a
-         LEFT JOIN {schema}.logs l ON l.tenant_id = a.tenant_id AND l.epoch = a.epoch
-         WHERE a.target = $1 AND a.batch = $2 ORDER BY a.leaf_index"
-    );
-    let key = [Parameter::Text(target), Parameter::Int8(batch)];
-    let (mut base, mut root, mut leaves) = (None, None, 0);
-    session.again(&of, &key, |row| {
-        base = Base::parse(&row.text(0)?.unwrap_or_default()).ok();
-        root = row.bytes(1).and_then(Digest::from_slice);
-        leaves = row.int8(2).unwrap_or(0);
+    let Some(run) = Run::newest(session, schema)? else {
+        return Ok(Some("the registry was anchored, and is not there".to_owned()));
+    };
+    let mut anchored = None;
+    session.again(&sql, &[Parameter::Text(target), Parameter::Int8(batch)], |row| {
+        let is_this = row.text(0)?.as_deref() == Some(run.origin());
+        anchored = row.count(1).zip(row.bytes(2).and_then(Digest::from_slice)).filter(|_| is_this);
         Ok(())
     })?;
-    let (mut frontier, mut odd) = (Frontier::new(), None);
-    session.stream(&rows, &key, |row| {
-        let tenant = row.text(0)?.unwrap_or_default();
-        let epoch = row.int4(1).and_then(|epoch| u64::try_from(epoch).ok()).unwrap_or(0);
-        // The name of a log that is gone is still known.
-        let named = || base.as_ref().and_then(|base| base.origin(&tenant, epoch).ok());
-        let origin = row.text(5)?.or_else(named).unwrap_or_default();
-        let size = row.count(2).unwrap_or(0);
-        let place = row.count(4);
-        if place != Some(frontier.size()) || row.bytes(6).and_then(Digest::from_slice) != root {
-            odd = Some(format!("the row of tenant {tenant} does not belong there"));
-            return Ok(ControlFlow::Break(()));
-        }
-        let checkpoint = Checkpoint {
-            origin,
-            size,
-            root: row.bytes(3).and_then(Digest::from_slice).unwrap_or(Digest::new([0; 32])),
-        };
-        frontier.push(leaf_hash(checkpoint.body().as_bytes()));
-        Ok(ControlFlow::Continue(()))
-    })?;
-    if odd.is_some() {
-        return Ok(odd);
-    }
-    let found = frontier.size();
-    if u64::try_from(leaves) != Ok(found) {
-        return Ok(Some(format!("it had {leaves} checkpoints, and audit_anchors has {found} of them")));
-    }
-    Ok((Some(frontier.root()) != root)
-        .then(|| "what audit_anchors and logs have of it makes up another root".to_owned()))
+    let Some((size, root)) = anchored else { return Ok(None) };
+    plan::difference(&Tiles::registry(session, schema), size, &root, run.size)
 }
 
 sql_function!(zeroauth_audit_anchor_recompute, pg_finfo_zeroauth_audit_anchor_recompute, recompute);

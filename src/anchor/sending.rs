@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `target`, `driver_thread` | configurations, and the thread that calls a driver |
 //! | `batches`, `work` | batches as they are stored and one step of the machine; what a transaction found to do |
-//! | `plan`, `continuity` | the job `anchor`: what is anchored, and whether it continues what was anchored before |
+//! | `plan` | the job `anchor`: what is anchored, if it continues what was anchored before |
 //! | `status` | missed days: `tenant_status` |
 //! | `target_check`, `recompute` | the job `anchor_check`: what targets have, and what the events say |
 

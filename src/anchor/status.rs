@@ -49,7 +49,35 @@ struct Row {
     banner: Option<String>,
 }
 
-type Anchors = BTreeMap<(String, String), Vec<Anchored>>;
+/// A tenant that has a log.
+struct Tenant {
+    name: String,
+    /// When its first log began, and its current one.
+    started: i64,
+    epoch_started: i64,
+    /// The first entry of its current log.
+    first_entry: Option<u64>,
+}
+
+/// What is included at a target.
+struct Included {
+    /// Entries of the registry; `None`: of one before this one.
+    entries: Option<u64>,
+    anchored: Anchored,
+}
+
+impl Included {
+    /// Whether the current log of the tenant is part of it.
+    fn covers(&self, tenant: &Tenant) -> bool {
+        match self.entries {
+            Some(entries) => tenant.first_entry.is_some_and(|first| first < entries),
+            None => self.anchored.batch_time.0 >= tenant.epoch_started,
+        }
+    }
+}
+
+/// By target.
+type Anchors = BTreeMap<String, Vec<Included>>;
 
 fn status(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let session = Session::connect();
@@ -81,32 +109,33 @@ impl Reader<'_> {
         let (anchors, known) = (self.anchors(&targets)?, self.known()?);
         let mut summary = StatusSummary::default();
         let mut degraded: Vec<(String, Row)> = Vec::new();
-        for (tenant, started) in self.tenants()? {
+        for tenant in self.tenants()? {
             let row = if targets.is_empty() {
                 Row { state: "not-anchored", since: self.now.0, banner: None }
             } else {
                 let days = |target: &Target| {
-                    let first = started.max(target.since).max(target.from);
+                    let first = tenant.started.max(target.since).max(target.from);
                     due.partition_point(|day| day.0 < first)
                 };
-                let empty = Vec::new();
                 let of = |target: &Target| {
-                    let key = (tenant.clone(), target.name.clone());
-                    health(&due[days(target)..], anchors.get(&key).unwrap_or(&empty), self.now)
+                    let included = anchors.get(&target.name).into_iter().flatten();
+                    let anchored: Vec<Anchored> =
+                        included.filter(|one| one.covers(&tenant)).map(|one| one.anchored).collect();
+                    health(&due[days(target)..], &anchored, self.now)
                 };
                 worst(targets.iter().map(|target| (target.name.as_str(), of(target))), self.now, &texts)
             };
             summary.tenants += 1;
             summary.late += u64::from(row.state == "anchor-late");
-            let row = continued(row, known.get(&tenant));
+            let row = continued(row, known.get(&tenant.name));
             if row.state == "anchor-degraded" {
                 summary.degraded += 1;
                 if degraded.len() < NAMED {
-                    degraded.push((tenant.clone(), row.clone()));
+                    degraded.push((tenant.name.clone(), row.clone()));
                 }
             }
-            if known.get(&tenant) != Some(&row) {
-                self.store(&tenant, &row)?;
+            if known.get(&tenant.name) != Some(&row) {
+                self.store(&tenant.name, &row)?;
             }
         }
         self.raise_degraded(summary.degraded, &degraded)?;
@@ -147,15 +176,24 @@ impl Reader<'_> {
     }
 
     /// Tenants with a log, and since when.
-    fn tenants(&self) -> Result<Vec<(String, i64)>, Failure> {
+    fn tenants(&self) -> Result<Vec<Tenant>, Failure> {
         let sql = format!(
-            "SELECT tenant_id, pg_catalog.date_part('epoch', pg_catalog.min(started_at))::pg_catalog.int8 FROM {}.logs GROUP BY tenant_id ORDER BY tenant_id",
+            "SELECT l.tenant_id, pg_catalog.date_part('epoch', l.started)::pg_catalog.int8, pg_catalog.date_part('epoch', n.started_at)::pg_catalog.int8,
+                (SELECT e.entry FROM {0}.registry_entries e WHERE e.tenant_id = l.tenant_id AND e.epoch = l.epoch ORDER BY e.entry LIMIT 1)
+             FROM (SELECT tenant_id, pg_catalog.min(started_at) AS started, pg_catalog.max(epoch) AS epoch FROM {0}.logs GROUP BY tenant_id) l
+             JOIN {0}.logs n ON n.tenant_id = l.tenant_id AND n.epoch = l.epoch ORDER BY l.tenant_id",
             self.schema
         );
         let mut tenants = Vec::new();
         self.session.all(&sql, &[], |row| {
             crate::pg::out_of_memory::grow(&mut tenants)?;
-            tenants.push((row.text(0)?.unwrap_or_default(), row.int8(1).unwrap_or(self.now.0)));
+            let started = |n: usize| row.int8(n).unwrap_or(self.now.0);
+            tenants.push(Tenant {
+                name: row.text(0)?.unwrap_or_default(),
+                started: started(1),
+                epoch_started: started(2),
+                first_entry: row.count(3),
+            });
             Ok(())
         })?;
         Ok(tenants)
@@ -163,23 +201,26 @@ impl Reader<'_> {
 
     fn anchors(&self, targets: &[Target]) -> Result<Anchors, Failure> {
         let sql = format!(
-            "SELECT a.tenant_id, pg_catalog.date_part('epoch', b.batch_time)::pg_catalog.int8, pg_catalog.ceil(pg_catalog.date_part('epoch', b.included_at))::pg_catalog.int8, a.state = 'finalized', COALESCE(a.consistent, false)
-             FROM {0}.anchor_batches b JOIN {0}.anchors a ON a.target = b.target AND a.batch = b.epoch
+            "SELECT CASE WHEN b.origin = (SELECT pg_catalog.split_part(r.note, E'\\n', 1) FROM {0}.registry_runs r ORDER BY r.number DESC LIMIT 1) THEN b.size END,
+                pg_catalog.date_part('epoch', b.batch_time)::pg_catalog.int8, pg_catalog.ceil(pg_catalog.date_part('epoch', b.included_at))::pg_catalog.int8, b.state = 'finalized'
+             FROM {0}.anchor_batches b
              WHERE b.target = $1 AND b.state IN ('included', 'finalized') AND b.batch_time >= pg_catalog.to_timestamp($2)",
             self.schema
         );
         let mut anchors = Anchors::new();
         for target in targets {
+            let included = anchors.entry(target.name.clone()).or_default();
             self.session.again(
                 &sql,
                 &[Parameter::Text(&target.name), Parameter::Int8(target.from)],
                 |row| {
-                    let key = (row.text(0)?.unwrap_or_default(), target.name.clone());
-                    anchors.entry(key).or_default().push(Anchored {
-                        batch_time: Moment(row.int8(1).unwrap_or(0)),
-                        included_at: Moment(row.int8(2).unwrap_or(i64::MAX)),
-                        finalized: row.bool(3),
-                        consistent: row.bool(4),
+                    included.push(Included {
+                        entries: row.count(0),
+                        anchored: Anchored {
+                            batch_time: Moment(row.int8(1).unwrap_or(0)),
+                            included_at: Moment(row.int8(2).unwrap_or(i64::MAX)),
+                            finalized: row.bool(3),
+                        },
                     });
                     Ok(())
                 },

@@ -6,9 +6,11 @@
 use pgrx::pg_sys;
 use zeroauth_audit_core::Digest;
 use zeroauth_audit_core::merkle::{leaf_hash, verify_consistency, verify_inclusion};
-use zeroauth_audit_core::proof::Bundle;
+use zeroauth_audit_core::proof::{Bundle, InLog};
+use zeroauth_audit_core::registry::Entry;
 
-use crate::log::consistency;
+use crate::log::covering::{self, Signed, Stated};
+use crate::log::registry_rows::{Run, name_key};
 use crate::log::store::{Interval, Log, Tiles};
 use crate::pg::call::{self, Arguments, sql_function};
 use crate::pg::error::{Failure, Kind};
@@ -94,16 +96,28 @@ fn bundle(session: &Session, tenant: &str, event_id: &str, event: Event) -> Resu
     };
     let interval = Interval::of(session, INTERNAL, place, event.chain, event.seq)?.ok_or_else(uncovered)?;
     let (index, leaf) = (interval.leaf(event.seq), leaf_hash(event.hash.as_bytes()));
-    let checkpoint = consistency::newest_signed(session, INTERNAL, place)?
-        .filter(|checkpoint| checkpoint.size > index)
-        .ok_or_else(uncovered)?;
-    let tiles = Tiles::new(session, INTERNAL, tenant, log.epoch);
-    let path = tiles.inclusion(index, checkpoint.size)?.map_err(damaged)?;
-    verify_inclusion(index, checkpoint.size, &leaf, &path, &checkpoint.root)
+    let names = name_key(session, INTERNAL)?.ok_or_else(uncovered)?;
+    let stated = Stated::oldest(session, INTERNAL, &names, place, index)?.ok_or_else(uncovered)?;
+    let signed = Signed::newest(session, INTERNAL, stated.index)?.ok_or_else(uncovered)?;
+    let (size, root) = (stated.log.size, &stated.log.root);
+    let in_log = Tiles::new(session, INTERNAL, tenant, log.epoch).inclusion(index, size)?.map_err(damaged)?;
+    verify_inclusion(index, size, &leaf, &in_log, root)
         .map_err(|_| damaged(format!("event {event_id} is not what was sealed, or a tile is not")))?;
-    let anchors = consistency::anchors(session, place, &tiles, index, &checkpoint)?;
-    let event = Some(event.exported);
-    Ok(Bundle { index, path, extra: None, checkpoint: checkpoint.note, log: None, event, anchors })
+    let registry = Tiles::registry(session, INTERNAL);
+    let path = registry.inclusion(stated.index, signed.size)?.map_err(damaged)?;
+    let text = stated.text();
+    verify_inclusion(stated.index, signed.size, &Entry::leaf(&text), &path, &signed.root)
+        .map_err(|_| damaged(format!("entry {} is not what was signed, or a tile is not", stated.index)))?;
+    let anchors = covering::anchors(session, &registry, stated.index, &signed)?;
+    Ok(Bundle {
+        index: stated.index,
+        path,
+        extra: Some(text.into_bytes()),
+        checkpoint: signed.note,
+        log: Some(InLog { names, index, path: in_log }),
+        event: Some(event.exported),
+        anchors: anchors.into_iter().map(|covered| covered.anchor).collect(),
+    })
 }
 
 fn event(
@@ -132,31 +146,38 @@ fn event(
     Ok(found)
 }
 
-/// `audit_prove_consistency(tenant, from_size, to_size)`
+/// `audit_prove_consistency(tenant, from_size, to_size)`; without a tenant, of the registry.
 fn prove_consistency(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
-    let tenant = arguments.text(0)?.ok_or_else(|| tenants::is_null("tenant"))?;
+    let tenant = arguments.text(0)?;
     let given = |n: usize, name| arguments.int8(n).ok_or_else(|| tenants::is_null(name));
     let (from_size, to_size) = (given(1, "from_size")?, given(2, "to_size")?);
     let session = Session::connect();
-    let log = Log::current(&session, INTERNAL, &tenant)?.ok_or_else(|| no_log(&tenant))?;
-    let sizes = u64::try_from(from_size).ok().zip(u64::try_from(to_size).ok());
-    let sizes = sizes.filter(|(from, to)| from <= to && *to <= log.size);
-    let Some((from, to)) = sizes else {
-        return Err(Failure::new(
-            Kind::InvalidArgument,
-            format!("{from_size} and {to_size} are not two sizes of a log of {} events", log.size),
-        )
-        .hint("from_size is at most to_size, and to_size at most the log's size: see audit_checkpoints."));
+    let (tiles, size, what) = match &tenant {
+        Some(tenant) => {
+            let log = Log::current(&session, INTERNAL, tenant)?.ok_or_else(|| no_log(tenant))?;
+            (Tiles::new(&session, INTERNAL, tenant, log.epoch), log.size, "a log")
+        }
+        None => {
+            let size = Run::newest(&session, INTERNAL)?.map_or(0, |run| run.size);
+            (Tiles::registry(&session, INTERNAL), size, "the registry")
+        }
     };
-    let tiles = Tiles::new(&session, INTERNAL, &tenant, log.epoch);
+    let sizes = u64::try_from(from_size).ok().zip(u64::try_from(to_size).ok());
+    let Some((from, to)) = sizes.filter(|(from, to)| from <= to && *to <= size) else {
+        let message = format!("{from_size} and {to_size} are not two sizes of {what}, which has {size}");
+        return Err(Failure::new(Kind::InvalidArgument, message).hint(
+            "from_size is at most to_size, and to_size at most how large it is now: of the registry, see audit_checkpoints.",
+        ));
+    };
     let proof = tiles.consistency(from, to)?.map_err(damaged)?;
     let (old, new) = (tiles.root(from)?.map_err(damaged)?, tiles.root(to)?.map_err(damaged)?);
     let hashes: Vec<Digest> = proof.iter().map(|hash| Digest::new(*hash)).collect();
     if from > 0 {
         verify_consistency(from, to, &old, &new, &hashes).map_err(damaged)?;
     }
+    drop(tiles);
     drop(session);
-    Ok(call::text(&consistency::base64_lines(&hashes)))
+    Ok(call::text(&covering::base64_lines(&hashes)))
 }
 
 sql_function!(zeroauth_audit_prove, pg_finfo_zeroauth_audit_prove, prove);

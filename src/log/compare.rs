@@ -1,9 +1,9 @@
-//! Compares a trail with the newest checkpoint of its tenant's log: sealed events must be there, unchanged.
+//! Compares a trail with what the registry states of its tenant's log: sealed events must be there, unchanged.
 //!
 //! Each event's hash is made from the one before. So it is enough to show that the last event of each chain that the log covers is
-//! the sealed one, by its inclusion in the signed root; a replay shows the rest. The comparison costs a few reads for each chain,
-//! whatever the length of the trail. It does not trust the tables of the log: the proof binds places, and the signature binds the
-//! root.
+//! the sealed one, by its inclusion in the stated root; a replay shows the rest. The comparison costs a few reads for each chain,
+//! whatever the length of the trail. It does not trust the tables of the log: the proofs bind places, in the log and in the registry, and
+//! the signature binds the registry's root.
 //!
 //! An attacker who can change these tables *and* has the key can forge all of it. Only copies outside the machine are out of reach.
 
@@ -11,11 +11,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use zeroauth_audit_core::Digest;
 use zeroauth_audit_core::merkle::{leaf_hash, verify_inclusion};
-use zeroauth_audit_core::registry::entry;
+use zeroauth_audit_core::registry::entry::{self, Entry};
 use zeroauth_audit_core::trust::Trust;
 
+use crate::log::covering::Stated;
 use crate::log::keys;
 use crate::log::registry_entries::{Entries, Newest};
+use crate::log::registry_rows::Run;
 use crate::log::store::{Interval, Log, Tiles};
 use crate::pg::error::Failure;
 use crate::pg::spi::{Parameter, Session};
@@ -33,6 +35,8 @@ pub struct Comparison<'a> {
     pub trust: Trust,
     /// What the registry says; `None` before its first entry.
     entries: Option<Entries<'a>>,
+    /// Size and root of the registry that was signed last, or why that is in doubt; `None` before.
+    signed: Option<Result<(u64, Digest), String>>,
     /// Findings of the job `anchor_check`, by tenant: only that job reads anchors.
     anchored: Anchored,
     /// Whether to report contradictions of sinks and anchors.
@@ -46,7 +50,7 @@ type Anchored = BTreeMap<String, Vec<(&'static str, String)>>;
 pub struct Sealed<'a> {
     /// The log.
     pub log: Log,
-    /// Its root, which was signed.
+    /// Its root, as the registry states it.
     pub root: Digest,
     /// The entry of the registry that states it.
     pub newest: Option<Newest>,
@@ -79,7 +83,14 @@ impl<'a> Comparison<'a> {
         }
         let trust = keys::trust(session, logs)?;
         let (entries, anchored) = (Entries::open(session, logs)?, anchored(session, trail)?);
-        Ok(Some(Self { session, trail, logs, trust, entries, anchored, outside: true }))
+        let signed = match Run::newest(session, logs)? {
+            None => None,
+            Some(run) => Some(match run.doubt(&trust, &Tiles::registry(session, logs))? {
+                None => Ok((run.size, run.root)),
+                Some(why) => Err(format!("the registry: {why}")),
+            }),
+        };
+        Ok(Some(Self { session, trail, logs, trust, entries, signed, anchored, outside: true }))
     }
 
     /// What it reads with.
@@ -90,6 +101,12 @@ impl<'a> Comparison<'a> {
     /// Leaves out contradictions of sinks and anchors: the jobs that query them have reported those.
     pub fn inside(self) -> Self {
         Self { anchored: Anchored::new(), outside: false, ..self }
+    }
+
+    /// Leaves out what is wrong with the registry as a whole: that is one alert, and keeps no log from being sealed.
+    pub fn of_logs(mut self) -> Self {
+        self.anchored.remove("");
+        self
     }
 
     /// Every tenant whose log holds events.
@@ -132,7 +149,8 @@ impl<'a> Comparison<'a> {
             actual: None,
             detail,
         };
-        for (class, detail) in self.anchored.get(tenant).into_iter().flatten() {
+        // What is wrong with the registry is so for every tenant.
+        for (class, detail) in [tenant, ""].iter().filter_map(|of| self.anchored.get(*of)).flatten() {
             report(finding(class, None, detail.clone()));
         }
         let log = Log::current(self.session, self.logs, tenant)?;
@@ -155,18 +173,13 @@ impl<'a> Comparison<'a> {
         if let Some((class, detail)) = self.held(tenant, &log)? {
             report(finding(class, None, detail));
         }
-        let root = match self.sealed_root(tenant, &log)? {
+        let root = match self.stated_root(tenant, &log, newest.as_ref())? {
             Ok(root) => root,
             Err(why) => {
                 report(finding("checkpoint_mismatch", None, why));
                 return Ok(None);
             }
         };
-        if newest.as_ref().is_some_and(|newest| newest.log.root != root) {
-            let why = "the registry has another root of the newest checkpoint";
-            report(finding("checkpoint_mismatch", None, why.to_owned()));
-            return Ok(None);
-        }
         let ends = self.ends((tenant, log.epoch), log.size)?;
         let covered = ends.iter().map(|end| u64::try_from(end.interval.to).unwrap_or(0));
         if covered.fold(0, u64::saturating_add) != log.size {
@@ -317,38 +330,46 @@ impl<'a> Comparison<'a> {
         Ok(found)
     }
 
-    /// The root that was sealed last; `Ok(Err(..))` when the checkpoint is not valid.
-    fn sealed_root(&self, tenant: &str, log: &Log) -> Result<Result<Digest, String>, Failure> {
-        let sql = format!(
-            "SELECT root, note FROM {}.checkpoints WHERE tenant_id = $1 AND epoch = $2::pg_catalog.int4 AND tree_size = $3",
-            self.logs
-        );
-        let parameters =
-            [Parameter::Text(tenant), Parameter::Int8(i64::from(log.epoch)), Parameter::count(log.size)];
-        let (mut root, mut note) = (None, None);
-        self.session.again(&sql, &parameters, |row| {
-            root = row.bytes(0).and_then(Digest::from_slice);
-            note = row.text(1)?;
-            Ok(())
-        })?;
-        let Some(root) = root else {
-            return Ok(Err(format!("the checkpoint of {} events is not there", log.size)));
+    /// The root that the registry states of the log; `Ok(Err(..))` when it states none, or when that is not what was signed.
+    fn stated_root(
+        &self,
+        tenant: &str,
+        log: &Log,
+        newest: Option<&Newest>,
+    ) -> Result<Result<Digest, String>, Failure> {
+        let Some(entries) = &self.entries else {
+            return Ok(Err("the registry is not there".to_owned()));
         };
-        match note {
-            None if log.origin.is_some() => {
-                return Ok(Err("the newest checkpoint has lost its signature".into()));
+        let (index, stated) = match newest {
+            Some(newest) => (newest.index, newest.log),
+            // Of a log that is held the registry has taken over more.
+            None => {
+                let last = log.size.saturating_sub(1);
+                let place = (tenant, log.epoch);
+                match Stated::oldest(self.session, self.logs, &entries.names, place, last)? {
+                    Some(stated) if stated.log.size == log.size => (stated.index, stated.log),
+                    _ => {
+                        return Ok(Err(format!(
+                            "no entry of the registry has the log's {} events",
+                            log.size
+                        )));
+                    }
+                }
             }
-            None => {}
-            Some(note) => match self.trust.open(note.as_bytes()) {
-                Ok(signed)
-                    if signed.checkpoint.size == log.size
-                        && signed.checkpoint.root == root
-                        && signed.tenant == tenant => {}
-                Ok(_) => return Ok(Err("the newest checkpoint was signed for something else".into())),
-                Err(error) => return Ok(Err(format!("the newest checkpoint: {error}"))),
-            },
+        };
+        match &self.signed {
+            Some(Err(why)) => return Ok(Err(why.clone())),
+            Some(Ok((size, root))) if index < *size => {
+                let leaf = Entry::leaf(&Entry::Log(stated).text());
+                let path = entries.tiles.inclusion(index, *size)?;
+                if !path.is_ok_and(|path| verify_inclusion(index, *size, &leaf, &path, root).is_ok()) {
+                    return Ok(Err(format!("entry {index} of the registry is not what was signed")));
+                }
+            }
+            // It waits for its signature.
+            _ => {}
         }
-        Ok(Ok(root))
+        Ok(Ok(stated.root))
     }
 
     /// The last interval of each chain that the first `size` leaves of a log cover.
@@ -424,7 +445,7 @@ impl<'a> Comparison<'a> {
             .flatten();
         match last_leaf {
             Some(leaf) if leaf == leaf_hash(last.as_bytes()) => {
-                let detail = "the log's tiles, intervals or checkpoint are not what was sealed".to_owned();
+                let detail = "the log's tiles or intervals are not what was sealed".to_owned();
                 return Ok((to, last, detail));
             }
             Some(_) => {}
@@ -455,8 +476,9 @@ fn anchored(session: &Session, trail: &Trail) -> Result<Anchored, Failure> {
         // Logs that were made for a drill are not anchored.
         return Ok(found);
     }
-    let sql =
-        format!("SELECT tenant_id, kind, detail FROM {}.anchor_findings ORDER BY tenant_id, kind", INTERNAL);
+    let sql = format!(
+        "SELECT tenant_id, kind, detail FROM {INTERNAL}.anchor_findings WHERE tenant_id <> '' OR source = 'rows' ORDER BY tenant_id, kind"
+    );
     session.again(&sql, &[], |row| {
         let missing = row.text(1)?.as_deref() == Some("tenant_missing");
         let class = if missing { "tenant_missing" } else { "anchor_mismatch" };

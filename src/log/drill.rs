@@ -15,6 +15,7 @@ use crate::trail::access::Trail;
 
 /// Name of the keys that sign a drill's logs; nothing of that name can be published.
 const ORIGIN: &str = "drill.zeroauth-audit.invalid";
+
 /// `drill_seal(scratch)`: what the job checkpoint would do if the table were the trail.
 fn audit_drill_seal(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let trail = Trail::created_here(arguments)?;
@@ -38,7 +39,13 @@ fn audit_drill_seal(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
         sealed += events;
     }
     sealer.writes.flush()?;
-    sealer.registry.flush()?;
+    // As by the job, what is signed was stored by a call before.
+    if !sealer.registry.flush()? {
+        sealer.close()?.map_err(|why| {
+            Failure::new(Kind::DamagedLog, format!("the drill's registry: {why}"))
+                .hint("A drill plays its attacks after its events were sealed.")
+        })?;
+    }
     drop(sealer);
     drop(session);
     Ok(pg_sys::Datum::from(sealed))

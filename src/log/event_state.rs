@@ -7,10 +7,12 @@ use pgrx::pg_sys;
 use zeroauth_audit_core::Digest;
 use zeroauth_audit_core::merkle::{leaf_hash, verify_inclusion};
 use zeroauth_audit_core::note::VerifierKey;
+use zeroauth_audit_core::registry::Entry;
 use zeroauth_audit_core::trust::Trust;
 
 use crate::log::bundle::{event_id, no_event};
-use crate::log::consistency::{self, Signed};
+use crate::log::covering::{self, Covered, Signed, Stated};
+use crate::log::registry_rows::name_key;
 use crate::log::store::{Interval, Log, Tiles};
 use crate::pg::call::{Arguments, sql_function};
 use crate::pg::error::Failure;
@@ -166,11 +168,11 @@ fn outside(session: &Session, tenant: &str, stored: &Stored, steps: &mut Steps) 
     let log = Log::current(session, INTERNAL, tenant)?;
     let (Some(chain), Some(seq), Some(hash), Some(log)) = (stored.chain, stored.seq, stored.event_hash, log)
     else {
-        return not_sealed(session, "the tenant has no log yet: the job checkpoint makes it", steps);
+        return not_sealed(session, tenant, "the tenant has no log yet: the job checkpoint makes it", steps);
     };
     let place = (tenant, log.epoch);
     let Some(interval) = Interval::of(session, INTERNAL, place, chain, seq)? else {
-        return not_sealed(session, "not sealed yet: the job checkpoint runs every minute", steps);
+        return not_sealed(session, tenant, "not sealed yet: the job checkpoint runs every minute", steps);
     };
     let (index, leaf) = (interval.leaf(seq), leaf_hash(hash.as_bytes()));
     let tiles = Tiles::new(session, INTERNAL, tenant, log.epoch);
@@ -183,57 +185,50 @@ fn outside(session: &Session, tenant: &str, stored: &Stored, steps: &mut Steps) 
         Some(_) => steps.add("log", Some(false), format!("{here}: another event was sealed there")),
         None => steps.add("log", Some(false), format!("{here}: its tile is not there")),
     }
-    let signed = consistency::newest_signed(session, INTERNAL, place)?.filter(|signed| signed.size > index);
-    let Some(signed) = signed else {
-        steps.add("checkpoint", None, "no signed checkpoint covers it yet");
-        witnesses(session, place, None, steps)?;
-        return anchors(session, place, None, steps);
+    let stated = match name_key(session, INTERNAL)? {
+        Some(names) => Stated::oldest(session, INTERNAL, &names, place, index)?,
+        None => None,
     };
-    let path = tiles.inclusion(index, signed.size)?;
-    let included =
-        path.is_ok_and(|path| verify_inclusion(index, signed.size, &leaf, &path, &signed.root).is_ok());
-    let when = sealed_at(session, place, signed.size)?;
-    let size = signed.size;
+    let signed = match &stated {
+        Some(stated) => Signed::newest(session, INTERNAL, stated.index)?,
+        None => None,
+    };
+    let (Some(stated), Some(signed)) = (stated, signed) else {
+        steps.add("checkpoint", None, "no signed checkpoint covers it yet");
+        witnesses(session, None, steps)?;
+        return anchors(session, tenant, None, &[], steps);
+    };
+    let registry = Tiles::registry(session, INTERNAL);
+    let (at, entry) = (format!("entry {} of {}", stated.index, signed.size), Entry::leaf(&stated.text()));
+    let in_log = tiles.inclusion(index, stated.log.size)?;
+    let is_in_log = in_log
+        .is_ok_and(|path| verify_inclusion(index, stated.log.size, &leaf, &path, &stated.log.root).is_ok());
+    let in_registry = registry.inclusion(stated.index, signed.size)?;
+    let is_in_registry = in_registry
+        .is_ok_and(|path| verify_inclusion(stated.index, signed.size, &entry, &path, &signed.root).is_ok());
     match signer(session, &signed)? {
         None => {
-            let detail =
-                format!("that of {size} events is signed by no key that signed here, or states another root");
+            let detail = format!("{at} is signed by no key that signed here, or under another root");
             steps.add("checkpoint", Some(false), detail);
         }
-        Some(by) if included => {
-            steps.add("checkpoint", Some(true), format!("leaf {index} of {size}, signed {when} by {by}"));
+        Some(by) if is_in_log && is_in_registry => {
+            steps.add("checkpoint", Some(true), format!("{at}, signed {} by {by}", signed.when));
         }
         Some(by) => {
-            let detail = format!("it is not in the tree of {size} that was signed {when} by {by}");
-            steps.add("checkpoint", Some(false), detail);
+            let what = if is_in_registry { "the event is not in the log of" } else { "it is not" };
+            steps.add("checkpoint", Some(false), format!("{what} {at}, signed {} by {by}", signed.when));
         }
     }
-    witnesses(session, place, Some(signed.size), steps)?;
-    let proven = consistency::anchors(session, place, &tiles, index, &signed)?;
-    let proven = proven.iter().map(|anchor| (anchor.tree_size, anchor.batch_index)).collect();
-    anchors(session, place, Some(Covered { index, signed, proven }), steps)
+    witnesses(session, Some(signed.run), steps)?;
+    let proven = covering::anchors(session, &registry, stated.index, &signed)?;
+    anchors(session, tenant, Some((signed.origin(), stated.index)), &proven, steps)
 }
 
-fn not_sealed(session: &Session, why: &str, steps: &mut Steps) -> Result<(), Failure> {
+fn not_sealed(session: &Session, tenant: &str, why: &str, steps: &mut Steps) -> Result<(), Failure> {
     steps.add("log", None, why);
     steps.add("checkpoint", None, "not in a log yet");
-    witnesses(session, ("", 0), None, steps)?;
-    anchors(session, ("", 0), None, steps)
-}
-
-/// When the checkpoint of this size was last signed.
-fn sealed_at(session: &Session, (tenant, epoch): (&str, i32), size: u64) -> Result<String, Failure> {
-    let sql = format!(
-        "SELECT pg_catalog.to_char(sealed_at, 'YYYY-MM-DD HH24:MI') FROM {INTERNAL}.checkpoints
-         WHERE tenant_id = $1 AND epoch = $2::pg_catalog.int4 AND tree_size = $3"
-    );
-    let parameters = [Parameter::Text(tenant), Parameter::Int8(i64::from(epoch)), Parameter::count(size)];
-    let mut when = String::new();
-    session.all(&sql, &parameters, |row| {
-        when = row.text(0)?.unwrap_or_default();
-        Ok(())
-    })?;
-    Ok(when)
+    witnesses(session, None, steps)?;
+    anchors(session, tenant, None, &[], steps)
 }
 
 /// Name and id of the key that signed a checkpoint, as its vkey begins; `None` when none of the keys that signed here did, or when
@@ -244,7 +239,7 @@ fn signer(session: &Session, signed: &Signed) -> Result<Option<String>, Failure>
         let vkey = row.text(0)?.unwrap_or_default();
         let mut trust = Trust::new();
         let is_key = VerifierKey::parse(&vkey).is_ok_and(|key| trust.add_log(key).is_ok());
-        let believed = is_key.then(|| trust.open(signed.note.as_bytes()).ok()).flatten();
+        let believed = is_key.then(|| trust.registry(signed.note.as_bytes()).ok()).flatten();
         if believed.is_some_and(|believed| {
             believed.checkpoint.size == signed.size && believed.checkpoint.root == signed.root
         }) {
@@ -256,28 +251,20 @@ fn signer(session: &Session, signed: &Signed) -> Result<Option<String>, Failure>
     Ok(by)
 }
 
-/// One row a witness: those that are enabled, and those that cosigned the checkpoint of this size.
-fn witnesses(
-    session: &Session,
-    (tenant, epoch): (&str, i32),
-    size: Option<u64>,
-    steps: &mut Steps,
-) -> Result<(), Failure> {
+/// One row a witness: those that are enabled, and those that cosigned the run of this number.
+fn witnesses(session: &Session, run: Option<u64>, steps: &mut Steps) -> Result<(), Failure> {
     let sql = format!(
         "SELECT s.name, pg_catalog.to_char(c.cosigned_at, 'YYYY-MM-DD HH24:MI')
-         FROM {INTERNAL}.sinks s LEFT JOIN {INTERNAL}.cosignatures c
-            ON c.sink = s.name AND c.tenant_id = $1 AND c.epoch = $2::pg_catalog.int4 AND c.tree_size = $3
+         FROM {INTERNAL}.sinks s LEFT JOIN {INTERNAL}.registry_cosignatures c ON c.sink = s.name AND c.run = $1
          WHERE s.kind = 'witness' AND (s.enabled OR c.sink IS NOT NULL) ORDER BY s.name"
     );
-    let size = size.map_or(-1, crate::pg::spi::bigint);
-    let parameters = [Parameter::Text(tenant), Parameter::Int8(i64::from(epoch)), Parameter::Int8(size)];
     let mut any = false;
-    session.all(&sql, &parameters, |row| {
+    session.all(&sql, &[Parameter::Int8(run.map_or(-1, crate::pg::spi::bigint))], |row| {
         any = true;
         let step = format!("witness {}", row.text(0)?.unwrap_or_default());
         match row.text(1)? {
             Some(when) => steps.add(step, Some(true), format!("cosigned that checkpoint {when}")),
-            None => steps.add(step, None, "has not cosigned the newest checkpoint yet"),
+            None => steps.add(step, None, "has not cosigned a checkpoint that covers it yet"),
         }
         Ok(())
     })?;
@@ -287,42 +274,35 @@ fn witnesses(
     Ok(())
 }
 
-/// What anchors must cover, and those whose proofs were recomputed.
-struct Covered {
-    index: u64,
-    signed: Signed,
-    proven: Vec<(u64, u64)>,
-}
-
-/// One row a target.
+/// One row a target. `entry`: the origin of the registry and the entry to be covered; `proven`: anchors whose proofs were recomputed.
 fn anchors(
     session: &Session,
-    (tenant, epoch): (&str, i32),
-    covered: Option<Covered>,
+    tenant: &str,
+    entry: Option<(&str, u64)>,
+    proven: &[Covered],
     steps: &mut Steps,
 ) -> Result<(), Failure> {
-    let sql = include_str!("../../sql/queries/anchor_targets_of_leaf.sql");
-    let parameters = [
-        Parameter::Text(tenant),
-        Parameter::Int8(i64::from(epoch)),
-        Parameter::count(covered.as_ref().map_or(u64::MAX, |covered| covered.index)),
-        Parameter::count(covered.as_ref().map_or(0, |covered| covered.signed.size)),
-    ];
+    let sql = include_str!("../../sql/queries/anchor_targets_of_entry.sql");
+    let (origin, index) = entry.unwrap_or(("", u64::MAX));
+    let parameters = [Parameter::Text(origin), Parameter::count(index), Parameter::Text(tenant)];
     let mut any = false;
     session.all(sql, &parameters, |row| {
         any = true;
-        let step = format!("anchor {}", row.text(0)?.unwrap_or_default());
-        let place = |n: usize| row.count(n).unwrap_or(0);
-        let is_proven =
-            covered.as_ref().is_some_and(|covered| covered.proven.contains(&(place(3), place(4))));
-        match (row.text(6)?, row.int8(1), row.text(2)?, row.text(5)?) {
+        let target = row.text(0)?.unwrap_or_default();
+        let step = format!("anchor {target}");
+        let is_proven = |batch| proven.iter().any(|known| known.target == target && known.batch == batch);
+        match (row.text(4)?, row.count(1), row.text(2)?, row.text(3)?) {
             (Some(finding), ..) => steps.add(step, Some(false), finding),
-            (None, Some(batch), when, _) if is_proven => {
+            (None, Some(batch), when, _) if is_proven(batch) => {
                 let when = when.unwrap_or_default();
                 steps.add(step, Some(true), format!("final {when}, batch {batch}"));
             }
             (None, Some(batch), ..) => {
-                steps.add(step, Some(false), format!("batch {batch} does not hold the log that is here"));
+                steps.add(
+                    step,
+                    Some(false),
+                    format!("batch {batch} does not hold the registry that is here"),
+                );
             }
             (None, None, _, Some(state)) => steps.add(step, None, format!("not final yet: {state}")),
             (None, None, ..) => steps.add(step, None, "no anchor covers it yet"),

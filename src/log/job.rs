@@ -130,6 +130,7 @@ fn run(session: &Session, trail: &Trail, after: String) -> Result<JobStep, Failu
     complete &= !sealer.registry.flush()?;
     if complete {
         done.refused += sealer.missing()?;
+        sealer.settle(&refused)?;
         registry_is(session, &sealer.close()?.err().unwrap_or_default())?;
     } else {
         AFTER.replace(if last.is_empty() { after } else { last });

@@ -70,46 +70,28 @@ impl Signer {
         Ok(Self { base, keys })
     }
 
-    /// The first line of the checkpoints of the registry.
+    /// The origin of the registry: the first line of its checkpoints.
     pub fn base(&self) -> &str {
         self.base.as_str()
     }
 
-    /// The first line of the checkpoints of a log.
-    pub fn origin(&self, tenant: &str, epoch: i32) -> Result<String, Failure> {
-        let origin = self.base.origin(tenant, u64::try_from(epoch).unwrap_or(0));
-        origin.map_err(|error| {
-            Failure::new(Kind::InvalidEvent, error.to_string()).hint("It is no name of a tenant.")
-        })
-    }
-
-    /// The signed checkpoint of a tenant's log, as of now.
-    pub fn sign(&self, origin: &str, size: u64, root: &Digest) -> String {
-        let of_logs = |key: &&SigningKey| key.verifier_key().algorithm() != Algorithm::MlDsa44;
-        note(self.keys.iter().filter(of_logs), origin, size, root)
-    }
-
     /// The signed checkpoint of the registry, as of now: every key signs it.
-    pub fn sign_registry(&self, size: u64, root: &Digest) -> String {
-        note(self.keys.iter(), self.base(), size, root)
+    pub fn sign(&self, size: u64, root: &Digest) -> String {
+        let seconds = u64::try_from(time::unix_micros(time::now()).div_euclid(1_000_000)).unwrap_or(0);
+        let checkpoint = Checkpoint { origin: self.base().to_owned(), size, root: *root };
+        let body = checkpoint.body();
+        let mut note = format!("{body}\n");
+        for key in &self.keys {
+            note.push_str(&key.sign(self.base(), &body));
+            note.push_str(&key.cosign(self.base(), seconds, &body).unwrap_or_default());
+        }
+        note
     }
 
     /// The public keys.
     pub fn public(&self) -> impl Iterator<Item = VerifierKey> {
         self.keys.iter().map(SigningKey::verifier_key)
     }
-}
-
-fn note<'a>(keys: impl Iterator<Item = &'a SigningKey>, origin: &str, size: u64, root: &Digest) -> String {
-    let seconds = u64::try_from(time::unix_micros(time::now()).div_euclid(1_000_000)).unwrap_or(0);
-    let checkpoint = Checkpoint { origin: origin.to_owned(), size, root: *root };
-    let body = checkpoint.body();
-    let mut note = format!("{body}\n");
-    for key in keys {
-        note.push_str(&key.sign(origin, &body));
-        note.push_str(&key.cosign(origin, seconds, &body).unwrap_or_default());
-    }
-    note
 }
 
 fn is_in_data_directory(path: &Path) -> bool {

@@ -5,7 +5,8 @@
 
 pub(crate) mod bundle;
 pub(crate) mod compare;
-pub(crate) mod consistency;
+pub(crate) mod cosignatures;
+pub(crate) mod covering;
 pub(crate) mod drill;
 pub(crate) mod event_state;
 pub(crate) mod job;

@@ -4,12 +4,12 @@
 //! The worker's loop owns a [`Publication`], as it owns a [`crate::alert::delivery::Delivery`]. A checkpoint is published only after the
 //! events it covers are flushed, here and on every synchronous standby: nobody outside may know more than what survives a crash.
 //! A sink is trusted more than this database. What a directory has and this database lacks is taken over by the job checkpoint before
-//! anything is signed ([`crate::log::take_over`]); a log that contradicts a sink is held, and signed no more.
+//! anything is signed ([`crate::log::take_over`]); while a sink contradicts what was signed here, nothing is.
 
 mod reports;
 mod standbys;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::path::PathBuf;
@@ -29,8 +29,6 @@ use reports::{Exhibit, Given};
 /// Run files that are written at once, and about as many bytes of them.
 const MOST_WRITTEN: i64 = 100;
 const MOST_BYTES: usize = 32 << 20;
-/// Checkpoints that one round of requests takes.
-const MOST_SHOWN: i64 = 50;
 /// A failed attempt is repeated after this pause, which doubles each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -59,8 +57,8 @@ struct Sink {
     tried: bool,
     failures: u32,
     retry_at: Option<Instant>,
-    /// What the witness said that it saw last, by origin, where that differs from what is recorded.
-    saw: HashMap<String, u64>,
+    /// How many entries of which registry the witness said that it saw last, where that differs from what is recorded.
+    saw: Option<(String, u64)>,
 }
 
 /// Publishes checkpoints to the enabled sinks.
@@ -160,6 +158,14 @@ impl Publication {
         let mut found = ToDo { standbys: standbys::look(session)?, ..ToDo::default() };
         // Locked, so that none is pointed elsewhere before what is recorded of it is committed.
         let rows = settings(session, schema, !self.reports.is_empty())?;
+        let directories: Vec<bool> = rows
+            .iter()
+            .filter(|(_, (settings, enabled))| *enabled && settings.kind == "directory")
+            .map(|(name, (settings, _))| {
+                self.known(name, settings).is_some_and(|sink| sink.opened && sink.lacking.is_none())
+            })
+            .collect();
+        let all_read = directories.iter().all(|read| *read);
         for (sink, report) in &self.reports {
             let Some(known) = self.sinks.get(sink) else { continue };
             // What it was given before it was pointed elsewhere says nothing about where it leads now.
@@ -168,7 +174,7 @@ impl Publication {
             }
             if let Some(given) = known.given.as_ref() {
                 let vkey = known.settings.as_ref().and_then(|settings| settings.vkey.as_deref());
-                let outcome = reports::record(session, schema, sink, given, report.as_ref(), vkey)?;
+                let outcome = reports::record(session, schema, sink, given, report.as_ref(), vkey, all_read)?;
                 found.recorded.push((sink.clone(), outcome));
             }
         }
@@ -176,15 +182,17 @@ impl Publication {
         found.settings = enabled.map(|(name, (settings, _))| (name, settings)).collect();
         for (name, settings) in &found.settings {
             let fresh = Sink::default();
-            let known = self.sinks.get(name).filter(|known| known.settings.as_ref() == Some(settings));
-            let known = known.unwrap_or(&fresh);
+            let known = self.known(name, settings).unwrap_or(&fresh);
             let reported = self.reports.iter().any(|(sink, _)| sink == name);
             let resting = known.retry_at.is_some_and(|at| at > Instant::now());
             if known.given.is_some() || reported || resting || self.is_waiting(name) {
                 continue;
             }
             if settings.kind == "witness" {
-                found.publish.extend(self.exhibits(session, schema, name, settings, known)?);
+                // What a directory has that was not read yet is to be taken over first.
+                if all_read || directories.contains(&true) {
+                    found.publish.extend(exhibit(session, schema, (name, settings), known)?);
+                }
             } else if let Some(from) = known.lacking {
                 let work = SinkWork::Read(from, MOST_BYTES);
                 found.open.push(Order { sink: name.clone(), work, given: Given::Read });
@@ -207,6 +215,11 @@ impl Publication {
         Ok(found)
     }
 
+    /// What is known of a sink that leads where it did before.
+    fn known(&self, name: &str, settings: &Settings) -> Option<&Sink> {
+        self.sinks.get(name).filter(|known| known.settings.as_ref() == Some(settings))
+    }
+
     fn is_waiting(&self, sink: &str) -> bool {
         self.waiting.as_ref().is_some_and(|(_, orders)| orders.iter().any(|order| order.sink == sink))
     }
@@ -218,7 +231,7 @@ impl Publication {
             let Some(sink) = self.sinks.get_mut(&name) else { continue };
             let given = sink.given.take();
             sink.tried = true;
-            sink.saw.extend(outcome.saw);
+            sink.saw = outcome.saw.or(sink.saw.take());
             if outcome.failed {
                 sink.failures = sink.failures.saturating_add(1);
                 let pause = FIRST_PAUSE.saturating_mul(1 << sink.failures.min(10)).min(LONGEST_PAUSE);
@@ -272,48 +285,42 @@ impl Publication {
             sink.retry_at = Some(Instant::now() + FIRST_PAUSE);
         }
     }
+}
 
-    /// Checkpoints that a witness has not seen.
-    fn exhibits(
-        &self,
-        session: &Session,
-        schema: &str,
-        name: &str,
-        settings: &Settings,
-        known: &Sink,
-    ) -> Result<Option<Order>, Failure> {
-        let sql = include_str!("../../sql/queries/checkpoints_for_witness.sql");
-        let mut exhibits = Vec::new();
-        session.all(sql, &[Parameter::Text(name), Parameter::Int8(MOST_SHOWN)], |row| {
-            let origin = row.text(2)?.unwrap_or_default();
-            let recorded = row.count(5).unwrap_or(0);
-            exhibits.push(Exhibit {
-                tenant: row.text(0)?.unwrap_or_default(),
-                epoch: row.int4(1).unwrap_or(0),
-                old_size: known.saw.get(&origin).copied().unwrap_or(recorded),
-                origin,
-                size: row.count(3).unwrap_or(0),
-                note: row.text(4)?.unwrap_or_default(),
-            });
-            Ok(())
-        })?;
-        let mut shown = Vec::new();
-        for (number, exhibit) in exhibits.iter().enumerate() {
-            let tiles = Tiles::new(session, schema, &exhibit.tenant, exhibit.epoch);
-            // If the tiles give no proof, the next replay reports it; the witness is shown the checkpoint once they do.
-            let Ok(proof) = tiles.consistency(exhibit.old_size, exhibit.size)? else { continue };
-            shown.push((number, Shown { old_size: exhibit.old_size, proof, note: exhibit.note.clone() }));
-        }
-        if shown.is_empty() {
-            return Ok(None);
-        }
-        let work = SinkWork::Show {
-            url_file: PathBuf::from(settings.url_file.clone().unwrap_or_default()),
-            ca_file: settings.ca_file.clone().map(PathBuf::from),
-            shown,
-        };
-        Ok(Some(Order { sink: name.to_owned(), work, given: Given::Show(exhibits) }))
-    }
+/// The newest checkpoint that a witness may see and has not signed.
+fn exhibit(
+    session: &Session,
+    schema: &str,
+    (name, settings): (&str, &Settings),
+    known: &Sink,
+) -> Result<Option<Order>, Failure> {
+    let sql = include_str!("../../sql/queries/run_for_witness.sql");
+    let mut exhibit = None;
+    session.all(sql, &[Parameter::Text(name)], |row| {
+        let note = row.text(2)?.unwrap_or_default();
+        let origin = note.lines().next().unwrap_or_default().to_owned();
+        let saw = known.saw.as_ref().filter(|(of, _)| *of == origin).map(|(_, size)| *size);
+        exhibit = Some(Exhibit {
+            run: row.count(0).unwrap_or(0),
+            old_size: saw.unwrap_or_else(|| row.count(3).unwrap_or(0)),
+            origin,
+            size: row.count(1).unwrap_or(0),
+            note,
+        });
+        Ok(())
+    })?;
+    let Some(exhibit) = exhibit else { return Ok(None) };
+    // If the tiles give no proof, the job checkpoint reports it; the witness is shown the checkpoint once they do.
+    let Ok(proof) = Tiles::registry(session, schema).consistency(exhibit.old_size, exhibit.size)? else {
+        return Ok(None);
+    };
+    let shown = Shown { old_size: exhibit.old_size, proof, note: exhibit.note.clone() };
+    let work = SinkWork::Show {
+        url_file: PathBuf::from(settings.url_file.clone().unwrap_or_default()),
+        ca_file: settings.ca_file.clone().map(PathBuf::from),
+        shown,
+    };
+    Ok(Some(Order { sink: name.to_owned(), work, given: Given::Show(exhibit) }))
 }
 
 /// Every sink, and whether it is enabled; locked, so that all of it stays so until the end of the transaction, or not.

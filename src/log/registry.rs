@@ -15,6 +15,7 @@ use zeroauth_audit_core::registry::run;
 use zeroauth_audit_core::tile::builder::Builder;
 use zeroauth_audit_core::trust::Trust;
 
+use crate::log::cosignatures;
 use crate::log::keys::Signer;
 use crate::log::registry_entries::{Entries, previous, restored};
 use crate::log::registry_rows::{Run, name_key};
@@ -31,6 +32,10 @@ const SILENCE: i64 = 10;
 
 /// Every log is stated again this often: days.
 const SNAPSHOT: i64 = 30;
+
+/// What one registry has, and another that takes its place has not.
+const REPLACED: [&str; 5] =
+    ["registry_entries", "registry_tiles", "registry_cosignatures", "registry_runs", "registry_names"];
 
 /// The registry of a database, or of a drill.
 pub struct Registry<'a> {
@@ -87,23 +92,15 @@ impl<'a> Registry<'a> {
         let newest_run = Run::newest(session, schema)?;
         let mut after = None;
         if let Some(run) = &newest_run {
-            match trust.registry(run.note.as_bytes()) {
-                Ok(signed) if signed.checkpoint.size == run.size && signed.checkpoint.root == run.root => {
-                    let origin = signed.checkpoint.origin;
-                    if base.is_some_and(|base| base != origin) {
-                        after = Some(Entry::After { origin, size: run.size, root: run.root });
-                    }
-                }
-                Ok(_) => return Ok(Err("its newest checkpoint was signed for something else".to_owned())),
-                Err(error) => return Ok(Err(format!("its newest checkpoint: {error}"))),
-            }
             if run.size > size {
                 return Ok(Err(format!("{} entries were signed, and {size} are there", run.size)));
             }
-            match tiles.root(run.size)? {
-                Ok(root) if root == run.root => {}
-                Ok(_) => return Ok(Err(format!("another root of {} entries was signed", run.size))),
-                Err(why) => return Ok(Err(why)),
+            if let Some(why) = run.doubt(trust, &tiles)? {
+                return Ok(Err(why));
+            }
+            if base.is_some_and(|base| base != run.origin()) {
+                after =
+                    Some(Entry::After { origin: run.origin().to_owned(), size: run.size, root: run.root });
             }
         }
         let builder = match tiles.builder(size)? {
@@ -126,7 +123,7 @@ impl<'a> Registry<'a> {
     /// An empty registry with its first entries, in place of what is there. One that continues another states every log.
     fn begin(self, after: Option<Entry>) -> Result<Result<Self, String>, Failure> {
         let Self { session, schema, entries: Entries { names, .. }, .. } = self;
-        for table in ["registry_entries", "registry_tiles", "registry_runs", "registry_names"] {
+        for table in REPLACED {
             session.change_again(&format!("DELETE FROM {schema}.{table}"), &[], |_| Ok(()))?;
         }
         if after.is_some() {
@@ -289,7 +286,8 @@ impl<'a> Registry<'a> {
         Ok(true)
     }
 
-    /// Signs the registry as it is stored, if a run is due. To be called when nothing was added in this transaction.
+    /// Signs the registry as it is stored, if a run is due. To be called when nothing was added in this transaction. Its file carries what
+    /// witnesses have signed since the run before.
     pub fn close(&self, signer: &Signer) -> Result<Result<(), String>, Failure> {
         let size = self.added.borrow().builder.size();
         let due = match &self.newest_run {
@@ -313,12 +311,14 @@ impl<'a> Registry<'a> {
                 // SAFETY: set when the process connected.
                 database: unsafe { pg_sys::MyDatabaseId }.to_u32(),
             },
-            note: signer.sign_registry(size, &root),
+            note: signer.sign(size, &root),
             digest: Digest::new([0; 32]),
             minutes_ago: 0,
         };
         let before = self.newest_run.as_ref();
-        let file = match run_file::text(self.session, self.schema, &self.entries.names, &run, before)? {
+        let cosigned = cosignatures::carry(self.session, self.schema, run.number)?;
+        let file = run_file::text(self.session, self.schema, &self.entries.names, &run, before, &cosigned)?;
+        let file = match file {
             Ok(file) => file,
             Err(why) => return Ok(Err(why)),
         };

@@ -4,7 +4,9 @@ use zeroauth_audit_core::Digest;
 use zeroauth_audit_core::registry::entry::{self, Restored};
 use zeroauth_audit_core::registry::label::NameKey;
 use zeroauth_audit_core::registry::run::Written;
+use zeroauth_audit_core::trust::Trust;
 
+use crate::log::store::Tiles;
 use crate::pg::error::Failure;
 use crate::pg::spi::{Parameter, Row, Session};
 
@@ -94,6 +96,25 @@ impl Run {
             note: row.text(5)?.unwrap_or_default(),
             digest: hash(6),
             minutes_ago: row.int8(7).unwrap_or(0),
+        })
+    }
+
+    /// The origin of the registry: the first line of its checkpoint.
+    pub fn origin(&self) -> &str {
+        self.note.lines().next().unwrap_or_default()
+    }
+
+    /// The reason why its checkpoint was not signed by one of these keys, or why the registry does not have the root that was signed.
+    pub fn doubt(&self, trust: &Trust, tiles: &Tiles<'_>) -> Result<Option<String>, Failure> {
+        match trust.registry(self.note.as_bytes()) {
+            Ok(signed) if signed.checkpoint.size == self.size && signed.checkpoint.root == self.root => {}
+            Ok(_) => return Ok(Some("its newest checkpoint was signed for something else".to_owned())),
+            Err(error) => return Ok(Some(format!("its newest checkpoint: {error}"))),
+        }
+        Ok(match tiles.root(self.size)? {
+            Ok(root) if root == self.root => None,
+            Ok(_) => Some(format!("another root of {} entries was signed", self.size)),
+            Err(why) => Some(why),
         })
     }
 

@@ -7,6 +7,7 @@ use zeroauth_audit_core::registry::entry::{Entry, Restored};
 use zeroauth_audit_core::registry::label::NameKey;
 use zeroauth_audit_core::registry::run::{self, Head, Writer};
 
+use crate::log::cosignatures;
 use crate::log::registry_rows::{LOG, Run, log, name_key};
 use crate::log::store::{Tiles, digests};
 use crate::pg::call::{self, Arguments, sql_function};
@@ -26,13 +27,15 @@ struct Stored {
     edge: Option<Vec<Digest>>,
 }
 
-/// The text of a run's file, which follows the file of `before`; `Ok(Err(..))` when the tables do not give it.
+/// The text of a run's file, which follows the file of `before` and carries the notes that witnesses signed since; `Ok(Err(..))` when the
+/// tables do not give it.
 pub fn text(
     session: &Session,
     schema: &str,
     names: &NameKey,
     run: &Run,
     before: Option<&Run>,
+    cosigned: &[String],
 ) -> Result<Result<String, String>, Failure> {
     let size_before = before.map_or(0, |before| before.size);
     let mut entries = Vec::new();
@@ -125,7 +128,8 @@ pub fn text(
         let added = intervals(session, schema, (tenant, epoch), (from, log.size))?;
         file.entry(&text, edge.as_deref(), &added, Some(&growth));
     }
-    Ok(Ok(file.finish(&run.note, &[], &[])))
+    let cosigned: Vec<&str> = cosigned.iter().map(String::as_str).collect();
+    Ok(Ok(file.finish(&run.note, &cosigned, &[])))
 }
 
 /// Which events a log got between two of its sizes.
@@ -178,7 +182,8 @@ pub fn signed(session: &Session, schema: &str, number: u64) -> Result<Result<Str
             let Some(names) = name_key(session, schema)? else {
                 return Ok(Err("the name key is gone".to_owned()));
             };
-            match text(session, schema, &names, &run, before.as_ref())? {
+            let cosigned = cosignatures::carried_by(session, schema, number)?;
+            match text(session, schema, &names, &run, before.as_ref(), &cosigned)? {
                 Ok(file) => file,
                 Err(why) => return Ok(Err(why)),
             }

@@ -23,35 +23,17 @@ pub struct Log {
     pub size: u64,
     /// `open`, `held` or `ended`.
     pub state: String,
-    /// The first line of its checkpoints, once one was signed.
-    pub origin: Option<String>,
 }
 
 impl Log {
     /// The current log of `tenant`.
     pub fn current(session: &Session, schema: &str, tenant: &str) -> Result<Option<Self>, Failure> {
         let sql = format!(
-            "SELECT epoch, tree_size, state, origin FROM {schema}.logs WHERE tenant_id = $1 ORDER BY epoch DESC LIMIT 1"
+            "SELECT epoch, tree_size, state FROM {schema}.logs WHERE tenant_id = $1 ORDER BY epoch DESC LIMIT 1"
         );
         let mut found = None;
         session.again(&sql, &[Parameter::Text(tenant)], |row| {
             found = Some(Self::of(row, 0)?);
-            Ok(())
-        })?;
-        Ok(found)
-    }
-
-    /// The log with this origin, and whose it is.
-    pub fn by_origin(
-        session: &Session,
-        schema: &str,
-        origin: &str,
-    ) -> Result<Option<(String, Self)>, Failure> {
-        let sql =
-            format!("SELECT tenant_id, epoch, tree_size, state, origin FROM {schema}.logs WHERE origin = $1");
-        let mut found = None;
-        session.again(&sql, &[Parameter::Text(origin)], |row| {
-            found = Some((row.text(0)?.unwrap_or_default(), Self::of(row, 1)?));
             Ok(())
         })?;
         Ok(found)
@@ -62,7 +44,6 @@ impl Log {
             epoch: row.int4(from).unwrap_or(0),
             size: row.count(from + 1).unwrap_or(0),
             state: row.text(from + 2)?.unwrap_or_default(),
-            origin: row.text(from + 3)?,
         })
     }
 }

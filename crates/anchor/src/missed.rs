@@ -18,8 +18,6 @@ pub struct Anchored {
     pub included_at: Moment,
     /// Whether it is final. Only that ends `anchor-degraded`.
     pub finalized: bool,
-    /// Whether a consistency proof links its checkpoint to that of the anchor before it. Without a proof it does not cover the gap.
-    pub consistent: bool,
 }
 
 /// How a tenant's anchors are.
@@ -61,13 +59,11 @@ impl Health {
 ///
 /// `due`: the times of the schedule since the tenant had anything to anchor, ascending, as far back as anchors are known. A day is
 /// over when the next time of the schedule has come, and missed when no anchor that covers it was included by then. A run of
-/// missed days that made the tenant degraded ends with a final, consistent anchor that covers the last of them.
+/// missed days that made the tenant degraded ends with a final anchor that covers the last of them.
 #[must_use]
 pub fn health(due: &[Moment], anchors: &[Anchored], now: Moment) -> Health {
     let over = || due.windows(2).map(|pair| (pair[0], pair[1])).take_while(|(_, over_at)| *over_at <= now);
-    let covers = |anchor: &Anchored, day: Moment| {
-        anchor.consistent && anchor.batch_time >= day && anchor.included_at <= now
-    };
+    let covers = |anchor: &Anchored, day: Moment| anchor.batch_time >= day && anchor.included_at <= now;
     let mut run: Vec<Moment> = Vec::new();
     let mut runs: Vec<Vec<Moment>> = Vec::new();
     for (day, over_at) in over() {
@@ -106,7 +102,6 @@ mod tests {
             batch_time: Moment(day * DAY),
             included_at: Moment(day * DAY + hours * 3600),
             finalized: true,
-            consistent: true,
         }
     }
 
@@ -136,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_final_consistent_anchor_that_covers_the_whole_gap_ends_it() {
+    fn only_a_final_anchor_that_covers_the_whole_gap_ends_it() {
         let degraded = Health::Degraded { since: at(1, 0), missed: 2 };
         let with = |anchor| health(&due(9), &[anchored(0, 1), anchor], at(3, 5));
         // Made on the first missed day, it leaves the second one open.
@@ -144,7 +139,6 @@ mod tests {
         assert_eq!(with(anchored(2, 26)), Health::Ok);
         assert_eq!(with(anchored(3, 1)), Health::Ok);
         assert_eq!(with(Anchored { finalized: false, ..anchored(3, 1) }), degraded);
-        assert_eq!(with(Anchored { consistent: false, ..anchored(3, 1) }), degraded);
         // Not there yet.
         assert_eq!(with(anchored(3, 6)), degraded);
     }

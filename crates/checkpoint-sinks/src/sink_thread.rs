@@ -15,14 +15,14 @@ pub enum SinkWork {
     Read(u64, usize),
     /// Write these to it, in this order.
     Write(Vec<RunFile>),
-    /// Show checkpoints to a witness, each with a number of the owner's.
+    /// Show a checkpoint to a witness.
     Show {
         /// The file with its URL.
         url_file: PathBuf,
         /// The only authorities to trust.
         ca_file: Option<PathBuf>,
-        /// The checkpoints.
-        shown: Vec<(usize, Shown)>,
+        /// The checkpoint.
+        shown: Shown,
     },
 }
 
@@ -35,8 +35,8 @@ pub enum SinkReport {
     Read(Result<Vec<(u64, String)>, String>),
     /// The number of the last file that was written.
     Written(Result<u64, Unwritten>),
-    /// The answers, and the error that ended them early.
-    Shown(Vec<(usize, Answer)>, Option<String>),
+    /// The witness's answer.
+    Shown(Result<Answer, String>),
 }
 
 /// The body of a new thread.
@@ -62,22 +62,8 @@ pub fn begin() -> Box<dyn FnMut(SinkWork) -> SinkReport + Send> {
             None => Err(Unwritten::Failed(UNREAD.into())),
         }),
         SinkWork::Show { url_file, ca_file, shown } => {
-            let mut answers = Vec::new();
-            let done = show(&url_file, ca_file.as_deref(), shown, &mut answers);
-            SinkReport::Shown(answers, done.err())
+            let witness = Witness::open(&url_file, ca_file.as_deref());
+            SinkReport::Shown(witness.and_then(|witness| witness.add_checkpoint(&shown)))
         }
     })
-}
-
-fn show(
-    url_file: &std::path::Path,
-    ca_file: Option<&std::path::Path>,
-    shown: Vec<(usize, Shown)>,
-    answers: &mut Vec<(usize, Answer)>,
-) -> Result<(), String> {
-    let witness = Witness::open(url_file, ca_file)?;
-    for (number, shown) in shown {
-        answers.push((number, witness.add_checkpoint(&shown)?));
-    }
-    Ok(())
 }

@@ -3,7 +3,7 @@
 //! First a C2SP tlog-proof (index, inclusion path, signed checkpoint), as it is. Then sections, each of which begins with a line
 //! `--- name`; no line of a tlog-proof begins so. Section `log`, where the tlog-proof is of an entry of the registry: the place of the
 //! event in the log that the entry is about. Section `event`: one line, the event as `audit_export()` gives it. Sections
-//! `anchor kind`: in which batch a checkpoint of the same log went out ([`anchor`]). This module reads and writes; a verifier
+//! `anchor kind`: that the registry was fixed outside at some size ([`anchor`]). This module reads and writes; a verifier
 //! decides what a bundle proves.
 
 pub mod anchor;
@@ -131,7 +131,7 @@ pub struct Bundle {
     pub log: Option<InLog>,
     /// The event as one line of JSON, without a newline; `None` in a tlog-proof alone.
     pub event: Option<String>,
-    /// Anchors of checkpoints of the same log.
+    /// Anchors of the same registry.
     pub anchors: Vec<Anchor>,
 }
 

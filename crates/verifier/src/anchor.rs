@@ -1,14 +1,13 @@
-//! Anchors of a bundle: that an anchored checkpoint continues, or is continued by, the bundle's, and which batch it went out in.
+//! Anchors of a bundle: that the registry that was anchored continues, or is continued by, the bundle's.
 //!
-//! Whether the batch's root really was fixed outside is a matter of each driver's evidence, behind [`Evidence`]; how evidence is
+//! Whether its root really was fixed outside is a matter of each driver's evidence, behind [`Evidence`]; how evidence is
 //! held against what an auditor trusts is in [`crate::outside`]. What nobody asked to be checked is reported so, never as right.
 
 use zeroauth_audit_anchor::evidence;
 use zeroauth_audit_core::Digest;
 use zeroauth_audit_core::checkpoint::Checkpoint;
-use zeroauth_audit_core::merkle::{inclusion_root, leaf_hash, verify_consistency};
+use zeroauth_audit_core::merkle::verify_consistency;
 use zeroauth_audit_core::proof::Anchor;
-use zeroauth_audit_core::trust::Believed;
 
 use crate::verdict::{AnchorOutcome, Anchored, Finding, Verdict};
 
@@ -17,12 +16,12 @@ use crate::verdict::{AnchorOutcome, Anchored, Finding, Verdict};
 pub struct Claim<'a> {
     /// Which driver made the anchor.
     pub kind: &'a str,
-    /// The root of the batch that the anchored checkpoint is in.
+    /// The root of the registry.
     pub root: Digest,
-    /// How many checkpoints the batch has.
-    pub leaves: u64,
-    /// The base origin of the log.
-    pub base: &'a str,
+    /// How many entries it has.
+    pub size: u64,
+    /// Its origin.
+    pub origin: &'a str,
     /// The driver's evidence.
     pub payload: &'a str,
 }
@@ -53,11 +52,12 @@ pub trait Evidence {
     fn check(&self, claim: &Claim<'_>) -> Said;
 }
 
-/// Looks at one anchor of the bundle in the file `name`, whose checkpoint is `believed` and whose event is leaf `index`.
+/// Looks at one anchor of the bundle in the file `name`, which proves entry `index` of the registry whose checkpoint is `bundled`, and is
+/// about an event of `tenant`.
 pub fn verify(
     anchor: &Anchor,
-    believed: &Believed,
-    index: u64,
+    bundled: &Checkpoint,
+    (index, tenant): (u64, &str),
     name: &str,
     evidence: &dyn Evidence,
     verdict: &mut Verdict,
@@ -65,29 +65,27 @@ pub fn verify(
     let mut report = Anchored {
         kind: anchor.kind.clone(),
         tree_size: anchor.tree_size,
-        batch_root: None,
+        root: anchor.root.to_string(),
         outcome: AnchorOutcome::NotChecked,
         evidence: None,
         result: String::new(),
     };
-    let said = batch_root(anchor, &believed.checkpoint).and_then(|root| {
-        report.batch_root = Some(root.to_string());
-        match evidence.check(&Claim {
-            kind: &anchor.kind,
-            root,
-            leaves: anchor.batch_size,
-            base: believed.base.as_str(),
-            payload: &anchor.payload,
-        }) {
-            Said::Refuted(why) => Err(why),
-            said => Ok(said),
-        }
+    let claim = Claim {
+        kind: &anchor.kind,
+        root: anchor.root,
+        size: anchor.tree_size,
+        origin: &bundled.origin,
+        payload: &anchor.payload,
+    };
+    let said = of_same_registry(anchor, bundled).and_then(|()| match evidence.check(&claim) {
+        Said::Refuted(why) => Err(why),
+        said => Ok(said),
     });
     match said {
         // Mismatches come first: what does not fit together is wrong whatever else is said of it.
         Err(why) | Ok(Said::Refuted(why)) => {
             let detail = format!("{} anchor: {why}", anchor.kind);
-            verdict.found(Finding::new("anchor_mismatch", &believed.tenant, detail));
+            verdict.found(Finding::new("anchor_mismatch", tenant, detail));
             (report.outcome, report.result) = (AnchorOutcome::Mismatch, why);
         }
         Ok(Said::Holds { evidence, by, notes }) => {
@@ -111,16 +109,12 @@ pub fn verify(
     verdict.anchors.push(report);
 }
 
-/// The root of the batch that the anchored checkpoint is in, if that checkpoint is of the same log as the bundle's.
-fn batch_root(anchor: &Anchor, bundled: &Checkpoint) -> Result<Digest, String> {
-    let anchored = Checkpoint { origin: bundled.origin.clone(), size: anchor.tree_size, root: anchor.root };
-    let (older, newer) =
-        if anchored.size <= bundled.size { (&anchored, bundled) } else { (bundled, &anchored) };
-    verify_consistency(older.size, newer.size, &older.root, &newer.root, &anchor.consistency)
-        .map_err(|error| format!("the anchored checkpoint is not of the same log: {error}"))?;
-    let body = leaf_hash(anchored.body().as_bytes());
-    inclusion_root(anchor.batch_index, anchor.batch_size, &body, &anchor.batch_path)
-        .map_err(|error| format!("the path in the batch: {error}"))
+/// Whether one of the two is what the other has grown from.
+fn of_same_registry(anchor: &Anchor, bundled: &Checkpoint) -> Result<(), String> {
+    let (anchored, bundled) = ((anchor.tree_size, &anchor.root), (bundled.size, &bundled.root));
+    let (older, newer) = if anchored.0 <= bundled.0 { (anchored, bundled) } else { (bundled, anchored) };
+    verify_consistency(older.0, newer.0, older.1, newer.1, &anchor.consistency)
+        .map_err(|error| format!("what was anchored is not of the same registry: {error}"))
 }
 
 /// Makes it a trouble of the file `name` when fewer than `least` anchors are verified. What says the same twice counts once.

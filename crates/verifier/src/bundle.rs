@@ -2,15 +2,13 @@
 
 mod registry;
 
-use zeroauth_audit_core::merkle::{leaf_hash, verify_inclusion};
 use zeroauth_audit_core::proof::Bundle;
-use zeroauth_audit_core::trust::{Believed, Trust};
+use zeroauth_audit_core::trust::Trust;
 
 use crate::anchor::{self, Evidence};
 use crate::export::event::{Content, Event};
 use crate::export::line::Values;
 use crate::input;
-use crate::sealed::{self, Unbelieved};
 use crate::verdict::{Finding, Trouble, Verdict};
 
 /// Checks the bundle in `bytes`, called `name` in the verdict.
@@ -50,26 +48,17 @@ pub fn verify(bytes: &[u8], name: &str, trust: &Trust, evidence: &dyn Evidence, 
         Err((at, what)) => return verdict.trouble(event_trouble(bytes, line, at, what, &trouble)),
     };
     (verdict.events, verdict.tenants, verdict.chains) = (1, 1, 1);
-    if bundle.extra.is_some() && bundle.log.is_none() {
-        verdict.note("the proof has extra data: nothing vouches for them, and they were not looked at");
-    }
     content(&event, name, verdict);
     if event.withheld {
         verdict.note("the event is without its private fields: only the hash of those was checked");
     }
-    if let Some(log) = &bundle.log {
-        return registry::included(&bundle, log, &event, name, trust, verdict);
-    }
-    let believed = match sealed::believed(bundle.checkpoint.as_bytes(), trust) {
-        Ok(believed) => believed,
-        Err(Unbelieved::Trust(error)) if error.is_forgery() => {
-            return verdict.found(Finding::new("checkpoint_mismatch", event.tenant, error.to_string()));
-        }
-        Err(error) => return verdict.trouble_with(name, format!("the checkpoint: {error}")),
+    let Some(log) = &bundle.log else {
+        return verdict.trouble_with(name, "it does not say where in its tenant's log the event is");
     };
-    included(&bundle, &event, &believed, verdict);
+    let Some(checkpoint) = registry::included(&bundle, log, &event, name, trust, verdict) else { return };
     for anchor in &bundle.anchors {
-        anchor::verify(anchor, &believed, bundle.index, name, evidence, verdict);
+        let of = (bundle.index, event.tenant);
+        anchor::verify(anchor, &checkpoint, of, name, evidence, verdict);
     }
 }
 
@@ -111,27 +100,6 @@ fn content(event: &Event<'_>, name: &str, verdict: &mut Verdict) {
 fn at_event(event: &Event<'_>, class: &'static str, detail: String) -> Finding {
     let finding = Finding::new(class, event.tenant, detail);
     finding.at(event.chain, event.seq).event(event.event_id.as_ref())
-}
-
-fn included(bundle: &Bundle, event: &Event<'_>, believed: &Believed, verdict: &mut Verdict) {
-    let checkpoint = &believed.checkpoint;
-    let at_event = |class, detail| at_event(event, class, detail);
-    let Ok((_, stored)) = &event.links else { return };
-    let leaf = leaf_hash(stored.as_bytes());
-    let result = if believed.tenant != event.tenant {
-        let detail = format!("the checkpoint is of tenant {:?}", believed.tenant);
-        verdict.found(at_event("checkpoint_mismatch", detail));
-        "not of the event's tenant"
-    } else if let Err(error) =
-        verify_inclusion(bundle.index, checkpoint.size, &leaf, &bundle.path, &checkpoint.root)
-    {
-        let detail = format!("the event is not in the log that was sealed: {error}");
-        verdict.found(at_event("checkpoint_mismatch", detail));
-        "does not contain the event"
-    } else {
-        contained(event, verdict)
-    };
-    verdict.checkpoints.push(sealed::report(believed, result));
 }
 
 /// What the log contains: it is made of recorded hashes, so it proves shown fields only as far as they have the recorded hash.

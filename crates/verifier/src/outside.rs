@@ -148,13 +148,11 @@ impl Evidence for Outside {
             Ok(found) => found,
             Err(error) => return self.unproven(claim.kind, &error),
         };
-        // Paths in trees of different sizes can look alike: the size is part of what was anchored.
-        if found.seal.size != claim.leaves {
-            let why = format!("the batch has {} checkpoints, not {}", found.seal.size, claim.leaves);
-            return Said::Refuted(why);
+        if found.seal.size != claim.size {
+            return Said::Refuted(format!("{} entries were anchored, not {}", found.seal.size, claim.size));
         }
-        if found.log_id.is_some_and(|log_id| log_id != Batch::log_id(claim.base)) {
-            return Said::Refuted(format!("it is of another log than {:?}", claim.base));
+        if found.log_id.is_some_and(|log_id| log_id != Batch::log_id(claim.origin)) {
+            return Said::Refuted(format!("it is of another registry than {:?}", claim.origin));
         }
         self.rests_on(found)
     }

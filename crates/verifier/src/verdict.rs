@@ -164,10 +164,10 @@ pub struct Sealed {
 pub struct Anchored {
     /// Which driver made it.
     pub kind: String,
-    /// Events that the anchored checkpoint covers.
+    /// Entries of the registry that were anchored.
     pub tree_size: u64,
-    /// The batch's root, in hexadecimal.
-    pub batch_root: Option<String>,
+    /// Their root, in hexadecimal.
+    pub root: String,
     /// What came of checking it.
     pub outcome: AnchorOutcome,
     /// What its evidence proves, when it holds.
@@ -345,7 +345,7 @@ impl Verdict {
         }
         for anchor in &self.anchors {
             let Anchored { kind, tree_size, result, .. } = anchor;
-            let _ = writeln!(out, "anchor: {kind}, {}: {result}", count(*tree_size, "event"));
+            let _ = writeln!(out, "anchor: {kind}, {}: {result}", entries(*tree_size));
         }
         for note in &self.notes {
             let _ = writeln!(out, "note: {note}");

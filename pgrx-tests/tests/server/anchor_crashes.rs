@@ -81,10 +81,7 @@ fn a_crash_during_any_call_anchors_once_and_loses_nothing() {
         assert_eq!(events, batches, "{method}");
         assert_eq!(events.len(), number + 1, "one for each batch: {method}");
     }
-    assert_eq!(
-        server.client.line("SELECT count(*) FROM zeroauth_audit_internal.anchors WHERE state <> 'finalized'"),
-        "0"
-    );
+    assert_eq!(server.client.line("SELECT count(*) FROM audit_anchors WHERE state <> 'finalized'"), "0");
     assert_eq!(
         server
             .client

@@ -60,7 +60,7 @@ fn assert_anchored_once(server: &mut Anchoring, chain: &Chain) {
         chain.events().iter().map(|(epoch, id, root)| format!("{epoch}|{root}|{id}|t")).collect();
     assert_eq!(events, batches, "what the chain has is what is called final");
     assert_eq!(
-        server.client.line("SELECT count(*) FROM zeroauth_audit_internal.anchors a JOIN zeroauth_audit_internal.anchor_batches b ON b.target = a.target AND b.epoch = a.batch WHERE (a.state, a.tx_hash) IS DISTINCT FROM (b.state, b.machine #>> '{inclusion,id}')"),
+        server.client.line("SELECT count(*) FROM audit_anchors a JOIN zeroauth_audit_internal.anchor_batches b ON b.target = a.target AND b.epoch = a.batch WHERE (a.state, a.tx_hash) IS DISTINCT FROM (b.state, b.machine #>> '{inclusion,id}')"),
         "0"
     );
 }
@@ -140,7 +140,7 @@ fn a_reorganisation_undoes_what_was_included_and_it_is_sent_again() {
     server.wait("chain", "submitted");
     server.pass("1 minute");
     server.wait("chain", "included");
-    assert_eq!(server.client.line("SELECT count(DISTINCT tx_hash), bool_and(anchored_at IS NOT NULL) FROM zeroauth_audit_internal.anchors WHERE target = 'chain' AND state = 'included'"), "1|t");
+    assert_eq!(server.client.line("SELECT count(DISTINCT tx_hash), bool_and(anchored_at IS NOT NULL) FROM audit_anchors WHERE target = 'chain' AND state = 'included'"), "1|t");
     chain.anvil.call("anvil_reorg", json!([1, []]));
     assert_eq!(chain.events().len(), 0);
     server.pass("2 minutes");
@@ -233,12 +233,7 @@ fn an_endpoint_that_lies_makes_nothing_final() {
     }
     wait_for(&mut server, "endpoint");
     assert_ne!(server.client.line("SELECT state FROM zeroauth_audit_internal.anchor_batches"), "finalized");
-    assert_eq!(
-        server
-            .client
-            .line("SELECT count(*) FROM zeroauth_audit_internal.anchors WHERE anchored_at IS NOT NULL"),
-        "0"
-    );
+    assert_eq!(server.client.line("SELECT count(*) FROM audit_anchors WHERE anchored_at IS NOT NULL"), "0");
     chain.second.behave(Behaviour::Honest);
     assert_anchored_once(&mut server, &chain);
 }
@@ -256,9 +251,7 @@ fn what_the_chain_refuses_is_said_in_words_and_tried_again_when_it_was_mended() 
     assert_eq!(server.run("anchor"), "succeeded|-|-");
     wait_for(&mut server, "the contract refuses: it is paused|planned|0|t|f");
     assert_eq!(
-        server.client.lines(
-            "SELECT DISTINCT error, state FROM zeroauth_audit_internal.anchors WHERE target = 'chain'"
-        ),
+        server.client.lines("SELECT DISTINCT error, state FROM audit_anchors WHERE target = 'chain'"),
         ["the contract refuses: it is paused|planned"]
     );
     assert_eq!(chain.anvil.send(&owner, Some(&chain.contract), &call("unpause()"))["status"], "0x1");
@@ -286,10 +279,7 @@ fn what_the_chain_refuses_is_said_in_words_and_tried_again_when_it_was_mended() 
     chain.anvil.call("anvil_setCode", json!([chain.contract, code]));
     server.client.run("SELECT audit_anchor_retry('chain')");
     assert_anchored_once(&mut server, &chain);
-    assert_eq!(
-        server.client.line("SELECT count(*) FROM zeroauth_audit_internal.anchors WHERE error IS NOT NULL"),
-        "0"
-    );
+    assert_eq!(server.client.line("SELECT count(*) FROM audit_anchors WHERE error IS NOT NULL"), "0");
 }
 
 #[test]
@@ -335,11 +325,8 @@ fn ten_thousand_tenants_are_one_transaction_of_less_than_100_000_gas() {
     let (mut server, chain) = start("anchor_scale");
     server.client.run("INSERT INTO audit_events (tenant_id, action) SELECT 'tenant ' || i, 'x' FROM generate_series(1, 10000) i");
     assert_eq!(server.run("checkpoint"), "succeeded|-|-");
-    let sealed: i64 = server
-        .client
-        .line("SELECT count(*) FROM zeroauth_audit_internal.checkpoints WHERE note IS NOT NULL")
-        .parse()
-        .unwrap();
+    let sealed: i64 =
+        server.client.line("SELECT count(*) FROM zeroauth_audit_internal.registry_entries").parse().unwrap();
     assert!(sealed >= 10_002, "{sealed}");
     let outcome = server
         .client
@@ -351,7 +338,7 @@ fn ten_thousand_tenants_are_one_transaction_of_less_than_100_000_gas() {
     println!("{gas} gas");
     assert!(gas <= 100_000, "{gas}");
     assert_eq!(
-        server.client.line("SELECT count(*) >= 10002, count(DISTINCT tx_hash), bool_and(state = 'finalized') FROM zeroauth_audit_internal.anchors WHERE anchored_at > now() - interval '36 hours'"),
+        server.client.line("SELECT count(*) >= 10002, count(DISTINCT tx_hash), bool_and(state = 'finalized') FROM audit_anchors WHERE anchored_at > now() - interval '36 hours'"),
         "t|1|t"
     );
 }

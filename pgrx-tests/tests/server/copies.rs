@@ -50,7 +50,7 @@ fn pitfall_38_review_1_11_red_team_f2_a_database_made_from_a_template_signs_publ
     let tripwires = "SELECT count(*) FROM zeroauth_audit_internal.job_runs WHERE job = 'tripwire' AND status = 'succeeded'";
     let seen = copy.line(tripwires);
     wait_until(DEADLINE, "tripwires to look on", || copy.line(tripwires) != seen);
-    assert_eq!(copy.line("SELECT max(tree_size) FROM zeroauth_audit_internal.checkpoints"), "5");
+    assert_eq!(copy.line("SELECT max(tree_size) FROM zeroauth_audit_internal.logs"), "5");
     assert_eq!(
         copy.line(
             "SELECT state FROM zeroauth_audit_internal.alert_deliveries WHERE fingerprint = 'gap:copy'"

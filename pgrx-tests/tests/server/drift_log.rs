@@ -51,7 +51,7 @@ fn pitfall_15_16_17_18_27_drift_misses_what_was_sealed_whatever_its_memory_says(
             "events of chain 0 of tenant \"globex\", or its log, are not what was sealed, at seq 200 first",
         ),
         (
-            "SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.checkpoints SET note = NULL WHERE tenant_id = 'globex'",
+            "SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.registry_entries SET root = sha256('x') WHERE tenant_id = 'globex'",
             "globex",
             "checkpoint_mismatch:globex:",
             "the log of tenant \"globex\" is not what was sealed",

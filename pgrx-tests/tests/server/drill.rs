@@ -217,7 +217,7 @@ fn pitfall_25_silence_that_is_not_sealed_fails_the_drill() {
     assert_eq!(
         failed(&mut client),
         [
-            "25|an hour passes without events, then what was before it is deleted|tail_truncated|tail_truncated, but not stored as given"
+            "25|ten minutes pass without events, then what was before them is deleted|tail_truncated|tail_truncated, but not stored as given"
         ]
     );
 }

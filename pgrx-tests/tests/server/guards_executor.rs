@@ -195,15 +195,18 @@ fn public_report_a4_an_upsert_is_told_to_do_nothing_and_nothing_of_maintenance()
 }
 
 /// Written by nothing but the extension's functions.
-const STATE: [&str; 20] = [
+const STATE: [&str; 23] = [
     "logs",
     "log_intervals",
     "tiles",
-    "checkpoints",
     "keys",
-    "cosignatures",
+    "registry_names",
+    "registry_entries",
+    "registry_tiles",
+    "registry_runs",
+    "registry_cosignatures",
+    "registry_found",
     "anchor_batches",
-    "anchors",
     "tenant_status",
     "anchor_findings",
     "anchor_check_state",

@@ -131,22 +131,12 @@ fn pitfall_15_16_17_18_27_what_was_sealed_is_missed_by_its_class() {
             &["checkpoint_mismatch|-|-", "last: checkpoint_mismatch"],
         ),
         (
-            "SET LOCAL zeroauth_audit.maintenance = on; DELETE FROM zeroauth_audit_internal.checkpoints WHERE tenant_id = 'globex' AND tree_size = 200",
+            "SET LOCAL zeroauth_audit.maintenance = on; DELETE FROM zeroauth_audit_internal.registry_entries WHERE tenant_id = 'globex'",
             "globex",
             &["checkpoint_mismatch|-|-", "last: checkpoint_mismatch"],
         ),
         (
-            "SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.checkpoints SET note = NULL WHERE tenant_id = 'globex'",
-            "globex",
-            &["checkpoint_mismatch|-|-", "last: checkpoint_mismatch"],
-        ),
-        (
-            "SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.checkpoints c SET note = (SELECT note FROM zeroauth_audit_internal.checkpoints o WHERE o.tenant_id = 'acme' ORDER BY tree_size DESC LIMIT 1) WHERE tenant_id = 'globex'",
-            "globex",
-            &["checkpoint_mismatch|-|-", "last: checkpoint_mismatch"],
-        ),
-        (
-            "SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.checkpoints SET root = sha256('x') WHERE tenant_id = 'globex'",
+            "SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.registry_entries SET root = sha256('x') WHERE tenant_id = 'globex'",
             "globex",
             &["checkpoint_mismatch|-|-", "last: checkpoint_mismatch"],
         ),
@@ -158,9 +148,24 @@ fn pitfall_15_16_17_18_27_what_was_sealed_is_missed_by_its_class() {
     ] {
         assert_eq!(found(&mut client, tampering, tenant), expected, "{tampering}");
     }
+    // What was signed is of all tenants: no log can be relied on.
+    for tampering in [
+        "UPDATE zeroauth_audit_internal.registry_runs SET note = ''",
+        "UPDATE zeroauth_audit_internal.registry_runs SET note = (SELECT note FROM zeroauth_audit_internal.registry_runs ORDER BY number LIMIT 1)",
+        "UPDATE zeroauth_audit_internal.registry_runs SET root = sha256('x')",
+        "UPDATE zeroauth_audit_internal.registry_tiles SET hashes = sha256('x') || substr(hashes, 33)",
+    ] {
+        client.run(&format!("BEGIN; SET LOCAL zeroauth_audit.maintenance = on; {tampering}"));
+        assert_eq!(
+            client.lines("SELECT DISTINCT ok, classes FROM audit_verify()"),
+            ["f|{checkpoint_mismatch}"],
+            "{tampering}"
+        );
+        client.run("ROLLBACK");
+    }
     assert_whole(&mut client);
     // Somebody who takes the log away with the tail is seen as long as the registry knows it; from there on that is what sinks are for.
-    client.run("BEGIN; SET LOCAL zeroauth_audit.maintenance = on; DELETE FROM audit_events WHERE tenant_id = 'globex' AND seq > 100; DELETE FROM zeroauth_audit_internal.log_intervals WHERE tenant_id = 'globex' AND to_seq > 100; DELETE FROM zeroauth_audit_internal.checkpoints WHERE tenant_id = 'globex' AND tree_size > 100; UPDATE zeroauth_audit_internal.logs SET tree_size = 100 WHERE tenant_id = 'globex'");
+    client.run("BEGIN; SET LOCAL zeroauth_audit.maintenance = on; DELETE FROM audit_events WHERE tenant_id = 'globex' AND seq > 100; DELETE FROM zeroauth_audit_internal.log_intervals WHERE tenant_id = 'globex' AND to_seq > 100; UPDATE zeroauth_audit_internal.logs SET tree_size = 100 WHERE tenant_id = 'globex'");
     assert_eq!(
         client.lines("SELECT class, detail FROM audit_findings('globex')"),
         [

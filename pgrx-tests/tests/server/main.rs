@@ -97,6 +97,7 @@ mod upgrade;
 mod vectors;
 mod verify;
 mod verify_long;
+mod witness;
 mod worker_alerts;
 mod worker_cron;
 mod worker_jobs;

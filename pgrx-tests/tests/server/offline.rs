@@ -7,11 +7,11 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use postgres::Client;
-use zeroauth_audit_tests::workspace;
+use zeroauth_audit_tests::{wait_until, workspace};
 
 use crate::log_tamper::RECOMPUTE;
 use crate::publish::{Publishing, append, publishing};
-use crate::support::Sql;
+use crate::support::{DEADLINE, Sql};
 
 /// The program, built from this checkout.
 pub fn program() -> &'static Path {
@@ -113,7 +113,7 @@ fn pitfall_18_28_whoever_kept_last_weeks_checkpoints_finds_what_a_superuser_with
 
     // Whoever does these also sets watermarks, tiles, intervals and checkpoints right, and signs: nothing inside is left to compare
     // with, so all of it is thrown away and made anew.
-    let forget = "SET LOCAL zeroauth_audit.maintenance = on; DELETE FROM zeroauth_audit_internal.watermarks; DELETE FROM zeroauth_audit_internal.tiles; DELETE FROM zeroauth_audit_internal.log_intervals; DELETE FROM zeroauth_audit_internal.checkpoints; DELETE FROM zeroauth_audit_internal.logs; DELETE FROM zeroauth_audit_internal.sinks; DELETE FROM zeroauth_audit_internal.cosignatures; DELETE FROM zeroauth_audit_internal.registry_entries; DELETE FROM zeroauth_audit_internal.registry_tiles; DELETE FROM zeroauth_audit_internal.registry_runs; DELETE FROM zeroauth_audit_internal.registry_names";
+    let forget = "SET LOCAL zeroauth_audit.maintenance = on; DELETE FROM zeroauth_audit_internal.watermarks; DELETE FROM zeroauth_audit_internal.tiles; DELETE FROM zeroauth_audit_internal.log_intervals; DELETE FROM zeroauth_audit_internal.logs; DELETE FROM zeroauth_audit_internal.sinks; DELETE FROM zeroauth_audit_internal.registry_entries; DELETE FROM zeroauth_audit_internal.registry_tiles; DELETE FROM zeroauth_audit_internal.registry_runs; DELETE FROM zeroauth_audit_internal.registry_names";
     for (tampering, expected) in [
         (
             "UPDATE audit_events SET outcome = 'failure' WHERE tenant_id = 'acme' AND chain = 0 AND seq = 123; SELECT recompute('acme', 0::smallint, 123)",
@@ -196,20 +196,19 @@ fn what_psql_writes_to_a_file_is_verified_as_it_is() {
     let prove = "SELECT audit_prove('acme', event_id) FROM audit_events WHERE tenant_id = 'acme' AND seq = 2";
     let export = save("export", "-AtX", "SELECT audit_export('acme')");
     let bundle = save("bundle", "-AtX", prove);
-    let checkpoint = save(
-        "checkpoint",
-        "-AtX",
-        "SELECT note FROM audit_checkpoints WHERE tenant_id = 'acme' ORDER BY sealed_at DESC LIMIT 1",
-    );
+    let checkpoint =
+        save("checkpoint", "-AtX", "SELECT note FROM audit_checkpoints ORDER BY run DESC LIMIT 1");
     let names = save("names", "-AtX", "SELECT audit_export_names()");
     for file in [&bundle, &checkpoint] {
         assert!(std::fs::read(file).unwrap().ends_with(b"\n\n"), "{file} is not as psql writes it");
     }
     let verified = (0, "verified".to_owned(), vec![]);
     assert_eq!(auditor.run(&["verify-bundle", &bundle]), verified);
-    assert_eq!(auditor.run(&["verify-export", &export, "--checkpoint", &checkpoint]), verified);
     let kept = publishing.directory.to_str().unwrap();
-    assert_eq!(auditor.run(&["verify-checkpoints", kept]), verified);
+    wait_until(DEADLINE, "every run to be published", || {
+        client.line("SELECT published_to = (SELECT max(run) FROM audit_checkpoints) FROM zeroauth_audit_internal.sinks") == "t"
+    });
+    assert_eq!(auditor.run(&["verify-checkpoints", kept, "--kept", &checkpoint]), verified);
     assert_eq!(auditor.run(&["verify-export", &export, "--runs", kept, "--names", &names]), verified);
     // Without -At it is a table, and the verdict says so.
     let table = save("table", "-X", prove);

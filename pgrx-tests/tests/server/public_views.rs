@@ -21,9 +21,9 @@ const VIEWS: [(&str, &str); 11] = [
     ),
     (
         "audit_anchors",
-        "tenant_id target anchored_at state tree_size tx_hash block_number block_hash chain_id contract token batch epoch root batch_root consistent attempts error",
+        "tenant_id target anchored_at state tree_size tx_hash block_number block_hash chain_id contract token batch epoch root registry_size registry_root attempts error",
     ),
-    ("audit_checkpoints", "sealed_at tenant_id origin tree_size root note"),
+    ("audit_checkpoints", "sealed_at origin tree_size root note run"),
     (
         "audit_job_runs",
         "job status started_at finished_at run_by steps error error_code scheduled_for id summary",
@@ -45,12 +45,12 @@ INSERT INTO zeroauth_audit_internal.alert_routes (name, kind, url_file, secret_f
 SELECT zeroauth_audit_internal.raise_alert('gap', 1::smallint, 'acme', 'gap:acme', 'events are missing', '{"seq": 7}');
 INSERT INTO zeroauth_audit_internal.sinks (name, kind, directory) VALUES ('worm', 'directory', '/mnt/worm');
 UPDATE zeroauth_audit_internal.sinks SET published_to = 3, last_success = '2026-11-30 05:00+00';
-INSERT INTO zeroauth_audit_internal.logs (tenant_id, origin, tree_size) VALUES ('acme', 'log.example/audit/acme', 2);
-INSERT INTO zeroauth_audit_internal.checkpoints (tenant_id, epoch, tree_size, root, note) VALUES ('acme', 0, 1, sha256('1'), E'one\n'), ('acme', 0, 2, sha256('2'), E'two\n');
-INSERT INTO zeroauth_audit_internal.cosignatures (sink, tenant_id, epoch, tree_size, line, cosigned_at) VALUES ('b', 'acme', 0, 2, 'seen by b', now()), ('a', 'acme', 0, 2, 'seen by a', now());
+INSERT INTO zeroauth_audit_internal.logs (tenant_id, tree_size) VALUES ('acme', 2);
 INSERT INTO zeroauth_audit_internal.keys (public_key, vkey) VALUES (sha256('k'), 'log.example/audit+1ab2c3d4+AQID');
-INSERT INTO zeroauth_audit_internal.anchor_batches (target, epoch, origin, log_id, root, leaves, batch_time, machine, state, finalized_at) VALUES ('file', 1, 'o', sha256('o'), sha256('r'), 1, '2026-11-30 00:30+00', '{"secret bytes": 1}', 'finalized', '2026-11-30 00:31+00');
-INSERT INTO zeroauth_audit_internal.anchors (tenant_id, epoch, target, batch, tree_size, root, batch_root, leaf_index, path, state, anchored_at) VALUES ('acme', 0, 'file', 1, 2, sha256('2'), sha256('r'), 0, '', 'finalized', '2026-11-30 00:31+00');
+INSERT INTO zeroauth_audit_internal.registry_entries (entry, tenant_id, epoch, tree_size, root) VALUES (1, 'acme', 0, 2, sha256('2'));
+INSERT INTO zeroauth_audit_internal.registry_runs (number, size_before, size, system_identifier, database, root, digest, note) VALUES (1, 0, 2, '7', 5, sha256('r'), sha256('f'), E'log.example/audit\n2\n');
+INSERT INTO zeroauth_audit_internal.registry_cosignatures (sink, run, size, line, cosigned_at) VALUES ('b', 1, 2, 'seen by b', now()), ('a', 1, 2, 'seen by a', now());
+INSERT INTO zeroauth_audit_internal.anchor_batches (target, epoch, origin, log_id, root, size, batch_time, machine, state, finalized_at, anchored_at) VALUES ('file', 1, 'log.example/audit', sha256('o'), sha256('r'), 2, '2026-11-30 00:30+00', '{"secret bytes": 1}', 'finalized', '2026-11-30 00:31+00', '2026-11-30 00:31+00');
 INSERT INTO zeroauth_audit_internal.tenant_status (tenant_id, state, since, banner) VALUES ('acme', 'anchor-late', '2026-11-29 00:30+00', 'the anchor is late')"#;
 
 fn shown(name: &str) -> (Database, Client) {
@@ -111,8 +111,8 @@ fn an_auditor_who_operates_reads_them_all_and_nothing_behind_them() {
         r#"oncall|webhook|t|unused|~|{"url_file": "/run/oncall.url", "from_level": 1, "secret_file": "/run/oncall.key", "min_severity": 4}"#
     );
     assert_eq!(
-        reader.lines("SELECT tenant_id, origin, tree_size, note FROM audit_checkpoints ORDER BY tree_size"),
-        ["acme|log.example/audit/acme|1|one\n", "acme|log.example/audit/acme|2|two\nseen by a\nseen by b\n"]
+        reader.lines("SELECT run, origin, tree_size, note FROM audit_checkpoints ORDER BY run"),
+        ["1|log.example/audit|2|log.example/audit\n2\nseen by a\nseen by b\n"]
     );
     assert_eq!(
         reader.line(
@@ -170,7 +170,7 @@ fn states_have_one_word_each_and_no_hyphen() {
         .run("SET LOCAL zeroauth_audit.maintenance = on; UPDATE zeroauth_audit_internal.alert_deliveries SET state = 'delivered', delivered_at = now()");
     assert_eq!(client.line(route), "ok|f|~");
     let target = "SELECT state, failing_since IS NOT NULL, last_error, batch FROM audit_anchor_targets";
-    client.run("SET LOCAL zeroauth_audit.maintenance = on; INSERT INTO zeroauth_audit_internal.anchor_batches (target, epoch, origin, log_id, root, leaves, batch_time, machine, next_at, first_failed_at, last_error) VALUES ('file', 2, 'o', sha256('o'), sha256('r'), 1, now(), '{}', now(), now(), 'endpoint 1: no answer in time')");
+    client.run("SET LOCAL zeroauth_audit.maintenance = on; INSERT INTO zeroauth_audit_internal.anchor_batches (target, epoch, origin, log_id, root, size, batch_time, machine, next_at, first_failed_at, last_error) VALUES ('file', 2, 'o', sha256('o'), sha256('r'), 1, now(), '{}', now(), now(), 'endpoint 1: no answer in time')");
     assert_eq!(client.line(target), "failing|t|endpoint 1: no answer in time|2");
     client.run("UPDATE zeroauth_audit_internal.jobs SET overdue_at = now() - interval '1 second' WHERE name = 'prune'");
     assert_eq!(client.line("SELECT overdue FROM audit_jobs WHERE name = 'prune'"), "t");
@@ -268,8 +268,8 @@ fn an_edit_is_refused_with_the_call_that_does_it() {
         ),
         (
             "audit_checkpoints",
-            "(tenant_id) VALUES ('acme')".to_owned(),
-            "tree_size = 1",
+            "(run) VALUES (7)".to_owned(),
+            "run = 1",
             [
                 job.to_owned(),
                 job.to_owned(),

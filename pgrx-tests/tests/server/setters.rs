@@ -417,7 +417,7 @@ fn a_target_is_created_changed_and_dropped_unless_it_has_anchors() {
         notices.starts_with("nothing is anchored at target \"worm\" any more; what was anchored stays"),
         "{notices}"
     );
-    client.run("SET LOCAL zeroauth_audit.maintenance = on; INSERT INTO zeroauth_audit_internal.anchor_batches (target, epoch, origin, log_id, root, leaves, batch_time, machine) VALUES ('worm', 1, 'o', sha256(''), sha256(''), 1, now(), '{}')");
+    client.run("SET LOCAL zeroauth_audit.maintenance = on; INSERT INTO zeroauth_audit_internal.anchor_batches (target, epoch, origin, log_id, root, size, batch_time, machine) VALUES ('worm', 1, 'o', sha256(''), sha256(''), 1, now(), '{}')");
     assert_eq!(
         refused(&mut client, "ZA061", "SELECT audit_anchor_target_drop('worm', 'sold')"),
         "anchor target \"worm\" has anchors / What was anchored there is checked by its row. Disable it instead: SELECT audit_anchor_target_set('worm', enabled => false);"

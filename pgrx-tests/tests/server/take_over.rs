@@ -274,7 +274,7 @@ fn all_tables_of_the_log_emptied_with_the_worker_running_are_told_by_the_directo
     wait_until(DEADLINE, "the run to end", || {
         client.line("SELECT count(*) FROM zeroauth_audit_internal.job_runs WHERE status = 'running' AND job = 'checkpoint'") == "0"
     });
-    client.run(&format!("{MAINTAIN}; DELETE FROM zeroauth_audit_internal.registry_entries; DELETE FROM zeroauth_audit_internal.registry_tiles; DELETE FROM zeroauth_audit_internal.registry_runs; DELETE FROM zeroauth_audit_internal.registry_names; DELETE FROM zeroauth_audit_internal.tiles; DELETE FROM zeroauth_audit_internal.log_intervals; DELETE FROM zeroauth_audit_internal.checkpoints; DELETE FROM zeroauth_audit_internal.logs; DELETE FROM zeroauth_audit_internal.watermarks"));
+    client.run(&format!("{MAINTAIN}; DELETE FROM zeroauth_audit_internal.registry_entries; DELETE FROM zeroauth_audit_internal.registry_tiles; DELETE FROM zeroauth_audit_internal.registry_runs; DELETE FROM zeroauth_audit_internal.registry_names; DELETE FROM zeroauth_audit_internal.tiles; DELETE FROM zeroauth_audit_internal.log_intervals; DELETE FROM zeroauth_audit_internal.logs; DELETE FROM zeroauth_audit_internal.watermarks"));
     append(&mut client, "acme", 1);
     wait_until(3 * DEADLINE, "the alert", || client.line(FORKED) == "1");
     assert_eq!(publishing.newest(), ["acme 11"], "nothing of the new one is published");

@@ -58,22 +58,6 @@ REVOKE ALL ON FUNCTION zeroauth_audit_internal.anchor_answer(text, bigint, text)
 COMMENT ON FUNCTION zeroauth_audit_internal.anchor_answer(text, bigint, text) IS
     'Called by the worker with how what a target has under an epoch differs from what was anchored; NULL: not at all.';
 
-CREATE FUNCTION zeroauth_audit_internal.anchor_linked(tenant text, epoch integer, target text, batch bigint, difference text) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    UPDATE zeroauth_audit_internal.anchors a SET consistent = difference IS NULL
-    WHERE a.tenant_id = tenant AND a.epoch = anchor_linked.epoch AND a.target = anchor_linked.target AND a.batch = anchor_linked.batch;
-    IF difference IS NOT NULL THEN
-        PERFORM zeroauth_audit_internal.anchor_find('anchor_mismatch', 'events', tenant, '', 0, difference);
-    END IF;
-END
-$$;
-REVOKE ALL ON FUNCTION zeroauth_audit_internal.anchor_linked(text, integer, text, bigint, text) FROM PUBLIC;
-COMMENT ON FUNCTION zeroauth_audit_internal.anchor_linked(text, integer, text, bigint, text) IS
-    'Part of the job anchor: says whether an anchor continues the one before it, or why not, which is a finding.';
-
 -- The order of the leaves without a sort, which would read a whole log for the first row.
 CREATE FUNCTION zeroauth_audit_internal.anchor_recompute(tenant text, epoch integer, leaf bigint, frontier bytea, since timestamptz, milliseconds integer) RETURNS jsonb
     LANGUAGE c STABLE STRICT PARALLEL UNSAFE
@@ -82,7 +66,7 @@ CREATE FUNCTION zeroauth_audit_internal.anchor_recompute(tenant text, epoch inte
     AS 'MODULE_PATHNAME', 'zeroauth_audit_anchor_recompute';
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.anchor_recompute(text, integer, bigint, bytea, timestamptz, integer) FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.anchor_recompute(text, integer, bigint, bytea, timestamptz, integer) IS
-    'Part of the job anchor_check: goes on with the root of a log from its events, for so many milliseconds but at least one interval, and compares it with every checkpoint that was anchored since a time. Returns how far it came, and how the first that differs does. Changes nothing.';
+    'Part of the job anchor_check: goes on with the root of a log from its events, for so many milliseconds but at least one interval, and compares it with what the registry said of it each time that it was anchored since a time. Returns how far it came, and how the first that differs does. Changes nothing.';
 
 CREATE FUNCTION zeroauth_audit_internal.anchor_batch_difference(target text, batch bigint) RETURNS text
     LANGUAGE c STABLE STRICT PARALLEL UNSAFE
@@ -91,7 +75,7 @@ CREATE FUNCTION zeroauth_audit_internal.anchor_batch_difference(target text, bat
     AS 'MODULE_PATHNAME', 'zeroauth_audit_anchor_batch_difference';
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.anchor_batch_difference(text, bigint) FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.anchor_batch_difference(text, bigint) IS
-    'Part of the job anchor_check: why the rows of audit_anchors do not make up the root of their batch; NULL when they do.';
+    'Part of the job anchor_check: why the registry does not have the root that a batch anchored of it; NULL when it does.';
 
 CREATE FUNCTION zeroauth_audit_internal.anchor_check_begin(this_run bigint) RETURNS void
     LANGUAGE plpgsql
@@ -173,26 +157,40 @@ DECLARE
     result jsonb;
     logs bigint := 0;
     compared bigint := 0;
+    is_gone boolean;
     finding record;
+    anchored CONSTANT bigint := coalesce((
+        SELECT max(b.size) FROM zeroauth_audit_internal.anchor_batches b
+        WHERE b.state IN ('included', 'finalized')
+          AND b.origin = (SELECT split_part(r.note, chr(10), 1) FROM zeroauth_audit_internal.registry_runs r ORDER BY r.number DESC LIMIT 1)), 0);
 BEGIN
     SELECT s.started_at, s.tenant_id, s.epoch, s.leaf, s.frontier INTO pass, at_tenant, at_epoch, at_leaf, kept FROM zeroauth_audit_internal.anchor_check_state s;
     LOOP
+        is_gone := false;
         IF at_leaf = 0 THEN
-            SELECT a.tenant_id, a.epoch INTO at_tenant, at_epoch FROM zeroauth_audit_internal.anchors a
-            WHERE (a.tenant_id, a.epoch) > (at_tenant, at_epoch) ORDER BY a.tenant_id, a.epoch LIMIT 1;
+            SELECT l.epoch INTO at_epoch FROM zeroauth_audit_internal.logs l WHERE l.tenant_id = at_tenant AND l.epoch > at_epoch ORDER BY l.epoch LIMIT 1;
             IF NOT FOUND THEN
-                FOR finding IN SELECT f.source, f.tenant_id, f.target, f.batch FROM zeroauth_audit_internal.anchor_findings f
-                    WHERE f.source IN ('events', 'rows') AND f.last_seen_at < pass
-                       OR f.source = 'target' AND EXISTS (SELECT 1 FROM zeroauth_audit_internal.anchor_batches b WHERE b.target = f.target AND b.epoch = f.batch AND b.batch_time < pass - interval '90 days')
-                LOOP
-                    PERFORM zeroauth_audit_internal.anchor_gone(finding.source, finding.tenant_id, finding.target, finding.batch);
-                END LOOP;
-                UPDATE zeroauth_audit_internal.anchor_check_state SET phase = 'answers';
-                RETURN jsonb_build_object('logs', logs, 'compared', compared);
+                SELECT e.tenant_id INTO at_tenant FROM zeroauth_audit_internal.registry_entries e WHERE e.tenant_id > at_tenant ORDER BY e.tenant_id LIMIT 1;
+                IF NOT FOUND THEN
+                    FOR finding IN SELECT f.source, f.tenant_id, f.target, f.batch FROM zeroauth_audit_internal.anchor_findings f
+                        WHERE f.source IN ('events', 'rows') AND f.last_seen_at < pass
+                           OR f.source = 'target' AND EXISTS (SELECT 1 FROM zeroauth_audit_internal.anchor_batches b WHERE b.target = f.target AND b.epoch = f.batch AND b.batch_time < pass - interval '90 days')
+                    LOOP
+                        PERFORM zeroauth_audit_internal.anchor_gone(finding.source, finding.tenant_id, finding.target, finding.batch);
+                    END LOOP;
+                    UPDATE zeroauth_audit_internal.anchor_check_state SET phase = 'answers';
+                    RETURN jsonb_build_object('logs', logs, 'compared', compared);
+                END IF;
+                -- The log that was anchored last.
+                SELECT NOT EXISTS (SELECT 1 FROM zeroauth_audit_internal.logs l WHERE l.tenant_id = at_tenant AND l.epoch = e.epoch) INTO is_gone
+                FROM zeroauth_audit_internal.registry_entries e WHERE e.tenant_id = at_tenant AND e.entry < anchored ORDER BY e.entry DESC LIMIT 1;
+                at_epoch := coalesce((SELECT min(l.epoch) FROM zeroauth_audit_internal.logs l WHERE l.tenant_id = at_tenant), -1);
             END IF;
         END IF;
-        IF NOT EXISTS (SELECT 1 FROM zeroauth_audit_internal.logs l WHERE l.tenant_id = at_tenant AND l.epoch = at_epoch) THEN
+        IF is_gone THEN
             PERFORM zeroauth_audit_internal.anchor_find('tenant_missing', 'events', at_tenant, '', 0, 'its log was anchored, and is gone');
+        END IF;
+        IF at_epoch < 0 THEN
             result := jsonb_build_object('done', true);
         ELSE
             result := zeroauth_audit_internal.anchor_recompute(at_tenant, at_epoch, at_leaf, kept, pass - interval '90 days',
@@ -284,7 +282,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.job_anchor_check() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.job_anchor_check() IS
-    'The job anchor_check, one step of it: compares what was anchored in the last 90 days with the rows of audit_anchors, with the events themselves, and with what the targets have, which the worker reads. A difference is an alert of severity 1. ZA062 when a target could not be read.';
+    'The job anchor_check, one step of it: compares what was anchored in the last 90 days with the registry, the registry with the events themselves, and both with what the targets have, which the worker reads. A difference is an alert of severity 1. ZA062 when a target could not be read.';
 
 CREATE FUNCTION zeroauth_audit_internal.health_anchors() RETURNS jsonb
     LANGUAGE plpgsql STABLE

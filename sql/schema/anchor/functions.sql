@@ -99,7 +99,7 @@ REVOKE ALL ON FUNCTION zeroauth_audit_internal.anchor_event(text, text, text, bi
 COMMENT ON FUNCTION zeroauth_audit_internal.anchor_event(text, text, text, bigint, jsonb) IS
     'Adds an event about a batch to the trail of the tenant zeroauth_audit; a line in the server log when the trail refuses it.';
 
-CREATE FUNCTION zeroauth_audit_internal.anchor_begin_batch(target text, origin text, log_id bytea, root bytea, leaves bigint, batch_time bigint, machine jsonb) RETURNS bigint
+CREATE FUNCTION zeroauth_audit_internal.anchor_begin_batch(target text, origin text, log_id bytea, root bytea, size bigint, batch_time bigint, machine jsonb) RETURNS bigint
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -113,53 +113,22 @@ BEGIN
         WHERE b.target = anchor_begin_batch.target AND b.started_at IS NULL AND b.next_at IS NOT NULL
         RETURNING b.epoch
     LOOP
-        DELETE FROM zeroauth_audit_internal.anchors a WHERE a.target = anchor_begin_batch.target AND a.batch = dropped;
         PERFORM zeroauth_audit_internal.anchor_event('superseded', 'info', anchor_begin_batch.target, dropped, NULL);
     END LOOP;
     UPDATE zeroauth_audit_internal.anchor_targets t SET last_epoch = t.last_epoch + 1
     WHERE t.name = anchor_begin_batch.target RETURNING t.last_epoch INTO STRICT given;
-    INSERT INTO zeroauth_audit_internal.anchor_batches (target, epoch, origin, log_id, root, leaves, batch_time, scheduled_for, machine, next_at)
-    VALUES (anchor_begin_batch.target, given, origin, log_id, root, leaves, to_timestamp(batch_time),
+    INSERT INTO zeroauth_audit_internal.anchor_batches (target, epoch, origin, log_id, root, size, batch_time, scheduled_for, machine, next_at, chain_id, contract)
+    SELECT t.name, given, anchor_begin_batch.origin, anchor_begin_batch.log_id, anchor_begin_batch.root, anchor_begin_batch.size, to_timestamp(anchor_begin_batch.batch_time),
         (SELECT r.scheduled_for FROM zeroauth_audit_internal.job_runs r WHERE r.job = 'anchor' AND r.status = 'running' ORDER BY r.id DESC LIMIT 1),
-        machine, to_timestamp(batch_time));
+        anchor_begin_batch.machine, to_timestamp(anchor_begin_batch.batch_time),
+        CASE WHEN t.driver = 'evm' THEN (t.config ->> 'chain_id')::bigint END, CASE WHEN t.driver = 'evm' THEN lower(t.config ->> 'contract') END
+    FROM zeroauth_audit_internal.anchor_targets t WHERE t.name = anchor_begin_batch.target;
     RETURN given;
 END
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.anchor_begin_batch(text, text, bytea, bytea, bigint, bigint, jsonb) FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.anchor_begin_batch(text, text, bytea, bytea, bigint, bigint, jsonb) IS
     'Part of the job anchor: makes the row of a batch, in place of one that nobody has begun with, and returns its epoch.';
-
-CREATE FUNCTION zeroauth_audit_internal.anchor_copy(from_target text, from_batch bigint, to_target text, to_batch bigint) RETURNS void
-    LANGUAGE plpgsql
-    SET search_path = pg_catalog, pg_temp
-AS $$
-BEGIN
-    INSERT INTO zeroauth_audit_internal.anchors (tenant_id, epoch, target, batch, tree_size, root, batch_root, leaf_index, path, consistent, chain_id, contract)
-    SELECT a.tenant_id, a.epoch, to_target, to_batch, a.tree_size, a.root, a.batch_root, a.leaf_index, a.path,
-        CASE WHEN before.tree_size IS NULL OR before.tree_size = a.tree_size AND before.root = a.root THEN true END,
-        CASE WHEN t.driver = 'evm' THEN (t.config ->> 'chain_id')::bigint END, CASE WHEN t.driver = 'evm' THEN lower(t.config ->> 'contract') END
-    FROM zeroauth_audit_internal.anchors a
-    JOIN zeroauth_audit_internal.anchor_targets t ON t.name = to_target
-    LEFT JOIN LATERAL zeroauth_audit_internal.anchor_before(a.tenant_id, a.epoch, to_target, to_batch) before ON true
-    WHERE a.target = from_target AND a.batch = from_batch;
-END
-$$;
-REVOKE ALL ON FUNCTION zeroauth_audit_internal.anchor_copy(text, bigint, text, bigint) FROM PUBLIC;
-COMMENT ON FUNCTION zeroauth_audit_internal.anchor_copy(text, bigint, text, bigint) IS
-    'Gives a batch the rows of audit_anchors of another one with the same root.';
-
-CREATE FUNCTION zeroauth_audit_internal.anchor_before(tenant text, epoch integer, target text, batch bigint) RETURNS TABLE (tree_size bigint, root bytea)
-    LANGUAGE sql STABLE ROWS 1
-    SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT a.tree_size, a.root FROM zeroauth_audit_internal.anchors a
-    WHERE a.tenant_id OPERATOR(pg_catalog.=) anchor_before.tenant AND a.epoch OPERATOR(pg_catalog.=) anchor_before.epoch AND a.target OPERATOR(pg_catalog.=) anchor_before.target
-      AND a.batch OPERATOR(pg_catalog.<) anchor_before.batch AND (a.state OPERATOR(pg_catalog.=) 'included' OR a.state OPERATOR(pg_catalog.=) 'finalized')
-    ORDER BY a.batch DESC LIMIT 1;
-$$;
-REVOKE ALL ON FUNCTION zeroauth_audit_internal.anchor_before(text, integer, text, bigint) FROM PUBLIC;
-COMMENT ON FUNCTION zeroauth_audit_internal.anchor_before(text, integer, text, bigint) IS
-    'The newest anchor of a log at a target before a batch, as far as it is included there.';
 
 CREATE FUNCTION zeroauth_audit_internal.anchor_store(target text, epoch bigint, machine jsonb, is_over boolean, failure text, evidence jsonb) RETURNS void
     LANGUAGE plpgsql
@@ -182,22 +151,17 @@ BEGIN
         next_at = CASE WHEN NOT is_over THEN to_timestamp((anchor_store.machine ->> 'next')::bigint) END,
         first_failed_at = to_timestamp((anchor_store.machine #>> '{trouble,since}')::bigint),
         paged_at = CASE WHEN (anchor_store.machine #>> '{trouble,paged}')::boolean THEN coalesce(k.paged_at, clock_timestamp()) END,
-        last_error = coalesce(noted, k.last_error),
+        last_error = coalesce(noted, k.last_error), error = noted,
+        tx_hash = CASE WHEN driver <> 'rfc3161' THEN inclusion ->> 'id' END, token = CASE WHEN driver = 'rfc3161' THEN inclusion ->> 'id' END,
+        block_number = (inclusion ->> 'block_number')::bigint, block_hash = inclusion ->> 'block_hash', anchored_at = to_timestamp((inclusion ->> 'anchored_at')::bigint),
         included_at = to_timestamp((anchor_store.machine ->> 'included_since')::bigint),
         finalized_at = CASE WHEN anchor_store.machine ->> 'phase' = 'finalized' THEN coalesce(k.finalized_at, clock_timestamp()) END,
         evidence = coalesce(anchor_store.evidence, k.evidence)
     WHERE k.target = anchor_store.target AND k.epoch = anchor_store.epoch
     RETURNING k.* INTO STRICT b;
-    UPDATE zeroauth_audit_internal.anchors a
-    SET state = n.state, attempts = n.attempts, error = n.error, tx_hash = n.tx_hash, token = n.token, block_number = n.block_number, block_hash = n.block_hash, anchored_at = n.anchored_at
-    FROM (SELECT b.state, b.attempts, noted AS error, CASE WHEN driver <> 'rfc3161' THEN inclusion ->> 'id' END AS tx_hash, CASE WHEN driver = 'rfc3161' THEN inclusion ->> 'id' END AS token,
-            (inclusion ->> 'block_number')::bigint AS block_number, inclusion ->> 'block_hash' AS block_hash, to_timestamp((inclusion ->> 'anchored_at')::bigint) AS anchored_at) n
-    WHERE a.target = b.target AND a.batch = b.epoch
-      AND (a.state, a.attempts, a.error, a.tx_hash, a.token, a.block_number, a.block_hash, a.anchored_at)
-          IS DISTINCT FROM (n.state, n.attempts, n.error, n.tx_hash, n.token, n.block_number, n.block_hash, n.anchored_at);
     IF b.state <> before AND b.state IN ('included', 'finalized', 'orphaned', 'failed') THEN
         PERFORM zeroauth_audit_internal.anchor_event(b.state, CASE WHEN b.state = 'failed' THEN 'high' ELSE 'info' END, b.target, b.epoch,
-            jsonb_build_object('root', encode(b.root, 'hex'), 'leaves', b.leaves, 'batch_time', b.batch_time, 'id', inclusion ->> 'id',
+            jsonb_build_object('root', encode(b.root, 'hex'), 'entries', b.size, 'batch_time', b.batch_time, 'id', inclusion ->> 'id',
                 'block_number', inclusion -> 'block_number', 'block_hash', inclusion -> 'block_hash', 'error', noted));
         IF b.state = 'finalized' THEN
             PERFORM zeroauth_audit_internal.resolve_alert(f.fingerprint, 'the batch is final')
@@ -208,7 +172,7 @@ END
 $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.anchor_store(text, bigint, jsonb, boolean, text, jsonb) FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.anchor_store(text, bigint, jsonb, boolean, text, jsonb) IS
-    'Called by the worker: stores what it knows of a batch, and sets the rows of audit_anchors by it. is_over: nothing is left to do; failure: the newest trouble in words; evidence: when it was just collected. Adds an event when the batch became included, finalized, orphaned or failed.';
+    'Called by the worker: stores what it knows of a batch, and what audit_anchors shows of it. is_over: nothing is left to do; failure: the newest trouble in words; evidence: when it was just collected. Adds an event when the batch became included, finalized, orphaned or failed.';
 
 CREATE FUNCTION zeroauth_audit_internal.anchor_replan(target text, epoch bigint, above bigint, machine jsonb) RETURNS bigint
     LANGUAGE plpgsql
@@ -227,13 +191,11 @@ BEGIN
     IF FOUND THEN
         last := given + 1;
         UPDATE zeroauth_audit_internal.anchor_batches b SET epoch = last WHERE b.target = anchor_replan.target AND b.epoch = queued;
-        UPDATE zeroauth_audit_internal.anchors a SET batch = last WHERE a.target = anchor_replan.target AND a.batch = queued;
     END IF;
     UPDATE zeroauth_audit_internal.anchor_targets t SET last_epoch = last WHERE t.name = anchor_replan.target;
-    INSERT INTO zeroauth_audit_internal.anchor_batches (target, epoch, origin, log_id, root, leaves, batch_time, scheduled_for, machine, next_at)
-    SELECT b.target, given, b.origin, b.log_id, b.root, b.leaves, b.batch_time, b.scheduled_for, anchor_replan.machine, to_timestamp((anchor_replan.machine ->> 'next')::bigint)
+    INSERT INTO zeroauth_audit_internal.anchor_batches (target, epoch, origin, log_id, root, size, batch_time, scheduled_for, machine, next_at, chain_id, contract)
+    SELECT b.target, given, b.origin, b.log_id, b.root, b.size, b.batch_time, b.scheduled_for, anchor_replan.machine, to_timestamp((anchor_replan.machine ->> 'next')::bigint), b.chain_id, b.contract
     FROM zeroauth_audit_internal.anchor_batches b WHERE b.target = anchor_replan.target AND b.epoch = anchor_replan.epoch;
-    PERFORM zeroauth_audit_internal.anchor_copy(anchor_replan.target, anchor_replan.epoch, anchor_replan.target, given);
     UPDATE zeroauth_audit_internal.anchor_batches b SET replanned_as = given WHERE b.target = anchor_replan.target AND b.epoch = anchor_replan.epoch;
     RETURN given;
 END
@@ -281,7 +243,7 @@ CREATE FUNCTION zeroauth_audit_internal.job_anchor() RETURNS jsonb
     AS 'MODULE_PATHNAME', 'zeroauth_audit_job_anchor';
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.job_anchor() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.job_anchor() IS
-    'The job anchor, one step of it: seals what is new, then plans one batch for each enabled target over the newest signed checkpoint of every open log, ties each anchor to the one before it, and says how the tenants are. The worker anchors afterwards. Plans nothing without a checkpoint key.';
+    'The job anchor, one step of it: seals what is new, then plans one batch for each enabled target, of the registry as the newest run that may leave has it. The worker anchors afterwards. Plans nothing without a checkpoint key, and nothing at a target whose newest anchor the registry does not continue: that is an alert.';
 
 CREATE FUNCTION zeroauth_audit_internal.anchor_status() RETURNS jsonb
     LANGUAGE c VOLATILE PARALLEL UNSAFE

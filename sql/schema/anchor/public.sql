@@ -2,16 +2,21 @@
 -- retry a target.
 
 CREATE VIEW @extschema@.audit_anchors AS
-    SELECT a.tenant_id, a.target, a.anchored_at, a.state, a.tree_size, a.tx_hash, a.block_number, a.block_hash, a.chain_id, a.contract, a.token,
-        a.batch, a.epoch, a.root, a.batch_root, a.consistent, a.attempts, a.error
-    FROM zeroauth_audit_internal.anchors a;
+    SELECT l.tenant_id, b.target, b.anchored_at, b.state, e.tree_size, b.tx_hash, b.block_number, b.block_hash, b.chain_id, b.contract, b.token,
+        b.epoch AS batch, e.epoch, e.root, b.size AS registry_size, b.root AS registry_root, b.attempts, b.error
+    FROM zeroauth_audit_internal.anchor_batches b
+    CROSS JOIN (SELECT DISTINCT o.tenant_id FROM zeroauth_audit_internal.logs o) l
+    CROSS JOIN LATERAL (
+        SELECT r.epoch, r.tree_size, r.root FROM zeroauth_audit_internal.registry_entries r
+        WHERE r.tenant_id OPERATOR(pg_catalog.=) l.tenant_id AND r.entry OPERATOR(pg_catalog.<) b.size ORDER BY r.entry DESC LIMIT 1) e
+    WHERE b.origin OPERATOR(pg_catalog.=) (SELECT pg_catalog.split_part(n.note, pg_catalog.chr(10), 1) FROM zeroauth_audit_internal.registry_runs n ORDER BY n.number DESC LIMIT 1);
 REVOKE ALL ON TABLE @extschema@.audit_anchors FROM PUBLIC;
-COMMENT ON VIEW @extschema@.audit_anchors IS 'What of each tenant is fixed outside, where and since when: one row for each log, target and batch. SELECT count(*) .. WHERE anchored_at > now() - interval ''36 hours'' says whether the daily anchor came. Read-only; the job anchor and the worker write it.';
+COMMENT ON VIEW @extschema@.audit_anchors IS 'What of each tenant is fixed outside, where and since when: one row for each tenant, target and batch, once the tenant was part of what was anchored. SELECT count(*) .. WHERE anchored_at > now() - interval ''36 hours'' says whether the daily anchor came. Read-only; the job anchor and the worker write it.';
 COMMENT ON COLUMN @extschema@.audit_anchors.tenant_id IS 'Whose log it is.';
 COMMENT ON COLUMN @extschema@.audit_anchors.target IS 'Where it is anchored.';
 COMMENT ON COLUMN @extschema@.audit_anchors.anchored_at IS 'When the target says that it was anchored; NULL while it is not.';
 COMMENT ON COLUMN @extschema@.audit_anchors.state IS 'planned, submitted, included (it could still be undone), finalized, orphaned (it was included, and that was undone; it is sent again) or failed (it is planned again under another number).';
-COMMENT ON COLUMN @extschema@.audit_anchors.tree_size IS 'How many events the anchored checkpoint covers.';
+COMMENT ON COLUMN @extschema@.audit_anchors.tree_size IS 'How many events of the tenant it covers.';
 COMMENT ON COLUMN @extschema@.audit_anchors.tx_hash IS 'evm: hash of the transaction that it is in. file: SHA-256 of the line.';
 COMMENT ON COLUMN @extschema@.audit_anchors.block_number IS 'evm: number of the block.';
 COMMENT ON COLUMN @extschema@.audit_anchors.block_hash IS 'evm: hash of the block.';
@@ -19,10 +24,10 @@ COMMENT ON COLUMN @extschema@.audit_anchors.chain_id IS 'evm: number of the chai
 COMMENT ON COLUMN @extschema@.audit_anchors.contract IS 'evm: address of the contract.';
 COMMENT ON COLUMN @extschema@.audit_anchors.token IS 'rfc3161: the authority''s serial number of the token.';
 COMMENT ON COLUMN @extschema@.audit_anchors.batch IS 'Number of the batch at the target.';
-COMMENT ON COLUMN @extschema@.audit_anchors.epoch IS 'Which log of the tenant: 0, and one more after each acknowledged restore.';
-COMMENT ON COLUMN @extschema@.audit_anchors.root IS 'Root hash of the anchored checkpoint.';
-COMMENT ON COLUMN @extschema@.audit_anchors.batch_root IS 'Root hash of the batch: what was anchored.';
-COMMENT ON COLUMN @extschema@.audit_anchors.consistent IS 'Whether a consistency proof leads from the anchor before it to this one at this target; NULL: not looked at yet.';
+COMMENT ON COLUMN @extschema@.audit_anchors.epoch IS 'Which log of the tenant: 0, and one more after each acknowledged restore. What was written since the current one began is anchored by a row of that epoch.';
+COMMENT ON COLUMN @extschema@.audit_anchors.root IS 'Root hash of the tenant''s log of that size.';
+COMMENT ON COLUMN @extschema@.audit_anchors.registry_size IS 'How many entries of the registry were anchored.';
+COMMENT ON COLUMN @extschema@.audit_anchors.registry_root IS 'Their root hash: what the target has.';
 COMMENT ON COLUMN @extschema@.audit_anchors.attempts IS 'How often something was sent for the batch.';
 COMMENT ON COLUMN @extschema@.audit_anchors.error IS 'What keeps it from being anchored; NULL: nothing.';
 CREATE TRIGGER zeroauth_audit_refuse_edit INSTEAD OF INSERT OR UPDATE OR DELETE ON @extschema@.audit_anchors

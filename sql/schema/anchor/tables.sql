@@ -1,7 +1,7 @@
--- Anchors: checkpoints fixed outside the database. What is to go where, what is on its way, and what each tenant has of it.
+-- Anchors: the registry fixed outside the database. What is to go where, what is on its way, and what is there.
 --
--- One batch a day and target: the root of a Merkle tree over the newest signed checkpoints of all logs. The job anchor plans it, the
--- worker takes it outside, and every row here follows in the transaction that stores what happened.
+-- One batch a day and target: size and root of the registry, whatever the number of tenants. The job anchor plans it, the worker takes it
+-- outside, and its row follows in the transaction that stores what happened.
 
 CREATE TABLE zeroauth_audit_internal.anchor_targets (
     name text COLLATE pg_catalog."C" NOT NULL,
@@ -46,7 +46,7 @@ CREATE TABLE zeroauth_audit_internal.anchor_batches (
     origin text COLLATE pg_catalog."C" NOT NULL,
     log_id bytea NOT NULL,
     root bytea NOT NULL,
-    leaves bigint NOT NULL,
+    size bigint NOT NULL,
     batch_time timestamptz NOT NULL,
     scheduled_for timestamptz,
     planned_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
@@ -60,23 +60,32 @@ CREATE TABLE zeroauth_audit_internal.anchor_batches (
     last_error text,
     included_at timestamptz,
     finalized_at timestamptz,
+    tx_hash text,
+    chain_id bigint,
+    contract text,
+    block_number bigint,
+    block_hash text,
+    token text,
+    anchored_at timestamptz,
+    error text,
     evidence jsonb,
     replanned_as bigint,
     CONSTRAINT anchor_batches_pkey PRIMARY KEY (target, epoch),
     CONSTRAINT anchor_batches_epoch_check CHECK (epoch >= 1),
     CONSTRAINT anchor_batches_hashes_check CHECK (pg_catalog.octet_length(log_id) = 32 AND pg_catalog.octet_length(root) = 32),
-    CONSTRAINT anchor_batches_leaves_check CHECK (leaves >= 1),
+    CONSTRAINT anchor_batches_size_check CHECK (size >= 1),
     CONSTRAINT anchor_batches_state_check CHECK (state IN ('planned', 'submitted', 'included', 'finalized', 'orphaned', 'failed'))
 );
 CREATE INDEX anchor_batches_open ON zeroauth_audit_internal.anchor_batches (target, epoch) WHERE next_at IS NOT NULL;
+CREATE INDEX anchor_batches_anchored ON zeroauth_audit_internal.anchor_batches (anchored_at);
 REVOKE ALL ON TABLE zeroauth_audit_internal.anchor_batches FROM PUBLIC;
 COMMENT ON TABLE zeroauth_audit_internal.anchor_batches IS 'What went out in one piece: one row for each target and epoch. Written by the job anchor and by the worker.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.target IS 'Where it goes.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.epoch IS 'Its number there.';
-COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.origin IS 'The base origin: the name of the checkpoint key.';
-COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.log_id IS 'SHA-256 of the origin: by this the target knows the log.';
-COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.root IS 'Root hash of the Merkle tree (RFC 6962) over the bodies of the checkpoints, sorted by their origins byte by byte.';
-COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.leaves IS 'How many checkpoints.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.origin IS 'The origin of the registry: the name of the checkpoint key.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.log_id IS 'SHA-256 of the origin: by this the target knows the registry.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.root IS 'Root hash of the registry of this size (RFC 6962).';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.size IS 'How many entries of the registry are anchored.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.batch_time IS 'When it was made, in whole seconds.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.scheduled_for IS 'The time of the schedule that it was made for; NULL when somebody ran the job by hand.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.planned_at IS 'When the row was made: later than batch_time when the same root was given a new epoch.';
@@ -90,75 +99,23 @@ COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.paged_at IS 'When a per
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.last_error IS 'The newest failure. Never contains a part of a URL or of a key.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.included_at IS 'Since when it has been seen included.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.finalized_at IS 'When it was seen to be final.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.tx_hash IS 'evm: hash of the transaction that it is in. file: SHA-256 of the line.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.chain_id IS 'evm: number of the chain (EIP-155).';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.contract IS 'evm: address of the contract.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.block_number IS 'evm: number of the block.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.block_hash IS 'evm: its hash.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.token IS 'rfc3161: the authority''s serial number of the token, whose bytes are in the evidence.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.anchored_at IS 'When the target says that it was anchored; NULL while it is not.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.error IS 'What keeps it from being anchored; NULL: nothing.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.evidence IS 'What an auditor needs to check it without asking the database: transaction, receipt, proof and block header, or token, or signed note.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_batches.replanned_as IS 'Of a failed one: the epoch under which the same root was planned again.';
 COMMENT ON CONSTRAINT anchor_batches_pkey ON zeroauth_audit_internal.anchor_batches IS 'An epoch is used once.';
 COMMENT ON CONSTRAINT anchor_batches_epoch_check ON zeroauth_audit_internal.anchor_batches IS 'Epochs are counted from 1.';
 COMMENT ON CONSTRAINT anchor_batches_hashes_check ON zeroauth_audit_internal.anchor_batches IS 'SHA-256 hashes.';
-COMMENT ON CONSTRAINT anchor_batches_leaves_check ON zeroauth_audit_internal.anchor_batches IS 'Nothing is no batch.';
+COMMENT ON CONSTRAINT anchor_batches_size_check ON zeroauth_audit_internal.anchor_batches IS 'Nothing is no batch.';
 COMMENT ON CONSTRAINT anchor_batches_state_check ON zeroauth_audit_internal.anchor_batches IS 'The six states.';
 COMMENT ON INDEX zeroauth_audit_internal.anchor_batches_open IS 'What is on its way.';
-
-CREATE TABLE zeroauth_audit_internal.anchors (
-    tenant_id text COLLATE pg_catalog."C" NOT NULL,
-    epoch integer NOT NULL,
-    target text COLLATE pg_catalog."C" NOT NULL,
-    batch bigint NOT NULL,
-    tree_size bigint NOT NULL,
-    root bytea NOT NULL,
-    batch_root bytea NOT NULL,
-    leaf_index bigint NOT NULL,
-    path bytea NOT NULL,
-    consistent boolean,
-    state text COLLATE pg_catalog."C" NOT NULL DEFAULT 'planned',
-    tx_hash text,
-    chain_id bigint,
-    contract text,
-    block_number bigint,
-    block_hash text,
-    token text,
-    anchored_at timestamptz,
-    error text,
-    attempts integer NOT NULL DEFAULT 0,
-    CONSTRAINT anchors_pkey PRIMARY KEY (tenant_id, epoch, target, batch),
-    CONSTRAINT anchors_leaf_key UNIQUE (target, batch, leaf_index),
-    CONSTRAINT anchors_place_check CHECK (epoch >= 0 AND tree_size >= 0 AND leaf_index >= 0),
-    CONSTRAINT anchors_hashes_check CHECK (pg_catalog.octet_length(root) = 32 AND pg_catalog.octet_length(batch_root) = 32 AND pg_catalog.octet_length(path) % 32 = 0),
-    CONSTRAINT anchors_state_check CHECK (state IN ('planned', 'submitted', 'included', 'finalized', 'orphaned', 'failed'))
-) WITH (fillfactor = 70);
--- Hashes do not compress.
-ALTER TABLE zeroauth_audit_internal.anchors ALTER COLUMN path SET STORAGE EXTERNAL;
-CREATE INDEX anchors_anchored ON zeroauth_audit_internal.anchors (anchored_at);
-CREATE INDEX anchors_not_compared ON zeroauth_audit_internal.anchors (tenant_id, epoch) WHERE consistent IS NULL;
-REVOKE ALL ON TABLE zeroauth_audit_internal.anchors FROM PUBLIC;
-COMMENT ON TABLE zeroauth_audit_internal.anchors IS 'Every anchor of every tenant: one row for each log and batch, changed together with the batch.';
-COMMENT ON COLUMN zeroauth_audit_internal.anchors.tenant_id IS 'Whose log it is.';
-COMMENT ON COLUMN zeroauth_audit_internal.anchors.epoch IS 'Which log of the tenant.';
-COMMENT ON COLUMN zeroauth_audit_internal.anchors.target IS 'Where it is anchored.';
-COMMENT ON COLUMN zeroauth_audit_internal.anchors.batch IS 'The batch''s epoch there.';
-COMMENT ON COLUMN zeroauth_audit_internal.anchors.tree_size IS 'How many events the anchored checkpoint covers.';
-COMMENT ON COLUMN zeroauth_audit_internal.anchors.root IS 'Root hash of that checkpoint.';
-COMMENT ON COLUMN zeroauth_audit_internal.anchors.batch_root IS 'Root hash of the batch: what was anchored.';
-COMMENT ON COLUMN zeroauth_audit_internal.anchors.leaf_index IS 'Place of the checkpoint''s body in the batch, counted from 0.';
-COMMENT ON COLUMN zeroauth_audit_internal.anchors.path IS 'Inclusion path (RFC 9162) from there to batch_root, 32 bytes a hash.';
-COMMENT ON COLUMN zeroauth_audit_internal.anchors.consistent IS 'Whether a consistency proof leads from the anchor before it to this one at this target; NULL: not looked at yet.';
-COMMENT ON COLUMN zeroauth_audit_internal.anchors.state IS 'The state of the batch.';
-COMMENT ON COLUMN zeroauth_audit_internal.anchors.tx_hash IS 'evm: hash of the transaction that it is in. file: SHA-256 of the line.';
-COMMENT ON COLUMN zeroauth_audit_internal.anchors.chain_id IS 'evm: number of the chain (EIP-155).';
-COMMENT ON COLUMN zeroauth_audit_internal.anchors.contract IS 'evm: address of the contract.';
-COMMENT ON COLUMN zeroauth_audit_internal.anchors.block_number IS 'evm: number of the block.';
-COMMENT ON COLUMN zeroauth_audit_internal.anchors.block_hash IS 'evm: its hash.';
-COMMENT ON COLUMN zeroauth_audit_internal.anchors.token IS 'rfc3161: the authority''s serial number of the token, whose bytes are in the batch''s evidence.';
-COMMENT ON COLUMN zeroauth_audit_internal.anchors.anchored_at IS 'When the target says that it was anchored; NULL while it is not.';
-COMMENT ON COLUMN zeroauth_audit_internal.anchors.error IS 'What keeps it from being anchored; NULL: nothing.';
-COMMENT ON COLUMN zeroauth_audit_internal.anchors.attempts IS 'How often something was sent for the batch.';
-COMMENT ON CONSTRAINT anchors_pkey ON zeroauth_audit_internal.anchors IS 'One row for each log and batch; finds the anchors of a log.';
-COMMENT ON CONSTRAINT anchors_leaf_key ON zeroauth_audit_internal.anchors IS 'One checkpoint at each place of a batch.';
-COMMENT ON CONSTRAINT anchors_place_check ON zeroauth_audit_internal.anchors IS 'Numbers are counted from 0.';
-COMMENT ON CONSTRAINT anchors_hashes_check ON zeroauth_audit_internal.anchors IS 'SHA-256 hashes.';
-COMMENT ON CONSTRAINT anchors_state_check ON zeroauth_audit_internal.anchors IS 'The six states.';
-COMMENT ON INDEX zeroauth_audit_internal.anchors_anchored IS 'Who was anchored lately.';
-COMMENT ON INDEX zeroauth_audit_internal.anchors_not_compared IS 'What is still to be compared with the anchor before it.';
+COMMENT ON INDEX zeroauth_audit_internal.anchor_batches_anchored IS 'What was anchored lately.';
 
 CREATE INDEX log_intervals_leaves ON zeroauth_audit_internal.log_intervals (tenant_id, epoch, first_leaf);
 COMMENT ON INDEX zeroauth_audit_internal.log_intervals_leaves IS 'The intervals of a log in the order of its leaves: what the job anchor_check goes by.';
@@ -196,7 +153,7 @@ CREATE TABLE zeroauth_audit_internal.anchor_findings (
 REVOKE ALL ON TABLE zeroauth_audit_internal.anchor_findings FROM PUBLIC;
 COMMENT ON TABLE zeroauth_audit_internal.anchor_findings IS 'What the job anchor_check found and has not found gone since. audit_verify() and audit_findings() name those of a tenant, too.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_findings.kind IS 'anchor_mismatch: what is there is not what was anchored. tenant_missing: a log that was anchored is gone.';
-COMMENT ON COLUMN zeroauth_audit_internal.anchor_findings.source IS 'What tells it: events (they give another root), rows (those of audit_anchors do not make up the batch) or target (it has something else).';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_findings.source IS 'What tells it: events (they give another root), rows (the registry has another root) or target (it has something else).';
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_findings.tenant_id IS 'The tenant; empty when it is about a whole batch.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_findings.target IS 'The target; empty when it is about the events, whatever the target.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_findings.batch IS 'The batch''s epoch at the target; 0 when it is about the events.';
@@ -229,7 +186,7 @@ REVOKE ALL ON TABLE zeroauth_audit_internal.anchor_check_state FROM PUBLIC;
 COMMENT ON TABLE zeroauth_audit_internal.anchor_check_state IS 'Where the job anchor_check is: one row once it has run, so that a run goes on where a crash or a timeout ended the one before.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_check_state.id IS 'Always true.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_check_state.run IS 'The run in job_runs.';
-COMMENT ON COLUMN zeroauth_audit_internal.anchor_check_state.phase IS 'idle; batches: the roots of batches from the rows of their tenants; tenants: the roots of anchored checkpoints from the events; answers: what the targets have; failing: the run is about to fail.';
+COMMENT ON COLUMN zeroauth_audit_internal.anchor_check_state.phase IS 'idle; batches: the roots of the registry; tenants: the roots of logs from their events; answers: what the targets have; failing: the run is about to fail.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_check_state.started_at IS 'When the pass began.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_check_state.requested_at IS 'When the worker was asked to read the targets.';
 COMMENT ON COLUMN zeroauth_audit_internal.anchor_check_state.target IS 'Target of the last batch that is done.';
@@ -246,7 +203,6 @@ COMMENT ON CONSTRAINT anchor_check_state_phase_check ON zeroauth_audit_internal.
 
 SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.anchor_targets', '');
 SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.anchor_batches', '');
-SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.anchors', '');
 SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.tenant_status', '');
 SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.anchor_findings', '');
 SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.anchor_check_state', '');

@@ -7,7 +7,7 @@ CREATE FUNCTION zeroauth_audit_internal.job_checkpoint() RETURNS jsonb
     AS 'MODULE_PATHNAME', 'zeroauth_audit_job_checkpoint';
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.job_checkpoint() FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.job_checkpoint() IS
-    'The job checkpoint, one step of it: adds the new events of some tenants to their logs and signs what they are then; signs again what was last signed an hour ago. The worker publishes it afterwards.';
+    'The job checkpoint, one step of it: adds the new events of some tenants to their logs, states in the registry what they are then, and signs the registry; also every 10 minutes while nothing is added. The worker publishes it afterwards.';
 
 -- SECURITY INVOKER: it looks at the caller, and becomes the owner itself.
 CREATE FUNCTION @extschema@.audit_prove(tenant text, event uuid, private_fields boolean DEFAULT NULL) RETURNS text
@@ -16,7 +16,7 @@ CREATE FUNCTION @extschema@.audit_prove(tenant text, event uuid, private_fields 
     AS 'MODULE_PATHNAME', 'zeroauth_audit_prove';
 REVOKE ALL ON FUNCTION @extschema@.audit_prove(text, uuid, boolean) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_prove(text, uuid, boolean) IS
-    'The proof of one event: a file for zeroauth-audit verify-bundle. It holds the event as audit_export() writes it, its inclusion proof, the newest signed checkpoint with its cosignatures, and the anchors that cover it (docs/format.md). private_fields as for audit_export(). ZA005 for a tenant or an event that is not there, ZA006 when a policy hides rows from the caller, ZA009 for NULL, ZA050 for an event that no signed checkpoint covers yet, ZA051 when the log does not agree with itself, 42501 when private fields are asked for without the right to read them.';
+    'The proof of one event: a file for zeroauth-audit verify-bundle. It holds the event as audit_export() writes it, its place in its tenant''s log, the entry of the registry that states the log, the newest checkpoint of the registry with its cosignatures, and the anchors that cover it (docs/format.md). private_fields as for audit_export(). ZA005 for a tenant or an event that is not there, ZA006 when a policy hides rows from the caller, ZA009 for NULL, ZA050 for an event that no signed checkpoint covers yet, ZA051 when the log does not agree with itself, 42501 when private fields are asked for without the right to read them.';
 
 CREATE FUNCTION @extschema@.audit_prove_consistency(tenant text, from_size bigint, to_size bigint) RETURNS text
     LANGUAGE c STABLE PARALLEL RESTRICTED SECURITY DEFINER
@@ -24,7 +24,7 @@ CREATE FUNCTION @extschema@.audit_prove_consistency(tenant text, from_size bigin
     AS 'MODULE_PATHNAME', 'zeroauth_audit_prove_consistency';
 REVOKE ALL ON FUNCTION @extschema@.audit_prove_consistency(text, bigint, bigint) FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_prove_consistency(text, bigint, bigint) IS
-    'Proof that a log only grew (RFC 9162). from_size, to_size: two sizes of the tenant''s current log, in events, as two checkpoints have them. Returns one base64 hash a line. ZA005 for a tenant without a log, ZA009 for NULL and for sizes that the log does not have, ZA051 when the log does not agree with itself.';
+    'Proof that a log only grew (RFC 9162). tenant: whose log; NULL: the registry. from_size, to_size: two sizes of it, in events of the tenant''s current log, or in entries of the registry, as two checkpoints have them. Returns one base64 hash a line. ZA005 for a tenant without a log, ZA009 for sizes that are NULL or that it does not have, ZA051 when the log does not agree with itself.';
 
 CREATE FUNCTION @extschema@.audit_export_intervals(tenant text DEFAULT NULL) RETURNS SETOF text
     LANGUAGE sql STABLE PARALLEL RESTRICTED SECURITY DEFINER ROWS 1000
@@ -52,21 +52,6 @@ $$;
 REVOKE ALL ON FUNCTION @extschema@.audit_export_names() FROM PUBLIC;
 COMMENT ON FUNCTION @extschema@.audit_export_names() IS
     'The key of names, for zeroauth-audit verify-export --names: run files name tenants by labels that are made with it. Whoever has it can try names on published files: give it to auditors only. Returns 32 bytes in base64, NULL before anything was sealed.';
-
-CREATE FUNCTION zeroauth_audit_internal.checkpoint(tenant text) RETURNS text
-    LANGUAGE sql STABLE PARALLEL RESTRICTED
-    SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT pg_catalog.concat(c.note, (
-        SELECT pg_catalog.string_agg(pg_catalog.concat(s.line, pg_catalog.chr(10)), '' ORDER BY s.sink)
-        FROM zeroauth_audit_internal.cosignatures s WHERE s.tenant_id = c.tenant_id AND s.epoch = c.epoch AND s.tree_size = c.tree_size))
-    FROM zeroauth_audit_internal.checkpoints c
-    WHERE c.tenant_id OPERATOR(pg_catalog.=) checkpoint.tenant AND c.note IS NOT NULL
-    ORDER BY c.epoch DESC, c.tree_size DESC LIMIT 1;
-$$;
-REVOKE ALL ON FUNCTION zeroauth_audit_internal.checkpoint(text) FROM PUBLIC;
-COMMENT ON FUNCTION zeroauth_audit_internal.checkpoint(text) IS
-    'The newest signed checkpoint of a tenant with its cosignatures (C2SP tlog-checkpoint); NULL when there is none.';
 
 CREATE FUNCTION zeroauth_audit_internal.sink_check() RETURNS trigger
     LANGUAGE plpgsql
@@ -147,25 +132,6 @@ REVOKE ALL ON FUNCTION zeroauth_audit_internal.hold_tenant(text, bigint, bytea, 
 COMMENT ON FUNCTION zeroauth_audit_internal.hold_tenant(text, bigint, bytea, text) IS
     'A sink holds a state of the tenant''s log that is not the one here: no more is signed for it, and an alert of severity 1 is raised, one for all logs of a sink.';
 
-CREATE FUNCTION zeroauth_audit_internal.hold_log(held_origin text, size bigint, root bytea, by_sink text) RETURNS boolean
-    LANGUAGE plpgsql
-    SET search_path = pg_catalog, pg_temp
-AS $$
-DECLARE
-    tenant text;
-BEGIN
-    SELECT l.tenant_id INTO tenant FROM zeroauth_audit_internal.logs l WHERE l.origin = held_origin AND l.state = 'open';
-    IF NOT FOUND THEN
-        RETURN false;
-    END IF;
-    PERFORM zeroauth_audit_internal.hold_tenant(tenant, size, root, by_sink);
-    RETURN true;
-END
-$$;
-REVOKE ALL ON FUNCTION zeroauth_audit_internal.hold_log(text, bigint, bytea, text) FROM PUBLIC;
-COMMENT ON FUNCTION zeroauth_audit_internal.hold_log(text, bigint, bytea, text) IS
-    'Called by the worker when a witness holds a checkpoint that a log does not agree with: hold_tenant. False when it is held already.';
-
 CREATE FUNCTION zeroauth_audit_internal.sink_reported(sink text, error text, published bigint) RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
@@ -211,7 +177,7 @@ BEGIN
     SELECT s.name, CASE
         WHEN s.published_to > coalesce(newest.number, 0) THEN format('it is said to have run %s, and the newest is %s', s.published_to, coalesce(newest.number, 0))
         WHEN u.sealed_at < clock_timestamp() - interval '15 minutes' THEN format('it lacks a checkpoint that was signed at %s', u.sealed_at)
-        -- Silence is sealed every 10 minutes, and every log is signed again each hour.
+        -- Silence is sealed every 10 minutes.
         ELSE format('nothing has reached it since %s', s.last_success) END
     FROM zeroauth_audit_internal.sinks s
     LEFT JOIN LATERAL (
@@ -301,9 +267,9 @@ BEGIN
         -- What was lost may have begun epochs of its own.
         next_epoch := greatest(log.epoch, (SELECT max(e.epoch) FROM zeroauth_audit_internal.registry_entries e WHERE e.tenant_id = log.tenant_id)) + 1;
         INSERT INTO zeroauth_audit_internal.logs (tenant_id, epoch) VALUES (log.tenant_id, next_epoch);
-        PERFORM zeroauth_audit_internal.append_own_to('log.restored', 'critical', coalesce(log.origin, log.tenant_id),
+        PERFORM zeroauth_audit_internal.append_own_to('log.restored', 'critical', log.tenant_id || '/' || next_epoch,
             jsonb_build_object('note', left(audit_restore_acknowledge.note, 2000), 'by', SESSION_USER, 'epoch', next_epoch,
-                'ended', jsonb_build_object('origin', log.origin, 'epoch', log.epoch, 'tree_size', log.tree_size),
+                'ended', jsonb_build_object('epoch', log.epoch, 'tree_size', log.tree_size),
                 'known', jsonb_build_object('sink', log.known_by, 'tree_size', log.known_size, 'root', encode(log.known_root, 'base64')),
                 'lost', greatest(log.known_size - log.tree_size, missed, 0)),
             log.tenant_id);

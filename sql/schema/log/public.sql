@@ -2,22 +2,21 @@
 -- make, change and drop a sink.
 
 CREATE VIEW @extschema@.audit_checkpoints AS
-    SELECT c.sealed_at, c.tenant_id, l.origin, c.tree_size, c.root,
-        CASE WHEN c.note IS NOT NULL THEN pg_catalog.concat(c.note, (
-            SELECT pg_catalog.string_agg(pg_catalog.concat(s.line, pg_catalog.chr(10)), '' ORDER BY s.sink)
-            FROM zeroauth_audit_internal.cosignatures s WHERE s.tenant_id OPERATOR(pg_catalog.=) c.tenant_id AND s.epoch OPERATOR(pg_catalog.=) c.epoch AND s.tree_size OPERATOR(pg_catalog.=) c.tree_size)) END AS note
-    FROM zeroauth_audit_internal.checkpoints c
-    LEFT JOIN zeroauth_audit_internal.logs l ON l.tenant_id OPERATOR(pg_catalog.=) c.tenant_id AND l.epoch OPERATOR(pg_catalog.=) c.epoch;
+    SELECT r.sealed_at, pg_catalog.split_part(r.note, pg_catalog.chr(10), 1) AS origin, r.size AS tree_size, r.root,
+        pg_catalog.concat(r.note, (
+            SELECT pg_catalog.string_agg(pg_catalog.concat(c.line, pg_catalog.chr(10)), '' ORDER BY c.sink)
+            FROM zeroauth_audit_internal.registry_cosignatures c WHERE c.run OPERATOR(pg_catalog.=) r.number)) AS note, r.number AS run
+    FROM zeroauth_audit_internal.registry_runs r;
 REVOKE ALL ON TABLE @extschema@.audit_checkpoints FROM PUBLIC;
-COMMENT ON VIEW @extschema@.audit_checkpoints IS 'The signed statements of how large each tenant''s log was and what its root was then, to keep one outside or to compare one with. Read-only; the job checkpoint writes them.';
-COMMENT ON COLUMN @extschema@.audit_checkpoints.sealed_at IS 'When it was last signed: again every hour while nothing is added, so that silence is sealed, too.';
-COMMENT ON COLUMN @extschema@.audit_checkpoints.tenant_id IS 'Whose log it is.';
-COMMENT ON COLUMN @extschema@.audit_checkpoints.origin IS 'The first line of the checkpoint, which no other log has: after a restore a tenant''s log has another one. NULL until the first is signed.';
-COMMENT ON COLUMN @extschema@.audit_checkpoints.tree_size IS 'How many events it covers.';
-COMMENT ON COLUMN @extschema@.audit_checkpoints.root IS 'Root hash of the tree of these events (RFC 6962).';
-COMMENT ON COLUMN @extschema@.audit_checkpoints.note IS 'The signed checkpoint (C2SP signed-note) with the cosignatures of witnesses: what zeroauth-audit reads. NULL while there is no key.';
+COMMENT ON VIEW @extschema@.audit_checkpoints IS 'The signed statements of what the logs of all tenants were: checkpoints of the registry, the log of all logs. To keep one outside, or to compare one with. Read-only; the job checkpoint writes them.';
+COMMENT ON COLUMN @extschema@.audit_checkpoints.sealed_at IS 'When it was signed: every 10 minutes while nothing is added, so that silence is sealed, too.';
+COMMENT ON COLUMN @extschema@.audit_checkpoints.origin IS 'The first line of the checkpoint: the name of the key, which no other database has.';
+COMMENT ON COLUMN @extschema@.audit_checkpoints.tree_size IS 'How many entries of the registry it covers.';
+COMMENT ON COLUMN @extschema@.audit_checkpoints.root IS 'Root hash of the tree of these entries (RFC 6962).';
+COMMENT ON COLUMN @extschema@.audit_checkpoints.note IS 'The signed checkpoint (C2SP signed-note) with the cosignatures of witnesses: what zeroauth-audit reads.';
+COMMENT ON COLUMN @extschema@.audit_checkpoints.run IS 'Number of the run of the job checkpoint, which its file in the directories has, too.';
 CREATE TRIGGER zeroauth_audit_refuse_edit INSTEAD OF INSERT OR UPDATE OR DELETE ON @extschema@.audit_checkpoints
-    FOR EACH ROW EXECUTE FUNCTION zeroauth_audit_internal.refuse_edit('tenant_id', 'SELECT * FROM audit_job_run(''checkpoint'');',
+    FOR EACH ROW EXECUTE FUNCTION zeroauth_audit_internal.refuse_edit('run', 'SELECT * FROM audit_job_run(''checkpoint'');',
         'SELECT * FROM audit_job_run(''checkpoint'');', 'What was signed stays. After a restore: SELECT audit_restore_acknowledge(''what was restored, and why'');');
 COMMENT ON TRIGGER zeroauth_audit_refuse_edit ON @extschema@.audit_checkpoints IS 'Refuses edits, and says which call to make.';
 
@@ -90,6 +89,7 @@ BEGIN
         moved := (wanted.kind, wanted.directory, wanted.url_file, wanted.vkey) IS DISTINCT FROM (was.kind, was.directory, was.url_file, was.vkey);
         IF moved THEN
             PERFORM zeroauth_audit_internal.resolve_alert('sink_failing:' || sink, 'the sink leads elsewhere now');
+            DELETE FROM zeroauth_audit_internal.registry_found f WHERE f.sink = audit_sink_set.sink;
         END IF;
         UPDATE zeroauth_audit_internal.sinks s
         SET kind = wanted.kind, directory = wanted.directory, url_file = wanted.url_file, ca_file = wanted.ca_file, vkey = wanted.vkey, enabled = wanted.enabled,
@@ -125,6 +125,7 @@ BEGIN
         PERFORM zeroauth_audit_internal.unknown_name(sink, 'sink', 'SELECT name FROM audit_sinks shows those that there are.');
     END IF;
     PERFORM zeroauth_audit_internal.resolve_alert('sink_failing:' || sink, 'the sink was dropped');
+    DELETE FROM zeroauth_audit_internal.registry_found f WHERE f.sink = audit_sink_drop.sink;
     PERFORM zeroauth_audit_internal.note_change('log.sink_dropped', 'high', sink, jsonb_build_object('note', written,
         'was', jsonb_build_object('kind', was.kind, 'directory', was.directory, 'url_file', was.url_file, 'ca_file', was.ca_file, 'vkey', was.vkey, 'enabled', was.enabled)));
     RAISE NOTICE USING MESSAGE = format('nothing is published to sink "%s" any more; what it holds stays', sink);

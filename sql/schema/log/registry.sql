@@ -103,6 +103,31 @@ COMMENT ON CONSTRAINT registry_runs_pkey ON zeroauth_audit_internal.registry_run
 COMMENT ON CONSTRAINT registry_runs_number_check ON zeroauth_audit_internal.registry_runs IS 'A registry only grows.';
 COMMENT ON CONSTRAINT registry_runs_hashes_check ON zeroauth_audit_internal.registry_runs IS 'SHA-256 hashes.';
 
+CREATE TABLE zeroauth_audit_internal.registry_cosignatures (
+    run bigint NOT NULL,
+    size bigint NOT NULL,
+    carried_by bigint,
+    cosigned_at timestamptz NOT NULL,
+    sink text COLLATE pg_catalog."C" NOT NULL,
+    line text NOT NULL,
+    CONSTRAINT registry_cosignatures_pkey PRIMARY KEY (run, sink),
+    CONSTRAINT registry_cosignatures_run_check CHECK (run > 0 AND size > 0 AND carried_by > run)
+);
+CREATE INDEX registry_cosignatures_sink ON zeroauth_audit_internal.registry_cosignatures (sink, run);
+CREATE INDEX registry_cosignatures_carried_by ON zeroauth_audit_internal.registry_cosignatures (carried_by);
+REVOKE ALL ON TABLE zeroauth_audit_internal.registry_cosignatures FROM PUBLIC;
+COMMENT ON TABLE zeroauth_audit_internal.registry_cosignatures IS 'What witnesses signed: that they saw the registry as a run left it, and that it grew from what they had seen before.';
+COMMENT ON COLUMN zeroauth_audit_internal.registry_cosignatures.run IS 'Number of the run.';
+COMMENT ON COLUMN zeroauth_audit_internal.registry_cosignatures.size IS 'How many entries its checkpoint covers.';
+COMMENT ON COLUMN zeroauth_audit_internal.registry_cosignatures.carried_by IS 'The run whose file carries the signature; NULL: none yet.';
+COMMENT ON COLUMN zeroauth_audit_internal.registry_cosignatures.cosigned_at IS 'When the witness says that it signed.';
+COMMENT ON COLUMN zeroauth_audit_internal.registry_cosignatures.sink IS 'The witness, by its name in sinks.';
+COMMENT ON COLUMN zeroauth_audit_internal.registry_cosignatures.line IS 'The signature line (C2SP cosignature/v1).';
+COMMENT ON CONSTRAINT registry_cosignatures_pkey ON zeroauth_audit_internal.registry_cosignatures IS 'One signature of a witness for each run.';
+COMMENT ON CONSTRAINT registry_cosignatures_run_check ON zeroauth_audit_internal.registry_cosignatures IS 'A file carries what was signed before it.';
+COMMENT ON INDEX zeroauth_audit_internal.registry_cosignatures_sink IS 'Finds what a witness signed last.';
+COMMENT ON INDEX zeroauth_audit_internal.registry_cosignatures_carried_by IS 'Finds what a run''s file carries, and what none does yet.';
+
 CREATE TABLE zeroauth_audit_internal.registry_found (
     number bigint NOT NULL,
     sink text COLLATE pg_catalog."C" NOT NULL,
@@ -122,6 +147,7 @@ SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.registry_nam
 SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.registry_entries', '');
 SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.registry_tiles', '');
 SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.registry_runs', '');
+SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.registry_cosignatures', '');
 
 CREATE FUNCTION zeroauth_audit_internal.registry_run_file(number bigint) RETURNS text
     LANGUAGE c STABLE STRICT PARALLEL RESTRICTED
@@ -163,6 +189,39 @@ $$;
 REVOKE ALL ON FUNCTION zeroauth_audit_internal.registry_forked(text, bigint, text, text) FROM PUBLIC;
 COMMENT ON FUNCTION zeroauth_audit_internal.registry_forked(text, bigint, text, text) IS
     'Keeps the job checkpoint from signing while a directory has a run that contradicts one of ours, and raises the alert.';
+
+CREATE FUNCTION zeroauth_audit_internal.run_outside(for_sink text) RETURNS bigint
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT LEAST((SELECT pg_catalog.max(s.published_to) FROM zeroauth_audit_internal.sinks s WHERE s.enabled AND s.kind OPERATOR(pg_catalog.=) 'directory'),
+        (SELECT r.number FROM zeroauth_audit_internal.registry_runs r ORDER BY r.number DESC LIMIT 1))
+    WHERE NOT EXISTS (
+        SELECT 1 FROM zeroauth_audit_internal.registry_found f JOIN zeroauth_audit_internal.sinks s ON s.name OPERATOR(pg_catalog.=) f.sink
+        WHERE s.enabled AND (f.file IS NOT NULL OR f.sink OPERATOR(pg_catalog.<>) COALESCE(for_sink, '')));
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.run_outside(text) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.run_outside(text) IS
+    'The newest run that witnesses and targets of anchors may have: one that a directory has, if there is one that is enabled. NULL while a directory has something that is to be taken over, or somebody else than for_sink contradicts what was signed here.';
+
+CREATE FUNCTION zeroauth_audit_internal.registry_cosigned(by_sink text, run bigint, size bigint, line text, at bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    INSERT INTO zeroauth_audit_internal.registry_cosignatures AS c (sink, run, size, line, cosigned_at)
+    VALUES (by_sink, registry_cosigned.run, registry_cosigned.size, registry_cosigned.line, to_timestamp(at))
+    ON CONFLICT ON CONSTRAINT registry_cosignatures_pkey DO NOTHING;
+    -- A witness that did not agree before does now.
+    DELETE FROM zeroauth_audit_internal.registry_found f WHERE f.sink = by_sink;
+    IF FOUND THEN
+        PERFORM zeroauth_audit_internal.resolve_alert('registry_forked:' || by_sink, 'the witness signed what was sealed here');
+    END IF;
+END
+$$;
+REVOKE ALL ON FUNCTION zeroauth_audit_internal.registry_cosigned(text, bigint, bigint, text, bigint) FROM PUBLIC;
+COMMENT ON FUNCTION zeroauth_audit_internal.registry_cosigned(text, bigint, bigint, text, bigint) IS
+    'Called by the worker with what a witness signed of a run, and when it says that it did, in seconds since 1970.';
 
 CREATE FUNCTION zeroauth_audit_internal.sink_opened(sink text, numbers bigint[], digests bytea[]) RETURNS bigint
     LANGUAGE plpgsql
@@ -213,8 +272,6 @@ CREATE FUNCTION zeroauth_audit_internal.log_cut(tenant text, epoch integer, size
 AS $$
 BEGIN
     DELETE FROM zeroauth_audit_internal.log_intervals i WHERE i.tenant_id = tenant AND i.epoch = log_cut.epoch AND i.tree_size > size;
-    DELETE FROM zeroauth_audit_internal.checkpoints c WHERE c.tenant_id = tenant AND c.epoch = log_cut.epoch AND c.tree_size > size;
-    DELETE FROM zeroauth_audit_internal.cosignatures c WHERE c.tenant_id = tenant AND c.epoch = log_cut.epoch AND c.tree_size > size;
     DELETE FROM zeroauth_audit_internal.tiles t WHERE t.tenant_id = tenant AND t.epoch = log_cut.epoch AND t.place * 256 >= size >> (8 * t.level);
     UPDATE zeroauth_audit_internal.tiles t SET hashes = substr(t.hashes, 1, 32 * ((size >> (8 * t.level)) - t.place * 256)::integer)
     WHERE t.tenant_id = tenant AND t.epoch = log_cut.epoch AND octet_length(t.hashes) > 32 * ((size >> (8 * t.level)) - t.place * 256);
@@ -230,7 +287,7 @@ CREATE FUNCTION zeroauth_audit_internal.registry_rewind(run bigint) RETURNS void
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    kept CONSTANT bigint := coalesce((SELECT r.size FROM zeroauth_audit_internal.registry_runs r WHERE r.number = run), 0);
+    kept CONSTANT bigint := coalesce((SELECT r.size FROM zeroauth_audit_internal.registry_runs r WHERE r.number = registry_rewind.run), 0);
     of_log record;
 BEGIN
     FOR of_log IN
@@ -243,7 +300,9 @@ BEGIN
         PERFORM zeroauth_audit_internal.log_cut(of_log.tenant_id, of_log.epoch, of_log.size);
     END LOOP;
     DELETE FROM zeroauth_audit_internal.registry_entries e WHERE e.entry >= kept;
-    DELETE FROM zeroauth_audit_internal.registry_runs r WHERE r.number > run;
+    DELETE FROM zeroauth_audit_internal.registry_runs r WHERE r.number > registry_rewind.run;
+    DELETE FROM zeroauth_audit_internal.registry_cosignatures c WHERE c.run > registry_rewind.run;
+    UPDATE zeroauth_audit_internal.registry_cosignatures c SET carried_by = NULL WHERE c.carried_by > registry_rewind.run;
     DELETE FROM zeroauth_audit_internal.registry_tiles t WHERE t.place * 256 >= kept >> (8 * t.level);
     UPDATE zeroauth_audit_internal.registry_tiles t SET hashes = substr(t.hashes, 1, 32 * ((kept >> (8 * t.level)) - t.place * 256)::integer)
     WHERE octet_length(t.hashes) > 32 * ((kept >> (8 * t.level)) - t.place * 256);

@@ -1,12 +1,11 @@
 -- The Merkle log of each tenant: what its events were when they were sealed. Written by the job checkpoint alone.
 --
--- A log's entries are the event hashes. A checkpoint adds, for every chain that grew, its new events: by chain, then by seq.
--- So the place of any event follows from log_intervals, and no row is written for a single event.
+-- A log's entries are the event hashes. A run adds, for every chain that grew, its new events: by chain, then by seq. So the place of any
+-- event follows from log_intervals, and no row is written for a single event. What a log was after a run, the registry states.
 
 CREATE TABLE zeroauth_audit_internal.logs (
     tenant_id text COLLATE pg_catalog."C" NOT NULL,
     epoch integer NOT NULL DEFAULT 0,
-    origin text COLLATE pg_catalog."C",
     tree_size bigint NOT NULL DEFAULT 0,
     state text COLLATE pg_catalog."C" NOT NULL DEFAULT 'open',
     started_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
@@ -15,7 +14,6 @@ CREATE TABLE zeroauth_audit_internal.logs (
     known_root bytea,
     known_by text,
     CONSTRAINT logs_pkey PRIMARY KEY (tenant_id, epoch),
-    CONSTRAINT logs_origin_key UNIQUE (origin),
     CONSTRAINT logs_epoch_check CHECK (epoch >= 0),
     CONSTRAINT logs_tree_size_check CHECK (tree_size >= 0),
     CONSTRAINT logs_state_check CHECK (state IN ('open', 'held', 'ended')),
@@ -26,16 +24,14 @@ REVOKE ALL ON TABLE zeroauth_audit_internal.logs FROM PUBLIC;
 COMMENT ON TABLE zeroauth_audit_internal.logs IS 'The Merkle log of each tenant, and those that ended with an acknowledged restore.';
 COMMENT ON COLUMN zeroauth_audit_internal.logs.tenant_id IS 'Whose log it is.';
 COMMENT ON COLUMN zeroauth_audit_internal.logs.epoch IS 'Epoch of the tenant: 0, and one more after each acknowledged restore. The highest is the current one.';
-COMMENT ON COLUMN zeroauth_audit_internal.logs.origin IS 'The first line of its checkpoints, which no other log has; NULL until the first is signed.';
 COMMENT ON COLUMN zeroauth_audit_internal.logs.tree_size IS 'How many events are sealed.';
-COMMENT ON COLUMN zeroauth_audit_internal.logs.state IS 'open; held: somebody outside holds a checkpoint that this log does not agree with, and no more is signed until a person decides; or ended.';
+COMMENT ON COLUMN zeroauth_audit_internal.logs.state IS 'open; held: somebody outside holds a state that this log does not agree with, and nothing is added until a person decides; or ended.';
 COMMENT ON COLUMN zeroauth_audit_internal.logs.started_at IS 'When it began.';
 COMMENT ON COLUMN zeroauth_audit_internal.logs.ended_at IS 'When a restore was acknowledged that ended it.';
-COMMENT ON COLUMN zeroauth_audit_internal.logs.known_size IS 'Tree size of the checkpoint outside that this log does not agree with.';
+COMMENT ON COLUMN zeroauth_audit_internal.logs.known_size IS 'How many events the state outside has that this log does not agree with.';
 COMMENT ON COLUMN zeroauth_audit_internal.logs.known_root IS 'Its root hash, NULL when only the size is known.';
 COMMENT ON COLUMN zeroauth_audit_internal.logs.known_by IS 'The sink that holds it.';
 COMMENT ON CONSTRAINT logs_pkey ON zeroauth_audit_internal.logs IS 'One log for each epoch of a tenant.';
-COMMENT ON CONSTRAINT logs_origin_key ON zeroauth_audit_internal.logs IS 'Two logs of one origin could not be told apart outside.';
 COMMENT ON CONSTRAINT logs_epoch_check ON zeroauth_audit_internal.logs IS 'Epochs are counted from 0.';
 COMMENT ON CONSTRAINT logs_tree_size_check ON zeroauth_audit_internal.logs IS 'A number of events.';
 COMMENT ON CONSTRAINT logs_state_check ON zeroauth_audit_internal.logs IS 'The three states.';
@@ -55,14 +51,14 @@ CREATE TABLE zeroauth_audit_internal.log_intervals (
     CONSTRAINT log_intervals_place_check CHECK (from_seq >= 0 AND to_seq > from_seq AND first_leaf >= 0 AND tree_size >= first_leaf + (to_seq - from_seq))
 );
 REVOKE ALL ON TABLE zeroauth_audit_internal.log_intervals FROM PUBLIC;
-COMMENT ON TABLE zeroauth_audit_internal.log_intervals IS 'Which events a checkpoint added to a log: one row for each chain that grew.';
+COMMENT ON TABLE zeroauth_audit_internal.log_intervals IS 'Which events a run added to a log: one row for each chain that grew.';
 COMMENT ON COLUMN zeroauth_audit_internal.log_intervals.tenant_id IS 'Whose log it is.';
 COMMENT ON COLUMN zeroauth_audit_internal.log_intervals.epoch IS 'Which log of the tenant.';
 COMMENT ON COLUMN zeroauth_audit_internal.log_intervals.chain IS 'The chain.';
 COMMENT ON COLUMN zeroauth_audit_internal.log_intervals.to_seq IS 'seq of the last event that was added.';
 COMMENT ON COLUMN zeroauth_audit_internal.log_intervals.from_seq IS 'seq of the event before the first that was added, 0 for none.';
 COMMENT ON COLUMN zeroauth_audit_internal.log_intervals.first_leaf IS 'Place of the first in the log, counted from 0; the others follow it.';
-COMMENT ON COLUMN zeroauth_audit_internal.log_intervals.tree_size IS 'Tree size of the checkpoint that added them.';
+COMMENT ON COLUMN zeroauth_audit_internal.log_intervals.tree_size IS 'How many events the log had after the run that added them.';
 CREATE INDEX log_intervals_tree_size ON zeroauth_audit_internal.log_intervals (tenant_id, epoch, tree_size);
 COMMENT ON INDEX zeroauth_audit_internal.log_intervals_tree_size IS 'Finds what was added from one size of a log to another.';
 COMMENT ON CONSTRAINT log_intervals_pkey ON zeroauth_audit_internal.log_intervals IS 'Finds the interval that an event is in.';
@@ -90,40 +86,6 @@ COMMENT ON COLUMN zeroauth_audit_internal.tiles.hashes IS '1 to 256 hashes of 32
 COMMENT ON CONSTRAINT tiles_pkey ON zeroauth_audit_internal.tiles IS 'One tile at each place.';
 COMMENT ON CONSTRAINT tiles_place_check ON zeroauth_audit_internal.tiles IS 'Eight levels of 256 hold more events than a bigint counts.';
 COMMENT ON CONSTRAINT tiles_hashes_check ON zeroauth_audit_internal.tiles IS '1 to 256 hashes.';
-
-CREATE SEQUENCE zeroauth_audit_internal.checkpoints_seal_seq AS bigint;
-REVOKE ALL ON SEQUENCE zeroauth_audit_internal.checkpoints_seal_seq FROM PUBLIC;
-COMMENT ON SEQUENCE zeroauth_audit_internal.checkpoints_seal_seq IS 'Numbers of seals.';
-
-CREATE TABLE zeroauth_audit_internal.checkpoints (
-    tenant_id text COLLATE pg_catalog."C" NOT NULL,
-    epoch integer NOT NULL,
-    tree_size bigint NOT NULL,
-    root bytea NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-    sealed_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-    seal bigint NOT NULL DEFAULT pg_catalog.nextval('zeroauth_audit_internal.checkpoints_seal_seq'),
-    note text,
-    CONSTRAINT checkpoints_pkey PRIMARY KEY (tenant_id, epoch, tree_size),
-    CONSTRAINT checkpoints_seal_key UNIQUE (seal),
-    CONSTRAINT checkpoints_tree_size_check CHECK (tree_size >= 0),
-    CONSTRAINT checkpoints_root_check CHECK (pg_catalog.octet_length(root) = 32)
-);
-ALTER SEQUENCE zeroauth_audit_internal.checkpoints_seal_seq OWNED BY zeroauth_audit_internal.checkpoints.seal;
-REVOKE ALL ON TABLE zeroauth_audit_internal.checkpoints FROM PUBLIC;
-COMMENT ON TABLE zeroauth_audit_internal.checkpoints IS 'Signed statements of how large each log was, and what its root hash was then.';
-COMMENT ON COLUMN zeroauth_audit_internal.checkpoints.tenant_id IS 'Whose log it is.';
-COMMENT ON COLUMN zeroauth_audit_internal.checkpoints.epoch IS 'Which log of the tenant.';
-COMMENT ON COLUMN zeroauth_audit_internal.checkpoints.tree_size IS 'How many events it covers.';
-COMMENT ON COLUMN zeroauth_audit_internal.checkpoints.root IS 'Root hash of the tree of these events (RFC 6962).';
-COMMENT ON COLUMN zeroauth_audit_internal.checkpoints.created_at IS 'When the log had reached this size.';
-COMMENT ON COLUMN zeroauth_audit_internal.checkpoints.sealed_at IS 'When it was last signed: again every hour while nothing is added, so that silence is sealed, too.';
-COMMENT ON COLUMN zeroauth_audit_internal.checkpoints.seal IS 'Number of the last signing, rising: what a sink has not seen is above a number.';
-COMMENT ON COLUMN zeroauth_audit_internal.checkpoints.note IS 'The signed checkpoint (C2SP signed-note); NULL while there is no key.';
-COMMENT ON CONSTRAINT checkpoints_pkey ON zeroauth_audit_internal.checkpoints IS 'One checkpoint for each size of a log.';
-COMMENT ON CONSTRAINT checkpoints_seal_key ON zeroauth_audit_internal.checkpoints IS 'Finds what a sink has not seen.';
-COMMENT ON CONSTRAINT checkpoints_tree_size_check ON zeroauth_audit_internal.checkpoints IS 'A number of events.';
-COMMENT ON CONSTRAINT checkpoints_root_check ON zeroauth_audit_internal.checkpoints IS 'A SHA-256 hash.';
 
 CREATE TABLE zeroauth_audit_internal.keys (
     public_key bytea NOT NULL,
@@ -181,30 +143,8 @@ COMMENT ON CONSTRAINT sinks_paths_check ON zeroauth_audit_internal.sinks IS 'A r
 COMMENT ON CONSTRAINT sinks_directory_check ON zeroauth_audit_internal.sinks IS 'A directory has a path.';
 COMMENT ON CONSTRAINT sinks_witness_check ON zeroauth_audit_internal.sinks IS 'A witness has a URL and a key.';
 
-CREATE TABLE zeroauth_audit_internal.cosignatures (
-    sink text COLLATE pg_catalog."C" NOT NULL,
-    tenant_id text COLLATE pg_catalog."C" NOT NULL,
-    epoch integer NOT NULL,
-    tree_size bigint NOT NULL,
-    line text NOT NULL,
-    cosigned_at timestamptz NOT NULL,
-    CONSTRAINT cosignatures_pkey PRIMARY KEY (sink, tenant_id, epoch, tree_size)
-);
-REVOKE ALL ON TABLE zeroauth_audit_internal.cosignatures FROM PUBLIC;
-COMMENT ON TABLE zeroauth_audit_internal.cosignatures IS 'What witnesses signed: that they saw a checkpoint, and that it grew from what they had seen before.';
-COMMENT ON COLUMN zeroauth_audit_internal.cosignatures.sink IS 'The witness, by its name in sinks.';
-COMMENT ON COLUMN zeroauth_audit_internal.cosignatures.tenant_id IS 'Whose log it is.';
-COMMENT ON COLUMN zeroauth_audit_internal.cosignatures.epoch IS 'Which log of the tenant.';
-COMMENT ON COLUMN zeroauth_audit_internal.cosignatures.tree_size IS 'Which checkpoint.';
-COMMENT ON COLUMN zeroauth_audit_internal.cosignatures.line IS 'The signature line (C2SP cosignature/v1).';
-COMMENT ON COLUMN zeroauth_audit_internal.cosignatures.cosigned_at IS 'When the witness says that it signed.';
-COMMENT ON CONSTRAINT cosignatures_pkey ON zeroauth_audit_internal.cosignatures IS 'One signature of a witness for each checkpoint.';
-
 SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.logs', '');
 SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.log_intervals', '');
 SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.tiles', '');
-SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.checkpoints', '');
-SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.checkpoints_seal_seq', '');
 SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.keys', '');
 SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.sinks', '');
-SELECT pg_catalog.pg_extension_config_dump('zeroauth_audit_internal.cosignatures', '');

@@ -58,7 +58,11 @@ FROM (
               WHILE cardinality(nodes) > 1 LOOP
                   nodes := ARRAY(SELECT sha256('\x01'::bytea || nodes[n] || nodes[n + 1]) FROM generate_series(1, cardinality(nodes), 2) n);
               END LOOP;
-              UPDATE {schema}.checkpoints SET root = nodes[1] WHERE tenant_id = 'acme';
+              UPDATE {schema}.registry_entries SET root = nodes[1] WHERE tenant_id = 'acme';
+              UPDATE {schema}.registry_tiles t SET hashes = overlay(t.hashes PLACING sha256('\x00'::bytea || convert_to(concat_ws(E'\n', 'zeroauth.audit/entry/v1',
+                  'log ' || encode(sha256(int4send(24) || 'zeroauth.audit/tenant/v1'::bytea || int4send(32) || k.key || int4send(4) || 'acme'::bytea), 'base64') || ' 0',
+                  e.tree_size, encode(e.root, 'base64'), 'previous none', ''), 'UTF8')) FROM 1 + 32 * e.entry::integer)
+              FROM {schema}.registry_entries e, {schema}.registry_names k WHERE e.tenant_id = 'acme' AND t.level = 0;
           END
           $do$;$$ AS remembered,
         CASE WHEN NOT has_parameter_privilege('session_replication_role', 'SET') THEN 'not played: needs SET on session_replication_role' END AS no_replica
@@ -189,11 +193,11 @@ CROSS JOIN LATERAL (VALUES
           DELETE FROM {table} WHERE tenant_id = 'acme' AND seq = 5;
           UPDATE {table} SET prev_hash = event_hash WHERE tenant_id = 'globex' AND seq = 5$$], NULL, NULL),
     (24, 'the checks are switched off', 'guard_disabled', NULL, NULL, NULL, 'not played: needs the trail itself'),
-    (25, 'an hour passes without events, then what was before it is deleted', 'tail_truncated', false, ARRAY[
-        $$UPDATE {schema}.checkpoints SET sealed_at = sealed_at - interval '61 minutes';
+    (25, 'ten minutes pass without events, then what was before them is deleted', 'tail_truncated', false, ARRAY[
+        $$UPDATE {schema}.registry_runs SET sealed_at = sealed_at - interval '11 minutes';
           SELECT {ours}.drill_seal('{table}');
           DELETE FROM {table} WHERE tenant_id = 'acme' AND seq > 6$$],
-        $$SELECT count(*) = 2 AND min(sealed_at) > clock_timestamp() - interval '1 hour' FROM {schema}.checkpoints$$, NULL),
+        $$SELECT count(*) = 2 AND max(sealed_at) > clock_timestamp() - interval '1 minute' FROM {schema}.registry_runs$$, NULL),
     (26, 'each column is changed by itself, the hashes left as they are', 'content_mismatch', false, (
         SELECT array_agg(format($$UPDATE {table} SET %1$I = %2$s WHERE tenant_id = 'acme' AND seq = 5$$, a.attname,
             format(CASE a.atttypid
@@ -237,7 +241,7 @@ CROSS JOIN LATERAL (VALUES
     (29, 'an event is rewritten, and its log is forgotten', 'checkpoint_mismatch', false, ARRAY[
         $$UPDATE {table} SET action = 'forged' WHERE tenant_id = 'acme' AND seq = 5$$ || caller.recomputed || $$;
           DELETE FROM {schema}.logs WHERE tenant_id = 'acme'; DELETE FROM {schema}.log_intervals WHERE tenant_id = 'acme';
-          DELETE FROM {schema}.tiles WHERE tenant_id = 'acme'; DELETE FROM {schema}.checkpoints WHERE tenant_id = 'acme'$$], NULL, NULL),
+          DELETE FROM {schema}.tiles WHERE tenant_id = 'acme'$$], NULL, NULL),
     (30, 'a log is ended by hand, or begun anew', 'checkpoint_mismatch', false, ARRAY[
         $$UPDATE {schema}.logs SET state = 'ended' WHERE tenant_id = 'acme'$$,
         $$UPDATE {schema}.logs SET state = 'ended' WHERE tenant_id = 'acme';
@@ -354,7 +358,7 @@ BEGIN
                     (SELECT string_agg(format('%I %s', col.attname, format_type(col.atttypid, col.atttypmod)), ', ' ORDER BY col.attnum)
                      FROM pg_attribute col WHERE col.attrelid = c.oid AND col.attnum > 0 AND NOT col.attisdropped) AS columns
                 FROM pg_class c LEFT JOIN pg_constraint k ON k.conrelid = c.oid AND k.contype = 'p'
-                WHERE c.relnamespace = ours AND c.relname IN ('logs', 'log_intervals', 'tiles', 'checkpoints', 'keys', 'registry_names', 'registry_entries', 'registry_tiles', 'registry_runs')
+                WHERE c.relnamespace = ours AND c.relname IN ('logs', 'log_intervals', 'tiles', 'keys', 'registry_names', 'registry_entries', 'registry_tiles', 'registry_runs', 'registry_cosignatures')
             LOOP
                 FOREACH target IN ARRAY ARRAY[scratch, scratch || '_unguarded'] LOOP
                     EXECUTE format('CREATE TABLE %I.%I (%s%s)', target, item.relname, item.columns, item.place);
@@ -363,10 +367,11 @@ BEGIN
             FOREACH target IN ARRAY ARRAY[scratch, scratch || '_unguarded'] LOOP
                 EXECUTE format($sql$
                     ALTER TABLE %1$I.logs ALTER epoch SET DEFAULT 0, ALTER tree_size SET DEFAULT 0, ALTER state SET DEFAULT 'open';
-                    ALTER TABLE %1$I.checkpoints ALTER sealed_at SET DEFAULT clock_timestamp();
                     ALTER TABLE %1$I.keys ALTER last_used SET DEFAULT clock_timestamp()$sql$, target);
             END LOOP;
             FOREACH target IN ARRAY ARRAY[guarded, unguarded] LOOP
+                -- What is signed was stored before.
+                PERFORM zeroauth_audit_internal.drill_seal(target::regclass);
                 PERFORM zeroauth_audit_internal.drill_seal(target::regclass);
             END LOOP;
         EXCEPTION WHEN OTHERS THEN

@@ -5,8 +5,13 @@ CREATE VIEW @extschema@.audit_tenants AS
         SELECT t.tenant_id FROM zeroauth_audit_internal.tenants t
         UNION SELECT l.tenant_id FROM zeroauth_audit_internal.logs l
         UNION SELECT s.tenant_id FROM zeroauth_audit_internal.tenant_status s
+    ), anchor AS (
+        SELECT b.size, b.anchored_at FROM zeroauth_audit_internal.anchor_batches b
+        WHERE (b.state OPERATOR(pg_catalog.=) 'included' OR b.state OPERATOR(pg_catalog.=) 'finalized')
+          AND b.origin OPERATOR(pg_catalog.=) (SELECT pg_catalog.split_part(r.note, pg_catalog.chr(10), 1) FROM zeroauth_audit_internal.registry_runs r ORDER BY r.number DESC LIMIT 1)
+        ORDER BY b.size DESC, b.anchored_at DESC LIMIT 1
     )
-    SELECT k.tenant_id, seen.events, l.tree_size, seen.last_event_at, t.checked_at, anchored.newest AS anchored_at,
+    SELECT k.tenant_id, seen.events, l.tree_size, seen.last_event_at, t.checked_at, anchor.anchored_at,
         CASE WHEN s.state OPERATOR(pg_catalog.=) 'not-anchored' THEN 'off' ELSE pg_catalog.replace(s.state, 'anchor-', '') END AS anchor_state,
         s.banner, s.since AS anchor_state_since, seen.chains, findings.open AS open_findings, l.state AS log_state, l.known_by AS log_held_by,
         t.drift_rows, t.first_seen AS first_seen_at, t.check_error
@@ -14,15 +19,16 @@ CREATE VIEW @extschema@.audit_tenants AS
     LEFT JOIN zeroauth_audit_internal.tenants t ON t.tenant_id OPERATOR(pg_catalog.=) k.tenant_id
     LEFT JOIN zeroauth_audit_internal.tenant_status s ON s.tenant_id OPERATOR(pg_catalog.=) k.tenant_id
     LEFT JOIN LATERAL (
-        SELECT g.tree_size, g.state, g.known_by FROM zeroauth_audit_internal.logs g WHERE g.tenant_id OPERATOR(pg_catalog.=) k.tenant_id ORDER BY g.epoch DESC LIMIT 1) l ON true
+        SELECT g.epoch, g.tree_size, g.state, g.known_by FROM zeroauth_audit_internal.logs g WHERE g.tenant_id OPERATOR(pg_catalog.=) k.tenant_id ORDER BY g.epoch DESC LIMIT 1) l ON true
     CROSS JOIN LATERAL (
         SELECT COALESCE(pg_catalog.sum(w.head_seq), 0)::bigint AS events, pg_catalog.count(*)::integer AS chains, pg_catalog.max(e.recorded_at) AS last_event_at
         FROM zeroauth_audit_internal.watermarks w
         JOIN zeroauth_audit_internal.drift_state d ON d.trail OPERATOR(pg_catalog.=) w.trail
         LEFT JOIN @extschema@.audit_events e ON e.tenant_id OPERATOR(pg_catalog.=) w.tenant_id AND e.chain OPERATOR(pg_catalog.=) w.chain AND e.seq OPERATOR(pg_catalog.=) w.head_seq
         WHERE w.tenant_id OPERATOR(pg_catalog.=) k.tenant_id) seen
-    CROSS JOIN LATERAL (
-        SELECT pg_catalog.max(a.anchored_at) AS newest FROM zeroauth_audit_internal.anchors a WHERE a.tenant_id OPERATOR(pg_catalog.=) k.tenant_id AND (a.state OPERATOR(pg_catalog.=) 'included' OR a.state OPERATOR(pg_catalog.=) 'finalized')) anchored
+    LEFT JOIN anchor ON anchor.size OPERATOR(pg_catalog.>) (
+        SELECT e.entry FROM zeroauth_audit_internal.registry_entries e
+        WHERE e.tenant_id OPERATOR(pg_catalog.=) k.tenant_id AND e.epoch OPERATOR(pg_catalog.=) l.epoch ORDER BY e.entry LIMIT 1)
     CROSS JOIN LATERAL (
         SELECT (SELECT pg_catalog.count(*) FROM zeroauth_audit_internal.drift_findings f WHERE f.tenant_id OPERATOR(pg_catalog.=) k.tenant_id AND f.alerted_at IS NOT NULL)
             OPERATOR(pg_catalog.+) (SELECT pg_catalog.count(*) FROM zeroauth_audit_internal.anchor_findings f WHERE f.tenant_id OPERATOR(pg_catalog.=) k.tenant_id)
@@ -34,7 +40,7 @@ COMMENT ON COLUMN @extschema@.audit_tenants.events IS 'How many events the job d
 COMMENT ON COLUMN @extschema@.audit_tenants.tree_size IS 'How many events are sealed in the current log; NULL: there is no log yet.';
 COMMENT ON COLUMN @extschema@.audit_tenants.last_event_at IS 'When the newest event that the job drift saw was recorded.';
 COMMENT ON COLUMN @extschema@.audit_tenants.checked_at IS 'When the newest events were last recomputed.';
-COMMENT ON COLUMN @extschema@.audit_tenants.anchored_at IS 'When something of it was last anchored, at any target.';
+COMMENT ON COLUMN @extschema@.audit_tenants.anchored_at IS 'When its current log was last anchored, at any target; NULL: it began behind what is anchored.';
 COMMENT ON COLUMN @extschema@.audit_tenants.anchor_state IS 'ok; late (the newest day that is over has no anchor at one of the targets); degraded (two days in a row have none, and no final anchor has covered them since); off (nothing is anchored: no target or the job anchor is enabled); NULL: the worker has not said.';
 COMMENT ON COLUMN @extschema@.audit_tenants.banner IS 'One line to show to the tenant; NULL when there is nothing to say.';
 COMMENT ON COLUMN @extschema@.audit_tenants.anchor_state_since IS 'Since when anchor_state is what it is: for late and degraded the first time of the schedule that was missed.';

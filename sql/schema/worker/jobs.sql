@@ -219,7 +219,8 @@ CREATE FUNCTION zeroauth_audit_internal.trail_sealed() RETURNS boolean
 AS $$
 BEGIN
     -- Checkpoints that a dump brought are older than this trail.
-    RETURN coalesce((SELECT c.sealed_at FROM zeroauth_audit_internal.checkpoints c ORDER BY c.seal DESC LIMIT 1)
+    RETURN coalesce(greatest((SELECT r.sealed_at FROM zeroauth_audit_internal.registry_runs r ORDER BY r.number DESC LIMIT 1),
+            (SELECT max(l.started_at) FROM zeroauth_audit_internal.logs l))
         >= coalesce((SELECT s.began_at FROM zeroauth_audit_internal.drift_state s), '-infinity'), false);
 END
 $$;

@@ -5,7 +5,7 @@ use zeroauth_audit_core::Digest;
 
 use crate::log::keys;
 use crate::log::registry_entries::Entries;
-use crate::log::store::Log;
+use crate::log::registry_rows::Run;
 use crate::pg::error::Failure;
 use crate::pg::spi::{Parameter, Session, bigint, columns};
 
@@ -18,17 +18,15 @@ pub enum Given {
     Read,
     /// Run files are to be written to the directory.
     Write,
-    /// These are to be shown to the witness.
-    Show(Vec<Exhibit>),
+    /// This is to be shown to the witness.
+    Show(Exhibit),
 }
 
 /// A checkpoint that was shown to a witness.
 #[derive(Clone)]
 pub struct Exhibit {
-    /// Whose log it is of.
-    pub tenant: String,
-    /// The epoch of the log.
-    pub epoch: i32,
+    /// The run that it is of.
+    pub run: u64,
     /// Its origin.
     pub origin: String,
     /// The size that the witness saw last.
@@ -46,8 +44,8 @@ pub struct Outcome {
     pub failed: bool,
     /// The number of the first file of the directory that is to be taken over, and was not read yet.
     pub lacking: Option<u64>,
-    /// What the witness saw last, by origin.
-    pub saw: Vec<(String, u64)>,
+    /// How many entries of which registry the witness saw last.
+    pub saw: Option<(String, u64)>,
 }
 
 impl Outcome {
@@ -56,7 +54,7 @@ impl Outcome {
     }
 }
 
-/// Records one report.
+/// Records one report. `all_read`: whether every directory was read.
 pub fn record(
     session: &Session,
     schema: &str,
@@ -64,8 +62,9 @@ pub fn record(
     given: &Given,
     report: Option<&SinkReport>,
     vkey: Option<&str>,
+    all_read: bool,
 ) -> Result<Outcome, Failure> {
-    let recorder = Recorder { session, schema, sink };
+    let recorder = Recorder { session, schema, sink, all_read };
     match (given, report) {
         (Given::Open, Some(SinkReport::Opened(Ok(files)))) => recorder.opened(files),
         (Given::Read, Some(SinkReport::Read(Ok(texts)))) => recorder.read(texts),
@@ -73,8 +72,8 @@ pub fn record(
             recorder.reported(None, bigint(*to))?;
             Ok(Outcome::default())
         }
-        (Given::Show(exhibits), Some(SinkReport::Shown(answers, error))) => {
-            recorder.shown(exhibits, answers, error.as_deref(), vkey.unwrap_or_default())
+        (Given::Show(exhibit), Some(SinkReport::Shown(Ok(answer)))) => {
+            recorder.shown(exhibit, answer, vkey.unwrap_or_default())
         }
         (_, Some(SinkReport::Written(Err(Unwritten::Contradicts { number, label, why })))) => {
             recorder.contradicted(*number, label.as_deref(), why)?;
@@ -85,6 +84,7 @@ pub fn record(
             Some(
                 SinkReport::Opened(Err(error))
                 | SinkReport::Read(Err(error))
+                | SinkReport::Shown(Err(error))
                 | SinkReport::Written(Err(Unwritten::Failed(error))),
             ),
         ) => {
@@ -102,6 +102,7 @@ struct Recorder<'a> {
     session: &'a Session,
     schema: &'a str,
     sink: &'a str,
+    all_read: bool,
 }
 
 impl Recorder<'_> {
@@ -111,17 +112,6 @@ impl Recorder<'_> {
             Parameter::Text(self.sink),
             Parameter::Text(error.unwrap_or_default()),
             Parameter::Int8(published),
-        ];
-        self.session.change(&sql, &parameters, |_| Ok(()))
-    }
-
-    fn hold_log(&self, origin: &str, size: u64, root: Option<&[u8; 32]>) -> Result<(), Failure> {
-        let sql = format!("SELECT {}.hold_log($1, $2, NULLIF($3, ''::pg_catalog.bytea), $4)", self.schema);
-        let parameters = [
-            Parameter::Text(origin),
-            Parameter::count(size),
-            Parameter::Bytes(root.map_or(&[], |root| &root[..])),
-            Parameter::Text(self.sink),
         ];
         self.session.change(&sql, &parameters, |_| Ok(()))
     }
@@ -141,15 +131,35 @@ impl Recorder<'_> {
             Some(tenant) => format!("the log of tenant {tenant}, {why}"),
             None => why.to_owned(),
         };
+        self.forked(number, &why, whose.as_deref())?;
+        self.reported(Some(&format!("it does not take run {number}: {why}")), 0)
+    }
+
+    /// Nothing is signed any more.
+    fn forked(&self, number: u64, why: &str, tenant: Option<&str>) -> Result<(), Failure> {
         let sql = format!("SELECT {}.registry_forked($1, $2, $3, NULLIF($4, ''))", self.schema);
         let parameters = [
             Parameter::Text(self.sink),
             Parameter::count(number),
-            Parameter::Text(&why),
-            Parameter::Text(whose.as_deref().unwrap_or_default()),
+            Parameter::Text(why),
+            Parameter::Text(tenant.unwrap_or_default()),
         ];
-        self.session.change(&sql, &parameters, |_| Ok(()))?;
-        self.reported(Some(&format!("it does not take run {number}: {why}")), 0)
+        self.session.change(&sql, &parameters, |_| Ok(()))
+    }
+
+    /// The witness saw so many entries, which do not lead to what it was shown; in words, unless there are so many by now.
+    fn contradicts(&self, exhibit: &Exhibit, saw: u64) -> Result<Option<String>, Failure> {
+        let newest = Run::newest(self.session, self.schema)?.map_or(0, |run| run.size);
+        if saw > exhibit.size && saw <= newest {
+            return Ok(None);
+        }
+        let why = format!("the witness saw {saw} entries that do not lead to our {}", exhibit.size);
+        if self.all_read {
+            self.forked(exhibit.run, &why, None)?;
+            return Ok(Some(why));
+        }
+        // What a directory has that could not be read yet may explain it.
+        Ok(Some(format!("{why}, and not every directory could be read yet")))
     }
 
     /// Compares the files of a directory with the runs that were signed here.
@@ -196,54 +206,34 @@ impl Recorder<'_> {
         Ok(Outcome { lacking: Some(last + 1), ..Outcome::default() })
     }
 
-    fn shown(
-        &self,
-        exhibits: &[Exhibit],
-        answers: &[(usize, Answer)],
-        error: Option<&str>,
-        vkey: &str,
-    ) -> Result<Outcome, Failure> {
-        let mut outcome = Outcome::default();
-        let mut trouble = error.map(str::to_owned);
-        for (number, answer) in answers {
-            let Some(exhibit) = exhibits.get(*number) else { continue };
-            match answer {
-                Answer::Cosigned(lines) => match keys::cosignature(&exhibit.note, lines, vkey) {
-                    Ok((line, at)) => self.cosigned(exhibit, &line, at)?,
-                    Err(why) => trouble = Some(why),
-                },
-                // The witness saw a larger log than this one, or the same size with another root: it was shown that very size before.
-                Answer::SawSize(size)
-                    if *size > exhibit.size || *size == exhibit.size && exhibit.old_size == *size =>
-                {
-                    let current = Log::by_origin(self.session, self.schema, &exhibit.origin)?;
-                    if current.is_none_or(|(_, log)| *size > log.size || *size == exhibit.size) {
-                        self.hold_log(&exhibit.origin, *size, None)?;
-                    } else {
-                        outcome.saw.push((exhibit.origin.clone(), *size));
-                    }
-                }
-                Answer::SawSize(size) => outcome.saw.push((exhibit.origin.clone(), *size)),
-                Answer::Inconsistent => self.hold_log(&exhibit.origin, exhibit.old_size, None)?,
-                Answer::Refused(why) => trouble = Some(why.clone()),
+    fn shown(&self, exhibit: &Exhibit, answer: &Answer, vkey: &str) -> Result<Outcome, Failure> {
+        let (mut saw, mut trouble) = (None, None);
+        match answer {
+            Answer::Cosigned(lines) => match keys::cosignature(&exhibit.note, lines, vkey) {
+                Ok((line, at)) => self.cosigned(exhibit, &line, at)?,
+                Err(why) => trouble = Some(why),
+            },
+            // It saw more than this, or as much with another root: it was shown that very size before.
+            Answer::SawSize(size)
+                if *size > exhibit.size || *size == exhibit.size && exhibit.old_size == *size =>
+            {
+                trouble = self.contradicts(exhibit, *size)?;
+                saw = trouble.is_none().then_some(*size);
             }
+            Answer::SawSize(size) => saw = Some(*size),
+            Answer::Inconsistent => trouble = self.contradicts(exhibit, exhibit.old_size)?,
+            Answer::Refused(why) => trouble = Some(why.clone()),
         }
         self.reported(trouble.as_deref(), 0)?;
-        outcome.failed = trouble.is_some();
-        Ok(outcome)
+        let saw = saw.map(|size| (exhibit.origin.clone(), size));
+        Ok(Outcome { failed: trouble.is_some(), saw, ..Outcome::default() })
     }
 
     fn cosigned(&self, exhibit: &Exhibit, line: &str, at: u64) -> Result<(), Failure> {
-        let sql = format!(
-            "INSERT INTO {}.cosignatures AS c (sink, tenant_id, epoch, tree_size, line, cosigned_at)
-             VALUES ($1, $2, $3::pg_catalog.int4, $4, $5, pg_catalog.to_timestamp($6))
-             ON CONFLICT (sink, tenant_id, epoch, tree_size) DO UPDATE SET line = excluded.line, cosigned_at = excluded.cosigned_at",
-            self.schema
-        );
+        let sql = format!("SELECT {}.registry_cosigned($1, $2, $3, $4, $5)", self.schema);
         let parameters = [
             Parameter::Text(self.sink),
-            Parameter::Text(&exhibit.tenant),
-            Parameter::Int8(i64::from(exhibit.epoch)),
+            Parameter::count(exhibit.run),
             Parameter::count(exhibit.size),
             Parameter::Text(line),
             Parameter::count(at),

@@ -5,7 +5,6 @@
 
 use std::cell::RefCell;
 
-use zeroauth_audit_core::Digest;
 use zeroauth_audit_core::tile::Tile;
 
 use crate::log::store::{Interval, joined};
@@ -28,7 +27,7 @@ pub struct Writes<'a> {
 struct Rows {
     tiles: Tiles,
     intervals: Intervals,
-    checkpoints: Checkpoints,
+    sizes: Sizes,
 }
 
 /// The logs that rows are of.
@@ -57,12 +56,9 @@ struct Intervals {
 }
 
 #[derive(Default)]
-struct Checkpoints {
+struct Sizes {
     keys: Keys,
     sizes: Vec<i64>,
-    origins: Vec<String>,
-    roots: Vec<Vec<u8>>,
-    notes: Vec<String>,
 }
 
 impl Keys {
@@ -109,21 +105,11 @@ impl<'a> Writes<'a> {
         Ok(())
     }
 
-    /// The log's new state. `origin` and `note` are `None` while nobody signs.
-    pub fn checkpoint(
-        &self,
-        key: Key<'_>,
-        size: u64,
-        root: &Digest,
-        origin: Option<String>,
-        note: Option<String>,
-    ) -> Result<(), Failure> {
-        let checkpoints = &mut self.rows.borrow_mut().checkpoints;
-        checkpoints.keys.push(key)?;
-        checkpoints.sizes.push(bigint(size));
-        checkpoints.roots.push(root.as_bytes().to_vec());
-        checkpoints.origins.push(origin.unwrap_or_default());
-        checkpoints.notes.push(note.unwrap_or_default());
+    /// How many events the log has now.
+    pub fn size(&self, key: Key<'_>, size: u64) -> Result<(), Failure> {
+        let sizes = &mut self.rows.borrow_mut().sizes;
+        sizes.keys.push(key)?;
+        sizes.sizes.push(bigint(size));
         Ok(())
     }
 
@@ -132,7 +118,7 @@ impl<'a> Writes<'a> {
         let rows = self.rows.take();
         self.write_tiles(&rows.tiles)?;
         self.write_intervals(&rows.intervals)?;
-        self.write_checkpoints(&rows.checkpoints)
+        self.write_sizes(&rows.sizes)
     }
 
     fn write_tiles(&self, tiles: &Tiles) -> Result<(), Failure> {
@@ -179,39 +165,21 @@ impl<'a> Writes<'a> {
         self.session.change(&sql, &parameters, |_| Ok(()))
     }
 
-    fn write_checkpoints(&self, checkpoints: &Checkpoints) -> Result<(), Failure> {
-        if checkpoints.keys.is_empty() {
+    fn write_sizes(&self, sizes: &Sizes) -> Result<(), Failure> {
+        if sizes.keys.is_empty() {
             return Ok(());
         }
-        let update = format!(
-            "UPDATE {}.logs l SET tree_size = r.tree_size, origin = NULLIF(r.origin, '')
-             FROM {} AS r (tenant_id, epoch, tree_size, origin) WHERE l.tenant_id = r.tenant_id AND l.epoch = r.epoch",
+        let sql = format!(
+            "UPDATE {}.logs l SET tree_size = r.tree_size FROM {} AS r (tenant_id, epoch, tree_size)
+             WHERE l.tenant_id = r.tenant_id AND l.epoch = r.epoch",
             self.schema,
-            columns(4)
+            columns(3)
         );
-        let of_logs = [
-            Parameter::Texts(&checkpoints.keys.tenants),
-            Parameter::Int8s(&checkpoints.keys.epochs),
-            Parameter::Int8s(&checkpoints.sizes),
-            Parameter::Texts(&checkpoints.origins),
+        let parameters = [
+            Parameter::Texts(&sizes.keys.tenants),
+            Parameter::Int8s(&sizes.keys.epochs),
+            Parameter::Int8s(&sizes.sizes),
         ];
-        self.session.change(&update, &of_logs, |_| Ok(()))?;
-        let insert = format!(
-            "INSERT INTO {}.checkpoints (tenant_id, epoch, tree_size, root, note)
-             SELECT r.tenant_id, r.epoch, r.tree_size, r.root, NULLIF(r.note, '')
-             FROM {} AS r (tenant_id, epoch, tree_size, root, note)
-             ON CONFLICT (tenant_id, epoch, tree_size) DO UPDATE
-             SET sealed_at = excluded.sealed_at, seal = excluded.seal, note = excluded.note",
-            self.schema,
-            columns(5)
-        );
-        let of_checkpoints = [
-            Parameter::Texts(&checkpoints.keys.tenants),
-            Parameter::Int8s(&checkpoints.keys.epochs),
-            Parameter::Int8s(&checkpoints.sizes),
-            Parameter::Byteas(&checkpoints.roots),
-            Parameter::Texts(&checkpoints.notes),
-        ];
-        self.session.change(&insert, &of_checkpoints, |_| Ok(()))
+        self.session.change(&sql, &parameters, |_| Ok(()))
     }
 }

@@ -70,7 +70,6 @@ fn two_days_of_outage_degrade_the_tenant_until_an_anchor_covers_the_gap() {
         batch_time: Moment(day * 24 * HOUR),
         included_at: Moment(included_at.0.max(day * 24 * HOUR + 60)),
         finalized: true,
-        consistent: true,
     };
     let now = Moment(51 * HOUR);
     assert_eq!(health(&due, &[anchored(0)], now), Health::Degraded { since: Moment(0), missed: 2 });

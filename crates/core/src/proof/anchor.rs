@@ -1,20 +1,17 @@
-//! The anchors of a bundle: that a checkpoint of the log was fixed outside the database, in a batch with those of others.
+//! The anchors of a bundle: that the registry, as it was at some size, was fixed outside the database.
 //!
 //! ```text
 //! --- anchor evm
 //! tree 109482 sFodV/vSp5O8n9a8QpW6PRY97tfOSW5bsc2Xl/EQi08=
 //! consistency
 //! <hashes, one a line>
-//! batch 17 10000
-//! <hashes, one a line>
 //! payload
 //! <one line of JSON>
 //! ```
 //!
-//! `tree` is size and root of the checkpoint that was anchored, whose origin is the bundle's. `consistency` is the path between
-//! it and the bundle's checkpoint, from the smaller tree to the larger; empty when both are the same. `batch` is the leaf index
-//! of the anchored checkpoint's body in the batch, the number of leaves there, and its inclusion path. The payload is the
-//! driver's evidence for the batch's root, and nothing of it is known here.
+//! `tree` is size and root of the registry that was anchored, whose origin is the bundle's. `consistency` is the path between it and
+//! the bundle's checkpoint, from the smaller tree to the larger; empty when both are the same. The payload is the driver's evidence for
+//! that size and root, and nothing of it is known here.
 
 use alloc::format;
 use alloc::string::{String, ToString as _};
@@ -33,23 +30,17 @@ const MAX_KIND: usize = 32;
 /// Bytes of a payload at most.
 pub const MAX_PAYLOAD: usize = 1024 * 1024;
 
-/// Evidence that a checkpoint was fixed outside the database.
+/// Evidence that the registry was fixed outside the database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Anchor {
     /// Which driver made it: lower-case letters, digits and `-`, as `file`, `evm` or `rfc3161`.
     pub kind: String,
-    /// Size of the anchored checkpoint.
+    /// Entries that were anchored.
     pub tree_size: u64,
-    /// Its root.
+    /// Their root.
     pub root: Digest,
     /// From the smaller of the anchored and the bundle's tree to the larger.
     pub consistency: Vec<Digest>,
-    /// Leaf index of the anchored checkpoint's body in the batch.
-    pub batch_index: u64,
-    /// Checkpoints in the batch.
-    pub batch_size: u64,
-    /// Its inclusion path in the batch.
-    pub batch_path: Vec<Digest>,
     /// The driver's evidence: one line of JSON, without a newline.
     pub payload: String,
 }
@@ -59,8 +50,6 @@ impl Anchor {
         let root = STANDARD.encode(self.root.as_bytes());
         out.push_str(&format!("--- anchor {}\ntree {} {root}\nconsistency\n", self.kind, self.tree_size));
         push_hashes(out, &self.consistency);
-        out.push_str(&format!("batch {} {}\n", self.batch_index, self.batch_size));
-        push_hashes(out, &self.batch_path);
         out.push_str(&format!("payload\n{}\n", self.payload));
     }
 
@@ -72,18 +61,13 @@ impl Anchor {
         if lines.next()? != "consistency" {
             return Err(lines.wrong(What::Anchor));
         }
-        let batch = |line: &str| {
-            let (index, size) = line.strip_prefix("batch ")?.split_once(' ')?;
-            Some((decimal(index)?, decimal(size)?))
-        };
-        let (consistency, (batch_index, batch_size)) = lines.path_to(batch)?;
-        let batch_path = lines.path("payload")?;
+        let consistency = lines.path("payload")?;
         let payload = lines.next()?;
         if payload.is_empty() || payload.len() > MAX_PAYLOAD || payload.starts_with("--- ") {
             return Err(lines.wrong(What::Anchor));
         }
         let (kind, payload) = (kind.to_string(), payload.to_string());
-        Ok(Self { kind, tree_size, root, consistency, batch_index, batch_size, batch_path, payload })
+        Ok(Self { kind, tree_size, root, consistency, payload })
     }
 }
 

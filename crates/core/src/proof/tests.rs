@@ -19,9 +19,6 @@ fn anchor(kind: &str) -> Anchor {
         tree_size: 12,
         root: digest(9),
         consistency: vec![digest(3)],
-        batch_index: 17,
-        batch_size: 10_000,
-        batch_path: vec![digest(4), digest(5)],
         payload: "{\"a\":1}".into(),
     }
 }
@@ -42,10 +39,8 @@ fn bundle() -> Bundle {
 fn a_bundle_has_the_form_that_is_documented() {
     let b64 = |number| STANDARD.encode(digest(number).as_bytes());
     let one = |kind: &str| {
-        let (root, consistency, first, second) = (b64(9), b64(3), b64(4), b64(5));
-        format!(
-            "--- anchor {kind}\ntree 12 {root}\nconsistency\n{consistency}\nbatch 17 10000\n{first}\n{second}\npayload\n{{\"a\":1}}\n"
-        )
+        let (root, consistency) = (b64(9), b64(3));
+        format!("--- anchor {kind}\ntree 12 {root}\nconsistency\n{consistency}\npayload\n{{\"a\":1}}\n")
     };
     let (first, second, checkpoint) = (b64(1), b64(2), bundle().checkpoint);
     let text = format!(
@@ -106,8 +101,8 @@ fn what_is_malformed_is_named_with_its_line() {
     assert_eq!(error("--- anchor file", "x"), (What::Section, 13));
     assert_eq!(error("tree 12", "tree x"), (What::Anchor, 14));
     assert_eq!(error("consistency", "consistent"), (What::Anchor, 15));
-    assert_eq!(error("batch 17 10000", "batch 17"), (What::Path, 17));
-    assert_eq!(error("payload\n{\"a\":1}", "payload\n"), (What::Anchor, 21));
+    assert_eq!(error("payload\n{", "batch 17 1\n{"), (What::Path, 17));
+    assert_eq!(error("payload\n{\"a\":1}", "payload\n"), (What::Anchor, 18));
     assert_eq!(error("index 7", "index 7\r"), (What::Control, 2));
     assert_eq!(error("{\"tenant_id", "{\0\"tenant_id"), (What::Control, 12));
 }
@@ -162,11 +157,11 @@ proptest! {
         path in any_vec(any::<[u8; 32]>().prop_map(Digest::new), 0..65),
         extra in prop::option::of(any_vec(any::<u8>(), 0..100)),
         event in prop::option::of("\\{[^\\x00-\\x1f]{0,40}"),
-        batch in (any::<u64>(), any::<u64>(), any::<u64>()),
+        tree_size in any::<u64>(),
         anchors in 0..3usize,
     ) {
         let anchors = match event {
-            Some(_) => vec![Anchor { tree_size: batch.0, batch_index: batch.1, batch_size: batch.2, batch_path: path.clone(), ..anchor("a-1") }; anchors],
+            Some(_) => vec![Anchor { tree_size, consistency: path.clone(), ..anchor("a-1") }; anchors],
             None => vec![],
         };
         let bundle = Bundle { index, path, extra, event, anchors, ..bundle() };

@@ -1,5 +1,6 @@
 //! An event in a proof of the registry: from its hash to the entry of its tenant's log, and from there to the registry's checkpoint.
 
+use zeroauth_audit_core::checkpoint::Checkpoint;
 use zeroauth_audit_core::merkle::{leaf_hash, verify_inclusion};
 use zeroauth_audit_core::proof::{Bundle, InLog};
 use zeroauth_audit_core::registry::entry::{Entry, Log};
@@ -7,9 +8,10 @@ use zeroauth_audit_core::trust::Trust;
 
 use super::{at_event, contained};
 use crate::export::event::Event;
+use crate::sealed::Unbelieved;
 use crate::verdict::{Sealed, Verdict};
 
-/// Checks both paths, and says what the verdict rests on.
+/// Checks both paths, and says what the verdict rests on. Returns the registry's checkpoint, if it is to be believed.
 pub(super) fn included(
     bundle: &Bundle,
     place: &InLog,
@@ -17,21 +19,35 @@ pub(super) fn included(
     name: &str,
     trust: &Trust,
     verdict: &mut Verdict,
-) {
+) -> Option<Checkpoint> {
     let extra = bundle.extra.as_deref().unwrap_or_default();
     let entry = match Entry::parse(extra) {
         Ok(Entry::Log(log)) => log,
-        Ok(_) => return verdict.trouble_with(name, "the entry in it is not that of a log"),
-        Err(error) => return verdict.trouble_with(name, format!("the extra data: {error}")),
+        Ok(_) => {
+            verdict.trouble_with(name, "the entry in it is not that of a log");
+            return None;
+        }
+        Err(error) => {
+            verdict.trouble_with(name, format!("the extra data: {error}"));
+            return None;
+        }
     };
     let registry = match trust.registry(bundle.checkpoint.as_bytes()) {
         Ok(registry) => registry,
         Err(error) if error.is_forgery() => {
-            return verdict.found(at_event(event, "checkpoint_mismatch", error.to_string()));
+            verdict.found(at_event(event, "checkpoint_mismatch", error.to_string()));
+            return None;
         }
-        Err(error) => return verdict.trouble_with(name, format!("the checkpoint: {error}")),
+        Err(error) => {
+            verdict.trouble_with(name, format!("the checkpoint: {error}"));
+            return None;
+        }
     };
-    let checkpoint = &registry.checkpoint;
+    if registry.sealed_at.is_none() {
+        verdict.trouble_with(name, format!("the checkpoint: {}", Unbelieved::NoTime));
+        return None;
+    }
+    let checkpoint = registry.checkpoint;
     let leaf = leaf_hash(extra);
     let in_registry = verify_inclusion(bundle.index, checkpoint.size, &leaf, &bundle.path, &checkpoint.root)
         .map_err(|error| format!("the entry is not in the registry that was sealed: {error}"));
@@ -60,6 +76,7 @@ pub(super) fn included(
         witnesses: registry.witnesses.into_iter().map(|(name, _)| name).collect(),
         result,
     });
+    Some(checkpoint)
 }
 
 /// Whether the entry is about the event's tenant, and its tree has the event where the bundle says.

@@ -16,14 +16,14 @@ fn said(made: &Made, anchor: Anchor) -> (i32, String) {
 }
 
 #[test]
-fn true_evidence_of_another_batch_another_size_or_another_log_is_a_mismatch() {
+fn true_evidence_of_another_batch_another_size_or_another_registry_is_a_mismatch() {
     let made = Made::new();
     let own = made.batch();
     let with = |batch: Batch| made.anchor("file", &made.file_evidence(&trail::key(), &batch));
     let cases = [
         (Batch { root: Hash([7; 32]), epoch: 2, ..own }, "of another root"),
-        (Batch { size: 4, epoch: 3, ..own }, "the batch has 4 checkpoints, not 3"),
-        (Batch { log_id: Hash([7; 32]), ..own }, "it is of another log"),
+        (Batch { size: 4, epoch: 3, ..own }, "4 entries were anchored, not 2"),
+        (Batch { log_id: Hash([7; 32]), ..own }, "it is of another registry"),
     ];
     for (batch, why) in cases {
         let (code, result) = said(&made, with(batch));

@@ -13,14 +13,12 @@ use zeroauth_audit_anchor::machine::{Action, Notice, Policy, State};
 use zeroauth_audit_anchor::pursue::{Store, pursue};
 use zeroauth_audit_anchor::targets;
 use zeroauth_audit_core::checkpoint::Checkpoint;
-use zeroauth_audit_core::merkle::leaf_hash;
+use zeroauth_audit_core::note::SigningKey;
 use zeroauth_audit_core::proof::{Anchor, Bundle};
-use zeroauth_audit_core::tile::{TileSource, consistency_proof};
-use zeroauth_audit_core::tree::Tree;
-use zeroauth_audit_core::{Digest, note::SigningKey};
 use zeroauth_audit_tests::wait_until;
 
 use super::anvil::{Anvil, PATIENCE};
+use super::registry::Registry;
 use super::run;
 use super::trail::{self, Trail};
 use super::tsa::{Authority, Options, Server};
@@ -28,25 +26,12 @@ use super::tsa::{Authority, Options, Server};
 /// The keys of the chain's second account, as everybody knows it.
 pub const KEY: &str = "59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d";
 
-/// Leaves as tiles.
-struct Leaves<'a>(&'a [Digest]);
-
-impl TileSource for Leaves<'_> {
-    type Error = Infallible;
-
-    fn tile(&self, level: u8, index: u64, _width: u16) -> Result<Vec<Digest>, Self::Error> {
-        let each = 256_usize.pow(u32::from(level));
-        let tiles = self.0.chunks_exact(each).skip(index as usize * 256).take(256);
-        Ok(tiles.map(|leaves| Tree::new(leaves.to_vec()).root()).collect())
-    }
-}
-
 /// What is anchored, and where files are.
 pub struct Made {
     pub folder: TempDir,
     pub bundle: Bundle,
-    trail: Trail,
-    /// The checkpoint that is anchored: older than the bundle's.
+    registry: Registry,
+    /// The state that is anchored: older than the bundle's.
     anchored: Checkpoint,
     newest: Checkpoint,
     epoch: Cell<u64>,
@@ -71,23 +56,15 @@ impl Store for Memory {
 
 impl Made {
     pub fn new() -> Self {
-        let mut trail = Trail::new("a b");
+        let (mut trail, mut registry) = (Trail::new("a b"), Registry::new());
         trail.append(0, 200);
         trail.append(1, 90);
-        let anchored = trail.seal();
+        let (entry, anchored) = registry.log("a b", &trail.seal());
         trail.append(0, 41);
-        let newest = trail.seal();
-        let bundle = Bundle {
-            index: 205,
-            path: Tree::new(trail.leaves.clone()).inclusion_proof(205).unwrap(),
-            extra: None,
-            log: None,
-            checkpoint: newest.sign(&trail::key(), trail::BEGIN).unwrap(),
-            event: Some(trail.chains[1].0[5].clone()),
-            anchors: Vec::new(),
-        };
+        let (_, newest) = registry.log("a b", &trail.seal());
+        let bundle = registry.bundle(&newest, entry, &trail, 205, &trail.chains[1].0[5]);
         let folder = tempfile::tempdir().unwrap();
-        let made = Self { folder, bundle, trail, anchored, newest, epoch: Cell::new(0) };
+        let made = Self { folder, bundle, registry, anchored, newest, epoch: Cell::new(0) };
         made.write("log.pub", &format!("{}\n", trail::key().verifier_key()));
         made
     }
@@ -110,20 +87,14 @@ impl Made {
         self.write(name, &Bundle { anchors, ..self.bundle.clone() }.format())
     }
 
-    /// The tree of a batch with the anchored checkpoint and two others.
-    fn tree(&self) -> Tree {
-        let body = leaf_hash(self.anchored.body().as_bytes());
-        Tree::new(vec![leaf_hash(b"one"), body, leaf_hash(b"three")])
-    }
-
     /// The next batch.
     pub fn batch(&self) -> Batch {
         self.epoch.set(self.epoch.get() + 1);
         Batch {
             log_id: Batch::log_id(trail::BASE),
             epoch: self.epoch.get(),
-            root: Hash(*self.tree().root().as_bytes()),
-            size: 3,
+            root: Hash(*self.anchored.root.as_bytes()),
+            size: self.anchored.size,
             batch_time: Moment(trail::BEGIN as i64),
         }
     }
@@ -134,11 +105,7 @@ impl Made {
             kind: kind.into(),
             tree_size: self.anchored.size,
             root: self.anchored.root,
-            consistency: consistency_proof(self.anchored.size, self.newest.size, &Leaves(&self.trail.leaves))
-                .unwrap(),
-            batch_index: 1,
-            batch_size: 3,
-            batch_path: self.tree().inclusion_proof(1).unwrap(),
+            consistency: self.registry.consistency(&self.anchored, &self.newest),
             payload: jsonb(evidence),
         }
     }

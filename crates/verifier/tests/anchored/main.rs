@@ -5,6 +5,8 @@
 #[path = "../../../anchor/tests/chain/anvil.rs"]
 #[allow(dead_code, reason = "the tests of the chain's driver use all of it")]
 mod anvil;
+#[path = "../support/registry.rs"]
+mod registry;
 #[path = "../support/trail.rs"]
 #[allow(dead_code, reason = "the tests of exports use all of it")]
 mod trail;

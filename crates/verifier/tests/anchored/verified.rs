@@ -64,7 +64,8 @@ fn anchors_of_every_kind_are_verified_and_the_verdict_says_by_what() {
     for (by, said) in by.into_iter().zip(said) {
         let (code, verdict) = all.judge(&[&always[..], by].concat());
         assert_eq!((code, outcomes(&verdict)), (0, vec!["verified"; 3]), "{verdict}");
-        assert_eq!(verdict["notes"], json!([]));
+        // All that is left to say: what the registry says of the log was claimed.
+        assert_eq!(verdict["notes"].as_array().unwrap().len(), 1, "{verdict}");
         let result = |n: usize| verdict["anchors"][n]["result"].as_str().unwrap();
         assert!(result(0).contains("signed by \"log.example/audit\""), "{}", result(0));
         assert!(result(1).contains(said), "{}", result(1));
@@ -75,7 +76,7 @@ fn anchors_of_every_kind_are_verified_and_the_verdict_says_by_what() {
     }
     let (code, text, _) = run(&["verify-bundle", &all.bundle, "--key", &all.key, "--rpc", &one]);
     assert_eq!(code, 0);
-    assert!(text.contains("\nanchor: evm, 290 events: verified: "), "{text}");
+    assert!(text.contains("\nanchor: evm, 2 entries: verified: "), "{text}");
     // Nobody said which contract to expect: what was found is told.
     let note = format!("note: evm anchor: compare the contract {contract}");
     assert!(text.to_lowercase().contains(&note), "{text}");
@@ -94,7 +95,7 @@ fn what_nobody_asked_for_is_left_open_and_counts_for_nothing() {
     let other = format!("0x{}", "ab".repeat(32));
     let (code, verdict) = all.judge(&["--block-hash", &other]);
     assert_eq!((code, outcomes(&verdict)[1]), (0, "not_checked"));
-    assert!(verdict["notes"][0].as_str().unwrap().contains("none of the blocks that are trusted"));
+    assert!(verdict["notes"].to_string().contains("none of the blocks that are trusted"), "{verdict}");
 }
 
 #[test]

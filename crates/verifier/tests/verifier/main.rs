@@ -1,6 +1,8 @@
 //! The verifier on made-up trails: whole ones, forged ones, and what is no trail at all.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on panics")]
 
+#[path = "../support/registry.rs"]
+mod registry;
 #[path = "../support/trail.rs"]
 mod trail;
 

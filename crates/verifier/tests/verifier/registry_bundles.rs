@@ -1,62 +1,40 @@
 //! Bundles of the registry: an event, the entry of its log, the registry's checkpoint.
 
-use zeroauth_audit_core::Digest;
 use zeroauth_audit_core::checkpoint::Checkpoint;
 use zeroauth_audit_core::note::{Algorithm, SigningKey};
 use zeroauth_audit_core::proof::{Bundle, InLog};
 use zeroauth_audit_core::registry::Entry;
-use zeroauth_audit_core::registry::entry::Log;
 use zeroauth_audit_core::registry::label::NameKey;
 use zeroauth_audit_core::tree::Tree;
 use zeroauth_audit_verifier::bundle;
 use zeroauth_audit_verifier::outside::Outside;
 use zeroauth_audit_verifier::verdict::{Outcome, Verdict};
 
-use super::trail::{self, Trail};
+use super::registry::Registry;
+use super::trail::Trail;
 use super::trust;
 
-const INDEX: usize = 205;
+const INDEX: u64 = 205;
 
 struct Made {
     trail: Trail,
-    names: NameKey,
-    entries: Vec<Entry>,
+    registry: Registry,
     bundle: Bundle,
-}
-
-fn log(names: &NameKey, tenant: &str, size: u64, root: Digest) -> Entry {
-    Entry::Log(Log { label: names.label(tenant), epoch: 0, size, root, previous: None, restored: None })
 }
 
 /// Event 6 of chain 1, leaf 205 of a log of 331, which is entry 3 of a registry.
 fn made() -> Made {
-    let names = NameKey::new([3; 32]);
-    let mut trail = Trail::new("a b");
+    let (mut trail, mut registry) = (Trail::new("a b"), Registry::new());
     trail.append(0, 200);
     trail.append(1, 90);
     trail.seal();
     trail.append(0, 41);
     let sealed = trail.seal();
-    let other = log(&names, "other", sealed.size, sealed.root);
-    let this = log(&names, "a b", sealed.size, sealed.root);
-    let entries = vec![Entry::Names(names.digest()), Entry::SnapshotBegin, other, this];
-    let leaves: Vec<Digest> = entries.iter().map(|entry| Entry::leaf(&entry.text())).collect();
-    let registry = Tree::new(leaves);
-    let checkpoint = Checkpoint { origin: trail::BASE.into(), size: 4, root: registry.root() };
-    let bundle = Bundle {
-        index: 3,
-        path: registry.inclusion_proof(3).unwrap(),
-        extra: Some(entries[3].text().into_bytes()),
-        checkpoint: checkpoint.sign(&trail::key(), trail::BEGIN).unwrap(),
-        log: Some(InLog {
-            names: names.clone(),
-            index: INDEX as u64,
-            path: Tree::new(trail.leaves.clone()).inclusion_proof(INDEX as u64).unwrap(),
-        }),
-        event: Some(trail.chains[1].0[5].clone()),
-        anchors: Vec::new(),
-    };
-    Made { trail, names, entries, bundle }
+    registry.entries.push(Entry::SnapshotBegin);
+    registry.log("other", &sealed);
+    let (entry, checkpoint) = registry.log("a b", &sealed);
+    let bundle = registry.bundle(&checkpoint, entry, &trail, INDEX, &trail.chains[1].0[5]);
+    Made { trail, registry, bundle }
 }
 
 fn judge(bundle: &Bundle, monitors: &[&SigningKey]) -> Verdict {
@@ -97,7 +75,7 @@ fn an_event_is_verified_as_was_claimed_and_with_a_monitor_as_of_a_log_that_only_
 
 #[test]
 fn whatever_does_not_lead_from_the_event_to_the_checkpoint_is_a_finding() {
-    let Made { trail, names, entries, bundle } = made();
+    let Made { trail, mut registry, bundle } = made();
     let place = bundle.log.clone().unwrap();
     let with = |change: &dyn Fn(&mut Bundle)| {
         let mut changed = bundle.clone();
@@ -113,18 +91,17 @@ fn whatever_does_not_lead_from_the_event_to_the_checkpoint_is_a_finding() {
     assert!(with(&|bundle| bundle.index = 2).starts_with("the entry is not in the registry"));
     assert!(with(&|bundle| bundle.path.truncate(1)).starts_with("the entry is not in the registry"));
     // The entry of another tenant, at its place, with the very same tree.
-    let registry = Tree::new(entries.iter().map(|entry| Entry::leaf(&entry.text())).collect());
+    let tree = Tree::new(registry.leaves());
     let other = with(&|bundle| {
-        bundle.extra = Some(entries[2].text().into_bytes());
-        (bundle.index, bundle.path) = (2, registry.inclusion_proof(2).unwrap());
+        bundle.extra = Some(registry.entries[2].text().into_bytes());
+        (bundle.index, bundle.path) = (2, tree.inclusion_proof(2).unwrap());
     });
     assert!(other.contains("is of another tenant"), "{other}");
     // An entry that nobody sealed.
-    let forged = log(&names, "a b", 331, Tree::new(trail.leaves.iter().rev().copied().collect()).root());
-    assert!(
-        with(&|bundle| bundle.extra = Some(forged.text().into_bytes()))
-            .starts_with("the entry is not in the")
-    );
+    let root = Tree::new(trail.leaves.iter().rev().copied().collect()).root();
+    registry.log("a b", &Checkpoint { origin: String::new(), size: 331, root });
+    let forged = registry.entries.pop().unwrap().text().into_bytes();
+    assert!(with(&|bundle| bundle.extra = Some(forged.clone())).starts_with("the entry is not in the"));
     let event = bundle.event.clone().unwrap();
     let changed = with(&|bundle| bundle.event = Some(event.replace("success", "failure")));
     assert_eq!(changed, "the fields do not have the recorded hash");
@@ -134,7 +111,7 @@ fn whatever_does_not_lead_from_the_event_to_the_checkpoint_is_a_finding() {
 #[test]
 fn what_is_no_entry_of_a_log_cannot_be_checked() {
     let made = made();
-    for extra in [made.entries[0].text(), "zeroauth.audit/entry/v2\n".into(), "approved".into()] {
+    for extra in [made.registry.entries[0].text(), "zeroauth.audit/entry/v2\n".into(), "approved".into()] {
         let bundle = Bundle { extra: Some(extra.into_bytes()), ..made.bundle.clone() };
         let verdict = judge(&bundle, &[]);
         assert_eq!(verdict.verdict, Outcome::CouldNotCheck, "{}", verdict.text());

@@ -83,7 +83,6 @@ fn hold(client: &mut Client, cluster: &Cluster, effort: &Effort, tenants: u32) -
         "zeroauth_audit_internal.logs",
         "zeroauth_audit_internal.log_intervals",
         "zeroauth_audit_internal.tiles",
-        "zeroauth_audit_internal.checkpoints",
         "zeroauth_audit_internal.registry_entries",
         "zeroauth_audit_internal.registry_tiles",
     ] {
@@ -202,13 +201,13 @@ pub(crate) fn anchor_batch(
         &[&name, &directory.join("anchors").display().to_string()],
     )?;
     let milliseconds = processor_time(client, |client| run_job(client, "anchor"))?;
-    let leaves: i64 = client
+    let entries: i64 = client
         .query_one(
-            "SELECT max(leaves) FROM zeroauth_audit_internal.anchor_batches WHERE target = $1",
+            "SELECT max(size) FROM zeroauth_audit_internal.anchor_batches WHERE target = $1",
             &[&name],
         )?
         .get(0);
-    ensure!(leaves >= i64::from(tenants), "{leaves} logs in the batch instead of {tenants}");
+    ensure!(entries >= i64::from(tenants), "{entries} entries were anchored, of {tenants} tenants");
     client.batch_execute("UPDATE zeroauth_audit_internal.anchor_targets SET enabled = false")?;
     Ok(milliseconds)
 }

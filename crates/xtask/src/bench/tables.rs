@@ -35,7 +35,7 @@ pub(crate) fn empty(client: &mut Client, side: Side) -> Result<()> {
     let table = side.table();
     let heads = if side == Side::PlPgSql { "TRUNCATE plpgsql_heads;" } else { "" };
     // What drift, logs and anchors remember of events that are gone would be an alarm.
-    let marks = "TRUNCATE zeroauth_audit_internal.watermarks, zeroauth_audit_internal.tenants, zeroauth_audit_internal.drift_findings, zeroauth_audit_internal.logs, zeroauth_audit_internal.log_intervals, zeroauth_audit_internal.tiles, zeroauth_audit_internal.checkpoints, zeroauth_audit_internal.registry_names, zeroauth_audit_internal.registry_entries, zeroauth_audit_internal.registry_tiles, zeroauth_audit_internal.registry_runs, zeroauth_audit_internal.anchors, zeroauth_audit_internal.anchor_batches";
+    let marks = "TRUNCATE zeroauth_audit_internal.watermarks, zeroauth_audit_internal.tenants, zeroauth_audit_internal.drift_findings, zeroauth_audit_internal.logs, zeroauth_audit_internal.log_intervals, zeroauth_audit_internal.tiles, zeroauth_audit_internal.registry_names, zeroauth_audit_internal.registry_entries, zeroauth_audit_internal.registry_tiles, zeroauth_audit_internal.registry_runs, zeroauth_audit_internal.registry_cosignatures, zeroauth_audit_internal.anchor_batches";
     client
         .batch_execute(&format!(
             "BEGIN; SET LOCAL zeroauth_audit.maintenance = on; TRUNCATE {table}, business_transfers; {heads} {marks}; COMMIT"

@@ -77,8 +77,8 @@ pub(crate) fn run(keep: bool) -> Result<ExitCode> {
     record.add(
         "The anchor",
         &format!(
-            "{} logs, in transaction {} of block {}, which is final",
-            anchored.logs, anchored.transaction, anchored.block
+            "{} entries of the registry, in transaction {} of block {}, which is final",
+            anchored.entries, anchored.transaction, anchored.block
         ),
     )?;
     outside.prove_untouched(&mut admin, &tampered, "untouched.bundle")?;

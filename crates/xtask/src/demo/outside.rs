@@ -44,7 +44,7 @@ pub(crate) struct Outside {
 pub(crate) struct Anchored {
     pub(crate) transaction: String,
     pub(crate) block: i64,
-    pub(crate) logs: i64,
+    pub(crate) entries: i64,
 }
 
 struct Chain {
@@ -175,9 +175,8 @@ impl Outside {
         let since = Instant::now();
         loop {
             let row = admin.query_opt(
-                "SELECT a.tx_hash::text, a.block_number, b.leaves, b.state, b.last_error, \
+                "SELECT b.tx_hash::text, b.block_number, b.size, b.state, b.last_error, \
                  (SELECT bool_and(e.evidence IS NOT NULL) FROM zeroauth_audit_internal.anchor_batches e) FROM zeroauth_audit_internal.anchor_batches b \
-                 LEFT JOIN zeroauth_audit_internal.anchors a ON a.target = b.target AND a.batch = b.epoch \
                  WHERE b.target = 'chain' ORDER BY b.epoch LIMIT 1",
                 &[],
             )?;
@@ -185,7 +184,7 @@ impl Outside {
                 && row.get::<_, &str>(3) == "finalized"
                 && row.get::<_, bool>(5)
             {
-                return Ok(Anchored { transaction: row.get(0), block: row.get(1), logs: row.get(2) });
+                return Ok(Anchored { transaction: row.get(0), block: row.get(1), entries: row.get(2) });
             }
             let state = row.map_or("not planned".to_owned(), |row| {
                 format!(

@@ -203,7 +203,7 @@ mod tests {
             tampered: &tampered(name),
             verified_after: Duration::from_millis(1234),
             alerted_after: Duration::from_millis(4321),
-            anchored: &Anchored { transaction: format!("0x{}", "ab".repeat(32)), block: 1234, logs: 3 },
+            anchored: &Anchored { transaction: format!("0x{}", "ab".repeat(32)), block: 1234, entries: 3 },
             psql: "psql -h /home/somebody/zeroauth_audit/target/clusters/demo/socket -p 54000 -U postgres audit",
             kept,
             record: "target/demo.txt",

@@ -132,10 +132,10 @@ impl Anchoring {
         self.client.run(&format!("SELECT pass('{interval}')"));
     }
 
-    /// One line about every batch of a target.
+    /// One line about every batch of a target: how many of its tenants it covers is said of those that the registry has entries of.
     pub fn batches(&mut self, target: &str) -> Vec<String> {
         self.client.lines(&format!(
-            "SELECT epoch, state, leaves, next_at IS NULL FROM zeroauth_audit_internal.anchor_batches WHERE target = '{target}' ORDER BY epoch"
+            "SELECT epoch, state, (SELECT count(DISTINCT e.tenant_id) FROM zeroauth_audit_internal.registry_entries e WHERE e.entry < size), next_at IS NULL FROM zeroauth_audit_internal.anchor_batches WHERE target = '{target}' ORDER BY epoch"
         ))
     }
 
@@ -153,7 +153,6 @@ impl Anchoring {
         for table in [
             "zeroauth_audit_internal.anchor_batches",
             "zeroauth_audit_internal.anchor_targets",
-            "zeroauth_audit_internal.anchors",
             "zeroauth_audit_internal.alerts",
             "audit_events",
             "zeroauth_audit_internal.job_runs",

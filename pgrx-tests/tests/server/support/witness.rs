@@ -23,12 +23,14 @@ struct State {
 
 pub struct Witness {
     pub address: SocketAddr,
+    /// The origin of the registry that it watches.
+    registry: String,
     key: Arc<SigningKey>,
     state: Arc<Mutex<State>>,
 }
 
 impl Witness {
-    /// Watches the logs below the key's base origin.
+    /// Watches the registry of the key's name.
     pub fn start(watched: &SigningKey, seed: u8) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut trust = Trust::new();
@@ -36,6 +38,7 @@ impl Witness {
         let trust = Arc::new(trust);
         let witness = Self {
             address: listener.local_addr().unwrap(),
+            registry: watched.name().to_owned(),
             key: Arc::new(SigningKey::from_seed("witness.example", &[seed; 32]).unwrap()),
             state: Arc::default(),
         };
@@ -54,14 +57,9 @@ impl Witness {
         self.key.verifier_key().renamed("witness.example", Algorithm::CosignatureV1).to_string()
     }
 
-    /// Tree sizes by tenant, but for the extension's own.
-    pub fn seen(&self) -> Vec<String> {
-        let seen = &self.state.lock().unwrap().seen;
-        seen.iter()
-            .map(|(origin, (size, _))| (origin.rsplit('/').next().unwrap(), size))
-            .filter(|(tenant, _)| *tenant != "zeroauth_audit")
-            .map(|(tenant, size)| format!("{tenant} {size}"))
-            .collect()
+    /// How many entries of the registry it saw.
+    pub fn entries(&self) -> u64 {
+        self.state.lock().unwrap().seen.get(&self.registry).map_or(0, |(size, _)| *size)
     }
 
     /// Forgets, or is told, what it saw of a log.
@@ -128,8 +126,8 @@ fn add(
     };
     let decode = |line: &str| Digest::from_slice(&STANDARD.decode(line).ok()?);
     let Some(proof) = lines.map(decode).collect::<Option<Vec<_>>>() else { return plain(400) };
-    let Ok(believed) = trust.open(note.as_bytes()) else { return plain(403) };
-    let checkpoint = believed.checkpoint;
+    let Ok(registry) = trust.registry(note.as_bytes()) else { return plain(403) };
+    let checkpoint = registry.checkpoint;
     if old > checkpoint.size {
         return plain(400);
     }
