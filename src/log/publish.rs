@@ -183,7 +183,8 @@ impl Publication {
         for (name, settings) in &found.settings {
             let fresh = Sink::default();
             let known = self.known(name, settings).unwrap_or(&fresh);
-            let reported = self.reports.iter().any(|(sink, _)| sink == name);
+            // What was reported of where it led before is over: it begins anew, at once.
+            let reported = found.recorded.iter().any(|(sink, _)| sink == name);
             let resting = known.retry_at.is_some_and(|at| at > Instant::now());
             if known.given.is_some() || reported || resting || self.is_waiting(name) {
                 continue;
@@ -270,8 +271,10 @@ impl Publication {
             orders.into_iter().for_each(|order| self.give(order));
         }
         let waits = self.waiting.is_some().then(|| Instant::now() + STANDBY_PAUSE);
-        let retries = self.sinks.values().filter_map(|sink| sink.retry_at);
-        let at_once = again.then(Instant::now);
+        // One whose time has come was tried, or has nothing to be tried with.
+        let now = Instant::now();
+        let retries = self.sinks.values().filter_map(|sink| sink.retry_at).filter(|at| *at > now);
+        let at_once = again.then_some(now);
         self.next_due = retries.chain(waits).chain(at_once).min();
     }
 

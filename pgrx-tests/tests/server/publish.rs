@@ -302,6 +302,29 @@ pub fn watch(publishing: &Publishing, client: &mut Client, witness: &Witness) {
 }
 
 #[test]
+fn a_sink_that_is_pointed_elsewhere_while_it_is_written_to_is_read_there_at_once() {
+    let publishing = publishing("publish_moved", &[]);
+    let mut client = publishing.cluster.client();
+    append(&mut client, "acme", 1);
+    publishing.wait_for(&["acme 2"]);
+    let names = publishing.names().unwrap();
+    for round in 0..8_u32 {
+        let place = folder(&publishing.cluster, &format!("place{round}"));
+        append(&mut client, "acme", 1);
+        // Before, while and after the file is written: its report says nothing of the other place.
+        std::thread::sleep(std::time::Duration::from_millis(u64::from(round) * 40));
+        client.run(&format!(
+            r#"SELECT audit_sink_set('worm', config => '{{"directory": "{}"}}')"#,
+            place.display()
+        ));
+        let all = [format!("acme {}", 3 + round)];
+        wait_until(DEADLINE, "all of it in the other place", || {
+            newest_in(&place, &publishing.key, &names) == all
+        });
+    }
+}
+
+#[test]
 fn a_directory_that_cannot_be_used_is_an_alert_and_nothing_is_lost() {
     let publishing = publishing("publish_unusable", &[]);
     let mut client = publishing.cluster.client();
