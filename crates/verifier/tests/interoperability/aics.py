@@ -34,7 +34,7 @@ for number in range(3):
     result = tlog.verify_checkpoint(note, log_key, [cosigner], 1)
     require(f"time of checkpoint {number}: {result}", result.ok)
     checkpoints.append(checkpoint)
-    changed = tlog.parse_note(text.replace(b"acme", b"acne"))
+    changed = tlog.parse_note(text.replace(f"\n{checkpoint.size}\n".encode(), f"\n{checkpoint.size - 1}\n".encode(), 1))
     require("a changed checkpoint was accepted", not tlog.verify_checkpoint(changed, log_key).log_ok)
 
 newest = checkpoints[-1]

@@ -81,7 +81,7 @@ fn they_read_our_tiles_and_both_make_the_same_proofs() {
         let theirs = prove_record(newest.size, index, &reader).unwrap();
         let ours = inclusion_proof(index, newest.size, &log).unwrap();
         assert_eq!(digests(&theirs), ours);
-        let leaf = &log.trail.leaves[index as usize];
+        let leaf = &log.leaves[index as usize];
         check_record(&theirs, newest.size, root, index, Hash(*leaf.as_bytes())).unwrap();
         assert_eq!(verify_inclusion(index, newest.size, leaf, &digests(&theirs), &newest.root), Ok(()));
     }

@@ -37,7 +37,7 @@ fn write_log(log: &Log, folder: &Path) {
             tile.hashes.iter().flat_map(|hash| *hash.as_bytes()).collect::<Vec<u8>>(),
         );
     }
-    let leaves: Vec<String> = log.trail.leaves.iter().map(ToString::to_string).collect();
+    let leaves: Vec<String> = log.leaves.iter().map(ToString::to_string).collect();
     write(folder, "leaves", leaves.join("\n"));
     let mut old = 0;
     for (number, checkpoint) in log.checkpoints.iter().enumerate() {
@@ -74,17 +74,10 @@ fn a_public_implementation_and_a_real_witness_accept_what_we_make_and_we_what_th
 
     // What came back: the newest checkpoint with the witness's line.
     let cosigned = fs::read_to_string(folder.path().join("cosigned")).unwrap();
-    let index = 205;
-    let bundle = Bundle {
-        index,
-        path: inclusion_proof(index, log.newest().size, &log).unwrap(),
-        extra: None,
-        log: None,
-        checkpoint: cosigned,
-        // The first checkpoint took 200 events of chain 0 and 5 of chain 1; this is the next.
-        event: Some(log.trail.chains[0].0[200].clone()),
-        anchors: vec![],
-    };
+    // Leaf 200 of the tenant's log: behind 200 events of chain 0 the first of chain 1.
+    let event = &log.trail.chains[1].0[0];
+    let bundle = log.registry.bundle(log.newest(), log.entry, &log.trail, 200, event);
+    let bundle = Bundle { checkpoint: cosigned, ..bundle };
     write(folder.path(), "bundle", bundle.format());
     let at = |name: &str| folder.path().join(name).display().to_string();
     let verify = |more: &[&str]| {
