@@ -162,13 +162,14 @@ impl Scene {
             scene.job(job)?;
         }
         // What was taken away before anything happens.
-        fs::create_dir(scene.folder.join("runs"))?;
         for row in scene
             .client
-            .query("SELECT run, zeroauth_audit_internal.registry_run_file(run) FROM audit_checkpoints", &[])?
+            .query("SELECT run, zeroauth_audit_internal.registry_run_file(run), to_char(sealed_at AT TIME ZONE 'UTC', 'YYYY/MM/DD') FROM audit_checkpoints", &[])?
         {
-            let (number, text): (i64, String) = (row.get(0), row.get(1));
-            fs::write(scene.folder.join(format!("runs/{number:012}.run")), text)?;
+            let (number, text, day): (i64, String, String) = (row.get(0), row.get(1), row.get(2));
+            let day = scene.folder.join("runs").join(day);
+            fs::create_dir_all(&day)?;
+            fs::write(day.join(format!("{number:012}.run")), text)?;
         }
         let names: String = scene.client.query_one("SELECT audit_export_names()", &[])?.get(0);
         fs::write(scene.folder.join("names"), names)?;
