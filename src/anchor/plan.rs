@@ -61,11 +61,8 @@ fn job(_: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let mut step = JobStep { more: true, pause_ms: 0, done: PlanSummary::default() };
     match stage {
         Stage::Seal => {
-            if !seal(&session, INTERNAL)? {
-                AT.set((run, Stage::Publish(Instant::now())));
-            } else {
-                AT.set((run, Stage::Seal));
-            }
+            let more = seal(&session, INTERNAL)?;
+            AT.set((run, if more { Stage::Seal } else { Stage::Publish(Instant::now()) }));
         }
         // Only the worker publishes, and only what was committed: a run in a session anchors what is out already.
         Stage::Publish(since) if by_worker && since.elapsed() < PUBLISHING && waits(&session, INTERNAL)? => {

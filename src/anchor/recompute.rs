@@ -16,7 +16,7 @@ use zeroauth_audit_core::registry::Entry;
 
 use super::plan;
 use crate::log::registry_rows::{Run, log, name_key};
-use crate::log::store::Tiles;
+use crate::log::store::{Tiles, digests};
 use crate::pg::call::{self, Arguments, jsonb, sql_function};
 use crate::pg::error::{Failure, Kind};
 use crate::pg::spi::{Parameter, Session};
@@ -44,8 +44,7 @@ fn recompute(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
     let leaf = arguments.int8(2).and_then(|leaf| u64::try_from(leaf).ok()).unwrap_or(0);
     // SAFETY: declared as bytea, STRICT.
     let nodes = arguments.datum(3).map(|datum| unsafe { varlena::bytes(datum) }).unwrap_or_default();
-    let nodes = nodes.chunks_exact(32).filter_map(Digest::from_slice).collect();
-    let frontier = Frontier::from_parts(leaf, nodes).map_err(|error| {
+    let frontier = Frontier::from_parts(leaf, digests(nodes)).map_err(|error| {
         Failure::new(Kind::InvalidArgument, error.to_string()).hint("It is called by the job anchor_check.")
     })?;
     let trail = Trail::open()?;

@@ -9,8 +9,9 @@ use zeroauth_audit_core::merkle::{leaf_hash, verify_consistency, verify_inclusio
 use zeroauth_audit_core::proof::{Bundle, InLog};
 use zeroauth_audit_core::registry::Entry;
 
-use crate::log::covering::{self, Signed, Stated};
-use crate::log::registry_rows::{Run, name_key};
+use crate::log::covering::{self, Signed};
+use crate::log::registry_entries::Entries;
+use crate::log::registry_rows::Run;
 use crate::log::store::{Interval, Log, Tiles};
 use crate::pg::call::{self, Arguments, sql_function};
 use crate::pg::error::{Failure, Kind};
@@ -95,26 +96,26 @@ fn bundle(session: &Session, tenant: &str, event_id: &str, event: Event) -> Resu
             .hint("The job checkpoint runs every minute; it signs when zeroauth_audit.checkpoint_key_file names a key.")
     };
     let interval = Interval::of(session, INTERNAL, place, event.chain, event.seq)?.ok_or_else(uncovered)?;
+    let entries = Entries::open(session, INTERNAL)?.ok_or_else(uncovered)?;
     let (index, leaf) = (interval.leaf(event.seq), leaf_hash(event.hash.as_bytes()));
-    let names = name_key(session, INTERNAL)?.ok_or_else(uncovered)?;
-    let stated = Stated::oldest(session, INTERNAL, &names, place, index)?.ok_or_else(uncovered)?;
+    let Entries { names, tiles: registry, .. } = &entries;
+    let stated = entries.oldest(place, index)?.ok_or_else(uncovered)?;
     let signed = Signed::newest(session, INTERNAL, stated.index)?.ok_or_else(uncovered)?;
     let (size, root) = (stated.log.size, &stated.log.root);
     let in_log = Tiles::new(session, INTERNAL, tenant, log.epoch).inclusion(index, size)?.map_err(damaged)?;
     verify_inclusion(index, size, &leaf, &in_log, root)
         .map_err(|_| damaged(format!("event {event_id} is not what was sealed, or a tile is not")))?;
-    let registry = Tiles::registry(session, INTERNAL);
     let path = registry.inclusion(stated.index, signed.size)?.map_err(damaged)?;
     let text = stated.text();
     verify_inclusion(stated.index, signed.size, &Entry::leaf(&text), &path, &signed.root)
         .map_err(|_| damaged(format!("entry {} is not what was signed, or a tile is not", stated.index)))?;
-    let anchors = covering::anchors(session, &registry, stated.index, &signed)?;
+    let anchors = covering::anchors(session, registry, stated.index, &signed)?;
     Ok(Bundle {
         index: stated.index,
         path,
         extra: Some(text.into_bytes()),
         checkpoint: signed.note,
-        log: Some(InLog { names, index, path: in_log }),
+        log: Some(InLog { names: names.clone(), index, path: in_log }),
         event: Some(event.exported),
         anchors: anchors.into_iter().map(|covered| covered.anchor).collect(),
     })
@@ -169,9 +170,8 @@ fn prove_consistency(arguments: &Arguments) -> Result<pg_sys::Datum, Failure> {
             "from_size is at most to_size, and to_size at most how large it is now: of the registry, see audit_checkpoints.",
         ));
     };
-    let proof = tiles.consistency(from, to)?.map_err(damaged)?;
+    let hashes = tiles.consistency(from, to)?.map_err(damaged)?;
     let (old, new) = (tiles.root(from)?.map_err(damaged)?, tiles.root(to)?.map_err(damaged)?);
-    let hashes: Vec<Digest> = proof.iter().map(|hash| Digest::new(*hash)).collect();
     if from > 0 {
         verify_consistency(from, to, &old, &new, &hashes).map_err(damaged)?;
     }

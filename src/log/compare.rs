@@ -14,9 +14,8 @@ use zeroauth_audit_core::merkle::{leaf_hash, verify_inclusion};
 use zeroauth_audit_core::registry::entry::{self, Entry};
 use zeroauth_audit_core::trust::Trust;
 
-use crate::log::covering::Stated;
 use crate::log::keys;
-use crate::log::registry_entries::{Entries, Newest};
+use crate::log::registry_entries::{Entries, Stated};
 use crate::log::registry_rows::Run;
 use crate::log::store::{Interval, Log, Tiles};
 use crate::pg::error::Failure;
@@ -35,8 +34,8 @@ pub struct Comparison<'a> {
     pub trust: Trust,
     /// What the registry says; `None` before its first entry.
     entries: Option<Entries<'a>>,
-    /// Size and root of the registry that was signed last, or why that is in doubt; `None` before.
-    signed: Option<Result<(u64, Digest), String>>,
+    /// What was signed last of the registry, and why that is in doubt if it is.
+    pub newest_run: Option<(Run, Option<String>)>,
     /// Findings of the job `anchor_check`, by tenant: only that job reads anchors.
     anchored: Anchored,
     /// Whether to report contradictions of sinks and anchors.
@@ -53,7 +52,7 @@ pub struct Sealed<'a> {
     /// Its root, as the registry states it.
     pub root: Digest,
     /// The entry of the registry that states it.
-    pub newest: Option<Newest>,
+    pub newest: Option<Stated>,
     /// The last interval of each of its chains.
     pub ends: Vec<End>,
     /// Its tiles, as far as they were read.
@@ -83,14 +82,14 @@ impl<'a> Comparison<'a> {
         }
         let trust = keys::trust(session, logs)?;
         let (entries, anchored) = (Entries::open(session, logs)?, anchored(session, trail)?);
-        let signed = match Run::newest(session, logs)? {
+        let newest_run = match Run::newest(session, logs)? {
             None => None,
-            Some(run) => Some(match run.doubt(&trust, &Tiles::registry(session, logs))? {
-                None => Ok((run.size, run.root)),
-                Some(why) => Err(format!("the registry: {why}")),
-            }),
+            Some(run) => {
+                let doubt = run.doubt(&trust, &Tiles::registry(session, logs))?;
+                Some((run, doubt))
+            }
         };
-        Ok(Some(Self { session, trail, logs, trust, entries, signed, anchored, outside: true }))
+        Ok(Some(Self { session, trail, logs, trust, entries, newest_run, anchored, outside: true }))
     }
 
     /// What it reads with.
@@ -229,7 +228,7 @@ impl<'a> Comparison<'a> {
         &self,
         tenant: &str,
         log: Option<&Log>,
-    ) -> Result<Result<Option<Newest>, String>, Failure> {
+    ) -> Result<Result<Option<Stated>, String>, Failure> {
         let newest = match &self.entries {
             Some(entries) => match entries.newest(tenant)? {
                 Ok(newest) => newest,
@@ -238,7 +237,7 @@ impl<'a> Comparison<'a> {
             None => None,
         };
         let (size, epoch) = log.map_or((0, 0), |log| (log.size, i64::from(log.epoch)));
-        let Some(Newest { index, log: known }) = &newest else {
+        let Some(Stated { index, log: known }) = &newest else {
             let unknown = || Err("the registry knows nothing of the log".to_owned());
             return Ok(if size == 0 { Ok(newest) } else { unknown() });
         };
@@ -335,7 +334,7 @@ impl<'a> Comparison<'a> {
         &self,
         tenant: &str,
         log: &Log,
-        newest: Option<&Newest>,
+        newest: Option<&Stated>,
     ) -> Result<Result<Digest, String>, Failure> {
         let Some(entries) = &self.entries else {
             return Ok(Err("the registry is not there".to_owned()));
@@ -346,7 +345,7 @@ impl<'a> Comparison<'a> {
             None => {
                 let last = log.size.saturating_sub(1);
                 let place = (tenant, log.epoch);
-                match Stated::oldest(self.session, self.logs, &entries.names, place, last)? {
+                match entries.oldest(place, last)? {
                     Some(stated) if stated.log.size == log.size => (stated.index, stated.log),
                     _ => {
                         return Ok(Err(format!(
@@ -357,9 +356,9 @@ impl<'a> Comparison<'a> {
                 }
             }
         };
-        match &self.signed {
-            Some(Err(why)) => return Ok(Err(why.clone())),
-            Some(Ok((size, root))) if index < *size => {
+        match &self.newest_run {
+            Some((_, Some(why))) => return Ok(Err(format!("the registry: {why}"))),
+            Some((Run { size, root, .. }, None)) if index < *size => {
                 let leaf = Entry::leaf(&Entry::Log(stated).text());
                 let path = entries.tiles.inclusion(index, *size)?;
                 if !path.is_ok_and(|path| verify_inclusion(index, *size, &leaf, &path, root).is_ok()) {

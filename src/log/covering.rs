@@ -1,78 +1,16 @@
-//! What covers an event outside its tenant's log: the entry of the registry that states the log, the signed run behind it, and anchors.
+//! What covers an entry of the registry that states a tenant's log: the signed run behind it, and anchors.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroauth_audit_core::Digest;
-use zeroauth_audit_core::merkle::verify_consistency;
+use zeroauth_audit_core::merkle::verify_either_grew;
 use zeroauth_audit_core::proof::anchor::MAX_PAYLOAD;
 use zeroauth_audit_core::proof::{Anchor, MAX_ANCHORS};
-use zeroauth_audit_core::registry::entry::{self, Entry};
-use zeroauth_audit_core::registry::label::NameKey;
 
-use crate::log::registry_rows::{LOG, log};
+use crate::log::registry_rows::origin;
 use crate::log::store::Tiles;
 use crate::pg::error::Failure;
 use crate::pg::spi::{Parameter, Session};
-
-/// An entry of the registry that states a tenant's log.
-pub struct Stated {
-    /// Its index.
-    pub index: u64,
-    /// What it states.
-    pub log: entry::Log,
-}
-
-impl Stated {
-    /// Its text.
-    pub fn text(&self) -> String {
-        Entry::Log(self.log).text()
-    }
-
-    /// The oldest stored entry whose tree has leaf `leaf` of the log of a tenant in an epoch.
-    ///
-    /// The states of a log only grow, so it is found by halving, and no index beside that of the newest entries is kept for it.
-    pub fn oldest(
-        session: &Session,
-        schema: &str,
-        names: &NameKey,
-        (tenant, epoch): (&str, i32),
-        leaf: u64,
-    ) -> Result<Option<Self>, Failure> {
-        let sql = format!(
-            "SELECT entry, {LOG} FROM {schema}.registry_entries WHERE tenant_id = $1 AND entry >= $2 ORDER BY entry LIMIT 1"
-        );
-        let from = |at: u64| {
-            let mut found = None;
-            session.again(&sql, &[Parameter::Text(tenant), Parameter::count(at)], |row| {
-                let stated = row.count(0).zip(log(row, 1, names, tenant));
-                found = stated.map(|(index, log)| Self { index, log });
-                Ok(())
-            })?;
-            Ok::<_, Failure>(found)
-        };
-        let epoch = u32::try_from(epoch).unwrap_or(0);
-        let covers = |log: &entry::Log| (log.epoch, log.size) > (epoch, leaf);
-        let (mut low, mut high) = (0, entries(session, schema)?);
-        while low < high {
-            let middle = low + (high - low) / 2;
-            match from(middle)? {
-                Some(stated) if !covers(&stated.log) => low = stated.index + 1,
-                _ => high = middle,
-            }
-        }
-        Ok(from(low)?.filter(|stated| stated.log.epoch == epoch && stated.log.size > leaf))
-    }
-}
-
-fn entries(session: &Session, schema: &str) -> Result<u64, Failure> {
-    let mut size = 0;
-    let sql = format!("SELECT COALESCE(pg_catalog.max(entry) + 1, 0) FROM {schema}.registry_entries");
-    session.again(&sql, &[], |row| {
-        size = row.count(0).unwrap_or(0);
-        Ok(())
-    })?;
-    Ok(size)
-}
 
 /// A signed checkpoint of the registry.
 pub struct Signed {
@@ -117,7 +55,7 @@ impl Signed {
 
     /// Its first line.
     pub fn origin(&self) -> &str {
-        self.note.lines().next().unwrap_or_default()
+        origin(&self.note)
     }
 }
 
@@ -160,12 +98,9 @@ pub fn anchors(
     for mut covered in found.into_iter().take(MAX_ANCHORS) {
         let anchor = &mut covered.anchor;
         let (anchored, bundled) = ((anchor.tree_size, &anchor.root), (signed.size, &signed.root));
-        let (old, new) = if anchored.0 <= bundled.0 { (anchored, bundled) } else { (bundled, anchored) };
-        let Ok(hashes) = tiles.consistency(old.0, new.0)? else { continue };
-        let hashes: Vec<Digest> = hashes.into_iter().map(Digest::new).collect();
-        if verify_consistency(old.0, new.0, old.1, new.1, &hashes).is_ok()
-            && anchor.payload.len() <= MAX_PAYLOAD
-        {
+        let (old, new) = (anchored.0.min(bundled.0), anchored.0.max(bundled.0));
+        let Ok(hashes) = tiles.consistency(old, new)? else { continue };
+        if verify_either_grew(anchored, bundled, &hashes).is_ok() && anchor.payload.len() <= MAX_PAYLOAD {
             anchor.consistency = hashes;
             proven.push(covered);
         }

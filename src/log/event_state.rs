@@ -11,8 +11,8 @@ use zeroauth_audit_core::registry::Entry;
 use zeroauth_audit_core::trust::Trust;
 
 use crate::log::bundle::{event_id, no_event};
-use crate::log::covering::{self, Covered, Signed, Stated};
-use crate::log::registry_rows::name_key;
+use crate::log::covering::{self, Covered, Signed};
+use crate::log::registry_entries::Entries;
 use crate::log::store::{Interval, Log, Tiles};
 use crate::pg::call::{Arguments, sql_function};
 use crate::pg::error::Failure;
@@ -185,20 +185,21 @@ fn outside(session: &Session, tenant: &str, stored: &Stored, steps: &mut Steps) 
         Some(_) => steps.add("log", Some(false), format!("{here}: another event was sealed there")),
         None => steps.add("log", Some(false), format!("{here}: its tile is not there")),
     }
-    let stated = match name_key(session, INTERNAL)? {
-        Some(names) => Stated::oldest(session, INTERNAL, &names, place, index)?,
+    let entries = Entries::open(session, INTERNAL)?;
+    let stated = match &entries {
+        Some(entries) => entries.oldest(place, index)?,
         None => None,
     };
     let signed = match &stated {
         Some(stated) => Signed::newest(session, INTERNAL, stated.index)?,
         None => None,
     };
-    let (Some(stated), Some(signed)) = (stated, signed) else {
+    let (Some(Entries { tiles: registry, .. }), Some(stated), Some(signed)) = (&entries, stated, signed)
+    else {
         steps.add("checkpoint", None, "no signed checkpoint covers it yet");
         witnesses(session, None, steps)?;
         return anchors(session, tenant, None, &[], steps);
     };
-    let registry = Tiles::registry(session, INTERNAL);
     let (at, entry) = (format!("entry {} of {}", stated.index, signed.size), Entry::leaf(&stated.text()));
     let in_log = tiles.inclusion(index, stated.log.size)?;
     let is_in_log = in_log
@@ -220,7 +221,7 @@ fn outside(session: &Session, tenant: &str, stored: &Stored, steps: &mut Steps) 
         }
     }
     witnesses(session, Some(signed.run), steps)?;
-    let proven = covering::anchors(session, &registry, stated.index, &signed)?;
+    let proven = covering::anchors(session, registry, stated.index, &signed)?;
     anchors(session, tenant, Some((signed.origin(), stated.index)), &proven, steps)
 }
 

@@ -20,6 +20,7 @@ use zeroauth_audit_core::registry::entry::Entry;
 use zeroauth_audit_outside_threads::PartyThreads;
 
 use crate::log::keys;
+use crate::log::registry_rows::origin;
 use crate::log::run_file;
 use crate::log::store::Tiles;
 use crate::pg::error::Failure;
@@ -301,7 +302,7 @@ fn exhibit(
     let mut exhibit = None;
     session.all(sql, &[Parameter::Text(name)], |row| {
         let note = row.text(2)?.unwrap_or_default();
-        let origin = note.lines().next().unwrap_or_default().to_owned();
+        let origin = origin(&note).to_owned();
         let saw = known.saw.as_ref().filter(|(of, _)| *of == origin).map(|(_, size)| *size);
         exhibit = Some(Exhibit {
             run: row.count(0).unwrap_or(0),
@@ -317,6 +318,7 @@ fn exhibit(
     let Ok(proof) = Tiles::registry(session, schema).consistency(exhibit.old_size, exhibit.size)? else {
         return Ok(None);
     };
+    let proof = proof.iter().map(|hash| *hash.as_bytes()).collect();
     let shown = Shown { old_size: exhibit.old_size, proof, note: exhibit.note.clone() };
     let work = SinkWork::Show {
         url_file: PathBuf::from(settings.url_file.clone().unwrap_or_default()),

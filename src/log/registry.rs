@@ -13,11 +13,10 @@ use zeroauth_audit_core::registry::entry::{self, Entry};
 use zeroauth_audit_core::registry::label::NameKey;
 use zeroauth_audit_core::registry::run;
 use zeroauth_audit_core::tile::builder::Builder;
-use zeroauth_audit_core::trust::Trust;
 
 use crate::log::cosignatures;
 use crate::log::keys::Signer;
-use crate::log::registry_entries::{Entries, previous, restored};
+use crate::log::registry_entries::{self, Entries, previous, restored};
 use crate::log::registry_rows::{Run, name_key};
 use crate::log::run_file;
 use crate::log::snapshot;
@@ -72,31 +71,25 @@ struct Added {
 
 impl<'a> Registry<'a> {
     /// Reads what is needed to go on, or begins a registry of the name `base`, when the key has another name than before; `Ok(Err(..))` with
-    /// the reason when it does not agree with itself, or with what was signed.
+    /// the reason when it does not agree with itself, or with what was signed. `newest`: the newest run, and why it is in doubt if it is.
     pub fn open(
         session: &'a Session,
         schema: &'a str,
-        trust: &Trust,
+        newest: Option<(Run, Option<String>)>,
         base: Option<&str>,
     ) -> Result<Result<Self, String>, Failure> {
-        let mut size = 0;
-        let sql = format!("SELECT COALESCE(max(entry) + 1, 0) FROM {schema}.registry_entries");
-        session.again(&sql, &[], |row| {
-            size = row.count(0).unwrap_or(0);
-            Ok(())
-        })?;
+        let size = registry_entries::count(session, schema)?;
         let tiles = Tiles::registry(session, schema);
         if tiles.hashes_behind(size)? {
             return Ok(Err("its last entries are gone".to_owned()));
         }
-        let newest_run = Run::newest(session, schema)?;
         let mut after = None;
-        if let Some(run) = &newest_run {
+        if let Some((run, doubt)) = &newest {
             if run.size > size {
                 return Ok(Err(format!("{} entries were signed, and {size} are there", run.size)));
             }
-            if let Some(why) = run.doubt(trust, &tiles)? {
-                return Ok(Err(why));
+            if let Some(why) = doubt {
+                return Ok(Err(why.clone()));
             }
             if base.is_some_and(|base| base != run.origin()) {
                 after =
@@ -116,6 +109,7 @@ impl<'a> Registry<'a> {
         let added = RefCell::new(Added::on(builder));
         let mut entries = Entries::new(session, schema, names);
         entries.tiles = tiles;
+        let newest_run = newest.map(|(run, _)| run);
         let registry = Self { session, schema, entries, newest_run, replaced: false, stored: size, added };
         if goes_on { Ok(Ok(registry)) } else { registry.begin(after) }
     }

@@ -1,4 +1,4 @@
-//! What the registry says of one tenant's log: its newest entry, and whether the log goes on from it.
+//! What the registry says of one tenant's log: its newest entry, and the oldest that has an event.
 
 use zeroauth_audit_core::registry::entry::{self, Entry, Restored};
 use zeroauth_audit_core::registry::label::NameKey;
@@ -18,12 +18,30 @@ pub struct Entries<'a> {
     pub tiles: Tiles<'a>,
 }
 
-/// The newest entry of a tenant.
-pub struct Newest {
+/// An entry that states a tenant's log.
+pub struct Stated {
     /// Its index.
     pub index: u64,
-    /// What it says.
+    /// What it states.
     pub log: entry::Log,
+}
+
+impl Stated {
+    /// Its text.
+    pub fn text(&self) -> String {
+        Entry::Log(self.log).text()
+    }
+}
+
+/// How many entries are stored.
+pub fn count(session: &Session, schema: &str) -> Result<u64, Failure> {
+    let mut size = 0;
+    let sql = format!("SELECT COALESCE(pg_catalog.max(entry) + 1, 0) FROM {schema}.registry_entries");
+    session.again(&sql, &[], |row| {
+        size = row.count(0).unwrap_or(0);
+        Ok(())
+    })?;
+    Ok(size)
 }
 
 impl<'a> Entries<'a> {
@@ -38,7 +56,7 @@ impl<'a> Entries<'a> {
     }
 
     /// The newest entry of a tenant's log; `Ok(Err(..))` when its row is not what the registry has there.
-    pub fn newest(&self, tenant: &str) -> Result<Result<Option<Newest>, String>, Failure> {
+    pub fn newest(&self, tenant: &str) -> Result<Result<Option<Stated>, String>, Failure> {
         let sql = format!(
             "SELECT entry, {LOG} FROM {}.registry_entries WHERE tenant_id = $1 ORDER BY entry DESC LIMIT 1",
             self.schema
@@ -49,11 +67,43 @@ impl<'a> Entries<'a> {
             Ok(())
         })?;
         let Some((index, log)) = newest else { return Ok(Ok(None)) };
-        let leaf = log.map(|log| (log, Entry::leaf(&Entry::Log(log).text())));
-        match leaf {
-            Some((log, leaf)) if self.tiles.leaf(index)? == Some(leaf) => Ok(Ok(Some(Newest { index, log }))),
+        match log.map(|log| Stated { index, log }) {
+            Some(stated) if self.tiles.leaf(index)? == Some(Entry::leaf(&stated.text())) => {
+                Ok(Ok(Some(stated)))
+            }
             _ => Ok(Err(format!("entry {index} of the registry is not what was sealed"))),
         }
+    }
+
+    /// The oldest stored entry whose tree has leaf `leaf` of the log of a tenant in an epoch; whether it is what was sealed is the caller's to
+    /// find out.
+    ///
+    /// The states of a log only grow, so it is found by halving, and no index beside that of the newest entries is kept for it.
+    pub fn oldest(&self, (tenant, epoch): (&str, i32), leaf: u64) -> Result<Option<Stated>, Failure> {
+        let sql = format!(
+            "SELECT entry, {LOG} FROM {}.registry_entries WHERE tenant_id = $1 AND entry >= $2 ORDER BY entry LIMIT 1",
+            self.schema
+        );
+        let from = |at: u64| {
+            let mut found = None;
+            self.session.again(&sql, &[Parameter::Text(tenant), Parameter::count(at)], |row| {
+                let stated = row.count(0).zip(log(row, 1, &self.names, tenant));
+                found = stated.map(|(index, log)| Stated { index, log });
+                Ok(())
+            })?;
+            Ok::<_, Failure>(found)
+        };
+        let epoch = u32::try_from(epoch).unwrap_or(0);
+        let covers = |log: &entry::Log| (log.epoch, log.size) > (epoch, leaf);
+        let (mut low, mut high) = (0, count(self.session, self.schema)?);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match from(middle)? {
+                Some(stated) if !covers(&stated.log) => low = stated.index + 1,
+                _ => high = middle,
+            }
+        }
+        Ok(from(low)?.filter(|stated| stated.log.epoch == epoch && stated.log.size > leaf))
     }
 
     /// Whether a tenant that has no log is one of whom a directory had told before it was here: its entries are its own from now on, and its log

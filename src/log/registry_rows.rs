@@ -39,7 +39,13 @@ pub fn name_key(session: &Session, schema: &str) -> Result<Option<NameKey>, Fail
     Ok(key)
 }
 
+/// The origin of a checkpoint: its first line.
+pub fn origin(note: &str) -> &str {
+    note.lines().next().unwrap_or_default()
+}
+
 /// What was signed of the registry.
+#[derive(Clone)]
 pub struct Run {
     /// Counted from 1.
     pub number: u64,
@@ -99,9 +105,9 @@ impl Run {
         })
     }
 
-    /// The origin of the registry: the first line of its checkpoint.
+    /// The origin of the registry.
     pub fn origin(&self) -> &str {
-        self.note.lines().next().unwrap_or_default()
+        origin(&self.note)
     }
 
     /// The reason why its checkpoint was not signed by one of these keys, or why the registry does not have the root that was signed.

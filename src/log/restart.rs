@@ -7,7 +7,7 @@ use zeroauth_audit_core::Digest;
 use zeroauth_audit_core::merkle::leaf_hash;
 
 use crate::log::compare::{Comparison, End};
-use crate::log::registry_entries::Newest;
+use crate::log::registry_entries::Stated;
 use crate::log::store::{Tiles, joined};
 use crate::pg::error::Failure;
 use crate::pg::out_of_memory;
@@ -46,7 +46,7 @@ pub fn newest_kept<'a>(
     comparison: &'a Comparison<'_>,
     schema: &str,
     tenant: &'a str,
-    newest: &Newest,
+    newest: &Stated,
 ) -> Result<Option<State<'a>>, Failure> {
     for epoch in (0..=newest.log.epoch).rev() {
         let epoch = i32::try_from(epoch).unwrap_or(i32::MAX);

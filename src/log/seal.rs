@@ -127,7 +127,7 @@ impl<'a> Sealer<'a> {
         })?;
         let comparison = comparison.of_logs();
         let base = signer.as_ref().map(Signer::base);
-        let registry = match Registry::open(session, schema, &comparison.trust, base)? {
+        let registry = match Registry::open(session, schema, comparison.newest_run.clone(), base)? {
             Ok(registry) => registry,
             Err(why) => return Ok(Err(why)),
         };

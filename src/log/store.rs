@@ -154,9 +154,8 @@ impl<'a> Tiles<'a> {
     }
 
     /// Proof that the tree of the first `size` entries begins with that of the first `old`.
-    pub fn consistency(&self, old: u64, size: u64) -> Result<Result<Vec<[u8; 32]>, String>, Failure> {
-        let proof = apart(tile::consistency_proof(old, size, self))?;
-        Ok(proof.map(|hashes| hashes.iter().map(|hash| *hash.as_bytes()).collect()))
+    pub fn consistency(&self, old: u64, size: u64) -> Result<Result<Vec<Digest>, String>, Failure> {
+        apart(tile::consistency_proof(old, size, self))
     }
 
     /// The compact range of the leaves from `begin` to `end` (not included).

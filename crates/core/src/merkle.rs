@@ -125,6 +125,15 @@ pub fn inclusion_root(index: u64, size: u64, leaf: &Digest, path: &[Digest]) -> 
     Ok(computed)
 }
 
+/// Checks that of two trees, each with its size and root, one is the beginning of the other: [`verify_consistency`] from the smaller.
+///
+/// # Errors
+/// As [`verify_consistency`].
+pub fn verify_either_grew(one: (u64, &Digest), other: (u64, &Digest), path: &[Digest]) -> Result<(), Error> {
+    let (old, new) = if one.0 <= other.0 { (one, other) } else { (other, one) };
+    verify_consistency(old.0, new.0, old.1, new.1, path)
+}
+
 /// Checks that the tree with `old_size` leaves and root `old_root` is the beginning of the one with `new_size` and
 /// `new_root`. RFC 9162, section 2.1.4.2; for equal sizes the path is empty and the roots are equal, and an empty tree is the
 /// beginning of every tree, with an empty path and its own root (C2SP tlog-witness).

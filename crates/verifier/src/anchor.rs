@@ -6,7 +6,7 @@
 use zeroauth_audit_anchor::evidence;
 use zeroauth_audit_core::Digest;
 use zeroauth_audit_core::checkpoint::Checkpoint;
-use zeroauth_audit_core::merkle::verify_consistency;
+use zeroauth_audit_core::merkle::verify_either_grew;
 use zeroauth_audit_core::proof::Anchor;
 
 use crate::verdict::{AnchorOutcome, Anchored, Finding, Verdict};
@@ -111,9 +111,7 @@ pub fn verify(
 
 /// Whether one of the two is what the other has grown from.
 fn of_same_registry(anchor: &Anchor, bundled: &Checkpoint) -> Result<(), String> {
-    let (anchored, bundled) = ((anchor.tree_size, &anchor.root), (bundled.size, &bundled.root));
-    let (older, newer) = if anchored.0 <= bundled.0 { (anchored, bundled) } else { (bundled, anchored) };
-    verify_consistency(older.0, newer.0, older.1, newer.1, &anchor.consistency)
+    verify_either_grew((anchor.tree_size, &anchor.root), (bundled.size, &bundled.root), &anchor.consistency)
         .map_err(|error| format!("what was anchored is not of the same registry: {error}"))
 }
 
